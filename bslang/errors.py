@@ -1,0 +1,43 @@
+"""What can go wrong, by whose fault it is. The command line maps each class to an exit status."""
+
+from __future__ import annotations
+
+
+class BslangError(Exception):
+    """Base of every error that bslang raises on purpose."""
+
+    exit_status = 1
+
+
+class PatternError(BslangError):
+    """A pattern that means nothing, or nothing at this length.
+
+    `subject` is the primitive at fault, where one is; `field` the argument of it.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", subject: object = None, field: str = "", code: str = "E301"
+    ) -> None:
+        super().__init__(message)
+        self.message, self.hint, self.subject, self.field, self.code = message, hint, subject, field, code
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class LimitError(BslangError):
+    """A limit of `bslang.limits` is passed."""
+
+    exit_status = 3
+
+    def __init__(self, limit: str, allowed: int, what: str) -> None:
+        super().__init__(f"{what}: more than bslang allows ({limit} = {allowed})")
+        self.limit, self.allowed = limit, allowed
+
+
+class TargetError(BslangError):
+    """A target that is unknown, or that cannot run here."""
+
+
+class BuildError(TargetError):
+    """The system's compiler is missing or refused the generated source."""

@@ -1,0 +1,1 @@
+"""Run-length block graphs: lowering, residual masks, transposition."""

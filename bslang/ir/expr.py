@@ -1,0 +1,261 @@
+"""Integer and boolean expressions: numbers in a pattern, and predicates over tokens.
+
+    Number = int | Symbol
+    Symbol = Var(name) | Op(op, args)
+
+A number in a spec may depend on what is known only when the layout is lowered
+(`n`, `m`). Arithmetic on `Number` folds constants at once, so that a symbol is left
+only where one is needed. `Term` wraps a number in the operators of an array, comparisons
+included; a predicate written for arrays then also yields its own source expression.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bslang.limits import MAX_NUMBER
+
+
+class Symbol:
+    """A number that is known when the layout is lowered. Compared by structure."""
+
+    def __add__(self, other: Number) -> Number:
+        return fold("+", self, other)
+
+    def __radd__(self, other: Number) -> Number:
+        return fold("+", other, self)
+
+    def __sub__(self, other: Number) -> Number:
+        return fold("-", self, other)
+
+    def __rsub__(self, other: Number) -> Number:
+        return fold("-", other, self)
+
+    def __mul__(self, other: Number) -> Number:
+        return fold("*", self, other)
+
+    def __rmul__(self, other: Number) -> Number:
+        return fold("*", other, self)
+
+    def __floordiv__(self, other: Number) -> Number:
+        return fold("//", self, other)
+
+    def __rfloordiv__(self, other: Number) -> Number:
+        return fold("//", other, self)
+
+    def __mod__(self, other: Number) -> Number:
+        return fold("%", self, other)
+
+    def __rmod__(self, other: Number) -> Number:
+        return fold("%", other, self)
+
+    def __neg__(self) -> Number:
+        return fold("-", 0, self)
+
+
+@dataclass(frozen=True)
+class Var(Symbol):
+    """A name that is bound when the layout is lowered."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Op(Symbol):
+    """An operator or function of `OPERATORS` applied to its arguments."""
+
+    op: str
+    args: tuple[Number, ...]
+
+
+Number: TypeAlias = int | Symbol
+
+
+def _power(base: int, exponent: int) -> int:
+    if exponent < 0:
+        raise ValueError("a negative exponent gives no integer")
+    if abs(base) > 1 and exponent * math.log2(abs(base)) > 64:
+        raise ValueError(f"the result is larger than {MAX_NUMBER}")
+    return int(base**exponent)
+
+
+def _log2(x: int) -> int:
+    if x < 1:
+        raise ValueError(f"log2 of {x}; it needs a number above 0")
+    return x.bit_length() - 1
+
+
+def _isqrt(x: int) -> int:
+    if x < 0:
+        raise ValueError(f"isqrt of {x}; it needs a number of at least 0")
+    return math.isqrt(x)
+
+
+OPERATORS: Mapping[str, Callable[..., int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "//": lambda a, b: a // b,
+    "%": lambda a, b: a % b,
+    "**": _power,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "&": lambda a, b: a & b,
+    "|": lambda a, b: a | b,
+    "^": lambda a, b: a ^ b,
+    "not": lambda a: not a,
+    "min": min,
+    "max": max,
+    "abs": abs,
+    "isqrt": _isqrt,
+    "log2": _log2,
+}
+"""What each operator means on integers; `//` and `%` round toward minus infinity."""
+
+
+def fold(op: str, *args: Number) -> Number:
+    """Apply an operator, at once where every argument is known.
+
+    Raises ZeroDivisionError or ValueError where the operator has no value.
+    """
+    if all(isinstance(arg, int) for arg in args):
+        return OPERATORS[op](*args)
+    if op in ("//", "%") and args[1] == 0:
+        raise ZeroDivisionError("division by zero")
+    if (op in ("+", "-", "|", "^") and args[1] == 0) or (op in ("*", "//") and args[1] == 1):
+        return args[0]
+    if (op in ("+", "|", "^") and args[0] == 0) or (op == "*" and args[0] == 1):
+        return args[1]
+    if op == "%" and args[1] == 1:
+        return 0
+    if op == "&" and (args[0] is True or args[1] is True):
+        return args[1] if args[0] is True else args[0]
+    return Op(op, args)
+
+
+def evaluate(number: Number, env: Mapping[str, Number]) -> Number:
+    """The number with each variable replaced by what `env` gives it: an int if all of those are.
+
+    A variable that `env` lacks stays. Raises ValueError or ZeroDivisionError as `fold`.
+    """
+    if isinstance(number, Var):
+        return env.get(number.name, number)
+    if isinstance(number, Op):
+        return fold(number.op, *(evaluate(arg, env) for arg in number.args))
+    return number
+
+
+def variables(number: Number) -> frozenset[str]:
+    """The names that a number depends on."""
+    if isinstance(number, Var):
+        return frozenset((number.name,))
+    if isinstance(number, Op):
+        return frozenset().union(*(variables(arg) for arg in number.args))
+    return frozenset()
+
+
+class Term:
+    """A number or truth value under construction, with the operators of a NumPy array."""
+
+    __slots__ = ("number",)
+    __hash__ = None  # type: ignore[assignment]  # like an array, == builds a term
+
+    def __init__(self, number: Number) -> None:
+        self.number = number
+
+    def _make(self, op: str, *args: Any) -> Term:
+        return Term(fold(op, *(arg.number if isinstance(arg, Term) else arg for arg in args)))
+
+    def __add__(self, other: Any) -> Term:
+        return self._make("+", self, other)
+
+    def __radd__(self, other: Any) -> Term:
+        return self._make("+", other, self)
+
+    def __sub__(self, other: Any) -> Term:
+        return self._make("-", self, other)
+
+    def __rsub__(self, other: Any) -> Term:
+        return self._make("-", other, self)
+
+    def __mul__(self, other: Any) -> Term:
+        return self._make("*", self, other)
+
+    def __rmul__(self, other: Any) -> Term:
+        return self._make("*", other, self)
+
+    def __floordiv__(self, other: Any) -> Term:
+        return self._make("//", self, other)
+
+    def __mod__(self, other: Any) -> Term:
+        return self._make("%", self, other)
+
+    def __neg__(self) -> Term:
+        return self._make("-", 0, self)
+
+    def __abs__(self) -> Term:
+        return self._make("abs", self)
+
+    def __lt__(self, other: Any) -> Term:
+        return self._make("<", self, other)
+
+    def __le__(self, other: Any) -> Term:
+        return self._make("<=", self, other)
+
+    def __gt__(self, other: Any) -> Term:
+        return self._make(">", self, other)
+
+    def __ge__(self, other: Any) -> Term:
+        return self._make(">=", self, other)
+
+    def __eq__(self, other: Any) -> Term:  # type: ignore[override]  # see __hash__
+        return self._make("==", self, other)
+
+    def __ne__(self, other: Any) -> Term:  # type: ignore[override]  # see __hash__
+        return self._make("!=", self, other)
+
+    def __and__(self, other: Any) -> Term:
+        return self._make("&", self, other)
+
+    def __rand__(self, other: Any) -> Term:
+        return self._make("&", other, self)
+
+    def __or__(self, other: Any) -> Term:
+        return self._make("|", self, other)
+
+    def __ror__(self, other: Any) -> Term:
+        return self._make("|", other, self)
+
+    def __xor__(self, other: Any) -> Term:
+        return self._make("^", self, other)
+
+    def __invert__(self) -> Term:
+        return self._make("not", self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a predicate has no truth value here; combine with &, | and ~")
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """The smaller of two terms, arrays or numbers, element by element."""
+    return _extremum("min", np.minimum, a, b)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """The larger of two terms, arrays or numbers, element by element."""
+    return _extremum("max", np.maximum, a, b)
+
+
+def _extremum(op: str, array: Callable[..., Any], a: Any, b: Any) -> Any:
+    if isinstance(a, (Term, Symbol)) or isinstance(b, (Term, Symbol)):
+        return Term(fold(op, *(x.number if isinstance(x, Term) else x for x in (a, b))))
+    return array(a, b)

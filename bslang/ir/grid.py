@@ -1,0 +1,169 @@
+"""The square that a layout covers: query positions down, key positions across, both cut into blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bslang.ir.expr import Number, Term, Var
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One side of the square.
+
+    `length` is what a pattern's own arithmetic sees (an index -1 is `length - 1`), `start` and
+    `stop` bound the positions that are there: decoding has queries at the last few positions only.
+    """
+
+    length: int
+    block: int
+    start: int
+    stop: int
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks, the last one possibly short."""
+        return -(-self.length // self.block)
+
+    @property
+    def first(self) -> int:
+        """The block of the first position that is there."""
+        return self.start // self.block
+
+    def spans(self) -> tuple[Ints, Ints]:
+        """First and last position that is there, of each block from `first` on."""
+        block = np.arange(self.first, self.blocks, dtype=np.int64)
+        return (
+            np.maximum(block * self.block, self.start),
+            np.minimum((block + 1) * self.block, self.stop) - 1,
+        )
+
+    def touched(self, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+        """The blocks [a, b) that hold some position of low..high (inclusive); a >= b for none."""
+        low, high = np.maximum(low, self.start), np.minimum(high, self.stop - 1)
+        some = low <= high
+        return np.where(some, low // self.block, 0), np.where(some, high // self.block + 1, 0)
+
+    def covered(self, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+        """The blocks [a, b) all of whose positions lie in low..high (inclusive); a >= b for none."""
+        low, high = np.maximum(low, self.start), np.minimum(high, self.stop - 1)
+        a = np.where(low <= self.start, self.first, -(-low // self.block))
+        b = np.where(high >= self.stop - 1, self.blocks, (high + 1) // self.block)
+        some = low <= high
+        return np.where(some, a, 0), np.where(some, b, 0)
+
+    def size(self, tokens: bool) -> int:
+        """Number of indices, counted in tokens or in blocks."""
+        return max(self.length, self.stop) if tokens else self.blocks
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Query positions by key positions."""
+
+    q: Axis
+    k: Axis
+
+    @classmethod
+    def of(cls, len_q: int, len_k: int, block: tuple[int, int], align: str = "end") -> Grid:
+        """The grid of a call with `len_q` queries and `len_k` keys.
+
+        align: "end" puts the queries at the last positions of the keys, "start" at the first.
+        Raises ValueError for an unknown `align`, or more queries than keys at the end.
+        """
+        if align == "end":
+            if len_q > len_k:
+                raise ValueError(
+                    f"{len_q} queries cannot be the last positions of {len_k} keys; "
+                    'pass align="start" where queries and keys are different sequences'
+                )
+            return cls(Axis(len_k, block[0], len_k - len_q, len_k), Axis(len_k, block[1], 0, len_k))
+        if align == "start":
+            return cls(Axis(len_q, block[0], 0, len_q), Axis(len_k, block[1], 0, len_k))
+        raise ValueError(f'align is "end" or "start", not {align!r}')
+
+    @property
+    def n(self) -> int:
+        """Number of block rows."""
+        return self.q.blocks
+
+    @property
+    def m(self) -> int:
+        """Number of block columns."""
+        return self.k.blocks
+
+    @property
+    def pairs(self) -> int:
+        """Number of (query, key) pairs."""
+        return (self.q.stop - self.q.start) * (self.k.stop - self.k.start)
+
+    def transposed(self) -> Grid:
+        """Keys down, queries across."""
+        return Grid(self.k, self.q)
+
+    def whole(self) -> Grid:
+        """The same block rows over all columns, with every block filled up."""
+        return Grid(
+            replace(self.q, start=self.q.first * self.q.block, stop=self.n * self.q.block),
+            replace(self.k, start=0, stop=self.m * self.k.block),
+        )
+
+    def env(self) -> dict[str, Number]:
+        """What the names in a pattern's numbers stand for on this grid."""
+        return {"n": self.n, "m": self.m, "len_q": self.q.length, "len_k": self.k.length}
+
+
+@dataclass(frozen=True)
+class Side:
+    """Indices of one unit: `row` and `col` (arrays or terms) with `rows` and `cols` of them in all."""
+
+    row: Any
+    col: Any
+    rows: Any
+    cols: Any
+
+    def transposed(self) -> Side:
+        return Side(self.col, self.row, self.cols, self.rows)
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a predicate is asked: token positions and the blocks that hold them.
+
+    Holds NumPy arrays that broadcast (the oracle) or terms (the compiler, printing a mask).
+    `candidates`, for the oracle only, gives the non-empty blocks of a pattern as a boolean matrix.
+    """
+
+    tokens: Side
+    blocks: Side
+    candidates: Any = None
+
+    def unit(self, tokens: bool) -> Side:
+        """The indices that a number with (or without) the suffix `t` counts."""
+        return self.tokens if tokens else self.blocks
+
+    def transposed(self) -> At:
+        return At(self.tokens.transposed(), self.blocks.transposed())
+
+    @classmethod
+    def symbolic(cls, block: tuple[int, int]) -> At:
+        """Terms over the token positions `q` and `k` of one pair."""
+        q, k = Term(Var("q")), Term(Var("k"))
+        names: list[Number] = [Var(name) for name in ("len_q", "len_k", "n", "m")]
+        len_q, len_k, n, m = (Term(name) for name in names)
+        return cls(Side(q, k, len_q, len_k), Side(q // block[0], k // block[1], n, m))
+
+    @classmethod
+    def positions(cls, grid: Grid, q: Ints, k: Ints, candidates: Any = None) -> At:
+        """Arrays of positions that broadcast against each other."""
+        return cls(
+            Side(q, k, grid.q.length, grid.k.length),
+            Side(q // grid.q.block, k // grid.k.block, grid.n, grid.m),
+            candidates,
+        )

@@ -1,0 +1,130 @@
+"""Token masks as code: a residual's predicate over `q` and `k`, printed for each target language.
+
+What a mask needs of the length (`len_k`, `n`, arithmetic on them) is not printed: each such number
+becomes a parameter `p0`, `p1`, ... whose value lowering computes, so that one mask serves every length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bslang.ir.expr import Number, Op, Var, variables
+from bslang.ir.grid import At
+from bslang.ir.pattern import Pattern
+from bslang.ir.predicate import SYMBOLIC, holds
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of a layout's residuals and the numbers that they take from the length.
+
+    masks: one boolean expression for each residual, over Var "q", "k" and "p0", "p1", ...
+    parameters: the numbers behind `p0`, `p1`, ..., to be evaluated on a grid's `env`.
+    """
+
+    masks: tuple[Number, ...]
+    parameters: tuple[Number, ...]
+
+    @classmethod
+    def of(cls, residuals: tuple[Pattern, ...], block: tuple[int, int]) -> Masks:
+        """Derive the masks; block: sides of a block (query, key), in tokens."""
+        parameters: dict[Number, Var] = {}
+        masks = []
+        for residual in residuals:
+            term = holds(residual, At.symbolic(block), SYMBOLIC)
+            masks.append(_with_parameters(term.number, parameters))
+        return cls(tuple(masks), tuple(parameters))
+
+
+def _with_parameters(number: Number, parameters: dict[Number, Var]) -> Number:
+    names = variables(number)
+    if not names:
+        return number
+    if not names & {"q", "k"}:
+        return parameters.setdefault(number, Var(f"p{len(parameters)}"))
+    if isinstance(number, Op):
+        return Op(number.op, tuple(_with_parameters(arg, parameters) for arg in number.args))
+    return number
+
+
+# One line an operator; {0} and {1} are its arguments, already in parentheses where they need them.
+
+_PYTHON = {
+    "+": "{0} + {1}",
+    "-": "{0} - {1}",
+    "*": "{0} * {1}",
+    "//": "{0} // {1}",
+    "%": "{0} % {1}",
+    "<": "{0} < {1}",
+    "<=": "{0} <= {1}",
+    ">": "{0} > {1}",
+    ">=": "{0} >= {1}",
+    "==": "{0} == {1}",
+    "!=": "{0} != {1}",
+    "&": "{0} & {1}",
+    "|": "{0} | {1}",
+    "^": "{0} ^ {1}",
+    "not": "~{0}",
+}
+TORCH: Mapping[str, str] = _PYTHON | {
+    "abs": "abs({0})",
+    "min": "minimum({0}, {1})",
+    "max": "maximum({0}, {1})",
+}
+"""torch tensors; `minimum` and `maximum` are bslang.runtime.masks', which take numbers too."""
+
+TRITON: Mapping[str, str] = _PYTHON | {
+    "abs": "tl.abs({0})",
+    "min": "tl.minimum({0}, {1})",
+    "max": "tl.maximum({0}, {1})",
+    "floor //": "floor_div({0}, {1})",
+    "floor %": "floor_mod({0}, {1})",
+}
+"""Triton; division truncates there, so a numerator that may be negative goes through a helper."""
+
+CPP: Mapping[str, str] = _PYTHON | {
+    "//": "{0} / {1}",
+    "&": "{0} && {1}",
+    "|": "{0} || {1}",
+    "^": "{0} != {1}",
+    "not": "!{0}",
+    "abs": "std::abs({0})",
+    "min": "std::min<int64_t>({0}, {1})",
+    "max": "std::max<int64_t>({0}, {1})",
+    "floor //": "floor_div({0}, {1})",
+    "floor %": "floor_mod({0}, {1})",
+}
+"""C++ on int64_t; division truncates there too."""
+
+
+def code(number: Number, language: Mapping[str, str]) -> str:
+    """A mask (or number) as one expression of a language, in the fewest parentheses that are plain."""
+    if isinstance(number, Var):
+        return number.name
+    if not isinstance(number, Op):
+        return str(number)
+    form = language[number.op]
+    floor = language.get(f"floor {number.op}")
+    if floor is not None and not _nonnegative(number.args[0]):
+        form = floor
+    args = [code(arg, language) for arg in number.args]
+    if not form.endswith(")"):  # an infix or prefix operator: what stands inside may need parentheses
+        args = [
+            f"({text})" if isinstance(arg, Op) and not language[arg.op].endswith(")") or text[0] == "-" else text
+            for arg, text in zip(number.args, args, strict=True)
+        ]  # fmt: skip
+    return form.format(*args)
+
+
+def _nonnegative(number: Number) -> bool:
+    """Whether a number is surely at least 0, positions and block indices being so."""
+    if isinstance(number, Var):
+        return number.name in ("q", "k")
+    if not isinstance(number, Op):
+        return number >= 0
+    if number.op == "%":
+        return isinstance(number.args[1], int) and number.args[1] > 0
+    if number.op == "max":
+        return any(map(_nonnegative, number.args))
+    return number.op in ("+", "*", "//", "min", "abs") and all(map(_nonnegative, number.args))

@@ -1,0 +1,373 @@
+"""Patterns: what a spec means, as a tree of primitives and operators.
+
+    Pattern = Primitive
+            | Union(parts) | Intersection(parts) | Xor(parts)
+            | Difference(left, right) | Complement(part) | Transpose(part)
+
+A pattern is hashable, has no source positions, and prints itself as canonical bsl text. It is
+evaluated in two ways that share nothing but the tree: `bslang.ir.oracle` asks each primitive's
+`predicate` for every pair; `bslang.graph` asks for its `blocks`, as runs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, TypeVar
+
+from bslang.errors import PatternError
+from bslang.ir.expr import Number, Op, Symbol, Var, evaluate
+from bslang.ir.grid import At, Grid
+from bslang.ir.runs import Runs
+from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
+
+Self = TypeVar("Self", bound="Primitive")
+
+
+class Pattern:
+    """A set of (query token, key token) pairs, for any length. Combine with `| & - ^ ~` and `.T`."""
+
+    precedence: ClassVar[int] = 9
+
+    def __or__(self, other: Pattern) -> Pattern:
+        return Union.of(self, other)
+
+    def __and__(self, other: Pattern) -> Pattern:
+        return Intersection.of(self, other)
+
+    def __xor__(self, other: Pattern) -> Pattern:
+        return Xor.of(self, other)
+
+    def __sub__(self, other: Pattern) -> Pattern:
+        return Difference(self, other)
+
+    def __invert__(self) -> Pattern:
+        return Complement(self)
+
+    @property
+    def T(self) -> Pattern:
+        """The transposed pattern: keys become queries."""
+        return Transpose(self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a pattern is a set, not a truth value; combine with | & - ^ and ~")
+
+    @property
+    def parts(self) -> tuple[Pattern, ...]:
+        """The operands, left to right; none for a primitive."""
+        return ()
+
+    def primitives(self) -> Iterator[Primitive]:
+        """Every primitive of the tree, left to right, patterns inside arguments included."""
+        for part in self.parts:
+            yield from part.primitives()
+
+
+@dataclass(frozen=True)
+class _Nary(Pattern):
+    operands: tuple[Pattern, ...]
+    symbol: ClassVar[str]
+
+    @classmethod
+    def of(cls, *operands: Pattern) -> Pattern:
+        """The operator on all operands; nested uses of it become one."""
+        flat: list[Pattern] = []
+        for operand in operands:
+            flat.extend(operand.parts if isinstance(operand, cls) else (operand,))
+        return flat[0] if len(flat) == 1 else cls(tuple(flat))
+
+    @property
+    def parts(self) -> tuple[Pattern, ...]:
+        return self.operands
+
+    def __str__(self) -> str:
+        return f" {self.symbol} ".join(_inside(part, self.precedence) for part in self.operands)
+
+
+class Union(_Nary):
+    """Pairs in any of the operands."""
+
+    symbol = "|"
+    precedence = 1
+
+
+class Xor(_Nary):
+    """Pairs in an odd number of the operands."""
+
+    symbol = "^"
+    precedence = 2
+
+
+class Intersection(_Nary):
+    """Pairs in all of the operands."""
+
+    symbol = "&"
+    precedence = 3
+
+
+@dataclass(frozen=True)
+class Difference(Pattern):
+    """Pairs of `left` that are not in `right`."""
+
+    left: Pattern
+    right: Pattern
+    precedence = 4
+
+    @property
+    def parts(self) -> tuple[Pattern, ...]:
+        return (self.left, self.right)
+
+    def __str__(self) -> str:
+        return f"{_inside(self.left, 4)} - {_inside(self.right, 5)}"
+
+
+@dataclass(frozen=True)
+class Complement(Pattern):
+    """Pairs that are not in `part`."""
+
+    part: Pattern
+    precedence = 6
+
+    @property
+    def parts(self) -> tuple[Pattern, ...]:
+        return (self.part,)
+
+    def __str__(self) -> str:
+        return f"~{_inside(self.part, 6)}"
+
+
+@dataclass(frozen=True)
+class Transpose(Pattern):
+    """Pairs (q, k) where (k, q) is in `part`."""
+
+    part: Pattern
+    precedence = 8
+
+    @property
+    def parts(self) -> tuple[Pattern, ...]:
+        return (self.part,)
+
+    def __str__(self) -> str:
+        return f"{_inside(self.part, 8)}.T"
+
+
+def _inside(part: Pattern, precedence: int) -> str:
+    return str(part) if part.precedence >= precedence else f"({part})"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a primitive says of blocks: true on `must`, false outside `may`, both in between.
+
+    exact: no block between them is in truth all true or all false.
+    """
+
+    must: Runs
+    may: Runs
+    exact: bool = True
+
+
+Lower = Callable[[Pattern, Grid], Runs]
+"""Given to `Primitive.blocks`: the non-empty blocks of a pattern that is an argument."""
+
+
+class Primitive(Pattern, ABC):
+    """One primitive of the language: a frozen dataclass whose fields are its arguments.
+
+    Its class docstring is its documentation. It states its set twice, and the two must share no
+    code: `predicate`, obvious by reading, and `blocks`, fast.
+    """
+
+    name: ClassVar[str]
+    """How it is written in a spec."""
+
+    relational: ClassVar[bool] = False
+    """Whether block row and block column are compared, which needs square blocks."""
+
+    drawn: ClassVar[bool] = False
+    """Whether the set is drawn or read from a file, so that no formula can be printed for it."""
+
+    shift_invariant: ClassVar[bool] = False
+    """Whether membership depends on key minus query position alone."""
+
+    @abstractmethod
+    def predicate(self, at: At) -> Any:
+        """Whether each pair belongs: one boolean array, or term, over `at`."""
+
+    @abstractmethod
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        """The blocks of the grid that belong, as runs. All numbers are bound."""
+
+    def check(self) -> None:
+        """Refuse arguments that mean nothing together (PatternError). All numbers are bound or symbolic."""
+
+    def expand(self) -> Pattern:
+        """The pattern that it stands for, where it is short for others; itself otherwise."""
+        return self
+
+    def fits(self, grid: Grid) -> None:
+        """Refuse a grid that the arguments do not fit (PatternError). All numbers are bound."""
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the arguments count tokens; blocks otherwise."""
+        return any(count.tokens for count in self.counts())
+
+    def counts(self) -> Iterator[Count]:
+        """Every argument that has a unit; `inf` has none."""
+        for f in fields(self):  # type: ignore[arg-type]  # every primitive is a dataclass
+            yield from (c for c in _counts(getattr(self, f.name)) if not c.infinite)
+
+    def bind(self: Self, env: Mapping[str, Number]) -> Self:
+        """The primitive with its numbers evaluated in `env`; PatternError where one has no value."""
+        if not any(isinstance(number, Symbol) for number in _numbers(self)):
+            return self
+        try:
+            bound = replace(  # type: ignore[type-var]  # every primitive is a dataclass
+                self,
+                **{
+                    f.name: _bind(getattr(self, f.name), env)
+                    for f in fields(self)  # type: ignore[arg-type]
+                },
+            )
+        except (ValueError, ZeroDivisionError) as error:
+            raise PatternError(f"`{self}` has no value here: {error}", subject=self) from None
+        try:
+            check_bounds(bound)
+            bound.check()
+        except PatternError as error:
+            error.subject = self
+            raise
+        return bound
+
+    def primitives(self) -> Iterator[Primitive]:
+        yield self
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if isinstance(value, Pattern):
+                yield from value.primitives()
+
+    def __str__(self) -> str:
+        texts = []
+        for arg in arguments(self):
+            value = getattr(self, arg.name)
+            if value == arg.default:
+                continue
+            if arg.kind.variadic:
+                texts.extend(_text(item) for item in value)
+            elif arg.keyword_only:
+                texts.append(f"{arg.name}={_text(value)}")
+            else:
+                texts.append(_text(value))
+        return f"{self.name}({', '.join(texts)})" if texts else self.name
+
+
+def check_bounds(primitive: Primitive) -> None:
+    """Hold every argument against the least value that its declaration accepts (PatternError)."""
+    for arg in arguments(primitive):
+        if arg.minimum is None:
+            continue
+        value = getattr(primitive, arg.name)
+        for number in _values(value):
+            if isinstance(number, int) and number < arg.minimum:
+                raise PatternError(
+                    f"`{arg.name}` of `{primitive.name}` is {number}; it must be at least {arg.minimum}",
+                    subject=primitive,
+                    field=arg.name,
+                )
+
+
+def _values(value: Any) -> Iterator[Number]:
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _values(item)
+    elif isinstance(value, Count):
+        yield value.value
+    elif isinstance(value, (int, Symbol)):
+        yield value
+
+
+def _counts(value: Any) -> Iterator[Count]:
+    if isinstance(value, Count):
+        yield value
+    elif isinstance(value, Range):
+        yield from (end for end in (value.start, value.stop) if end is not None)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _counts(item)
+
+
+def _numbers(primitive: Primitive) -> Iterator[Number]:
+    for f in fields(primitive):  # type: ignore[arg-type]
+        value = getattr(primitive, f.name)
+        yield from _values(value)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Range):
+                yield item.step
+                yield from (end.value for end in (item.start, item.stop) if end is not None)
+
+
+def _bind(value: Any, env: Mapping[str, Number]) -> Any:
+    if isinstance(value, Symbol):
+        return evaluate(value, env)
+    if isinstance(value, Count):
+        return Count(evaluate(value.value, env), value.tokens)
+    if isinstance(value, Range):
+        ends = (_bind(value.start, env), _bind(value.stop, env))
+        return Range(*ends, evaluate(value.step, env))
+    if isinstance(value, tuple):
+        return tuple(_bind(item, env) for item in value)
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Count):
+        if value.infinite:
+            return "inf"
+        if isinstance(value.value, int):
+            return f"{value.value}t" if value.tokens else str(value.value)
+        return f"{_number(value.value, 7)} * 1t" if value.tokens else _number(value.value, 0)
+    if isinstance(value, Range):
+        start = "" if value.start is None else _text(value.start)
+        stop = "" if value.stop is None else _text(value.stop)
+        return f"{start}:{stop}" if value.step == 1 else f"{start}:{stop}:{_number(value.step, 0)}"
+    if isinstance(value, (int, Symbol)):
+        return "inf" if isinstance(value, int) and value >= INFINITE else _number(value, 0)
+    return str(value)
+
+
+_PRECEDENCE = {"+": 5, "-": 5, "*": 6, "//": 6, "%": 6, "**": 8}
+
+
+def _number(number: Number, outer: int) -> str:
+    """The number as bsl text, in parentheses where it binds looser than `outer`."""
+    if isinstance(number, Var):
+        return number.name
+    if isinstance(number, Op):
+        if number.op not in _PRECEDENCE:
+            return f"{number.op}({', '.join(_number(arg, 0) for arg in number.args)})"
+        inner = _PRECEDENCE[number.op]
+        left, right = number.args
+        text = f"{_number(left, inner + (number.op == '**'))} {number.op} {_number(right, inner + 1)}"
+        return text if inner >= outer else f"({text})"
+    text = str(number)
+    return f"({text})" if number < 0 and outer > 5 else text
+
+
+__all__ = [
+    "Complement",
+    "Decided",
+    "Difference",
+    "Intersection",
+    "Kind",
+    "Lower",
+    "Pattern",
+    "Primitive",
+    "Transpose",
+    "Union",
+    "Xor",
+    "check_bounds",
+]

@@ -1,0 +1,97 @@
+"""How a primitive declares its arguments: as dataclass fields with what a user needs to know.
+
+The resolver checks calls against these, the canonical text is printed from them, and the
+documentation reads them; a primitive says each thing once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from bslang.ir.expr import Number
+
+INFINITE = 2**40
+"""What `inf` stands for: beyond every position, and safe to add to one in 64 bits."""
+
+
+class Kind(Enum):
+    """What an argument accepts; the value is how a message names it."""
+
+    COUNT = "a number of blocks, or of tokens with the suffix t"
+    NUMBER = "a number"
+    FLAG = "true or false"
+    INDICES = "indices or ranges"
+    COUNTS = "numbers of blocks, or of tokens with the suffix t"
+    PATTERN = "a pattern"
+
+    @property
+    def variadic(self) -> bool:
+        return self in (Kind.INDICES, Kind.COUNTS)
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number with its unit: blocks, or tokens where it was written with the suffix `t`."""
+
+    value: Number
+    tokens: bool = False
+
+    @property
+    def infinite(self) -> bool:
+        return isinstance(self.value, int) and self.value >= INFINITE
+
+
+@dataclass(frozen=True)
+class Range:
+    """`start:stop:step` as in Python; an end left out is None."""
+
+    start: Count | None
+    stop: Count | None
+    step: Number = 1
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a primitive, as its signature shows it."""
+
+    name: str
+    kind: Kind
+    help: str
+    required: bool
+    default: Any
+    minimum: int | None
+    keyword_only: bool
+    infinite: bool
+
+
+def argument(
+    help: str,
+    kind: Kind = Kind.COUNT,
+    *,
+    default: Any = MISSING,
+    minimum: int | None = None,
+    keyword_only: bool = False,
+    infinite: bool = False,
+) -> Any:
+    """Declare a field of a primitive as an argument.
+
+    minimum: least value accepted (of each, for several); infinite: whether `inf` is accepted.
+    """
+    metadata = {
+        "help": help,
+        "kind": kind,
+        "minimum": minimum,
+        "keyword_only": keyword_only,
+        "infinite": infinite,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def arguments(primitive: Any) -> tuple[Argument, ...]:
+    """The signature of a primitive (class or instance), in order."""
+    return tuple(
+        Argument(f.name, required=f.default is MISSING, default=f.default, **f.metadata)
+        for f in fields(primitive)
+    )

@@ -1,0 +1,35 @@
+"""Every limit of the compiler, by name.
+
+A spec is data from someone else; these bound what one can cost. Each is reported
+by its name when it is passed, with exit status 3 on the command line.
+"""
+
+MAX_FILE_BYTES = 1_000_000
+"""Size of a spec file, in bytes."""
+
+MAX_NESTING = 100
+"""Depth of parentheses and prefix operators in one statement."""
+
+MAX_DEFINITION_DEPTH = 100
+"""Definitions that refer to definitions, one inside another."""
+
+MAX_TERMS = 10_000
+"""Primitives and operators in one layout, definitions expanded."""
+
+MAX_NUMBER = 2**31 - 1
+"""Largest integer in a spec; positions are 32-bit in the kernels."""
+
+MAX_LENGTH = 2**30
+"""Longest sequence, in tokens."""
+
+MAX_BLOCK = 4096
+"""Longest side of a block, in tokens."""
+
+MAX_RUNS = 50_000_000
+"""Runs of blocks that lowering may hold for one layout at one length."""
+
+MAX_MASK_WORK = 2**28
+"""Token pairs that lowering may evaluate to settle blocks that only masks can settle."""
+
+MAX_RESIDUALS = 12
+"""Distinct token masks that get a loop of their own in a kernel; beyond it, masks are merged."""

@@ -1,0 +1,73 @@
+"""Chunks: blocks in groups that see themselves, and groups before or after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bslang.ir.expr import Number, maximum, minimum
+from bslang.ir.grid import At, Grid, Ints
+from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.signature import Count, Kind, argument
+from bslang.patterns.shapes import interval
+
+
+@dataclass(frozen=True)
+class Chunks(Primitive):
+    """Keys whose chunk lies between the query's chunk - `back` and + `ahead`.
+
+    Several widths are taken in order from the start, and the last one repeats.
+
+    Sources: Llama 4's chunked attention; DeepSpeed's VariableSparsityConfig for several widths.
+
+    Example: `chunks(4)`
+    """
+
+    name = "chunks"
+    relational = True
+
+    widths: tuple[Count, ...] = argument("widths of the chunks, in order", Kind.COUNTS, minimum=1)
+    back: Number = argument(
+        "chunks seen before the query's own", Kind.NUMBER, default=0, minimum=0,
+        keyword_only=True, infinite=True,
+    )  # fmt: skip
+    ahead: Number = argument(
+        "chunks seen after it", Kind.NUMBER, default=0, minimum=0, keyword_only=True, infinite=True
+    )
+
+    def predicate(self, at: At) -> Any:
+        side = at.unit(self.tokens)
+        apart = self._chunk(side.col) - self._chunk(side.row)
+        return (apart >= 0 - self.back) & (apart <= self.ahead)
+
+    def _chunk(self, index: Any) -> Any:
+        """Number of the chunk that holds an index."""
+        begin: Number = 0
+        number: Any = 0
+        for width in self.widths[:-1]:
+            begin = begin + width.value
+            # 1 from `begin` on, without leaving integers for truth values
+            number = number + minimum(maximum(index - begin + 1, 0), 1)
+        return number + maximum(index - begin, 0) // self.widths[-1].value
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        size = max(grid.q.size(self.tokens), grid.k.size(self.tokens))
+        widths = np.array([width.value for width in self.widths], dtype=np.int64)
+        more = -(-max(size - int(widths.sum()), 0) // int(widths[-1]))
+        edges = np.concatenate(([0], np.cumsum(np.append(widths, np.full(more, widths[-1])))))
+        back, ahead = (min(int(x), edges.size) for x in (self.back, self.ahead))  # type: ignore[arg-type]  # bound
+
+        def chunk(index: Ints) -> Ints:
+            return np.searchsorted(edges, index, "right") - 1
+
+        def low(row: Ints) -> Ints:
+            first: Ints = edges[np.maximum(chunk(row) - back, 0)]
+            return first
+
+        def high(row: Ints) -> Ints:
+            last: Ints = edges[np.minimum(chunk(row) + ahead, edges.size - 2) + 1] - 1
+            return last
+
+        return interval(grid, self.tokens, low, high)

@@ -1,0 +1,128 @@
+"""Diagonals: `diagonals` by offset, `strided` at a spacing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from bslang.errors import PatternError
+from bslang.ir.expr import Number
+from bslang.ir.grid import At, Grid
+from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.runs import Runs
+from bslang.ir.signature import Count, Kind, Range, argument
+from bslang.patterns.shapes import bands
+
+
+@dataclass(frozen=True)
+class Diagonals(Primitive):
+    """Query minus key is one of the offsets; a range `a:b:s` gives several.
+
+    Source: the slashes of MInference's vertical-slash pattern (Jiang 2024, 3.2).
+
+    Example: `diagonals(0, 1, 5:8)`
+    """
+
+    name = "diagonals"
+    relational = True
+    shift_invariant = True
+
+    offsets: tuple[Count | Range, ...] = argument("offsets, query minus key", Kind.INDICES)
+
+    def check(self) -> None:
+        for item in self.offsets:
+            if isinstance(item, Range) and item.start is None and item.step != 1:
+                raise PatternError(
+                    "a range of diagonals with a step needs a start",
+                    hint="write where it begins, as in `diagonals(0::2)`",
+                    subject=self,
+                )
+
+    def predicate(self, at: At) -> Any:
+        side = at.unit(self.tokens)
+        offset = side.row - side.col
+        return reduce(lambda a, b: a | b, (_meets(offset, item) for item in self.offsets))
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        lowest, highest = 1 - grid.k.size(self.tokens), grid.q.size(self.tokens) - 1
+        low, high = [], []
+        for item in self.offsets:
+            start, stop, step = _ends(item)
+            assert isinstance(step, int)
+            first = lowest if start is None else start
+            if first < lowest:
+                first += -(-(lowest - first) // step) * step
+            last = highest if stop is None else min(highest, stop - 1)
+            if step == 1 and first <= last:
+                low.append(np.array([-last], dtype=np.int64))
+                high.append(np.array([-first], dtype=np.int64))
+            elif first <= last:
+                offset = np.arange(first, last + 1, step, dtype=np.int64)
+                low.append(-offset)
+                high.append(-offset)
+        if not low:
+            return Decided(Runs.empty(grid.m), Runs.empty(grid.m))
+        return bands(grid, self.tokens, np.concatenate(low), np.concatenate(high))
+
+
+def _meets(offset: Any, item: Count | Range) -> Any:
+    if isinstance(item, Count):
+        return offset == item.value
+    meets = (offset - (0 if item.start is None else item.start.value)) % item.step == 0
+    if item.start is not None:
+        meets = meets & (offset >= item.start.value)
+    if item.stop is not None:
+        meets = meets & (offset < item.stop.value)
+    return meets
+
+
+def _ends(item: Count | Range) -> tuple[int | None, int | None, Number]:
+    def end(count: Count | None) -> int | None:
+        assert count is None or isinstance(count.value, int)
+        return None if count is None else count.value
+
+    if isinstance(item, Count):
+        offset = end(item)
+        assert offset is not None
+        return offset, offset + 1, 1
+    return end(item.start), end(item.stop), item.step
+
+
+@dataclass(frozen=True)
+class Strided(Primitive):
+    """Keys whose distance from the query is `offset` modulo `s`.
+
+    Source: the strided heads of the Sparse Transformer (Child 2019, 4.3).
+
+    Example: `strided(4)`
+    """
+
+    name = "strided"
+    relational = True
+    shift_invariant = True
+
+    s: Count = argument("spacing", minimum=1)
+    offset: Count | None = argument("distance modulo s", default=None)
+
+    def _offset(self) -> Number:
+        return 0 if self.offset is None else self.offset.value
+
+    def predicate(self, at: At) -> Any:
+        side = at.unit(self.tokens)
+        return (side.row - side.col - self._offset()) % self.s.value == 0
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        s, offset = self.s.value, self._offset()
+        assert isinstance(s, int) and isinstance(offset, int)
+        if self.tokens and 1 < s < grid.q.block + grid.k.block:
+            # Every whole block meets a diagonal; which short ones do not, masks settle.
+            return Decided(Runs.empty(grid.m), Runs.domain(grid), exact=False)
+        rows, cols = grid.q.size(self.tokens), grid.k.size(self.tokens)
+        if s == 1:
+            low, high = np.array([-rows]), np.array([cols])
+        else:
+            low = high = np.arange((rows - offset) % s - rows, cols, s, dtype=np.int64)
+        return bands(grid, self.tokens, low, high)

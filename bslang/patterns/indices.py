@@ -1,0 +1,164 @@
+"""Whole rows and columns: `rows`, `cols`, `global`, and summary columns with `every`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bslang.errors import PatternError
+from bslang.ir.expr import Number, Term, fold, maximum
+from bslang.ir.grid import At, Axis, Grid
+from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.runs import Bools
+from bslang.ir.signature import Count, Kind, Range, argument
+from bslang.patterns.shapes import indices
+
+
+@dataclass(frozen=True)
+class _Indexed(Primitive):
+    indices: tuple[Count | Range, ...] = argument(
+        "indices, negative from the end, or ranges", Kind.INDICES
+    )
+
+    by_row: ClassVar[bool] = False
+    by_col: ClassVar[bool] = False
+
+    def predicate(self, at: At) -> Any:
+        side = at.unit(self.tokens)
+        sides = []
+        if self.by_row:
+            sides.append((side.row, side.rows))
+        if self.by_col:
+            sides.append((side.col, side.cols))
+        among = [_is(index, item, size) for index, size in sides for item in self.indices]
+        return reduce(lambda a, b: a | b, among)
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        rows = self._marks(grid.q) if self.by_row else None
+        cols = self._marks(grid.k) if self.by_col else None
+        return indices(grid, self.tokens, rows, cols)
+
+    def _marks(self, axis: Axis) -> Bools:
+        """A flag for each index of the axis; those past its length follow ranges that have no end."""
+        length = axis.length if self.tokens else axis.blocks
+        size = axis.size(self.tokens)
+        marks = np.zeros(size, dtype=bool)
+        for item in self.indices:
+            if isinstance(item, Count):
+                index = _plain(item)
+                marks[index if index >= 0 else length + index] = True
+                continue
+            assert isinstance(item.step, int)
+            start = 0 if item.start is None else _plain(item.start)
+            stop = size if item.stop is None else _plain(item.stop)
+            start = max(start if start >= 0 else length + start, 0)
+            stop = stop if stop >= 0 else max(length + stop, 0)
+            marks[start : stop : item.step] = True
+        return marks
+
+    def fits(self, grid: Grid) -> None:
+        axes = [(grid.q, "row")] * self.by_row + [(grid.k, "column")] * self.by_col
+        for axis, noun in axes:
+            length = axis.length if self.tokens else axis.blocks
+            unit = "tokens" if self.tokens else "blocks"
+            for item in self.indices:
+                if isinstance(item, Count) and not -length <= _plain(item) < length:
+                    raise PatternError(
+                        f"{noun} {_plain(item)} of `{self}` lies outside of {length} {unit}",
+                        hint="use a longer sequence, a smaller index, or a range, which is cut short",
+                        subject=self,
+                    )
+
+
+def _plain(count: Count) -> int:
+    assert isinstance(count.value, int)
+    return count.value
+
+
+def _is(index: Any, item: Count | Range, size: Any) -> Any:
+    if isinstance(item, Count):
+        return index == _from_start(item.value, size)
+    start = 0 if item.start is None else maximum(_from_start(item.start.value, size), 0)
+    inside = (index - start) % item.step == 0
+    if item.start is not None or item.step != 1:
+        inside = inside & (index >= start)
+    if item.stop is not None:
+        inside = inside & (index < _from_start(item.stop.value, size))
+    return inside
+
+
+def _from_start(index: Number, size: Any) -> Any:
+    """The index counted from 0, where a negative one counts from the end."""
+    if isinstance(index, int):
+        return index if index >= 0 else size + index
+    return Term(index) + size * Term(fold("<", index, 0))
+
+
+@dataclass(frozen=True)
+class Rows(_Indexed):
+    """Queries at the given indices see every key.
+
+    Example: `rows(-4:)`
+    """
+
+    name = "rows"
+    by_row = True
+
+
+@dataclass(frozen=True)
+class Cols(_Indexed):
+    """Every query sees the keys at the given indices.
+
+    Source: `cols(0)` is the attention sink of StreamingLLM (Xiao 2023, 3.2).
+
+    Example: `cols(0, 5)`
+    """
+
+    name = "cols"
+    by_col = True
+
+
+@dataclass(frozen=True)
+class Global(_Indexed):
+    """Queries at the given indices see every key, and every query sees the keys there.
+
+    Source: Longformer (Beltagy 2020, 3.1), BigBird (Zaheer 2020, 2).
+
+    Example: `global(0, -1)`
+    """
+
+    name = "global"
+    by_row = True
+    by_col = True
+
+
+@dataclass(frozen=True)
+class Every(Primitive):
+    """Every query sees the keys whose index is `offset` modulo `s`: summary columns.
+
+    Source: the fixed heads of the Sparse Transformer (Child 2019, 4.3).
+
+    Example: `every(4, offset=3)`
+    """
+
+    name = "every"
+
+    s: Count = argument("spacing", minimum=1)
+    offset: Count | None = argument("index modulo s", default=None)
+
+    def _offset(self) -> Number:
+        return 0 if self.offset is None else self.offset.value
+
+    def predicate(self, at: At) -> Any:
+        side = at.unit(self.tokens)
+        return side.col % self.s.value == self._offset() % self.s.value
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        s, offset = self.s.value, self._offset()
+        assert isinstance(s, int) and isinstance(offset, int)
+        marks = np.zeros(grid.k.size(self.tokens), dtype=bool)
+        marks[offset % s :: s] = True
+        return indices(grid, self.tokens, None, marks)

@@ -1,0 +1,216 @@
+"""Bands around the diagonal: `window` in all its forms, `last`, and `causal`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bslang.errors import PatternError
+from bslang.ir.expr import Number, maximum, minimum
+from bslang.ir.grid import At, Grid, Ints, Side
+from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.runs import Runs
+from bslang.ir.signature import INFINITE, Count, Kind, argument
+from bslang.patterns.shapes import bands, interval
+
+
+@dataclass(frozen=True)
+class Window(Primitive):
+    """Keys near the query: `w` blocks centred on it, or `left` before it and `right` after it.
+
+    `step` spreads the same number of blocks at that spacing (dilated). `wrap` measures distance on
+    the ring of all blocks. `clamp` shifts the window inward near the edges, so that every row
+    keeps `w` columns; `w` may then be even (with `step`: among the columns of the row's residue).
+
+    Sources: Longformer (Beltagy 2020, 3.1) for the window and its dilation, NATTEN
+    (Hassani 2023, 3.1) for `clamp`.
+
+    Example: `window(3)`
+    """
+
+    name = "window"
+    relational = True
+
+    w: Count | None = argument("width, odd", default=None, minimum=1)
+    left: Count | None = argument(
+        "how far before the query", default=None, keyword_only=True, infinite=True
+    )
+    right: Count | None = argument(
+        "how far after the query", default=None, keyword_only=True, infinite=True
+    )
+    step: Count | None = argument("spacing", default=None, minimum=1, keyword_only=True)
+    wrap: bool = argument("distance on a ring", Kind.FLAG, default=False, keyword_only=True)
+    clamp: bool = argument("shift inward at the edges", Kind.FLAG, default=False, keyword_only=True)
+
+    def check(self) -> None:
+        def refuse(message: str, hint: str, field: str = "w") -> None:
+            raise PatternError(message, hint=hint, subject=self, field=field)
+
+        sides = self.left is not None or self.right is not None
+        if self.w is None and not sides:
+            refuse("`window` needs a width", "write `window(3)`, or `window(left=2, right=0)`")
+        if self.w is not None and sides:
+            refuse("`window` takes a width or `left` and `right`, not both", "leave one of them out")
+        if self.clamp and sides:
+            refuse("`clamp` goes with a width", "write `window(w, clamp=true)`", "clamp")
+        if self.clamp and self.wrap:
+            refuse("`clamp` and `wrap` exclude each other", "leave one of them out", "wrap")
+        if self.w is not None and not self.clamp:
+            w = self.w.value
+            if isinstance(w, int) and w % 2 == 0:
+                t = "t" if self.w.tokens else ""
+                refuse(
+                    f"a window of even width {w} has no middle",
+                    f"write `window(left={w // 2}{t}, right={w // 2 - 1}{t})`, or `last({w}{t})` "
+                    "for the blocks before the query only",
+                )
+        left, right = self._reach()
+        if isinstance(left, int) and isinstance(right, int) and left + right < 0:
+            refuse("this window is empty", f"it reaches from {-left} to {right} blocks", "left")
+
+    @property
+    def shift_invariant(self) -> bool:  # type: ignore[override]  # depends on the arguments here
+        return not (self.wrap or self.clamp)
+
+    def _spacing(self) -> Number:
+        return 1 if self.step is None else self.step.value
+
+    def _reach(self) -> tuple[Number, Number]:
+        """How far the window extends before and after the query, in single indices."""
+        if self.w is not None:
+            half = (self.w.value - 1) // 2
+            left, right = half, half
+        else:
+            left = 0 if self.left is None else self.left.value
+            right = 0 if self.right is None else self.right.value
+        step = self._spacing()
+        return tuple(  # type: ignore[return-value]  # two in, two out
+            INFINITE if isinstance(side, int) and side >= INFINITE else side * step
+            for side in (left, right)
+        )
+
+    def predicate(self, at: At) -> Any:
+        side = at.unit(self.tokens)
+        if self.clamp:
+            return self._clamped(side)
+        if not self.wrap:
+            return self._near(side.col - side.row)
+        around = (side.col - side.row) % side.cols
+        return self._near(around) | self._near(around - side.cols)
+
+    def _near(self, offset: Any) -> Any:
+        left, right = self._reach()
+        near = offset % self._spacing() == 0
+        if left != INFINITE:
+            near = near & (offset >= 0 - left)
+        if right != INFINITE:
+            near = near & (offset <= right)
+        return near
+
+    def _clamped(self, side: Side) -> Any:
+        assert self.w is not None
+        step, w = self._spacing(), self.w.value
+        row, col = side.row // step, side.col // step
+        size = (side.cols - side.row % step + step - 1) // step
+        start = minimum(maximum(row - w // 2, 0), maximum(size - w, 0))
+        return ((side.col - side.row) % step == 0) & (col >= start) & (col < start + w)
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        if self.clamp:
+            return self._clamped_blocks(grid)
+        left, right, step = *self._reach(), self._spacing()
+        assert isinstance(left, int) and isinstance(right, int) and isinstance(step, int)
+        # Offsets beyond these meet no cell.
+        left = min(left, grid.q.size(self.tokens))
+        right = min(right, grid.k.size(self.tokens))
+        if not self.wrap:
+            return bands(grid, self.tokens, *_spaced(-left, right, step))
+        ring = grid.k.length if self.tokens else grid.m
+        low, high = _spaced(max(-left, -ring), min(right, ring - 1), step)
+        turns = -(-max(grid.q.size(self.tokens), grid.k.size(self.tokens)) // ring)
+        shift = ring * np.arange(-turns, turns + 1, dtype=np.int64)[:, None]
+        return bands(grid, self.tokens, (low + shift).ravel(), (high + shift).ravel())
+
+    def _clamped_blocks(self, grid: Grid) -> Decided:
+        assert self.w is not None
+        step, w = self._spacing(), self.w.value
+        assert isinstance(step, int) and isinstance(w, int)
+        cols = grid.k.length if self.tokens else grid.m
+
+        def first(row: Ints) -> Ints:
+            residue = row % step
+            size = (cols - residue + step - 1) // step
+            clipped: Ints = np.clip(row // step - w // 2, 0, np.maximum(size - w, 0))
+            return clipped * step + residue
+
+        if step == 1:
+            return interval(grid, self.tokens, first, lambda row: first(row) + w - 1)
+        if not self.tokens:
+            rows = np.arange(grid.q.first, grid.n, dtype=np.int64)[:, None]
+            col = first(rows) + step * np.arange(min(w, -(-cols // step)), dtype=np.int64)
+            runs = Runs.of_rows(grid.m, rows, col, np.minimum(col + 1, grid.m)) & Runs.domain(grid)
+            return Decided(runs, runs)
+        # Token by token the residues interleave: settle it by masks inside the rows' reach.
+        top, bottom = grid.q.spans()
+        low, high = first(top) - step, first(bottom) + step * (w + 1)
+        may = Runs.of_rows(
+            grid.m, np.arange(grid.q.first, grid.n), *grid.k.touched(low, high)
+        )
+        return Decided(Runs.empty(grid.m), may, exact=False)
+
+
+def _spaced(low: int, high: int, step: int) -> tuple[Ints, Ints]:
+    """The multiples of `step` in low..high as intervals; one interval where they are dense."""
+    if step == 1:
+        return np.array([low], dtype=np.int64), np.array([high], dtype=np.int64)
+    offset = np.arange(-(-low // step), high // step + 1, dtype=np.int64) * step
+    return offset, offset
+
+
+@dataclass(frozen=True)
+class Last(Primitive):
+    """The query's own block and the `w` - 1 before it; in tokens, the `w` latest.
+
+    Source: sliding window attention of Mistral 7B (Jiang 2023, 2). `last(inf)` is the lower
+    triangle of blocks.
+
+    Example: `last(3)`
+    """
+
+    name = "last"
+    relational = True
+    shift_invariant = True
+
+    w: Count = argument("how many, the query's own included", minimum=1, infinite=True)
+
+    def predicate(self, at: At) -> Any:
+        side = at.unit(self.tokens)
+        back = side.row - side.col
+        return (back >= 0) & (back < self.w.value) if not self.w.infinite else back >= 0
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        assert isinstance(self.w.value, int)
+        return bands(grid, self.tokens, np.array([1 - self.w.value]), np.array([0]))
+
+
+@dataclass(frozen=True)
+class Causal(Primitive):
+    """Keys at or before the query, token by token.
+
+    Example: `causal`
+    """
+
+    name = "causal"
+    shift_invariant = True
+
+    @property
+    def tokens(self) -> bool:
+        return True
+
+    def predicate(self, at: At) -> Any:
+        return at.tokens.col <= at.tokens.row
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        return bands(grid, True, np.array([-INFINITE]), np.array([0]))

@@ -1,0 +1,60 @@
+"""A schedule as tensors on a device, with the lengths that it was made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceTable:
+    """`bslang.schedule.Table` on a device: int32 tensors (programs,), (programs * classes + 1,), (runs, 2)."""
+
+    order: torch.Tensor
+    pointer: torch.Tensor
+    runs: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class DevicePlan:
+    """What a target's kernels take beside the tensors.
+
+    len_q, len_k: numbers of queries and keys of the call. q_start: position of the first query,
+    so that query x stands at position q_start + x, in block row (q_start + x) // block_q.
+    rows, cols: the tables for the forward pass and dQ, and for dK and dV.
+    parameters: int32, what the masks take from the length.
+    """
+
+    len_q: int
+    len_k: int
+    q_start: int
+    block_q: int
+    block_k: int
+    rows: DeviceTable
+    cols: DeviceTable
+    parameters: torch.Tensor
+
+    @classmethod
+    def of(cls, schedule: Any, device: torch.device) -> DevicePlan:
+        """Move a `bslang.schedule.Schedule` to a device."""
+
+        def move(array: npt.NDArray[Any]) -> torch.Tensor:
+            return torch.from_numpy(array).to(device)
+
+        def table(t: Any) -> DeviceTable:
+            return DeviceTable(move(t.order), move(t.pointer), move(t.runs))
+
+        grid = schedule.graph.grid
+        return cls(
+            grid.q.stop - grid.q.start,
+            grid.k.stop - grid.k.start,
+            grid.q.start,
+            grid.q.block,
+            grid.k.block,
+            table(schedule.rows),
+            table(schedule.cols),
+            move(schedule.parameters),
+        )

@@ -1,0 +1,42 @@
+"""What the runtime asks of a target."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from bslang.runtime.plan import DevicePlan
+
+
+class Target(Protocol):
+    """Kernels for one kind of device. Tensors have passed the checks of `bslang.runtime.checks`.
+
+    q: (batch, heads, len_q, dim); k, v: (batch, key heads, len_k, dim), where key heads divide
+    heads and query head h reads key head h // (heads / key heads). Any strides; one dtype.
+    """
+
+    name: str
+    dtypes: tuple[torch.dtype, ...]
+
+    def forward(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(out, lse): out like q in shape and dtype, contiguous; lse fp32 (batch, heads, len_q), the natural
+        logarithm of the softmax's denominator. A query without keys has out 0 and lse -inf."""
+        ...
+
+    def backward(
+        self,
+        grad_out: torch.Tensor,
+        grad_lse: torch.Tensor,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+        plan: DevicePlan,
+        scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(dq, dk, dv), contiguous, each like its tensor; the same bits on every run."""
+        ...

@@ -1,0 +1,1 @@
+"""From block graphs to the tables that kernels walk."""
