@@ -16,10 +16,22 @@ class PatternError(BslangError):
     """
 
     def __init__(
-        self, message: str, *, hint: str = "", subject: object = None, field: str = "", code: str = "E301"
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        subject: object = None,
+        field: str = "",
+        code: str = "E301",
     ) -> None:
         super().__init__(message)
-        self.message, self.hint, self.subject, self.field, self.code = message, hint, subject, field, code
+        self.message, self.hint, self.subject, self.field, self.code = (
+            message,
+            hint,
+            subject,
+            field,
+            code,
+        )
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message

@@ -47,7 +47,12 @@ class Plan:
 
     @classmethod
     def of(
-        cls, name: str, pattern: Pattern, block: tuple[int, int], digest: str, targets: tuple[str, ...]
+        cls,
+        name: str,
+        pattern: Pattern,
+        block: tuple[int, int],
+        digest: str,
+        targets: tuple[str, ...],
     ) -> Plan:
         """Derive the plan of a pattern."""
         left = residuals(pattern)
@@ -72,4 +77,6 @@ class _Text(dict[str, str]):
         return f"{op}({{0}}, {{1}})" if op.isalpha() else f"{{0}} {op} {{1}}"
 
 
-_TEXT: Mapping[str, str] = _Text(abs="abs({0})", isqrt="isqrt({0})", log2="log2({0})", **{"not": "not {0}"})
+_TEXT: Mapping[str, str] = _Text(
+    abs="abs({0})", isqrt="isqrt({0})", log2="log2({0})", **{"not": "not {0}"}
+)

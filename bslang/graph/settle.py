@@ -54,7 +54,9 @@ def _ask(pattern: Pattern, cells: Ints, grid: Grid) -> tuple[Bools, Bools]:
     k = (j[:, None] * grid.k.block + np.arange(grid.k.block))[:, None, :]
     there = (q >= grid.q.start) & (q < grid.q.stop) & (k >= grid.k.start) & (k < grid.k.stop)
     mask = np.broadcast_to(holds(pattern, At.positions(grid, q, k), grid.env()), there.shape)
-    return (mask | ~there).all(axis=(1, 2)), ~(mask & there).any(axis=(1, 2))
+    full = np.asarray((mask | ~there).all(axis=(1, 2)))
+    some = np.asarray((mask & there).any(axis=(1, 2)))
+    return full, ~some
 
 
 def _runs_of(cells: Ints, width: int) -> Runs:

@@ -32,8 +32,12 @@ class Masks:
         parameters: dict[Number, Var] = {}
         masks = []
         for residual in residuals:
-            term = holds(residual, At.symbolic(block), SYMBOLIC)
-            masks.append(_with_parameters(term.number, parameters))
+            number = holds(residual, At.symbolic(block), SYMBOLIC).number
+            if isinstance(
+                number, int
+            ):  # a mask that folded to a constant still has the shape of one
+                number = Op(">=" if number else "<", (Var("q"), 0))
+            masks.append(_with_parameters(number, parameters))
         return cls(tuple(masks), tuple(parameters))
 
 
@@ -109,20 +113,30 @@ def code(number: Number, language: Mapping[str, str]) -> str:
     if floor is not None and not _nonnegative(number.args[0]):
         form = floor
     args = [code(arg, language) for arg in number.args]
-    if not form.endswith(")"):  # an infix or prefix operator: what stands inside may need parentheses
-        args = [
-            f"({text})" if isinstance(arg, Op) and not language[arg.op].endswith(")") or text[0] == "-" else text
-            for arg, text in zip(number.args, args, strict=True)
-        ]  # fmt: skip
+    if not form.endswith(")"):  # an operator, not a call: what stands inside may need parentheses
+        for place, arg in enumerate(number.args):
+            if isinstance(arg, Op) and not language[arg.op].endswith(")"):
+                inner, outer = _BINDING.get(arg.op, 0), _BINDING.get(number.op, 9)
+                if inner < outer or (inner == outer and place > 0):
+                    args[place] = f"({args[place]})"
+            elif args[place].startswith("-"):
+                args[place] = f"({args[place]})"
     return form.format(*args)
+
+
+_BINDING = {"*": 4, "//": 4, "%": 4, "+": 3, "-": 3} | dict.fromkeys(
+    ("<", "<=", ">", ">=", "==", "!="), 2
+)
+"""How tightly operators bind, alike in every language here; `& | ^ ~` put their operands in parentheses."""
 
 
 def _nonnegative(number: Number) -> bool:
     """Whether a number is surely at least 0, positions and block indices being so."""
     if isinstance(number, Var):
         return number.name in ("q", "k")
-    if not isinstance(number, Op):
+    if isinstance(number, int):
         return number >= 0
+    assert isinstance(number, Op)
     if number.op == "%":
         return isinstance(number.args[1], int) and number.args[1] > 0
     if number.op == "max":

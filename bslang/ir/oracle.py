@@ -27,7 +27,8 @@ from bslang.ir.runs import Bools
 def dense(pattern: Pattern, grid: Grid) -> Bools:
     """The mask of a pattern: bool (query positions that are there, key positions that are there)."""
     shape = (grid.q.stop - grid.q.start, grid.k.stop - grid.k.start)
-    return np.broadcast_to(_holds(pattern, grid), shape).copy()
+    mask: Bools = np.broadcast_to(_holds(pattern, grid), shape).copy()
+    return mask
 
 
 def dense_blocks(pattern: Pattern, grid: Grid) -> Bools:

@@ -200,7 +200,7 @@ class Primitive(Pattern, ABC):
         """The blocks of the grid that belong, as runs. All numbers are bound."""
 
     def check(self) -> None:
-        """Refuse arguments that mean nothing together (PatternError). All numbers are bound or symbolic."""
+        """Refuse arguments that mean nothing together (PatternError)."""
 
     def expand(self) -> Pattern:
         """The pattern that it stands for, where it is short for others; itself otherwise."""
@@ -249,7 +249,7 @@ class Primitive(Pattern, ABC):
                 yield from value.primitives()
 
     def __str__(self) -> str:
-        texts = []
+        texts: list[str] = []
         for arg in arguments(self):
             value = getattr(self, arg.name)
             if value == arg.default:
@@ -351,10 +351,12 @@ def _number(number: Number, outer: int) -> str:
             return f"{number.op}({', '.join(_number(arg, 0) for arg in number.args)})"
         inner = _PRECEDENCE[number.op]
         left, right = number.args
-        text = f"{_number(left, inner + (number.op == '**'))} {number.op} {_number(right, inner + 1)}"
+        text = (
+            f"{_number(left, inner + (number.op == '**'))} {number.op} {_number(right, inner + 1)}"
+        )
         return text if inner >= outer else f"({text})"
-    text = str(number)
-    return f"({text})" if number < 0 and outer > 5 else text
+    assert isinstance(number, int)
+    return f"({number})" if number < 0 and outer > 5 else str(number)
 
 
 __all__ = [

@@ -81,8 +81,10 @@ def _meets(offset: Any, item: Count | Range) -> Any:
 
 def _ends(item: Count | Range) -> tuple[int | None, int | None, Number]:
     def end(count: Count | None) -> int | None:
-        assert count is None or isinstance(count.value, int)
-        return None if count is None else count.value
+        if count is None:
+            return None
+        assert isinstance(count.value, int)
+        return count.value
 
     if isinstance(item, Count):
         offset = end(item)

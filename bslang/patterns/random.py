@@ -71,7 +71,8 @@ class Drawn(Random):
 
 def _among_drawn(at: At, draw: Random) -> Any:
     """The definition, row by row: the first distinct draws of the row's own sequence."""
-    side, k, seed = at.blocks, int(draw.k), int(draw.seed)  # type: ignore[call-overload]  # bound
+    side, k, seed = at.blocks, draw.k, draw.seed
+    assert isinstance(k, int) and isinstance(seed, int)
     table = np.zeros((side.rows, side.cols), dtype=bool)
     held = np.ones_like(table) if draw.within is None else at.candidates(draw.within)
     for row in np.unique(side.row):

@@ -52,7 +52,9 @@ class Window(Primitive):
         if self.w is None and not sides:
             refuse("`window` needs a width", "write `window(3)`, or `window(left=2, right=0)`")
         if self.w is not None and sides:
-            refuse("`window` takes a width or `left` and `right`, not both", "leave one of them out")
+            refuse(
+                "`window` takes a width or `left` and `right`, not both", "leave one of them out"
+            )
         if self.clamp and sides:
             refuse("`clamp` goes with a width", "write `window(w, clamp=true)`", "clamp")
         if self.clamp and self.wrap:
@@ -155,9 +157,7 @@ class Window(Primitive):
         # Token by token the residues interleave: settle it by masks inside the rows' reach.
         top, bottom = grid.q.spans()
         low, high = first(top) - step, first(bottom) + step * (w + 1)
-        may = Runs.of_rows(
-            grid.m, np.arange(grid.q.first, grid.n), *grid.k.touched(low, high)
-        )
+        may = Runs.of_rows(grid.m, np.arange(grid.q.first, grid.n), *grid.k.touched(low, high))
         return Decided(Runs.empty(grid.m), may, exact=False)
 
 

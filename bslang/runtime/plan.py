@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True, eq=False)
 class DeviceTable:
-    """`bslang.schedule.Table` on a device: int32 tensors (programs,), (programs * classes + 1,), (runs, 2)."""
+    """`bslang.schedule.Table` as int32 tensors on a device; the shapes are given there."""
 
     order: torch.Tensor
     pointer: torch.Tensor

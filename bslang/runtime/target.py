@@ -19,10 +19,14 @@ class Target(Protocol):
     name: str
     dtypes: tuple[torch.dtype, ...]
 
+    def missing(self, device: torch.device) -> str:
+        """Why tensors on a device cannot be run here, as what follows the target's name; "" if they can."""
+        ...
+
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(out, lse): out like q in shape and dtype, contiguous; lse fp32 (batch, heads, len_q), the natural
+        """(out, lse): out like q in shape and dtype, contiguous; lse (batch, heads, len_q), the natural
         logarithm of the softmax's denominator. A query without keys has out 0 and lse -inf."""
         ...
 

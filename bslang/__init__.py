@@ -1,0 +1,47 @@
+"""bslang: a small language and a compiler for block-sparse attention.
+
+import bslang
+
+layout = bslang.compile("window(3) | global(0, -1) | random(2, seed=7)", block=64)
+out = layout(q, k, v)        # tensors (batch, heads, length, dim)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bslang._version import __version__
+from bslang.errors import BslangError, LimitError, PatternError, TargetError
+
+if TYPE_CHECKING:
+    from bslang.api import compile, load
+    from bslang.runtime.layout import Layout
+    from bslang.syntax.diagnostics import SpecError
+
+_HOMES = {
+    "compile": "bslang.api",
+    "load": "bslang.api",
+    "Layout": "bslang.runtime.layout",
+    "SpecError": "bslang.syntax.diagnostics",
+}
+
+__all__ = [
+    "BslangError",
+    "Layout",
+    "LimitError",
+    "PatternError",
+    "SpecError",
+    "TargetError",
+    "__version__",
+    "compile",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use, so that `import bslang` and the command line start without torch.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'bslang' has no attribute {name!r}")

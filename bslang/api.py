@@ -1,0 +1,113 @@
+"""From Python: specs and files to layouts that are called with tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from bslang import compiler
+from bslang.files import cache_dir, write_whole
+from bslang.resolve.program import Resolved
+from bslang.syntax.source import Source
+
+if TYPE_CHECKING:
+    from bslang.runtime.layout import Layout
+
+Block = int | tuple[int, int]
+Targets = str | Iterable[str]
+
+
+def compile(
+    spec: str,
+    name: str | None = None,
+    *,
+    block: Block | None = None,
+    target: Targets | None = None,
+    **parameters: object,
+) -> Layout:
+    """Compile the text of a spec to a layout, called as `layout(q, k, v)`.
+
+    spec: an expression, or a whole file's text. name: which definition, where there are several.
+    block: tokens a block, or (query, key); the spec's own setting, or 64, for None. target: "triton",
+    "cpu", "torch" or several; all for None, and a call picks by the device of its tensors.
+    parameters: values for the definition's parameters: int, bool, or text such as "512t" or "inf".
+
+    Raises SpecError with every error of the spec, TargetError for an unknown target, ValueError for
+    a block that is none, TypeError for a spec that is no text.
+    """
+    if not isinstance(spec, str):
+        raise TypeError(f"spec must be the text of a pattern, not {type(spec).__name__}")
+    source = Source("<spec>", spec)
+    return _layout(
+        compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
+    )
+
+
+def load(
+    file: str | Path,
+    *,
+    block: Block | None = None,
+    target: Targets | None = None,
+    **parameters: object,
+) -> Layout:
+    """Compile a definition of a spec file, named as `"patterns.bsl:bigbird"`, or the file's only one.
+
+    The other arguments and the errors are those of `compile`.
+    """
+    path, name = split_name(str(file))
+    source = compiler.source_of(path)
+    return _layout(
+        compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
+    )
+
+
+def split_name(file: str) -> tuple[Path, str | None]:
+    """`patterns.bsl:bigbird` as its path and definition; the definition is None where none is named."""
+    path, colon, name = file.rpartition(":")
+    if colon and name.isidentifier() and not Path(file).exists():
+        return Path(path), name
+    return Path(file), None
+
+
+def _targets(target: Targets | None) -> tuple[str, ...] | None:
+    if target is None:
+        return None
+    return (target,) if isinstance(target, str) else tuple(target)
+
+
+def _layout(resolved: Resolved, targets: tuple[str, ...] | None) -> Layout:
+    layout: Layout = module(resolved, targets).LAYOUT
+    return layout
+
+
+@lru_cache(maxsize=256)
+def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> ModuleType:
+    """The generated module of a layout, written to the cache folder and imported.
+
+    Triton reads the source of its kernels, so the module must lie in a file.
+    """
+    files = compiler.emit(resolved, targets)
+    content = hashlib.sha256("\0".join(f"{n}\0{text}" for n, text in files.items()).encode())
+    folder = cache_dir() / "modules" / content.hexdigest()[:32]
+    path = write_whole(folder, files)[0]
+    return import_file(path, f"bslang_generated.{resolved.name}_{content.hexdigest()[:16]}")
+
+
+def import_file(path: Path, name: str) -> ModuleType:
+    """Import a Python file under a name of its own."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made  # Triton and pickle look modules up by name
+    try:
+        spec.loader.exec_module(made)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return made

@@ -1,0 +1,91 @@
+"""What commands share: their options, how a spec is named and read, how results are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bslang import compiler
+from bslang.resolve.program import Resolved
+from bslang.syntax.source import Source
+
+SpecArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE[:NAME]",
+        help="A spec file, or a definition in it; `-` reads a spec from standard input.",
+        show_default=False,
+    ),
+]
+ParameterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-D",
+        metavar="NAME=VALUE",
+        help="Value for a parameter of the definition; may be given several times.",
+        show_default=False,
+    ),
+]
+BlockOption = Annotated[
+    str | None,
+    typer.Option(
+        "--block",
+        metavar="N or NxM",
+        help="Tokens a block (query x key), in place of the spec's own setting.",
+        show_default=False,
+    ),
+]
+LengthOption = Annotated[
+    int | None,
+    typer.Option("--seq-len", min=1, help="Length of the sequence, in tokens.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def read_spec(file: str) -> tuple[Source, str | None]:
+    """The source that a `FILE[:NAME]` argument names, and the definition in it."""
+    if file == "-":
+        return Source("<stdin>", sys.stdin.read()), None
+    path, colon, name = file.rpartition(":")
+    if colon and name.isidentifier() and not Path(file).exists():
+        return compiler.source_of(Path(path)), name
+    return compiler.source_of(Path(file)), None
+
+
+def resolve_spec(file: str, define: list[str] | None, block: str | None) -> Resolved:
+    """The layout that a command's arguments name."""
+    source, name = read_spec(file)
+    return compiler.resolve(
+        source, name, block=block_option(block), parameters=parameter_options(define)
+    )
+
+
+def parameter_options(define: list[str] | None) -> dict[str, str]:
+    """`-D name=value` options as a mapping; typer.BadParameter for one that is none."""
+    parameters = {}
+    for option in define or []:
+        name, equals, value = option.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise typer.BadParameter(f"{option!r} is not NAME=VALUE", param_hint="-D")
+        parameters[name.strip()] = value.strip()
+    return parameters
+
+
+def block_option(block: str | None) -> tuple[int, int] | None:
+    """`--block 64` or `--block 128x64` as sides; typer.BadParameter for one that is none."""
+    if block is None:
+        return None
+    sides = block.split("x")
+    try:
+        return compiler.block_sides(tuple(map(int, sides)) if len(sides) > 1 else int(block))  # type: ignore[arg-type]  # checked there
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--block") from None
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    print(json.dumps(value, indent=2))

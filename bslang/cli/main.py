@@ -1,0 +1,86 @@
+"""The `bslang` program: its commands, and how errors become messages and exit statuses.
+
+0 good, 1 an error of the user's, 2 wrong usage, 3 a limit passed, 70 a bug of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bslang._version import __version__
+from bslang.cli.check import check
+from bslang.cli.compile import compile
+from bslang.cli.show import show
+from bslang.cli.stats import stats
+from bslang.errors import BslangError
+from bslang.syntax.diagnostics import SpecError
+
+BUG = 70
+
+app = typer.Typer(
+    name="bslang",
+    help="Compile block-sparse attention layouts to Triton and C++ kernels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (check, compile, show, stats):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"bslang {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; exits with a status."""
+    try:
+        app()
+    except SpecError as error:
+        print("\n\n".join(_coloured(d.render()) for d in error.diagnostics), file=sys.stderr)
+        count = len(error.diagnostics)
+        if count > 1:
+            print(f"\n{count} errors", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except BslangError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print(
+            "\nThis is a bug of bslang's; please report it with the lines above.", file=sys.stderr
+        )
+        sys.exit(BUG)
+
+
+def _coloured(text: str) -> str:
+    """The first line of a diagnostic in colour, on a terminal only."""
+    if not sys.stderr.isatty():
+        return text
+    head, _, rest = text.partition("\n")
+    kind, _, message = head.partition(": ")
+    colour = "\033[1;33m" if kind.startswith("warning") else "\033[1;31m"
+    return f"{colour}{kind}\033[0m\033[1m: {message}\033[0m\n{rest}"

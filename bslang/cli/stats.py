@@ -1,0 +1,68 @@
+"""bslang stats: what a layout costs at a length."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bslang import compiler
+from bslang.cli.common import (
+    BlockOption,
+    JsonOption,
+    ParameterOption,
+    SpecArgument,
+    print_json,
+    resolve_spec,
+)
+from bslang.graph.stats import Spread, Stats
+
+
+def stats(
+    spec: SpecArgument,
+    seq_len: Annotated[int, typer.Option("--seq-len", min=1, help="Length in tokens.")] = 16384,
+    define: ParameterOption = None,
+    block: BlockOption = None,
+    dim: Annotated[int, typer.Option("--head-dim", min=1, help="Head dimension for FLOPs.")] = 64,
+    json: JsonOption = False,
+) -> None:
+    """Count the blocks that a layout visits, and what they cost beside dense attention."""
+    resolved = resolve_spec(spec, define, block)
+    found = Stats.of(compiler.lower(resolved, seq_len, seq_len), dim)
+    if json:
+        about = {
+            "name": resolved.name,
+            "spec": str(resolved.pattern),
+            "digest": compiler.digest(resolved),
+        }
+        print_json(about | found.as_dict())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 3))
+    for label, value in _lines(found):
+        table.add_row(label, value)
+    Console(highlight=False, soft_wrap=True).print(
+        f"{resolved.name}: {resolved.pattern}", table, sep="\n\n", markup=False
+    )
+
+
+def _lines(found: Stats) -> list[tuple[str, str]]:
+    (rows, columns), (queries, keys) = found.block, found.tokens
+    return [
+        ("tokens", f"{queries:,} queries, {keys:,} keys"),
+        ("block", f"{rows} x {columns} tokens; {found.shape[0]:,} x {found.shape[1]:,} blocks"),
+        ("visited blocks", f"{found.blocks:,}: {found.full:,} full, {found.partial:,} partial"),
+        ("density", f"{found.density:.2%} of all blocks"),
+        ("blocks a row", _spread(found.rows)),
+        ("blocks a column", _spread(found.columns)),
+        ("forward", f"{found.flops_forward / 1e9:,.2f} GFLOP a head of {found.dim}"),
+        ("backward", f"{found.flops_backward / 1e9:,.2f} GFLOP a head of {found.dim}"),
+        ("work of dense", f"{1 / found.density:,.1f} times as much" if found.blocks else "-"),
+    ]
+
+
+def _spread(spread: Spread) -> str:
+    text = f"{spread.least:,} to {spread.most:,}, {spread.mean:,.1f} on average"
+    return text + (f"; {spread.empty:,} empty" if spread.empty else "")

@@ -1,0 +1,1 @@
+"""From plans to generated source, through the templates."""

@@ -1,0 +1,77 @@
+"""Emission: a pattern to the text of its generated module, and of the files beside it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from bslang.codegen.plan import Plan
+from bslang.errors import TargetError
+from bslang.ir.pattern import Pattern
+
+TARGETS = ("triton", "cpu", "torch")
+"""Every target, each a module of this package with a function `section(plan)`."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one target adds to a generated module.
+
+    code: Python that stands in the module, "" for none; constructor: a Python expression for the
+    runtime's target; imports: lines of Python; files: texts of further files, by suffix.
+    """
+
+    constructor: str
+    code: str = ""
+    imports: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What templates/module.py.jinja sees as `target`: all targets' sections together."""
+
+    sections: dict[str, Section]
+    spec_literal: str
+
+    @property
+    def imports(self) -> list[str]:
+        found = {line for section in self.sections.values() for line in section.imports}
+        return sorted(found)
+
+
+def target_names(targets: Iterable[str] | None) -> tuple[str, ...]:
+    """Target names checked and put in order; all of them for None. Raises TargetError."""
+    if targets is None:
+        return TARGETS
+    wanted = list(targets)
+    for name in wanted:
+        if name not in TARGETS:
+            close = get_close_matches(name, TARGETS, 1)
+            guess = f"; did you mean {close[0]!r}?" if close else ""
+            raise TargetError(f"unknown target {name!r}; targets are {', '.join(TARGETS)}{guess}")
+    if not wanted:
+        raise TargetError(f"no target; targets are {', '.join(TARGETS)}")
+    return tuple(name for name in TARGETS if name in wanted)
+
+
+def emit(
+    name: str, pattern: Pattern, block: tuple[int, int], digest: str, targets: Iterable[str] | None
+) -> dict[str, str]:
+    """File names and their texts. Raises TargetError for an unknown target."""
+    from bslang.codegen.environment import render  # jinja2 is loaded only to generate
+
+    plan = Plan.of(name, pattern, block, digest, target_names(targets))
+    sections = {
+        target: importlib.import_module(f"bslang.codegen.{target}").section(plan)
+        for target in plan.targets
+    }
+    files = {
+        f"{name}.py": render("module.py.jinja", plan, _Module(sections, json.dumps(plan.spec)))
+    }
+    for section in sections.values():
+        files |= {f"{name}{suffix}": text for suffix, text in section.files.items()}
+    return files

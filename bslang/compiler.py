@@ -1,0 +1,180 @@
+"""The pipeline, in order. A reader who knows this file knows the project.
+
+    spec text --read--> syntax tree --resolve--> pattern --lower--> block graph --schedule--> tables
+                                             pattern --emit--> module
+
+Lowering needs a length and emitting does not: one generated module serves every length, and asks
+`scheduler` for the tables of each new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from bslang.codegen import emit as _emit
+from bslang.errors import BslangError, PatternError
+from bslang.graph.blockgraph import BlockGraph
+from bslang.graph.lower import lower as _lower
+from bslang.ir.grid import Grid
+from bslang.ir.pattern import Primitive
+from bslang.limits import MAX_BLOCK
+from bslang.resolve.program import Parameters, Program, Resolved
+from bslang.schedule.schedule import Schedule
+from bslang.schedule.schedule import schedule as _schedule
+from bslang.syntax import tree
+from bslang.syntax.diagnostics import Diagnostic, SpecError
+from bslang.syntax.reader import read
+from bslang.syntax.source import Source
+
+LANGUAGE = 1
+"""Version of the bsl language; part of every digest."""
+
+SUFFIXES = (".bsl", ".bslang")
+"""Suffixes of spec files."""
+
+
+def source_of(path: Path) -> Source:
+    """Read a spec file. Raises SpecError where it is missing, no file, or no UTF-8 text."""
+    nothing = Source(str(path), "")
+    try:
+        return Source(str(path), path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        near = [str(p) for p in _specs_in(path.parent)]
+        hint = f"specs there: {', '.join(near)}" if near else "no spec file lies in that folder"
+        raise SpecError([Diagnostic("E001", "no such file", nothing, hint=hint)]) from None
+    except IsADirectoryError:
+        raise SpecError([Diagnostic("E001", "this is a folder, not a spec", nothing)]) from None
+    except UnicodeDecodeError as error:
+        message = f"this file is not UTF-8 text (byte {error.start})"
+        raise SpecError([Diagnostic("E002", message, nothing)]) from None
+    except OSError as error:
+        message = f"this file cannot be read: {error.strerror}"
+        raise SpecError([Diagnostic("E001", message, nothing)]) from None
+
+
+def _specs_in(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.glob("*")) if p.suffix in SUFFIXES] if folder.is_dir() else []
+
+
+def program(source: Source, block: int | tuple[int, int] | None = None) -> Program:
+    """Parse and check a whole source. block: sides that replace the spec's own, in tokens.
+
+    Raises SpecError with every error of the source, ValueError for a block that is none.
+    """
+    return Program(read(source), None if block is None else block_sides(block))
+
+
+def block_sides(block: int | tuple[int, int]) -> tuple[int, int]:
+    """Sides (query, key) of a block given as a number or a pair; ValueError where it is none."""
+    sides = block if isinstance(block, tuple) else (block, block)
+    if len(sides) != 2 or not all(isinstance(s, int) and 1 <= s <= MAX_BLOCK for s in sides):
+        raise ValueError(
+            f"block is a number of tokens from 1 to {MAX_BLOCK}, or a pair (query, key) of them; "
+            f"got {block!r}"
+        )
+    return sides
+
+
+def resolve(
+    source: Source,
+    name: str | None = None,
+    *,
+    block: int | tuple[int, int] | None = None,
+    parameters: Mapping[str, object] | None = None,
+) -> Resolved:
+    """A definition of a source as a pattern; `name` as for `Program.pick`.
+
+    parameters: values by name: int, bool, or text such as "512t" or "inf". Raises SpecError.
+    """
+    given = {key: _parameter(key, value) for key, value in (parameters or {}).items()}
+    return program(source, block).pick(name, layout_name(source), given)
+
+
+def _parameter(name: str, value: object) -> tuple[Source, tree.Expression]:
+    text = str(value).lower() if isinstance(value, (bool, float)) else str(value)
+    source = Source(f"parameter {name}", text)
+    statements = read(source).statements
+    if len(statements) != 1 or not isinstance(statements[0], tree.Layout):
+        message = f"{text!r} is no value; a parameter is a number, `inf`, `true` or `false`"
+        raise SpecError([Diagnostic("E208", message, source)])
+    return source, statements[0].body
+
+
+def layout_name(source: Source) -> str:
+    """The name of a layout that its file does not name: the file's own, as an identifier."""
+    stem = Path(source.name).stem if Path(source.name).suffix in SUFFIXES else "layout"
+    name = re.sub(r"\W", "_", stem, flags=re.ASCII)
+    return name if name.isidentifier() else f"layout_{name}"
+
+
+def grid(resolved: Resolved, len_q: int, len_k: int, align: str = "end") -> Grid:
+    """The grid of a call; raises ValueError as `Grid.of`."""
+    return Grid.of(len_q, len_k, resolved.block, align)
+
+
+def lower(resolved: Resolved, len_q: int, len_k: int, align: str = "end") -> BlockGraph:
+    """The block graph of a layout at a length, in tokens.
+
+    Raises SpecError where the pattern means nothing at this length, LimitError, ValueError.
+    """
+    try:
+        return _lower(resolved.pattern, grid(resolved, len_q, len_k, align))
+    except PatternError as error:
+        subject = error.subject
+        origin = resolved.origins.get(subject) if isinstance(subject, Primitive) else None
+        source = origin.source if origin else Source(resolved.name, str(resolved.pattern))
+        span = origin.span if origin else None
+        raise SpecError(
+            [Diagnostic("E401", error.message, source, span, hint=error.hint)]
+        ) from None
+
+
+def schedule(graph: BlockGraph) -> Schedule:
+    """The tables that kernels walk."""
+    return _schedule(graph)
+
+
+def digest(resolved: Resolved) -> str:
+    """A name for what a layout means: equal for equal canonical text and block (16 hex digits)."""
+    rows, columns = resolved.block
+    text = f"bsl {LANGUAGE}\nblock {rows}x{columns}\n{resolved.pattern}\n"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def emit(resolved: Resolved, targets: Iterable[str] | None = None) -> dict[str, str]:
+    """The generated files, by name: `NAME.py` and what its targets put beside it.
+
+    Raises TargetError for an unknown target.
+    """
+    return _emit.emit(resolved.name, resolved.pattern, resolved.block, digest(resolved), targets)
+
+
+Scheduler = Callable[[int, int, str], Schedule]
+"""scheduler(len_q, len_k, align): the tables of a layout for a new length."""
+
+
+@lru_cache(maxsize=64)
+def scheduler(spec: str, block: tuple[int, int]) -> Scheduler:
+    """What a generated module asks for tables, given its own canonical text."""
+    resolved = resolve(Source("<spec>", spec), block=block)
+
+    def tables(len_q: int, len_k: int, align: str) -> Schedule:
+        return schedule(lower(resolved, len_q, len_k, align))
+
+    return tables
+
+
+__all__ = [
+    "BslangError",
+    "Parameters",
+    "digest",
+    "emit",
+    "lower",
+    "resolve",
+    "schedule",
+    "scheduler",
+]

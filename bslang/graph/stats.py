@@ -1,0 +1,105 @@
+"""What a layout costs at a length, from its block graph alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.grid import Ints
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Blocks visited by the rows (or seen by the columns) of a layout."""
+
+    least: int
+    mean: float
+    most: int
+    empty: int
+
+    @classmethod
+    def of(cls, counts: Ints) -> Spread:
+        return cls(
+            int(counts.min()), float(counts.mean()), int(counts.max()), int((counts == 0).sum())
+        )
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of a layout at a length.
+
+    tokens: (queries, keys); block: sides in tokens; shape: block rows and columns; blocks: visited,
+    full and partial ones; density: visited blocks of all; rows, columns: their spread;
+    flops_forward, flops_backward: multiply-adds counted as two, over visited blocks, for one head
+    of dimension `dim` (4 and 10 a pair and dimension).
+    """
+
+    tokens: tuple[int, int]
+    block: tuple[int, int]
+    shape: tuple[int, int]
+    blocks: int
+    full: int
+    partial: int
+    density: float
+    rows: Spread
+    columns: Spread
+    dim: int
+    flops_forward: int
+    flops_backward: int
+
+    @classmethod
+    def of(cls, graph: BlockGraph, dim: int = 64) -> Stats:
+        """Derive the figures of a graph; dim: head dimension that FLOPs are counted for."""
+        grid = graph.grid
+        first = grid.q.first
+        by_row = graph.blocks_by_row[first:]
+        by_column = graph.transpose().blocks_by_row
+        size = graph.stop - graph.start
+        full, blocks = int(size[graph.kind == FULL].sum()), int(size.sum())
+        pairs = blocks * grid.q.block * grid.k.block
+        return cls(
+            tokens=(grid.q.stop - grid.q.start, grid.k.stop - grid.k.start),
+            block=(grid.q.block, grid.k.block),
+            shape=(grid.n - first, grid.m),
+            blocks=blocks,
+            full=full,
+            partial=blocks - full,
+            density=blocks / (by_row.size * grid.m),
+            rows=Spread.of(by_row),
+            columns=Spread.of(by_column),
+            dim=dim,
+            flops_forward=4 * dim * pairs,
+            flops_backward=10 * dim * pairs,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain values, for JSON."""
+        return asdict(self)
+
+
+def coverage(graph: BlockGraph, height: int, width: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """How much of each cell of a picture the visited blocks fill, 0 to 1; partial blocks count half.
+
+    The picture has up to `height` x `width` cells of equal numbers of blocks (the last ones fewer);
+    its cost is that of the runs, not of the square.
+    """
+    grid, first = graph.grid, graph.grid.q.first
+    rows, columns = grid.n - first, grid.m
+    per_row, per_column = -(-rows // height), -(-columns // width)
+    down, across = -(-rows // per_row), -(-columns // per_column)
+    edge = np.minimum(np.arange(across + 1) * per_column, columns)
+    filled = np.zeros((down, across))
+    weight = np.where(graph.kind == FULL, 1.0, 0.5)
+    batch = max(1, 2**20 // across)
+    for begin in range(0, graph.start.size, batch):
+        part = slice(begin, begin + batch)
+        before = np.clip(edge, graph.start[part, None], graph.stop[part, None])
+        np.add.at(
+            filled, (graph.row[part] - first) // per_row, np.diff(before) * weight[part, None]
+        )
+    height_of = np.diff(np.minimum(np.arange(down + 1) * per_row, rows))
+    shares: np.ndarray[Any, np.dtype[np.float64]] = filled / (height_of[:, None] * np.diff(edge))
+    return shares

@@ -1,0 +1,1 @@
+"""Syntax trees to patterns: names, parameters, numbers, units, signatures."""

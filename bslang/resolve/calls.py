@@ -1,0 +1,205 @@
+"""Calls of primitives: arguments held against the signature that the primitive declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from bslang.errors import PatternError
+from bslang.ir.pattern import Pattern, Primitive, check_bounds
+from bslang.ir.signature import Argument, Count, Kind, Range, arguments
+from bslang.resolve.values import UNKNOWN, Unknown, Value, kind_of
+from bslang.syntax import tree
+from bslang.syntax.source import Span
+
+Report = Callable[..., None]
+"""report(code, message, span, hint="", label="")"""
+
+
+@dataclass
+class Given:
+    """One argument as it was written, with its value."""
+
+    value: Value
+    span: Span
+
+
+@dataclass
+class _Call:
+    primitive: type[Primitive]
+    report: Report
+    values: dict[str, Any] = field(default_factory=dict)
+    spans: dict[str, Span] = field(default_factory=dict)
+    failed: bool = False
+
+    def fail(self, code: str, message: str, span: Span, hint: str = "") -> None:
+        self.failed = True
+        self.report(code, message, span, hint=hint)
+
+
+def signature(primitive: type[Primitive]) -> str:
+    """How a primitive is called, for messages: `random(k, seed=0, within=...)`."""
+    texts = []
+    for arg in arguments(primitive):
+        if arg.kind.variadic:
+            texts.append("x, ...")
+        elif arg.keyword_only or not arg.required:
+            default = arg.default
+            shown = "..." if default is None else str(default).lower()
+            texts.append(f"{arg.name}={shown}")
+        else:
+            texts.append(arg.name)
+    return f"{primitive.name}({', '.join(texts)})" if texts else primitive.name
+
+
+def call_primitive(
+    primitive: type[Primitive],
+    span: Span,
+    positional: list[Given],
+    named: list[tuple[tree.Name, Given]],
+    report: Report,
+) -> Primitive | Unknown:
+    """Build a primitive from its arguments; UNKNOWN (with every problem reported) where it cannot be."""
+    call = _Call(primitive, report)
+    declared = arguments(primitive)
+    _place_positional(call, declared, positional)
+    _place_named(call, declared, named)
+    for arg in declared:
+        if arg.required and arg.name not in call.values and not call.failed:
+            call.fail(
+                "E203",
+                f"`{primitive.name}` needs {_needs(arg)}",
+                span,
+                f"write `{_example(primitive)}`",
+            )
+    if call.failed or _has_unknown(call.values):
+        return UNKNOWN
+    made = primitive(**call.values)
+    if not _one_unit(call, made):
+        return UNKNOWN
+    try:
+        check_bounds(made)
+        made.check()
+    except PatternError as error:
+        report("E303", error.message, call.spans.get(error.field, span), hint=error.hint)
+        return UNKNOWN
+    return made
+
+
+def _needs(arg: Argument) -> str:
+    return f"{arg.kind.value}: {arg.help}" if arg.kind.variadic else f"`{arg.name}`, {arg.help}"
+
+
+def _example(primitive: type[Primitive]) -> str:
+    return (primitive.__doc__ or "").rsplit("Example: `", 1)[-1].split("`")[0]
+
+
+def _has_unknown(values: dict[str, Any]) -> bool:
+    flat = [
+        item
+        for value in values.values()
+        for item in (value if isinstance(value, tuple) else (value,))
+    ]
+    return any(item is UNKNOWN for item in flat)
+
+
+def _place_positional(call: _Call, declared: tuple[Argument, ...], positional: list[Given]) -> None:
+    open_slots = [arg for arg in declared if not arg.keyword_only]
+    if open_slots and open_slots[0].kind.variadic:
+        arg = open_slots[0]
+        if positional:
+            call.values[arg.name] = tuple(_accept(call, arg, given) for given in positional)
+            call.spans[arg.name] = positional[0].span.to(positional[-1].span)
+        return
+    for arg, given in zip(open_slots, positional, strict=False):
+        call.values[arg.name] = _accept(call, arg, given)
+        call.spans[arg.name] = given.span
+    for given in positional[len(open_slots) :]:
+        count = len(open_slots)
+        takes = (
+            "no arguments"
+            if not declared
+            else f"{count} argument{'s' * (count != 1)} without a name"
+        )
+        call.fail(
+            "E203",
+            f"`{call.primitive.name}` takes {takes}",
+            given.span,
+            f"its form is `{signature(call.primitive)}`",
+        )
+
+
+def _place_named(
+    call: _Call, declared: tuple[Argument, ...], named: list[tuple[tree.Name, Given]]
+) -> None:
+    by_name = {arg.name: arg for arg in declared if not arg.kind.variadic}
+    for name, given in named:
+        arg = by_name.get(name.text)
+        if arg is None:
+            close = get_close_matches(name.text, by_name, 1)
+            hint = (
+                f"did you mean `{close[0]}`?"
+                if close
+                else f"its form is `{signature(call.primitive)}`"
+            )
+            call.fail(
+                "E204", f"`{call.primitive.name}` has no argument `{name.text}`", name.span, hint
+            )
+        elif name.text in call.values:
+            call.fail("E205", f"`{name.text}` is given twice", name.span)
+        else:
+            call.values[name.text] = _accept(call, arg, given)
+            call.spans[name.text] = given.span
+
+
+def _accept(call: _Call, arg: Argument, given: Given) -> Any:
+    """The value as the primitive stores it; reports it where its kind is wrong."""
+    value = given.value
+    if value is UNKNOWN:
+        return UNKNOWN
+
+    def wrong(hint: str = "") -> Unknown:
+        what = "this" if arg.kind.variadic else f"`{arg.name}`"
+        call.fail(
+            "E301",
+            f"{what} of `{call.primitive.name}` must be {arg.kind.value}, not {kind_of(value)}",
+            given.span,
+            hint,
+        )
+        return UNKNOWN
+
+    if arg.kind is Kind.PATTERN:
+        return value if isinstance(value, Pattern) else wrong()
+    if arg.kind is Kind.FLAG:
+        return value if isinstance(value, bool) else wrong("write `true` or `false`")
+    if isinstance(value, Range):
+        return value if arg.kind is Kind.INDICES else wrong("a range cannot stand here")
+    if isinstance(value, bool) or not isinstance(value, Count):
+        return wrong()
+    if value.infinite and not arg.infinite:
+        call.fail("E307", f"`{call.primitive.name}` does not take `inf` here", given.span)
+        return UNKNOWN
+    if arg.kind is Kind.NUMBER:
+        if value.tokens:
+            return wrong("leave the `t` out")
+        return value.value
+    return value
+
+
+def _one_unit(call: _Call, made: Primitive) -> bool:
+    units = {count.tokens for count in made.counts()}
+    if len(units) < 2:
+        return True
+    spans = sorted(call.spans.values(), key=lambda span: span.start)
+    call.fail(
+        "E302",
+        f"`{made.name}` mixes blocks and tokens",
+        spans[0].to(spans[-1]),
+        "give every number of it the suffix `t`, or none",
+    )
+    return False
+
+
+__all__ = ["Count", "Given", "call_primitive", "signature"]

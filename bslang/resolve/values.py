@@ -1,0 +1,82 @@
+"""Values of expressions while resolving, and arithmetic on numbers with units."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, TypeAlias
+
+from bslang.ir.expr import Number, fold
+from bslang.ir.pattern import Pattern
+from bslang.ir.signature import Count, Range
+from bslang.limits import MAX_NUMBER
+
+
+class Unknown(Enum):
+    """The value of what has no value: a parameter without a default, or a part with an error."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+Value: TypeAlias = Pattern | Count | bool | Range | Unknown
+
+FUNCTIONS = {"min": (2, 8), "max": (2, 8), "abs": (1, 1), "isqrt": (1, 1), "log2": (1, 1)}
+"""Functions on numbers: least and greatest number of arguments."""
+
+
+def kind_of(value: Value) -> str:
+    """What a value is, in a message."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, Count):
+        return "a number of tokens" if value.tokens else "a number"
+    return "a range" if isinstance(value, Range) else "a pattern"
+
+
+class ArithmeticProblem(Exception):
+    """An operation on numbers that has no result; the text says why."""
+
+
+def arithmetic(op: str, *operands: Count) -> Count:
+    """Apply an operator or function to numbers, units included. Raises ArithmeticProblem."""
+    if any(count.infinite for count in operands):
+        raise ArithmeticProblem("`inf` stands alone as an argument; nothing is computed with it")
+    tokens = _unit(op, [count.tokens for count in operands])
+    values = [count.value for count in operands]
+    try:
+        number = values[0] if op in ("min", "max") else fold(op, *values)
+        if op in ("min", "max"):
+            for value in values[1:]:
+                number = fold(op, number, value)
+    except ZeroDivisionError:
+        raise ArithmeticProblem("this divides by zero") from None
+    except ValueError as error:
+        raise ArithmeticProblem(str(error)) from None
+    return Count(bounded(number), tokens)
+
+
+def bounded(number: Number) -> Number:
+    """The number, if it is within MAX_NUMBER. Raises ArithmeticProblem."""
+    if isinstance(number, int) and abs(number) > MAX_NUMBER:
+        raise ArithmeticProblem(f"this number is larger than {MAX_NUMBER} (MAX_NUMBER)")
+    return int(number) if isinstance(number, bool) else number
+
+
+def _unit(op: str, tokens: list[bool]) -> bool:
+    """Whether the result counts tokens."""
+    if len(tokens) == 1 and op in ("abs", "-"):
+        return tokens[0]
+    if op in ("isqrt", "log2", "**"):
+        if any(tokens):
+            raise ArithmeticProblem(f"`{op}` takes plain numbers, not tokens")
+        return False
+    if op == "*":
+        if all(tokens):
+            raise ArithmeticProblem("tokens times tokens mean nothing")
+        return any(tokens)
+    if op in ("//", "%") and tokens[0] and not tokens[1]:
+        return True
+    if len(set(tokens)) > 1:
+        raise ArithmeticProblem("this mixes blocks and tokens; give both in one unit")
+    return tokens[0] and op not in ("//", "<", "<=", ">", ">=", "==", "!=")

@@ -1,0 +1,59 @@
+"""Tensors held against what a layout takes. Every message names the argument, what came, what fits."""
+
+from __future__ import annotations
+
+import torch
+
+MAX_DIM = 256
+"""Largest head dimension; kernels keep a row of it in registers."""
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""What some target takes; fp64 is the torch target's alone."""
+
+
+def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+    """Raise TypeError or ValueError where q, k and v cannot be attended.
+
+    q: (batch, heads, length, dim); k and v: (batch, key heads, length, dim).
+    """
+    for name, tensor in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
+        if tensor.dim() != 4:
+            raise ValueError(
+                f"{name} must have 4 dimensions (batch, heads, length, dim); "
+                f"its shape is {_shape(tensor)}"
+            )
+        if tensor.dtype not in DTYPES:
+            raise TypeError(
+                f"{name} must be one of {', '.join(map(str, DTYPES))}; it is {tensor.dtype}"
+            )
+        if tensor.dtype != q.dtype:
+            raise TypeError(
+                f"q, k and v must share one dtype; q is {q.dtype}, {name} {tensor.dtype}"
+            )
+        if tensor.device != q.device:
+            raise ValueError(
+                f"q, k and v must be on one device; q is on {q.device}, {name} on {tensor.device}"
+            )
+    if k.shape != v.shape:
+        raise ValueError(f"k and v must have one shape; they have {_shape(k)} and {_shape(v)}")
+    if q.shape[0] != k.shape[0]:
+        raise ValueError(f"q has batch size {q.shape[0]}, k and v have {k.shape[0]}")
+    if q.shape[3] != k.shape[3]:
+        raise ValueError(f"q has head dimension {q.shape[3]}, k and v have {k.shape[3]}")
+    dim = q.shape[3]
+    if dim % 8 or not 8 <= dim <= MAX_DIM:
+        raise ValueError(
+            f"the head dimension must be a multiple of 8 from 8 to {MAX_DIM}, not {dim}"
+        )
+    if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
+        raise ValueError(
+            f"the {q.shape[1]} query heads must be a multiple of the key heads, {k.shape[1]}"
+        )
+    if q.shape[2] == 0 or k.shape[2] == 0:
+        raise ValueError(f"sequences must not be empty; q has {q.shape[2]} tokens, k {k.shape[2]}")
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return str(tuple(tensor.shape))

@@ -1,0 +1,160 @@
+"""The `cpu` target: generated C++, built on first use and called through a plain C interface."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bslang.errors import TargetError
+from bslang.runtime.build import build
+from bslang.runtime.plan import DevicePlan, DeviceTable
+
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""In the order of the C++ enumeration `Dtype`."""
+
+_OUT_OF_MEMORY, _OTHER_VERSION = 1, 2
+"""What the functions return beside 0, as the C++ enumeration `Status` has it."""
+
+
+class _Tensor(ctypes.Structure):
+    """The C++ struct `Tensor`."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("batch", ctypes.c_int64),
+        ("head", ctypes.c_int64),
+        ("row", ctypes.c_int64),
+    ]
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _Tensor:
+        return cls(tensor.data_ptr(), *tensor.stride()[:3])
+
+
+class _Table(ctypes.Structure):
+    """The C++ struct `Table`."""
+
+    _fields_ = [
+        ("order", ctypes.c_void_p),
+        ("pointer", ctypes.c_void_p),
+        ("runs", ctypes.c_void_p),
+        ("programs", ctypes.c_int64),
+    ]
+
+    @classmethod
+    def of(cls, table: DeviceTable) -> _Table:
+        parts = (table.order, table.pointer, table.runs)
+        return cls(*(part.data_ptr() for part in parts), table.order.numel())
+
+
+_TENSORS = ("q", "k", "v", "out", "lse", "grad_out", "grad_lse", "dq", "dk", "dv")
+_SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "dim", "q_start")
+
+
+class _Arguments(ctypes.Structure):
+    """The C++ struct `Arguments`."""
+
+    _fields_ = [
+        ("size", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("dtype", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in _SIZES),
+        ("scale", ctypes.c_double),
+        ("by_row", _Table),
+        ("by_col", _Table),
+        ("parameters", ctypes.c_void_p),
+        *((name, _Tensor) for name in _TENSORS),
+    ]
+
+
+class CpuTarget:
+    """Kernels in a generated C++ file; `bslang.runtime.target.Target` for tensors on the CPU.
+
+    source: the path of the file, or its text. It is built when it is first called, which raises
+    BuildError where that fails.
+    """
+
+    name = "cpu"
+    dtypes = _DTYPES
+
+    def __init__(self, source: Path | str) -> None:
+        self._source = source
+
+    @cached_property
+    def _library(self) -> ctypes.CDLL:
+        source = self._source
+        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+        return ctypes.CDLL(str(build(text)))
+
+    def forward(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `Target.forward`."""
+        out = torch.empty(q.shape, dtype=q.dtype)
+        lse = torch.empty(q.shape[:3], dtype=torch.float32)
+        self._call(self._library.bslang_forward, plan, scale, q=q, k=k, v=v, out=out, lse=lse)
+        return out, lse
+
+    def backward(
+        self,
+        grad_out: torch.Tensor,
+        grad_lse: torch.Tensor,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+        plan: DevicePlan,
+        scale: float,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As `Target.backward`."""
+        dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype) for t in (q, k, v))
+        read = {
+            "q": q,
+            "k": k,
+            "v": v,
+            "out": out,
+            "lse": lse,
+            "grad_out": grad_out,
+            "grad_lse": grad_lse,
+        }
+        self._call(self._library.bslang_backward, plan, scale, **read, dq=dq, dk=dk, dv=dv)
+        return dq, dk, dv
+
+    def _call(self, function: Any, plan: DevicePlan, scale: float, **tensors: torch.Tensor) -> None:
+        # Rows are read as they lie; only a last dimension that is not dense is copied first.
+        tensors = {
+            name: t if t.dim() == 3 or t.shape[-1] <= 1 or t.stride(-1) == 1 else t.contiguous()
+            for name, t in tensors.items()
+        }
+        q, k = tensors["q"], tensors["k"]
+        arguments = _Arguments(
+            ctypes.sizeof(_Arguments),
+            torch.get_num_threads(),
+            _DTYPES.index(q.dtype),
+            q.shape[0],
+            q.shape[1],
+            k.shape[1],
+            plan.len_q,
+            plan.len_k,
+            q.shape[3],
+            plan.q_start,
+            scale,
+            _Table.of(plan.rows),
+            _Table.of(plan.cols),
+            plan.parameters.data_ptr(),
+            **{name: _Tensor.of(tensor) for name, tensor in tensors.items()},
+        )
+        status = function(ctypes.byref(arguments))
+        if status == _OUT_OF_MEMORY:
+            raise MemoryError(
+                f"the cpu target lacks memory for {tuple(q.shape)} queries, {tuple(k.shape)} keys"
+            )
+        if status == _OTHER_VERSION:
+            raise TargetError(
+                "this kernel was generated by another version of bslang; compile the layout again"
+            )

@@ -1,0 +1,105 @@
+"""The torch operators under every layout and target: forward and backward, each with its fake.
+
+A layout is named by its key (canonical text, block and targets), so that an exported graph says
+what it computes. Layouts register their key when they are first called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from bslang.runtime.layout import Layout
+
+_LAYOUTS: dict[str, Layout] = {}
+
+
+def register(layout: Layout) -> str:
+    """Make a layout known to the operators; returns its key."""
+    _LAYOUTS.setdefault(layout.key, layout)
+    return layout.key
+
+
+def _layout(key: str) -> Layout:
+    if key not in _LAYOUTS:
+        raise RuntimeError(f"no layout {key!r} in this process; compile or import it first")
+    return _LAYOUTS[key]
+
+
+@torch.library.custom_op("bslang::attention", mutates_args=())
+def attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: str, scale: float, align: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(out, lse) as `bslang.runtime.target.Target.forward`."""
+    found = _layout(layout)
+    plan = found.plan(q.shape[2], k.shape[2], align, q.device)
+    return found.target(q).forward(q, k, v, plan, scale)
+
+
+@attention.register_fake
+def _(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: str, scale: float, align: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    return out, torch.empty(q.shape[:3], dtype=lse_dtype(q.dtype), device=q.device)
+
+
+@torch.library.custom_op("bslang::attention_backward", mutates_args=())
+def attention_backward(
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    layout: str,
+    scale: float,
+    align: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
+    found = _layout(layout)
+    plan = found.plan(q.shape[2], k.shape[2], align, q.device)
+    return found.target(q).backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale)
+
+
+@attention_backward.register_fake
+def _(
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    layout: str,
+    scale: float,
+    align: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def like(x: torch.Tensor) -> torch.Tensor:
+        return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+    return like(q), like(k), like(v)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    q, k, v, ctx.layout, ctx.scale, ctx.align = inputs
+    ctx.save_for_backward(q, k, v, *output)
+
+
+def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple[Any, ...]:
+    q, k, v, out, lse = ctx.saved_tensors
+    grads = attention_backward(
+        grad_out, grad_lse, q, k, v, out, lse, ctx.layout, ctx.scale, ctx.align
+    )
+    return (*grads, None, None, None)
+
+
+attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+def lse_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Log-sum-exps are fp32, or fp64 beside fp64 tensors."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,0 +1,1 @@
+"""What was written: source text, syntax tree, parser and diagnostics."""

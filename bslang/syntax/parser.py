@@ -1,0 +1,192 @@
+"""One statement of text to its syntax tree, by the grammar in grammar/bsl.lark.
+
+The tree is built while parsing (an embedded transformer), so no Lark tree exists and nothing
+recurses over one. Nothing is checked here beyond what the grammar says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from lark import Lark, TextSlice, Token, Transformer
+from lark.exceptions import UnexpectedCharacters, UnexpectedToken
+
+from bslang.resources import resource
+from bslang.syntax import tree
+from bslang.syntax.source import Span
+
+TERMINALS = {
+    "BLOCK": "`block`",
+    "INF": "`inf`",
+    "TRUE": "`true`",
+    "FALSE": "`false`",
+    "TRANSPOSE": "`.T`",
+    "STARS": "`**`",
+    "STAR": "`*`",
+    "SLASHES": "`//`",
+    "PERCENT": "`%`",
+    "PLUS": "`+`",
+    "MINUS": "`-`",
+    "TILDE": "`~`",
+    "COMPARE": "a comparison",
+    "AMPERSAND": "`&`",
+    "CARET": "`^`",
+    "PIPE": "`|`",
+    "NAME": "a name",
+    "SHAPE": "a shape such as 128x64",
+    "TOKENS": "a number of tokens",
+    "INTEGER": "a number",
+    "LPAR": "`(`",
+    "RPAR": "`)`",
+    "COMMA": "`,`",
+    "COLON": "`:`",
+    "EQUAL": "`=`",
+    "COMMENT": "a comment",
+    "$END": "the end of the line",
+}
+"""How messages name the terminals of the grammar."""
+
+_VALUES = {"NAME", "INTEGER", "TOKENS", "INF", "TRUE", "FALSE", "LPAR", "MINUS", "TILDE"}
+_OPERATORS = {"PIPE", "CARET", "AMPERSAND", "COMPARE", "PLUS", "MINUS", "STAR", "SLASHES"}
+_OPERATORS |= {"PERCENT", "STARS", "TRANSPOSE"}
+
+
+class ParseError(Exception):
+    """A statement that the grammar refuses: where, what stands there, what could have stood there."""
+
+    def __init__(self, span: Span, found: str, expected: list[str]) -> None:
+        super().__init__(found)
+        self.span, self.found, self.expected = span, found, expected
+
+
+def parse_statement(text: str, span: Span) -> tree.BlockSetting | tuple[tree.Expression, ...]:
+    """Parse the statement at `span`: a setting, or the expressions on each side of `=`.
+
+    An expression alone comes as a tuple of one. Raises ParseError.
+    """
+    try:
+        parsed: Any = _lark().parse(TextSlice(text, span.start, span.stop))
+    except UnexpectedToken as error:
+        if error.token.type == "$END":
+            end = span.start + len(text[span.start : span.stop].rstrip())
+            place, found = Span(end, end + 1), "the statement ends"
+        else:
+            place = _span([error.token])
+            found = f"`{error.token}` stands"
+        raise ParseError(place, found, _named(error.accepts or set())) from None
+    except UnexpectedCharacters as error:
+        assert error.pos_in_stream is not None  # the lexer sets it
+        place = Span(error.pos_in_stream, error.pos_in_stream + 1)
+        raise ParseError(place, f"{error.char!r} stands", []) from None
+    result: tree.BlockSetting | tuple[tree.Expression, ...] = parsed
+    return result
+
+
+def _named(terminals: set[str]) -> list[str]:
+    """Terminals in a reader's words; those that begin a value, and the operators, put together."""
+    rest = set(terminals)
+    names = []
+    if len(rest & _VALUES) > 3:
+        names.append("a pattern or number")
+        rest -= _VALUES
+    if len(rest & _OPERATORS) > 3:
+        names.append("an operator")
+        rest -= _OPERATORS
+    return names + sorted(TERMINALS[terminal] for terminal in rest)
+
+
+@cache
+def _lark() -> Lark:
+    return Lark(
+        resource("grammar", "bsl.lark").read_text(encoding="utf-8"),
+        parser="lalr",
+        lexer="contextual",
+        keep_all_tokens=True,  # spans are computed from them
+        maybe_placeholders=False,
+        transformer=_Builder(),
+    )
+
+
+def _span(children: list[Any]) -> Span:
+    def of(child: Any) -> Any:
+        if not isinstance(child, Token):
+            return child.span
+        assert child.start_pos is not None and child.end_pos is not None  # the lexer sets them
+        return Span(child.start_pos, child.end_pos)
+
+    first: Span = of(children[0])
+    return first.to(of(children[-1]))
+
+
+def _number(text: str) -> int:
+    # Longer ones are past every limit; int() itself refuses some thousand digits.
+    digits = text.replace("_", "")
+    return int(digits[:20])
+
+
+class _Builder(Transformer[Token, Any]):
+    """Grammar rules to nodes; each method is named by its rule."""
+
+    def setting(self, children: list[Any]) -> tree.BlockSetting:
+        sides = [_number(side) for side in children[1].split("x")]
+        return tree.BlockSetting(_span(children), (sides[0], sides[-1]))
+
+    def definition(self, children: list[Any]) -> tuple[tree.Expression, ...]:
+        return tuple(child for child in children if not isinstance(child, Token))
+
+    def _chain(self, children: list[Any]) -> tree.Chain:
+        return tree.Chain(_span(children), tuple(children[0::2]), tuple(map(str, children[1::2])))
+
+    union = xor = meet = comparison = sum = product = power = _chain
+
+    def prefix(self, children: list[Any]) -> tree.Prefix:
+        return tree.Prefix(_span(children), str(children[0]), children[1])
+
+    def transpose(self, children: list[Any]) -> tree.Transposed:
+        return tree.Transposed(_span(children), children[0])
+
+    def name(self, children: list[Any]) -> tree.Name:
+        return tree.Name(_span(children), str(children[0]))
+
+    def integer(self, children: list[Any]) -> tree.Integer:
+        return tree.Integer(_span(children), _number(children[0]), tokens=False)
+
+    def tokens(self, children: list[Any]) -> tree.Integer:
+        return tree.Integer(_span(children), _number(children[0][:-1]), tokens=True)
+
+    def infinity(self, children: list[Any]) -> tree.Infinity:
+        return tree.Infinity(_span(children))
+
+    def boolean(self, children: list[Any]) -> tree.Boolean:
+        return tree.Boolean(_span(children), children[0] == "true")
+
+    def parenthesised(self, children: list[Any]) -> tree.Expression:
+        inner: tree.Expression = replace(children[1], span=_span(children))
+        return inner
+
+    def call(self, children: list[Any]) -> tree.Call:
+        function = tree.Name(_span(children[:1]), str(children[0]))
+        arguments = children[2] if isinstance(children[2], tuple) else ()
+        return tree.Call(_span(children), function, arguments)
+
+    def arguments(self, children: list[Any]) -> tuple[tree.Argument, ...]:
+        return tuple(child for child in children if isinstance(child, tree.Argument))
+
+    def keyword(self, children: list[Any]) -> tree.Argument:
+        name = tree.Name(_span(children[:1]), str(children[0]))
+        return tree.Argument(_span(children), name, children[2])
+
+    def positional(self, children: list[Any]) -> tree.Argument:
+        return tree.Argument(_span(children), None, children[0])
+
+    def range(self, children: list[Any]) -> tree.Range:
+        ends: list[tree.Expression | None] = [None, None, None]
+        place = 0
+        for child in children:
+            if isinstance(child, Token):
+                place += 1
+            else:
+                ends[place] = child
+        return tree.Range(_span(children), *ends)

@@ -1,0 +1,142 @@
+"""The syntax tree: what was written, with its place in the source.
+
+File       = statements
+Statement  = BlockSetting | Definition | Layout
+Expression = Name | Call | Integer | Infinity | Boolean | Prefix | Chain | Transposed | Range
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bslang.syntax.source import Source, Span
+
+
+@dataclass(frozen=True)
+class Node:
+    """What every node has."""
+
+    span: Span
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    """A name alone: a primitive without arguments, a definition, a parameter, `n` or `m`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Integer(Node):
+    """A number; `tokens` where it has the suffix `t`."""
+
+    value: int
+    tokens: bool
+
+
+@dataclass(frozen=True)
+class Infinity(Node):
+    """`inf`."""
+
+
+@dataclass(frozen=True)
+class Boolean(Node):
+    """`true` or `false`."""
+
+    value: bool
+
+
+@dataclass(frozen=True)
+class Argument(Node):
+    """One argument of a call; `name` where it is given by keyword."""
+
+    name: Name | None
+    value: Expression
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """`function(arguments)`."""
+
+    function: Name
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class Prefix(Node):
+    """`-x` or `~x`."""
+
+    op: str
+    operand: Expression
+
+
+@dataclass(frozen=True)
+class Chain(Node):
+    """Operands joined by operators of one precedence, taken from the left: `a - b + c`."""
+
+    operands: tuple[Expression, ...]
+    ops: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Transposed(Node):
+    """`x.T`."""
+
+    operand: Expression
+
+
+@dataclass(frozen=True)
+class Range(Node):
+    """`start:stop:step`, in an argument only."""
+
+    start: Expression | None
+    stop: Expression | None
+    step: Expression | None
+
+
+Expression: TypeAlias = (
+    Name | Integer | Infinity | Boolean | Call | Prefix | Chain | Transposed | Range
+)
+
+
+@dataclass(frozen=True)
+class BlockSetting(Node):
+    """`block 64` or `block 128x64`: sides in tokens, query then key."""
+
+    sides: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Parameter(Node):
+    """A parameter of a definition."""
+
+    name: Name
+    default: Expression | None
+
+
+@dataclass(frozen=True)
+class Definition(Node):
+    """`name = pattern` or `name(parameters) = pattern`."""
+
+    name: Name
+    parameters: tuple[Parameter, ...]
+    body: Expression
+
+
+@dataclass(frozen=True)
+class Layout(Node):
+    """An expression alone on a line: the layout of the file."""
+
+    body: Expression
+
+
+Statement: TypeAlias = BlockSetting | Definition | Layout
+
+
+@dataclass(frozen=True)
+class File:
+    """All statements of a source, in order."""
+
+    source: Source
+    statements: tuple[Statement, ...]
