@@ -1,44 +1,44 @@
-"""The Triton target: what its templates need of a plan, and the section that they write."""
+"""The triton target: what its templates need of a plan, and the section that they write."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
+from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
 from bslang.ir.expr import Number, Op, Var, variables
 from bslang.ir.mask import TRITON, code
-from bslang.schedule.schedule import EDGE, WHOLE
+from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE
 
 LINE = 100
-"""Line length of generated Python."""
+"""Longest line of generated Python."""
 
 SMALLEST, LARGEST = 16, 128
 """Sides of a tile: the least that a matrix instruction takes, the most that registers hold."""
 
 
-def tile(block: int) -> tuple[int, bool]:
-    """The largest tile side for a block side, and whether smaller powers of two divide the block too.
-
-    A program's own tile may be cut short at no cost; a loop over full blocks that tiles do not
-    divide must check bounds.
-    """
-    if block & (block - 1) == 0 and block >= SMALLEST:
-        return min(block, LARGEST), True
-    if block % 64 == 0:
-        return 64, True
-    return min(max(SMALLEST, 1 << block.bit_length()), LARGEST), False
+def section(plan: Plan) -> Section:
+    """The kernels of a layout."""
+    kernels = Kernels.of(plan)
+    return Section(
+        constructor=(
+            "TritonTarget(_forward, _delta, _backward_dq, _backward_dkdv, "
+            f"tile=({kernels.tile_q}, {kernels.tile_k}))"
+        ),
+        code=render("triton/kernels.py.jinja", plan, kernels),
+        imports=("from bslang.runtime.triton import TritonTarget",),
+    )
 
 
 @dataclass(frozen=True)
-class MaskFunction:
+class Mask:
     """One mask as a function of q, k and the parameters that it reads.
 
-    steps: assignments (name, expression) before the expression `code` that it returns; there are
-    some only where it is too long for a line.
+    comment: its bsl text, in lines; steps: assignments (name, expression) before the expression
+    `code` that it returns, where one line has no room for all of it.
     """
 
     name: str
@@ -54,65 +54,63 @@ class MaskFunction:
 
 @dataclass(frozen=True)
 class Walk:
-    """One loop of a kernel: over the runs of classes [first, last).
+    """One loop of a kernel, over the runs of classes first .. last - 1.
 
-    bounded: whether a tile may reach past the end of a run; mask: what decides pairs.
+    bounded: whether a tile may reach past the end of a run; mask: what decides pairs, if any does.
     """
 
     first: int
     last: int
     bounded: bool
-    mask: MaskFunction | None = None
+    mask: Mask | None = None
 
     def comment(self, things: str) -> list[str]:
-        """What stands over the loop; `things` are what it walks, keys or queries."""
+        """What stands over the loop, in lines; `things` are what it walks: keys, or queries."""
         if self.mask is not None:
             return _wrapped(f"Partial blocks: {self.mask.text}")
         if self.first == EDGE:
-            return [f"Full blocks cut short: only {things} that are there."]
+            return [f"Full blocks that the end of the sequence cuts short: only {things} there count."]
         if self.bounded:
-            return [f"Full blocks: every pair, but tiles reach past the {things} of a run."]
-        return ["Full blocks: every pair, nothing to check."]
+            return [f"Full blocks; their sides are no multiple of a tile's, so {things} are counted."]
+        return ["Full blocks: every pair belongs, nothing is checked."]
 
 
-class Triton:
-    """What the templates in templates/triton see as `target`."""
+@dataclass(frozen=True)
+class Kernels:
+    """What the templates in templates/triton see as `target`.
 
-    name = "triton"
+    tile_q, tile_k: the largest sides of a tile; a call may choose smaller powers of two.
+    parameters: names of the masks' parameters; helpers: names of the functions that masks call;
+    key_walks, query_walks: the loops of a program that holds queries, or keys.
+    """
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.parameters = [f"p{number}" for number in range(len(plan.parameters))]
-        self.masks = [
-            _function(f"_mask_{mask.number}", mask.text, mask.predicate) for mask in plan.masks
-        ]
-        self.tile_q, exact_q = tile(plan.block_q)
-        self.tile_k, exact_k = tile(plan.block_k)
-        self.key_walks = self._walks(exact_k)
-        self.query_walks = self._walks(exact_q)
+    tile_q: int
+    tile_k: int
+    parameters: list[str]
+    helpers: list[str]
+    masks: list[Mask]
+    key_walks: list[Walk]
+    query_walks: list[Walk]
 
-    def _walks(self, exact: bool) -> list[Walk]:
-        full = [Walk(WHOLE, EDGE, bounded=False), Walk(EDGE, EDGE + 1, bounded=True)]
-        if not exact:
-            full = [Walk(WHOLE, EDGE + 1, bounded=True)]
-        masked = zip(self.plan.masks, self.masks, strict=True)
-        return full + [Walk(mask.kind, mask.kind + 1, True, function) for mask, function in masked]
-
-    @cached_property
-    def helpers(self) -> list[str]:
-        """The functions that masks call."""
-        text = "\n".join(
-            line for mask in self.masks for line in (*(value for _, value in mask.steps), mask.code)
+    @classmethod
+    def of(cls, plan: Plan) -> Kernels:
+        masks = [_mask(f"_mask_{m.number}", m.text, m.predicate) for m in plan.masks]
+        texts = [text for m in masks for text in (*(value for _, value in m.steps), m.code)]
+        tile_q, divides_q = tile(plan.block_q)
+        tile_k, divides_k = tile(plan.block_k)
+        return cls(
+            tile_q,
+            tile_k,
+            [f"p{number}" for number in range(len(plan.parameters))],
+            [h for h in ("floor_div", "floor_mod") if any(f"{h}(" in text for text in texts)],
+            masks,
+            _walks(masks, divides_k),
+            _walks(masks, divides_q),
         )
-        return [name for name in ("floor_div", "floor_mod") if f"{name}(" in text]
-
-    def section(self) -> str:
-        """The Triton part of a generated module, without imports; ends with one newline."""
-        return render("triton/kernels.py.jinja", self.plan, self)
 
     @staticmethod
     def fit(head: str, arguments: Sequence[str], tail: str, indent: int) -> str:
-        """A call or signature on one line, or with a line for each argument where it is too long."""
+        """A call or signature on one line, or a line for each argument where that is too long."""
         margin = " " * indent
         line = f"{margin}{head}({', '.join(arguments)}){tail}"
         if len(line) <= LINE:
@@ -121,30 +119,49 @@ class Triton:
         return f"{margin}{head}(\n{inside}{margin}){tail}"
 
 
+def tile(block: int) -> tuple[int, bool]:
+    """The largest side of a tile for a side of a block, and whether tiles divide the block.
+
+    Where they do, any smaller power of two does too.
+    """
+    if block >= SMALLEST and block & (block - 1) == 0:
+        return min(block, LARGEST), True
+    if block % 64 == 0:
+        return 64, True
+    return min(max(SMALLEST, 1 << block.bit_length()), LARGEST), False
+
+
+def _walks(masks: list[Mask], divides: bool) -> list[Walk]:
+    full = [Walk(WHOLE, EDGE, bounded=False), Walk(EDGE, PARTIAL, bounded=True)]
+    if not divides:
+        full = [Walk(WHOLE, PARTIAL, bounded=True)]
+    partial = [Walk(PARTIAL + r, PARTIAL + r + 1, True, mask) for r, mask in enumerate(masks)]
+    return full + partial
+
+
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, LINE - 14, break_long_words=False, break_on_hyphens=False)
 
 
-def _function(name: str, text: str, predicate: Number) -> MaskFunction:
-    if not isinstance(predicate, Var | Op):  # a constant: of no effect, but it has to be a tensor
+def _mask(name: str, text: str, predicate: Number) -> Mask:
+    if not isinstance(predicate, Var | Op):  # a truth value of no pair in particular
         predicate = Op("==" if predicate else "!=", (Var("q"), Var("q")))
-    used = sorted(
-        (p for p in variables(predicate) if p not in ("q", "k")), key=lambda p: int(p[1:])
-    )
+    used = variables(predicate) - {"q", "k"}
     steps: list[tuple[str, str]] = []
     short = _shortened(predicate, steps)
-    return MaskFunction(name, text, used, tuple(steps), code(short, TRITON))
+    parameters = sorted(used, key=lambda p: int(p[1:]))
+    return Mask(name, text, parameters, tuple(steps), code(short, TRITON))
 
 
 def _shortened(number: Number, steps: list[tuple[str, str]]) -> Number:
-    """The expression, with parts of it named in `steps` so that each fits on a line."""
+    """The expression with parts of it named in `steps`, so that each fits on a line."""
     room = LINE - len("    return ")
     if not isinstance(number, Op) or len(code(number, TRITON)) <= room:
         return number
     args = [_shortened(arg, steps) for arg in number.args]
     while len(code(Op(number.op, tuple(args)), TRITON)) > room:
         longest = max(range(len(args)), key=lambda index: len(code(args[index], TRITON)))
-        part = f"t{len(steps)}"
-        steps.append((part, code(args[longest], TRITON)))
-        args[longest] = Var(part)
+        name = f"t{len(steps)}"
+        steps.append((name, code(args[longest], TRITON)))
+        args[longest] = Var(name)
     return Op(number.op, tuple(args))

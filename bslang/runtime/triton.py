@@ -1,6 +1,6 @@
-"""The Triton target at run time: grids, tiles and launches of a generated module's kernels.
+"""The triton target: launches of a generated module's kernels.
 
-Triton itself is imported by the generated module; here it is only called through its kernels.
+Only the generated module imports Triton; here it is met through its kernels.
 """
 
 from __future__ import annotations
@@ -15,91 +15,92 @@ from bslang.runtime.plan import DevicePlan, DeviceTable
 
 @dataclass(frozen=True)
 class Launch:
-    """What one kernel is compiled for beside its dtypes: its tile and its share of the machine."""
+    """How a kernel is compiled for a call: the constants of its source, and the compiler's options."""
 
-    tile_q: int
-    tile_k: int
-    num_warps: int
-    num_stages: int
+    constants: dict[str, Any]
+    options: dict[str, Any]
 
-    def options(self) -> dict[str, Any]:
-        """Options of the compiler. Scores and their scale are meant to meet in one FMA."""
-        return {
-            "num_warps": self.num_warps,
-            "num_stages": self.num_stages,
-            "enable_fp_fusion": True,
-        }
+    @property
+    def tile_q(self) -> int:
+        tile: int = self.constants["TILE_Q"]
+        return tile
 
-
-def padded(head_dim: int) -> int:
-    """Columns of a tile: a power of two, at least what a matrix instruction takes."""
-    return max(16, 1 << (head_dim - 1).bit_length())
+    @property
+    def tile_k(self) -> int:
+        tile: int = self.constants["TILE_K"]
+        return tile
 
 
-def forward_launch(tile: tuple[int, int], pad: int, itemsize: int, hip: bool = False) -> Launch:
-    """The forward pass holds a tile of q and of the sums, and streams tiles of k and v."""
-    tile_q = min(tile[0], 128, _rows(32, pad, itemsize))
-    tile_k = min(tile[1], 64, _rows(16, pad, itemsize))
-    return Launch(tile_q, tile_k, 8 if tile_q * pad >= 128 * 128 else 4, _stages(itemsize, hip))
+def launch(
+    kernel: str,
+    head_dim: int,
+    itemsize: int,
+    tile: tuple[int, int],
+    *,
+    amd: bool = False,
+    precision: str = "ieee",
+) -> Launch:
+    """What suits a kernel: "forward", "delta", "dq" or "dkdv".
 
-
-def dq_launch(tile: tuple[int, int], pad: int, itemsize: int, hip: bool = False) -> Launch:
-    """dQ holds tiles of q, of grad_out and of the sums, and streams tiles of k and v."""
-    tile_q = min(tile[0], 64, _rows(16, pad, itemsize))
-    tile_k = min(tile[1], 64, _rows(16, pad, itemsize))
-    return Launch(tile_q, tile_k, 8 if pad > 128 else 4, _stages(itemsize, hip))
-
-
-def dkdv_launch(tile: tuple[int, int], pad: int, itemsize: int, hip: bool = False) -> Launch:
-    """dK and dV hold tiles of k, v and two of sums, and stream tiles of q and grad_out."""
-    tile_q = min(tile[0], 64, _rows(16, pad, itemsize))
-    tile_k = min(tile[1], 64, _rows(16, pad, itemsize))
-    return Launch(tile_q, tile_k, 8 if pad > 64 else 4, _stages(itemsize, hip))
-
-
-def _rows(kib: int, pad: int, itemsize: int) -> int:
-    """How many rows of a tile fit in so much memory; at least 16."""
-    return max(16, kib * 1024 // (pad * itemsize))
-
-
-def _stages(itemsize: int, hip: bool) -> int:
-    return 2 if hip or itemsize == 4 else 3
-
-
-@dataclass(frozen=True)
-class TritonTarget:
-    """The kernels of one generated module.
-
-    forward, delta, backward_dq, backward_dkdv: jit functions, as templates/triton writes them;
-    tile: the largest (query, key) tile that the layout's blocks allow.
+    itemsize: bytes of an element; tile: the largest (query, key) tile that the layout's blocks allow;
+    amd: whether the device is AMD's, which has less shared memory; precision: of fp32 products,
+    "ieee" or "tf32".
     """
+    pad = max(16, 1 << (head_dim - 1).bit_length())
 
-    forward_kernel: Any
-    delta_kernel: Any
-    dq_kernel: Any
-    dkdv_kernel: Any
-    tile: tuple[int, int]
+    def rows(kib: int) -> int:
+        """How many rows of a tile so much memory holds."""
+        return max(16, kib * 1024 // (pad * itemsize))
+
+    # A program keeps the tile of its own rows (queries, or keys for dK and dV) and streams the other.
+    kept = min(128, rows(32)) if kernel == "forward" else min(64, rows(16))
+    streamed = min(64, rows(16))
+    tile_q, tile_k = (streamed, kept) if kernel == "dkdv" else (kept, streamed)
+    constants = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": min(tile[0], tile_q)}
+    if kernel != "delta":
+        constants |= {"TILE_K": min(tile[1], tile_k), "PRECISION": precision}
+    sums = kept * pad * (2 if kernel == "dkdv" else 1)
+    options = {
+        "num_warps": 8 if sums >= 128 * 128 else 4,
+        "num_stages": 2 if amd or itemsize == 4 else 3,
+        "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
+    }
+    return Launch(constants, options)
+
+
+class TritonTarget:
+    """The kernels of a generated module; `bslang.runtime.target.Target` for tensors on a GPU.
+
+    Under TRITON_INTERPRET=1 they run on the CPU, for tests.
+    """
 
     name = "triton"
     dtypes = (torch.float32, torch.float16, torch.bfloat16)
 
+    def __init__(
+        self, forward: Any, delta: Any, backward_dq: Any, backward_dkdv: Any, tile: tuple[int, int]
+    ) -> None:
+        """The module's jit functions; tile: the largest (query, key) tile that its blocks allow."""
+        self.kernels = {"forward": forward, "delta": delta, "dq": backward_dq, "dkdv": backward_dkdv}
+        self.tile = tile
+
+    def missing(self, device: torch.device) -> str:
+        kind = type(self.kernels["forward"]).__module__
+        if kind == "bslang.runtime.no_triton":
+            return "needs the package `triton`, which is not installed"
+        if device.type != "cuda" and kind != "triton.runtime.interpreter":
+            return "needs a GPU"
+        return ""
+
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `bslang.runtime.target.Target`."""
-        batch, heads, len_q, dim = q.shape
+        """As `Target.forward`."""
         q, scale, _ = _positive(q, scale)
-        q, k, v = _rows_together(q), _rows_together(k), _rows_together(v)
-        out = torch.empty((batch, heads, len_q, dim), dtype=q.dtype, device=q.device)
-        lse = torch.empty((batch, heads, len_q), dtype=torch.float32, device=q.device)
-        launch = forward_launch(self.tile, padded(dim), q.itemsize, _hip())
-        _run(
-            self.forward_kernel,
-            _programs(plan.rows, plan.block_q, launch.tile_q) * batch * heads,
-            (q, k, v, out, lse, *_tables(plan.rows, plan), *_strides(q, k, v)),
-            (*_shape(q, k, plan), scale),
-            launch,
-        )
+        q, k, v = _readable(q), _readable(k), _readable(v)
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+        self._by_rows("forward", (q, k, v), (out, lse), q, k, plan, scale)
         return out, lse
 
     def backward(
@@ -114,6 +115,18 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """See `bslang.runtime.target.Target`."""
-        batch, heads, len_q, dim = q.shape
+        """As `Target.backward`."""
+        q, scale, sign = _positive(q, scale)
+        q, k, v, do = _readable(q), _readable(k), _readable(v), _readable(grad_out)
+        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+        delta, lse2 = torch.empty_like(lse), torch.empty_like(lse)
         ...
+
+
+def _positive(q: torch.Tensor, scale: float) -> tuple[torch.Tensor, float, int]:
+    """q and a scale above 0 with the same products, and the factor that q took for it: 1, -1 or 0.
+
+    Kernels find the maximum of a row before they scale it.
+    """
+    sign = (scale > 0) - (scale < 0)
+    return (q if sign == 1 else q * sign), abs(scale) or 1.0, sign
