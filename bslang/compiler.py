@@ -150,6 +150,9 @@ def emit(resolved: Resolved, targets: Iterable[str] | None = None) -> dict[str, 
 
     Raises TargetError for an unknown target.
     """
+    text = Source("<canonical>", str(resolved.pattern))
+    # A module asks for tables by its text: were that another pattern, its masks would be too.
+    assert resolve(text, block=resolved.block).pattern == resolved.pattern, text
     return _emit.emit(resolved.name, resolved.pattern, resolved.block, digest(resolved), targets)
 
 

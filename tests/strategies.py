@@ -1,11 +1,11 @@
 """Random programs, drawn as text: one strategy that every property test shares.
 
-Programs are small and shrink to small ones: operators shrink to their first operand, primitives to
-`all`, numbers to the least that is accepted.
+Programs are small and shrink to small ones: fewer operators, `all` for a primitive, the least numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -19,88 +19,88 @@ from bslang.resolve.program import Resolved
 from bslang.syntax.source import Source
 
 
-def _count(unit: str, least: int, most: int) -> st.SearchStrategy[str]:
-    scale = 7 if unit else 1
-    return st.integers(least, most * scale).map(lambda x: f"{x}{unit}")
+class _Writer:
+    """Draws the text of one primitive. Numbers in tokens are larger, to span some blocks."""
+
+    def __init__(self, draw: st.DrawFn, tokens: bool) -> None:
+        self.draw, self.unit = draw, "t" if tokens else ""
+
+    def pick(self, *choices: str) -> str:
+        return self.draw(st.sampled_from(choices))
+
+    def count(self, least: int, most: int) -> str:
+        most = most * 7 if self.unit else most
+        return f"{self.draw(st.integers(least, most))}{self.unit}"
+
+    def odd(self) -> str:
+        return f"{2 * self.draw(st.integers(0, 15 if self.unit else 3)) + 1}{self.unit}"
+
+    def several(self, item: Callable[[], str]) -> str:
+        return ", ".join(item() for _ in range(self.draw(st.integers(1, 3))))
+
+    def index(self) -> str:
+        # Ranges are cut to the length; single indices must exist, so only the ends are drawn.
+        if self.draw(st.booleans()):
+            return self.pick(f"0{self.unit}", f"-1{self.unit}")
+        start, stop = (self.pick("", self.count(0, 6), f"-{self.count(1, 3)}") for _ in range(2))
+        return f"{start}:{stop}{self.pick('', f':{self.count(1, 2)}')}"
+
+    def offset(self) -> str:
+        start, stop = (self.pick(self.count(0, 6), f"-{self.count(1, 6)}") for _ in range(2))
+        return self.pick(start, f"{start}:{stop}", f"{start}:{stop}:{self.count(1, 3)}")
+
+    def window(self) -> str:
+        step = self.pick("", f", step={self.count(1, 2)}")
+        if self.draw(st.booleans()):
+            return f"window({self.odd()}{step}{self.pick('', ', wrap=true', ', clamp=true')})"
+        if self.draw(st.booleans()):
+            return f"window({self.count(1, 5)}{step}, clamp=true)"
+        left, right = (self.pick(self.count(0, 4), "inf") for _ in range(2))
+        return f"window(left={left}, right={right}{step}{self.pick('', ', wrap=true')})"
+
+    def relational(self) -> str:
+        """A primitive that compares rows with columns; in blocks these must be square."""
+        form = self.pick("window", "window", "last", "diagonals", "chunks", "strided")
+        if form == "window":
+            return self.window()
+        if form == "last":
+            return f"last({self.pick(self.count(1, 5), 'inf')})"
+        if form == "diagonals":
+            return f"diagonals({self.several(self.offset)})"
+        if form == "chunks":
+            sides = self.pick("", ", back=1", ", ahead=2", ", back=1, ahead=1", ", back=inf")
+            return f"chunks({self.several(lambda: self.count(1, 4))}{sides})"
+        return f"strided({self.count(1, 5)}{self.pick('', f', offset={self.count(0, 4)}')})"
+
+    def indexed(self) -> str:
+        form = self.pick("rows", "cols", "global", "every")
+        if form == "every":
+            return f"every({self.count(1, 5)}{self.pick('', f', offset={self.count(0, 4)}')})"
+        return f"{form}({self.several(self.index)})"
 
 
-def _odd(unit: str) -> st.SearchStrategy[str]:
-    return st.integers(0, 12 if unit else 3).map(lambda x: f"{2 * x + 1}{unit}")
+@st.composite
+def _primitives(draw: st.DrawFn, square: bool) -> str:
+    form = draw(st.sampled_from(["constant", "indexed", "relational", "relational"]))
+    if form == "constant":
+        return draw(st.sampled_from(["all", "causal", "none", "causal"]))
+    writer = _Writer(draw, tokens=draw(st.booleans()) or (form == "relational" and not square))
+    return writer.relational() if form == "relational" else writer.indexed()
 
 
-def _index(unit: str) -> st.SearchStrategy[str]:
-    # Ranges are cut to the length; single indices must exist, so only the ends are drawn.
-    ends = st.one_of(st.just(""), _count(unit, 0, 6), _count(unit, 1, 3).map(lambda x: f"-{x}"))
-    step = st.one_of(st.just(""), _count(unit, 1, 2).map(lambda x: f":{x}"))
-    single = st.sampled_from([f"0{unit}", f"-1{unit}"])
-    return st.one_of(single, st.builds(lambda a, b, s: f"{a}:{b}{s}", ends, ends, step))
-
-
-def _offset(unit: str) -> st.SearchStrategy[str]:
-    number = st.one_of(_count(unit, 0, 6), _count(unit, 1, 6).map(lambda x: f"-{x}"))
-    step = st.one_of(st.just(""), _count(unit, 1, 3).map(lambda x: f":{x}"))
-    return st.one_of(number, st.builds(lambda a, b, s: f"{a}:{b}{s}", number, number, step))
-
-
-def _listed(item: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.lists(item, min_size=1, max_size=3).map(", ".join)
-
-
-def _window(unit: str) -> st.SearchStrategy[str]:
-    step = st.one_of(st.just(""), _count(unit, 1, 2).map(lambda s: f", step={s}"))
-    wrap = st.sampled_from(["", ", wrap=true"])
-    side = st.one_of(_count(unit, 0, 4), st.just("inf"))
-    return st.one_of(
-        st.builds("window({}{}{})".format, _odd(unit), step, wrap),
-        st.builds("window(left={}, right={}{}{})".format, side, side, step, wrap),
-        st.builds("window(left={})".format, side),
-        st.builds("window({}{}, clamp=true)".format, _count(unit, 1, 5), step),
-    )
-
-
-def _relational(unit: str) -> st.SearchStrategy[str]:
-    """Primitives that compare rows with columns; in blocks they need square ones."""
-    chunks = st.sampled_from(["", ", back=1", ", ahead=2", ", back=1, ahead=1", ", back=inf"])
-    return st.one_of(
-        _window(unit),
-        st.one_of(_count(unit, 1, 5), st.just("inf")).map("last({})".format),
-        _listed(_offset(unit)).map("diagonals({})".format),
-        st.builds("chunks({}{})".format, _listed(_count(unit, 1, 4)), chunks),
-        st.builds("strided({}, offset={})".format, _count(unit, 1, 5), _count(unit, 0, 4)),
-        _count(unit, 1, 5).map("strided({})".format),
-    )
-
-
-def _indexed(unit: str) -> st.SearchStrategy[str]:
-    return st.one_of(
-        st.builds("{}({})".format, st.sampled_from(["rows", "cols", "global"]), _listed(_index(unit))),
-        st.builds("every({}, offset={})".format, _count(unit, 1, 5), _count(unit, 0, 4)),
-        _count(unit, 1, 4).map("every({})".format),
-    )
-
-
-def _random(within: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    chosen = st.one_of(st.just(""), within.map(lambda p: f", within={p}"))
-    return st.builds("random({}, seed={}{})".format, st.integers(0, 5), st.integers(0, 9), chosen)
-
-
-def programs(square: bool = True, terms: int = 5) -> st.SearchStrategy[str]:
-    """Expressions of up to about `terms` primitives; square: whether blocks have equal sides."""
-    relational = [_relational(""), _relational("t")] if square else [_relational("t")]
-    leaf = st.one_of(
-        st.sampled_from(["all", "none", "causal"]), _indexed(""), _indexed("t"), *relational
-    )
-    leaf = st.one_of(leaf, _random(leaf))
-
-    def extend(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-        return st.one_of(
-            st.builds("({} {} {})".format, inner, st.sampled_from("|&-^"), inner),
-            inner.map("~{}".format),
-            inner.map("{}.T".format),
-            _random(inner),
-        )
-
-    return st.recursive(leaf, extend, max_leaves=terms)
+@st.composite
+def programs(draw: st.DrawFn, square: bool = True, terms: int = 5) -> str:
+    """Expressions of up to `terms` primitives; square: whether blocks have equal sides."""
+    if terms > 1 and draw(st.booleans()):
+        left = draw(st.integers(1, terms - 1))
+        sides = [draw(programs(square, size)) for size in (left, terms - left)]
+        return f"({sides[0]} {draw(st.sampled_from('|&-^'))} {sides[1]})"
+    form = draw(st.sampled_from(["plain", "plain", "plain", "~", ".T", "random"]))
+    inner = draw(programs(square, terms - 1) if terms > 1 else _primitives(square))
+    if form == "random":
+        within = draw(st.sampled_from(["", f", within={inner}"]))
+        return f"random({draw(st.integers(0, 5))}, seed={draw(st.integers(0, 9))}{within})"
+    return {"plain": inner, "~": f"~{inner}", ".T": f"{inner}.T"}[form]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def cases(
     """Programs on grids of all kinds: ragged lengths, rectangular blocks, few queries, cross-attention."""
     block = draw(st.sampled_from(blocks))
     spec = draw(programs(square=block[0] == block[1], terms=terms))
-    len_k = draw(st.integers(1, longest))
+    len_k = draw(st.one_of(st.integers(longest // 4, longest), st.integers(1, longest)))
     align = draw(st.sampled_from(["end", "start"]))
     len_q = draw(st.one_of(st.just(len_k), st.integers(1, len_k if align == "end" else longest)))
     return Case(spec, block, len_q, len_k, align)

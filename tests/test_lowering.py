@@ -58,9 +58,7 @@ def test_full_blocks_are_full_and_empty_blocks_are_not_visited(case: Case) -> No
     held = graph.held.dense(grid.n)
     full = graph.of_kind(FULL).dense(grid.n)
     for i in range(grid.q.first, grid.n):
-        rows = slice(
-            max(i * grid.q.block - grid.q.start, 0), (i + 1) * grid.q.block - grid.q.start
-        )
+        rows = slice(max(i * grid.q.block - grid.q.start, 0), (i + 1) * grid.q.block - grid.q.start)
         for j in range(grid.m):
             block = mask[rows, j * grid.k.block : (j + 1) * grid.k.block]
             assert block.all() or not full[i, j]
@@ -120,7 +118,9 @@ LAWS = [
 @settings(max_examples=30)
 @given(a=programs(terms=2), b=programs(terms=2))
 def test_algebra(left: str, right: str, a: str, b: str) -> None:
-    one, two = (Case(s.format(a=f"({a})", b=f"({b})"), (4, 4), 22, 22, "end") for s in (left, right))
+    one, two = (
+        Case(s.format(a=f"({a})", b=f"({b})"), (4, 4), 22, 22, "end") for s in (left, right)
+    )
     if one.has_meaning() and two.has_meaning():
         np.testing.assert_array_equal(mask_of(lowered(one)), mask_of(lowered(two)))
 

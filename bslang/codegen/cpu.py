@@ -1,61 +1,110 @@
-"""The `cpu` target: one C++ file a layout, for the system's compiler."""
+"""The cpu target: one C++ file a layout, for the system's compiler."""
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
+from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
 from bslang.ir.expr import variables
 from bslang.ir.mask import CPP, code
 
+LINE = 100
+"""Longest line of generated C++."""
+
 LARGEST_TILE = 128
-"""Queries (or keys) that a thread works on at once, at most: beyond it, scores leave the nearest caches."""
+"""Most queries, or keys, that a thread works on at once: more scores would leave the nearest caches."""
 
 STEP_K = 64
-"""Keys of one step of the online softmax."""
+"""Keys in one step of the online softmax."""
+
+
+def section(plan: Plan) -> Section:
+    """The kernels of a layout."""
+    return Section(
+        constructor='CpuTarget(Path(__file__).with_suffix(".cpp"))',
+        imports=("from bslang.runtime.cpu import CpuTarget",),
+        files={".cpp": render("cpu/kernel.cpp.jinja", plan, Source.of(plan))},
+    )
 
 
 @dataclass(frozen=True)
-class MaskCode:
-    """One mask as C++: `parameters` are the (name, index, bsl text) of those that it uses."""
+class Mask:
+    """One mask as a C++ function over q, k and the parameters (name, index) that it reads.
+
+    comment and code are lines.
+    """
 
     number: int
-    text: str
-    code: str
-    parameters: tuple[tuple[str, int, str], ...]
+    kind: int
+    comment: list[str]
+    signature: str
+    parameters: list[tuple[str, int]]
+    code: list[str]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What the templates in templates/cpu know beside the plan."""
+    """What the templates in templates/cpu see as `target`.
+
+    tile_q, tile_k: sides of a tile; step_k: keys at a time along a row; helpers: C++ functions that
+    masks call.
+    """
 
     tile_q: int
     tile_k: int
     step_k: int
-    masks: tuple[MaskCode, ...]
+    helpers: list[str]
+    masks: list[Mask]
 
     @classmethod
     def of(cls, plan: Plan) -> Source:
-        masks = []
-        for mask in plan.masks:
-            used = variables(mask.predicate)
-            names = [(f"p{i}", i, text) for i, text in enumerate(plan.parameters)]
-            parameters = tuple(parameter for parameter in names if parameter[0] in used)
-            masks.append(MaskCode(mask.number, mask.text, code(mask.predicate, CPP), parameters))
-        return cls(_tile(plan.block_q), _tile(plan.block_k), STEP_K, tuple(masks))
+        masks = [_mask(plan, number) for number in range(len(plan.masks))]
+        text = "\n".join(line for mask in masks for line in mask.code)
+        helpers = [_HELPERS[name] for name in _HELPERS if name in text]
+        return cls(tile(plan.block_q), tile(plan.block_k), STEP_K, helpers, masks)
 
 
-def _tile(block: int) -> int:
+def tile(block: int) -> int:
+    """The side of a tile: a block's, or that of the fewest equal parts that are small enough."""
     parts = -(-block // LARGEST_TILE)
     return -(-block // parts)
 
 
-class Cpu:
-    """Generates the C++ of a layout."""
+_HELPERS = {
+    "floor_": """\
+// The language rounds a division down, C++ toward zero.
+inline int64_t floor_div(int64_t a, int64_t b) {
+    return a / b - (a % b != 0 && (a < 0) != (b < 0));
+}
+""",
+    "floor_mod": """\
+inline int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }
+""",
+}
 
-    name = "cpu"
 
-    def files(self, plan: Plan) -> dict[str, str]:
-        """The generated files, by the suffix of their names."""
-        return {".cpp": render("cpu/kernel.cpp.jinja", plan, Source.of(plan))}
+def _mask(plan: Plan, number: int) -> Mask:
+    mask = plan.masks[number]
+    constant = isinstance(mask.predicate, bool)  # a residual that no length leaves to be asked
+    used = variables(mask.predicate)
+    parameters = [(f"p{i}", i) for i in range(len(plan.parameters)) if f"p{i}" in used]
+    # What a mask does not read has no name, so that no compiler warns of it.
+    signature = [f"int64_t{' ' + name if name in used else ''}" for name in ("q", "k")]
+    signature.append(f"const int32_t*{' parameters' if parameters else ''}")
+    comment = [f"Mask {number}: {mask.text}"]
+    comment += [f"{name} = {plan.parameters[i]}" for name, i in parameters]
+    return Mask(
+        number,
+        mask.kind,
+        [line for text in comment for line in _wrapped(text)],
+        ", ".join(signature),
+        parameters,
+        _wrapped(str(mask.predicate).lower() if constant else code(mask.predicate, CPP)),
+    )
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, LINE - 12, break_long_words=False, break_on_hyphens=False)

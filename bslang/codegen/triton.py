@@ -69,9 +69,13 @@ class Walk:
         if self.mask is not None:
             return _wrapped(f"Partial blocks: {self.mask.text}")
         if self.first == EDGE:
-            return [f"Full blocks that the end of the sequence cuts short: only {things} there count."]
+            return [
+                f"Full blocks that the end of the sequence cuts short: only {things} there count."
+            ]
         if self.bounded:
-            return [f"Full blocks; their sides are no multiple of a tile's, so {things} are counted."]
+            return [
+                f"Full blocks; their sides are no multiple of a tile's, so {things} are counted."
+            ]
         return ["Full blocks: every pair belongs, nothing is checked."]
 
 

@@ -57,7 +57,7 @@ def fold_difference(a: Residual, b: Residual) -> Residual:
     if a is True:
         return fold_complement(b)
     assert isinstance(a, Pattern) and isinstance(b, Pattern)
-    return Difference(a, b)
+    return Difference.of(a, b)
 
 
 def fold_complement(a: Residual) -> Residual:

@@ -137,8 +137,13 @@ def fold(op: str, *args: Number) -> Number:
         return args[1]
     if op == "%" and args[1] == 1:
         return 0
-    if op == "&" and (args[0] is True or args[1] is True):
-        return args[1] if args[0] is True else args[0]
+    if op in ("&", "|", "^"):
+        # A truth value that is known settles these, or leaves the other side (False | x went above).
+        for known, other in (args, args[::-1]):
+            if op != "^" and known is (op == "|"):
+                return known
+            if known is True:
+                return other if op == "&" else fold("not", other)
     return Op(op, args)
 
 

@@ -119,7 +119,7 @@ def code(number: Number, language: Mapping[str, str]) -> str:
                 inner, outer = _BINDING.get(arg.op, 0), _BINDING.get(number.op, 9)
                 if inner < outer or (inner == outer and place > 0):
                     args[place] = f"({args[place]})"
-            elif args[place].startswith("-"):
+            elif args[place].startswith("-") and number.op in ("+", "-", "*", "//", "%"):
                 args[place] = f"({args[place]})"
     return form.format(*args)
 

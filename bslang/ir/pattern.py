@@ -40,7 +40,7 @@ class Pattern:
         return Xor.of(self, other)
 
     def __sub__(self, other: Pattern) -> Pattern:
-        return Difference(self, other)
+        return Difference.of(self, other)
 
     def __invert__(self) -> Pattern:
         return Complement(self)
@@ -113,6 +113,13 @@ class Difference(Pattern):
     left: Pattern
     right: Pattern
     precedence = 4
+
+    @classmethod
+    def of(cls, left: Pattern, *right: Pattern) -> Pattern:
+        """`left` without all of `right`. p - a - b is p - (a | b): one form, and no deeper."""
+        if isinstance(left, Difference):
+            left, right = left.left, (left.right, *right)
+        return cls(left, Union.of(*right))
 
     @property
     def parts(self) -> tuple[Pattern, ...]:
@@ -265,17 +272,23 @@ class Primitive(Pattern, ABC):
 
 def check_bounds(primitive: Primitive) -> None:
     """Hold every argument against the least value that its declaration accepts (PatternError)."""
+
+    def hold(number: Number, name: str, least: int, field: str) -> None:
+        if isinstance(number, int) and number < least:
+            raise PatternError(
+                f"{name} of `{primitive.name}` is {number}; it must be at least {least}",
+                subject=primitive,
+                field=field,
+            )
+
     for arg in arguments(primitive):
-        if arg.minimum is None:
-            continue
         value = getattr(primitive, arg.name)
-        for number in _values(value):
-            if isinstance(number, int) and number < arg.minimum:
-                raise PatternError(
-                    f"`{arg.name}` of `{primitive.name}` is {number}; it must be at least {arg.minimum}",
-                    subject=primitive,
-                    field=arg.name,
-                )
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Range):
+                hold(item.stride, "the step of a range", 1, arg.name)
+        if arg.minimum is not None:
+            for number in _values(value):
+                hold(number, f"`{arg.name}`", arg.minimum, arg.name)
 
 
 def _values(value: Any) -> Iterator[Number]:
@@ -292,7 +305,7 @@ def _counts(value: Any) -> Iterator[Count]:
     if isinstance(value, Count):
         yield value
     elif isinstance(value, Range):
-        yield from (end for end in (value.start, value.stop) if end is not None)
+        yield from value.given
     elif isinstance(value, tuple):
         for item in value:
             yield from _counts(item)
@@ -304,8 +317,7 @@ def _numbers(primitive: Primitive) -> Iterator[Number]:
         yield from _values(value)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Range):
-                yield item.step
-                yield from (end.value for end in (item.start, item.stop) if end is not None)
+                yield from (part.value for part in item.given)
 
 
 def _bind(value: Any, env: Mapping[str, Number]) -> Any:
@@ -314,8 +326,7 @@ def _bind(value: Any, env: Mapping[str, Number]) -> Any:
     if isinstance(value, Count):
         return Count(evaluate(value.value, env), value.tokens)
     if isinstance(value, Range):
-        ends = (_bind(value.start, env), _bind(value.stop, env))
-        return Range(*ends, evaluate(value.step, env))
+        return Range(*(_bind(part, env) for part in (value.start, value.stop, value.step)))
     if isinstance(value, tuple):
         return tuple(_bind(item, env) for item in value)
     return value
@@ -331,9 +342,8 @@ def _text(value: Any) -> str:
             return f"{value.value}t" if value.tokens else str(value.value)
         return f"{_number(value.value, 7)} * 1t" if value.tokens else _number(value.value, 0)
     if isinstance(value, Range):
-        start = "" if value.start is None else _text(value.start)
-        stop = "" if value.stop is None else _text(value.stop)
-        return f"{start}:{stop}" if value.step == 1 else f"{start}:{stop}:{_number(value.step, 0)}"
+        parts = ["" if part is None else _text(part) for part in (value.start, value.stop)]
+        return ":".join(parts if value.step is None else [*parts, _text(value.step)])
     if isinstance(value, (int, Symbol)):
         return "inf" if isinstance(value, int) and value >= INFINITE else _number(value, 0)
     return str(value)

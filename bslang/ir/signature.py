@@ -45,11 +45,21 @@ class Count:
 
 @dataclass(frozen=True)
 class Range:
-    """`start:stop:step` as in Python; an end left out is None."""
+    """`start:stop:step` as in Python; what is left out is None."""
 
     start: Count | None
     stop: Count | None
-    step: Number = 1
+    step: Count | None = None
+
+    @property
+    def stride(self) -> Number:
+        """The step, 1 where it is left out."""
+        return 1 if self.step is None else self.step.value
+
+    @property
+    def given(self) -> tuple[Count, ...]:
+        """What is written of it."""
+        return tuple(part for part in (self.start, self.stop, self.step) if part is not None)
 
 
 @dataclass(frozen=True)

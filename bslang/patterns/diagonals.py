@@ -34,7 +34,7 @@ class Diagonals(Primitive):
 
     def check(self) -> None:
         for item in self.offsets:
-            if isinstance(item, Range) and item.start is None and item.step != 1:
+            if isinstance(item, Range) and item.start is None and item.stride != 1:
                 raise PatternError(
                     "a range of diagonals with a step needs a start",
                     hint="write where it begins, as in `diagonals(0::2)`",
@@ -71,7 +71,7 @@ class Diagonals(Primitive):
 def _meets(offset: Any, item: Count | Range) -> Any:
     if isinstance(item, Count):
         return offset == item.value
-    meets = (offset - (0 if item.start is None else item.start.value)) % item.step == 0
+    meets = (offset - (0 if item.start is None else item.start.value)) % item.stride == 0
     if item.start is not None:
         meets = meets & (offset >= item.start.value)
     if item.stop is not None:
@@ -90,7 +90,7 @@ def _ends(item: Count | Range) -> tuple[int | None, int | None, Number]:
         offset = end(item)
         assert offset is not None
         return offset, offset + 1, 1
-    return end(item.start), end(item.stop), item.step
+    return end(item.start), end(item.stop), item.stride
 
 
 @dataclass(frozen=True)

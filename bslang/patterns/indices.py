@@ -51,12 +51,13 @@ class _Indexed(Primitive):
                 index = _plain(item)
                 marks[index if index >= 0 else length + index] = True
                 continue
-            assert isinstance(item.step, int)
+            stride = item.stride
+            assert isinstance(stride, int)
             start = 0 if item.start is None else _plain(item.start)
             stop = size if item.stop is None else _plain(item.stop)
             start = max(start if start >= 0 else length + start, 0)
             stop = stop if stop >= 0 else max(length + stop, 0)
-            marks[start : stop : item.step] = True
+            marks[start:stop:stride] = True
         return marks
 
     def fits(self, grid: Grid) -> None:
@@ -82,8 +83,8 @@ def _is(index: Any, item: Count | Range, size: Any) -> Any:
     if isinstance(item, Count):
         return index == _from_start(item.value, size)
     start = 0 if item.start is None else maximum(_from_start(item.start.value, size), 0)
-    inside = (index - start) % item.step == 0
-    if item.start is not None or item.step != 1:
+    inside = (index - start) % item.stride == 0
+    if item.start is not None or item.stride != 1:
         inside = inside & (index >= start)
     if item.stop is not None:
         inside = inside & (index < _from_start(item.stop.value, size))

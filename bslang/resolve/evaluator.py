@@ -265,7 +265,7 @@ class Evaluator:
             self.report("E302", "this range mixes blocks and tokens", node.span,
                          hint="give every number of it the suffix `t`, or none")  # fmt: skip
             return UNKNOWN
-        return Range(start, stop, 1 if step is None else step.value)
+        return Range(start, stop, step)
 
     def _prefix(self, node: tree.Prefix, scope: Scope) -> Value:
         value = self.value(node.operand, scope)
@@ -308,8 +308,7 @@ class Evaluator:
         if set(node.ops) == {op} and op in _OPERATORS:
             return self._made(_OPERATORS[op].of(*patterns), node.span)
         if set(node.ops) == {"-"}:
-            # p - a - b leaves what p - (a | b) leaves, and is as deep whatever the length of the chain
-            return self._made(Difference(patterns[0], Union.of(*patterns[1:])), node.span)
+            return self._made(Difference.of(*patterns), node.span)
         wrong = next(op for op in node.ops if op not in _OPERATORS and op != "-")
         hint = "the union of patterns is `p | q`" if wrong == "+" else ""
         self.report("E301", f"`{wrong}` does not apply to patterns", node.span, hint=hint)

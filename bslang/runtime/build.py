@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from platformdirs import user_cache_path
 
 from bslang.errors import BuildError
+from bslang.files import cache_dir
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared")
 COMPILERS = ("c++", "g++", "clang++")
@@ -77,22 +77,22 @@ def find_compiler() -> Command:
 
 
 def cache_folder() -> Path:
-    """The folder of built kernels, private to the user: below BSLANG_CACHE_DIR, or the user's cache.
+    """The folder of built kernels in bslang's cache, private to the user.
 
     Raises BuildError where it cannot be made, or where others could put code into it.
     """
-    chosen = os.environ.get("BSLANG_CACHE_DIR")
-    folder = (Path(chosen) if chosen else user_cache_path("bslang")) / "cpu"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = cache_dir() / "cpu"
+        folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.stat()
     except OSError as error:
         raise BuildError(
-            f"cannot make the cache {folder}: {error}; set BSLANG_CACHE_DIR to a folder of yours"
-        ) from error
-    if os.name == "posix" and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+            f"no folder for built kernels: {error}; set BSLANG_CACHE_DIR to one of yours"
+        ) from None
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise BuildError(
-            f"others may write to the cache {folder}; set BSLANG_CACHE_DIR to a folder of yours, or chmod 700 it"
+            f"others may write to {folder}, which holds code to be run; "
+            "set BSLANG_CACHE_DIR to a folder of yours, or `chmod 700` this one"
         )
     return folder
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bslang.errors import TargetError
-from bslang.runtime.build import build
+from bslang.errors import BuildError, TargetError
+from bslang.runtime.build import build, find_compiler
 from bslang.runtime.plan import DevicePlan, DeviceTable
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -87,8 +88,25 @@ class CpuTarget:
     @cached_property
     def _library(self) -> ctypes.CDLL:
         source = self._source
-        text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
-        return ctypes.CDLL(str(build(text)))
+        path = build(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:  # a cache on a disk that runs no programs, say
+            raise BuildError(
+                f"{error}; set BSLANG_CACHE_DIR to a folder from which programs can run"
+            ) from None
+
+    def missing(self, device: torch.device) -> str:
+        """As `Target.missing`. Warns where a compiler is missing: a slower target takes over."""
+        if device.type != "cpu":
+            return "runs tensors on the CPU only"
+        if "_library" not in self.__dict__:  # not built yet
+            try:
+                find_compiler()
+            except BuildError as error:
+                warnings.warn(f"the cpu target cannot run: {error}", RuntimeWarning, stacklevel=2)
+                return f"cannot run: {error}"
+        return ""
 
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float

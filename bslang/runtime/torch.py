@@ -115,7 +115,9 @@ class TorchTarget:
 
         # Sum over the query heads that read one key head, and drop the padding.
         dk, dv = (
-            x.reshape(*k.shape[:2], -1, *x.shape[2:]).sum(2).flatten(2, 3)[:, :, : plan.len_k]
+            x.reshape(*k.shape[:2], q.shape[1] // k.shape[1], *x.shape[2:])
+            .sum(2)
+            .flatten(2, 3)[:, :, : plan.len_k]
             for x in (dk, dv)
         )
         return (
@@ -128,19 +130,14 @@ class TorchTarget:
         """The rows of a table, heaviest first, in groups that fit in _GROUP scores."""
         programs = table.order.numel()
         classes = (table.pointer.numel() - 1) // max(programs, 1)
-        slot_runs = table.pointer.diff()
-        run_slot = torch.repeat_interleave(
-            torch.arange(slot_runs.numel(), device=slot_runs.device), slot_runs
-        )
-        run_length = (table.runs[:, 1] - table.runs[:, 0]).long()
-        block_run = torch.repeat_interleave(
-            torch.arange(run_length.numel(), device=run_length.device), run_length
-        )
-        run_first = run_length.cumsum(0) - run_length
-        block = table.runs[block_run, 0] + torch.arange(
-            block_run.numel(), device=block_run.device
-        ) - run_first[block_run]  # fmt: skip
-        program, kind = run_slot[block_run] // classes, run_slot[block_run] % classes
+        # Runs, one by one, to blocks: the run of each block, and the program and class of each run.
+        length = (table.runs[:, 1] - table.runs[:, 0]).long()
+        end = length.cumsum(0)
+        blocks = torch.arange(int(end[-1]) if end.numel() else 0, device=end.device)
+        run = torch.searchsorted(end, blocks, right=True)
+        block = table.runs[run, 0] + blocks - (end - length)[run]
+        slot = torch.searchsorted(table.pointer[1:].long(), run, right=True)
+        program, kind = slot // classes, slot % classes
         ends = torch.searchsorted(
             program, torch.arange(programs + 1, device=program.device)
         ).tolist()
@@ -202,7 +199,7 @@ def _queries(x: torch.Tensor, plan: DevicePlan) -> torch.Tensor:
     before = plan.q_start % plan.block_q
     after = -(before + plan.len_q) % plan.block_q
     x = F.pad(x.to(lse_dtype(x.dtype)), (0, 0, before, after))
-    return x.reshape(*x.shape[:2], -1, plan.block_q, x.shape[3])
+    return x.reshape(*x.shape[:2], x.shape[2] // plan.block_q, plan.block_q, x.shape[3])
 
 
 def _tokens(x: torch.Tensor, plan: DevicePlan) -> torch.Tensor:
@@ -214,7 +211,7 @@ def _tokens(x: torch.Tensor, plan: DevicePlan) -> torch.Tensor:
 def _keys(x: torch.Tensor, plan: DevicePlan) -> torch.Tensor:
     """(batch, heads, len_k, d) as blocks (batch, heads, columns, block_k, d), zeros at the end."""
     x = F.pad(x.to(lse_dtype(x.dtype)), (0, 0, 0, -plan.len_k % plan.block_k))
-    return x.reshape(*x.shape[:2], -1, plan.block_k, x.shape[3])
+    return x.reshape(*x.shape[:2], x.shape[2] // plan.block_k, plan.block_k, x.shape[3])
 
 
 def _per_head(x: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,83 @@
+"""Compiling a module's Triton kernels ahead of time, for a device that need not be there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from bslang.errors import TargetError
+from bslang.runtime.triton import TritonTarget, launch
+
+_DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+_TABLES = ("order", "pointer", "runs", "parameters")
+_FLOATS = ("lse", "grad_lse", "delta", "lse2")
+_ALIGNED = [["tt.divisibility", 16]]
+
+
+def compile_kernel(
+    target: TritonTarget, kernel: str, architecture: str, head_dim: int, dtype: torch.dtype
+) -> Any:
+    """Compile one kernel, "forward", "delta", "dq" or "dkdv", as a call would on that device.
+
+    architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ... Tensors are taken to be
+    aligned to 16 bytes, and their strides to be multiples of 16 elements.
+
+    Returns triton's CompiledKernel: machine code in `asm["cubin"]` or `asm["hsaco"]`. Raises
+    TargetError for an architecture that is none.
+    """
+    import triton
+    from triton.compiler import ASTSource
+
+    device = gpu(architecture)
+    chosen = launch(kernel, head_dim, dtype.itemsize, target.tile, amd=device.backend == "hip")
+    function = target.kernels[kernel]
+    signature = {name: _type(name, chosen.constants, dtype) for name in function.arg_names}
+    aligned = {
+        (place,): _ALIGNED
+        for place, (name, kind) in enumerate(signature.items())
+        if kind.startswith("*") or name.endswith(_STRIDES)
+    }
+    source = ASTSource(function, signature, chosen.constants, aligned)
+    return triton.compile(source, target=device, options=chosen.options)
+
+
+_STRIDES = ("_batch", "_head", "_row")
+
+
+def gpu(architecture: str) -> Any:
+    """Triton's description of a device. Raises TargetError for an architecture that is none."""
+    from triton.backends.compiler import GPUTarget
+
+    backend, _, name = architecture.partition(":")
+    if backend == "cuda" and name.isdecimal():
+        return GPUTarget("cuda", int(name), 32)
+    if backend == "hip" and name.startswith("gfx"):
+        return GPUTarget("hip", name, 64)  # a wavefront of the CDNA family
+    raise TargetError(
+        f"unknown architecture {architecture!r}; write one such as cuda:80, cuda:90 or hip:gfx942"
+    )
+
+
+def _type(name: str, constants: dict[str, Any], dtype: torch.dtype) -> str:
+    """The type of a kernel's argument, by its name."""
+    if name in constants:
+        return "constexpr"
+    if name == "scale":
+        return "fp32"
+    if name in _TABLES:
+        return "*i32"
+    if name in _FLOATS:
+        return "*fp32"
+    if name.endswith(("_batch", "_head")):
+        return "i64"
+    if name.endswith("_row") or name in (
+        "batch",
+        "heads",
+        "key_heads",
+        "len_q",
+        "len_k",
+        "q_start",
+    ):
+        return "i32"
+    return f"*{_DTYPES[dtype]}"

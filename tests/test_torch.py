@@ -1,0 +1,161 @@
+"""The torch target, and what is common to all targets in the op above them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from reference import TOLERANCE, agrees, inputs
+from strategies import Case, cases
+
+import bslang
+from bslang.errors import TargetError
+
+BIGBIRD = "window(3) | global(0, -1) | random(2, seed=7)"
+
+
+def layout(spec: str, block: int | tuple[int, int] = 8, target: str = "torch") -> bslang.Layout:
+    return bslang.compile(spec, block=block, target=target)
+
+
+@settings(max_examples=60)
+@given(cases(blocks=((4, 4), (8, 8), (5, 3)), longest=30))
+def test_random_programs_agree_with_dense_attention(case: Case) -> None:
+    if not case.has_meaning():
+        return
+    agrees(
+        layout(case.spec, case.block),
+        inputs(case.len_q, case.len_k, dim=8, dtype=torch.float64),
+        case.mask(),
+        TOLERANCE[torch.float64],
+        align=case.align,
+    )
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str
+)
+@pytest.mark.parametrize("dim", [8, 64, 72, 256])
+def test_dtypes_and_head_dimensions(dtype: torch.dtype, dim: int) -> None:
+    case = Case(f"({BIGBIRD}) & causal", (8, 8), 61, 61, "end")
+    given = inputs(61, 61, dim=dim, heads=4, key_heads=2, batch=2, dtype=dtype)
+    agrees(layout(case.spec), given, case.mask(), TOLERANCE[dtype])
+
+
+def test_scale_and_its_default() -> None:
+    case = Case(BIGBIRD, (8, 8), 40, 40, "end")
+    given = inputs(40, 40, dtype=torch.float64)
+    agrees(layout(BIGBIRD), given, case.mask(), 1e-12, scale=0.3)
+    agrees(layout(BIGBIRD), given, case.mask(), 1e-12, scale=-0.3)
+    out = layout(BIGBIRD)(given.q, given.k, given.v)
+    assert torch.equal(out, layout(BIGBIRD)(given.q, given.k, given.v, given.q.shape[-1] ** -0.5))
+
+
+def test_gradcheck() -> None:
+    q = torch.randn(1, 2, 11, 8, dtype=torch.float64, requires_grad=True)
+    k, v = (torch.randn(1, 1, 11, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    made = layout("(last(2) | cols(0)) & causal", 4)
+    assert torch.autograd.gradcheck(lambda *x: made(*x, return_lse=True), (q, k, v))
+
+
+def test_operators_pass_opcheck() -> None:
+    from bslang.runtime import op
+
+    made = layout(BIGBIRD)
+    for grad in (False, True):
+        given = inputs(24, 24)
+        q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
+        torch.library.opcheck(op.attention, (q, k, v, op.register(made), 0.25, "end"))
+
+
+def test_under_torch_compile() -> None:
+    made = layout(BIGBIRD)
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def loss(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return (made(q, k, v) ** 2).sum()
+
+    given = inputs(40, 40)
+    q = given.q.detach().requires_grad_()
+    loss(q, given.k, given.v).backward()
+    plain = given.q.detach().requires_grad_()
+    (made(plain, given.k, given.v) ** 2).sum().backward()
+    torch.testing.assert_close(q.grad, plain.grad)
+
+
+def test_results_are_contiguous_and_repeatable() -> None:
+    given = inputs(50, 50, heads=4, key_heads=4)
+    first, second = (layout(BIGBIRD)(given.q, given.k, given.v) for _ in range(2))
+    assert first.is_contiguous() and torch.equal(first, second)
+
+
+def test_empty_batch() -> None:
+    given = inputs(20, 20, batch=0)
+    q = given.q.requires_grad_()
+    out = layout(BIGBIRD)(q, given.k, given.v)
+    assert out.shape == (0, 2, 20, 16)
+    out.sum().backward()
+    assert q.grad is not None and q.grad.shape == q.shape
+
+
+GOOD = (1, 2, 20, 16)
+WRONG = [
+    (((2, 20, 16), GOOD, GOOD), torch.float32, ValueError, r"q must have 4 dimensions.*\(2, 20, 16\)"),
+    ((GOOD, GOOD, (1, 2, 21, 16)), torch.float32, ValueError, "k and v must have one shape"),
+    (((2, 2, 20, 16), GOOD, GOOD), torch.float32, ValueError, "q has batch size 2, k and v have 1"),
+    (((1, 2, 20, 8), GOOD, GOOD), torch.float32, ValueError, "q has head dimension 8, k and v have 16"),
+    (((1, 2, 20, 12),) * 3, torch.float32, ValueError, "multiple of 8 from 8 to 256, not 12"),
+    (((1, 2, 20, 264),) * 3, torch.float32, ValueError, "multiple of 8 from 8 to 256, not 264"),
+    (((1, 3, 20, 16), GOOD, GOOD), torch.float32, ValueError, "3 query heads must be a multiple"),
+    (((1, 2, 0, 16), GOOD, GOOD), torch.float32, ValueError, "sequences must not be empty"),
+    (((1, 2, 21, 16), GOOD, GOOD), torch.float32, ValueError, 'pass align="start"'),
+    ((GOOD,) * 3, torch.int64, TypeError, "q must be one of torch.float32.*it is torch.int64"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shapes", "dtype", "error", "message"), WRONG)
+def test_tensors_that_do_not_fit(
+    shapes: tuple[tuple[int, ...], ...], dtype: torch.dtype, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        layout(BIGBIRD)(*(torch.zeros(shape, dtype=dtype) for shape in shapes))
+
+
+def test_other_arguments_that_do_not_fit() -> None:
+    q = torch.zeros(GOOD)
+    made = layout(BIGBIRD)
+    with pytest.raises(TypeError, match=r"k must be a torch\.Tensor, not list"):
+        made(q, [1], q)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="share one dtype"):
+        made(q, q.double(), q)
+    with pytest.raises(ValueError, match='align is "end" or "start", not \'left\''):
+        made(q, q, q, align="left")
+    with pytest.raises(
+        TargetError, match=r"no target of `layout` runs torch\.float64 tensors on cpu"
+    ):
+        layout(BIGBIRD, target="cpu")(q.double(), q.double(), q.double())
+    with pytest.raises(
+        bslang.SpecError, match="column 9 of `cols\\(9\\)` lies outside of 3 blocks"
+    ):
+        layout("cols(9)")(q, q, q)
+
+
+def test_compile_refuses_what_is_no_spec() -> None:
+    with pytest.raises(TypeError, match="spec must be the text of a pattern, not int"):
+        bslang.compile(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="block is a number of tokens from 1 to 4096"):
+        bslang.compile("all", block=0)
+    with pytest.raises(TargetError, match=r"unknown target 'trtion'.*did you mean 'triton'"):
+        bslang.compile("all", target="trtion")
+    with pytest.raises(bslang.SpecError, match="no parameter `r`"):
+        bslang.compile("all", r=3)
+    with pytest.raises(bslang.SpecError, match="no such file"):
+        bslang.load("nowhere.bsl")
+
+
+def test_parameters_from_python() -> None:
+    spec = "p(w, wide=false) = window(w, wrap=wide)"
+    assert bslang.compile(spec, w=5, target="torch").spec == "window(5)"
+    assert bslang.compile(spec, w="65t", wide=True, target="torch").spec == "window(65t, wrap=true)"
+    assert bslang.compile("p(w) = last(w)", w=float("inf"), target="torch").spec == "last(inf)"
+    assert bslang.compile(spec, w=5, target="torch") is bslang.compile(spec, w=5, target="torch")
