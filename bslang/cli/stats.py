@@ -37,15 +37,9 @@ def stats(
         }
         print_json(about | found.as_dict())
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 3))
+    print(f"{resolved.name}: {resolved.pattern}\n")
     for label, value in _lines(found):
-        table.add_row(label, value)
-    Console(highlight=False, soft_wrap=True).print(
-        f"{resolved.name}: {resolved.pattern}", table, sep="\n\n", markup=False
-    )
+        print(f"{label:<18}{value}")
 
 
 def _lines(found: Stats) -> list[tuple[str, str]]:

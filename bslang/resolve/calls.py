@@ -10,7 +10,7 @@ from typing import Any
 from bslang.errors import PatternError
 from bslang.ir.pattern import Pattern, Primitive, check_bounds
 from bslang.ir.signature import Argument, Count, Kind, Range, arguments
-from bslang.resolve.values import UNKNOWN, Unknown, Value, kind_of
+from bslang.resolve.values import UNKNOWN, Unknown, Value, kind_of, with_zeros_in_tokens
 from bslang.syntax import tree
 from bslang.syntax.source import Span
 
@@ -76,7 +76,9 @@ def call_primitive(
             )
     if call.failed or _has_unknown(call.values):
         return UNKNOWN
-    made = primitive(**call.values)
+    single = [name for name, value in call.values.items() if isinstance(value, Count)]
+    counts = with_zeros_in_tokens([call.values[name] for name in single])
+    made = primitive(**call.values | dict(zip(single, counts, strict=True)))
     if not _one_unit(call, made):
         return UNKNOWN
     try:

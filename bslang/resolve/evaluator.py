@@ -31,6 +31,7 @@ from bslang.resolve.values import (
     arithmetic,
     bounded,
     kind_of,
+    with_zeros_in_tokens,
 )
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic
@@ -256,6 +257,7 @@ class Evaluator:
                 )
                 return UNKNOWN
             ends.append(value)
+        ends = with_zeros_in_tokens(ends)
         start, stop, step = ends
         if step is not None and isinstance(step.value, int) and step.value < 1:
             self.report("E303", "the step of a range must be at least 1", node.span)

@@ -25,6 +25,16 @@ FUNCTIONS = {"min": (2, 8), "max": (2, 8), "abs": (1, 1), "isqrt": (1, 1), "log2
 """Functions on numbers: least and greatest number of arguments."""
 
 
+def with_zeros_in_tokens(counts: list[Count | None]) -> list[Count | None]:
+    """The counts, where a plain 0 counts tokens if another does: 0 blocks and 0 tokens are one place.
+
+    So `cols(0:4t)` and `window(left=512t, right=0)` mean what they seem to.
+    """
+    if not any(count.tokens for count in counts if count is not None):
+        return counts
+    return [Count(0, True) if count == Count(0) else count for count in counts]
+
+
 def kind_of(value: Value) -> str:
     """What a value is, in a message."""
     if isinstance(value, bool):

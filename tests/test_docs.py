@@ -1,0 +1,63 @@
+"""Every command and program in the documentation runs, and prints what the page says it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def commands(block: str) -> list[tuple[str, str]]:
+    """(command, output) of a console block: `$ ` begins a command, `> ` goes on with it."""
+    found: list[tuple[list[str], list[str]]] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            found.append(([line[2:]], []))
+        elif (line.startswith("> ") or line == ">") and not found[-1][1]:
+            found[-1][0].append(line[2:])
+        else:
+            found[-1][1].append(line)
+    return [("\n".join(command), "\n".join(output)) for command, output in found]
+
+
+def plain(text: str) -> str:
+    """Text without blanks at the ends of lines."""
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page(page: Path, tmp_path: Path) -> None:
+    """The blocks of a page, in order, in one folder; its Python blocks share one program."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"PATH": path, "COLUMNS": "100"}
+    program: list[str] = []
+    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language == "console":
+            for command, expected in commands(block):
+                done = subprocess.run(
+                    ["bash", "-c", command], cwd=tmp_path, env=env, text=True,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                )  # fmt: skip
+                assert plain(done.stdout) == plain(expected), command
+        elif language == "python":
+            program.append(block)
+            # The program so far: files that commands between the blocks make are there by now.
+            done = subprocess.run(
+                [sys.executable, "-c", "\n".join(program)], cwd=tmp_path, env=env, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} points to {target}"
