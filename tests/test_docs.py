@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from bslang.syntax.codes import CODES
+
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+from generate import PAGES as PAGES_MADE  # noqa: E402  # a script beside the pages, not a package
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -61,3 +66,17 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+@pytest.mark.parametrize("name", PAGES_MADE)
+def test_made_pages_are_what_the_code_says(name: str) -> None:
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert page == PAGES_MADE[name](), "run `python docs/generate.py`"
+
+
+def test_every_code_is_documented() -> None:
+    used = set()
+    for file in (ROOT / "bslang").rglob("*.py"):
+        if file.name != "codes.py":
+            used |= set(re.findall(r"\"([EW]\d{3})\"", file.read_text(encoding="utf-8")))
+    assert used == set(CODES)
