@@ -69,7 +69,8 @@ class Runs:
         edges = np.concatenate((self.start, self.stop, other.start, other.stop))
         if edges.size > 4 * MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{edges.size // 2} runs of blocks")
-        edges = np.unique(edges)
+        edges.sort(kind="stable")  # four sorted lists: merging them is all there is to do
+        edges = edges[np.concatenate(([True], edges[1:] != edges[:-1]))]
         inside = keep(self._holds(edges), other._holds(edges))
         change = np.flatnonzero(np.diff(inside, prepend=False))
         edge = edges[change]  # starts and stops in turn: nothing is inside after the last edge
@@ -81,14 +82,25 @@ class Runs:
         )
         return held
 
+    def _within_one_run_of(self, other: Runs) -> bool:
+        """Whether one run of another set holds all of this one, as that of a whole matrix does."""
+        run = np.searchsorted(other.start, self.start[0], "right") - 1
+        return bool(run >= 0 and self.stop[-1] <= other.stop[run])
+
     def __or__(self, other: Runs) -> Runs:
         if not self or not other:
             return self or other
-        return self._sweep(other, np.logical_or)
+        return Runs._normal(
+            self.width,
+            np.concatenate((self.start, other.start)),
+            np.concatenate((self.stop, other.stop)),
+        )
 
     def __and__(self, other: Runs) -> Runs:
         if not self or not other:
             return Runs.empty(self.width)
+        if self._within_one_run_of(other):
+            return self
         return self._sweep(other, np.logical_and)
 
     def __sub__(self, other: Runs) -> Runs:
