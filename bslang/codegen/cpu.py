@@ -25,7 +25,7 @@ def section(plan: Plan) -> Section:
     """The kernels of a layout."""
     return Section(
         constructor='CpuTarget(Path(__file__).with_suffix(".cpp"))',
-        imports=("from bslang.runtime.cpu import CpuTarget",),
+        imports=("from pathlib import Path", "from bslang.runtime.cpu import CpuTarget"),
         files={".cpp": render("cpu/kernel.cpp.jinja", plan, Source.of(plan))},
     )
 
@@ -49,22 +49,24 @@ class Mask:
 class Source:
     """What the templates in templates/cpu see as `target`.
 
-    tile_q, tile_k: sides of a tile; step_k: keys at a time along a row; helpers: C++ functions that
-    masks call.
+    layout: the spec in lines; tile_q, tile_k: sides of a tile; step_k: keys at a time along a row;
+    divides: whether masks divide numbers that may be negative.
     """
 
+    layout: list[str]
     tile_q: int
     tile_k: int
     step_k: int
-    helpers: list[str]
+    divides: bool
     masks: list[Mask]
 
     @classmethod
     def of(cls, plan: Plan) -> Source:
         masks = [_mask(plan, number) for number in range(len(plan.masks))]
-        text = "\n".join(line for mask in masks for line in mask.code)
-        helpers = [_HELPERS[name] for name in _HELPERS if name in text]
-        return cls(tile(plan.block_q), tile(plan.block_k), STEP_K, helpers, masks)
+        divides = any("floor_" in line for mask in masks for line in mask.code)
+        return cls(
+            _wrapped(plan.spec), tile(plan.block_q), tile(plan.block_k), STEP_K, divides, masks
+        )
 
 
 def tile(block: int) -> int:
@@ -73,22 +75,8 @@ def tile(block: int) -> int:
     return -(-block // parts)
 
 
-_HELPERS = {
-    "floor_": """\
-// The language rounds a division down, C++ toward zero.
-inline int64_t floor_div(int64_t a, int64_t b) {
-    return a / b - (a % b != 0 && (a < 0) != (b < 0));
-}
-""",
-    "floor_mod": """\
-inline int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }
-""",
-}
-
-
 def _mask(plan: Plan, number: int) -> Mask:
     mask = plan.masks[number]
-    constant = isinstance(mask.predicate, bool)  # a residual that no length leaves to be asked
     used = variables(mask.predicate)
     parameters = [(f"p{i}", i) for i in range(len(plan.parameters)) if f"p{i}" in used]
     # What a mask does not read has no name, so that no compiler warns of it.
@@ -102,7 +90,7 @@ def _mask(plan: Plan, number: int) -> Mask:
         [line for text in comment for line in _wrapped(text)],
         ", ".join(signature),
         parameters,
-        _wrapped(str(mask.predicate).lower() if constant else code(mask.predicate, CPP)),
+        _wrapped(code(mask.predicate, CPP)),
     )
 
 

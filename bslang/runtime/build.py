@@ -110,23 +110,22 @@ def _identity(compiler: Command) -> str:
 
 
 def _compile(compiler: Command, source: str, library: Path) -> None:
-    text = library.with_suffix(".cpp")
-    part = library.with_suffix(".part")  # this process holds the lock: the name is its own
+    """Build an entry. The caller holds its lock, so that the names beside it are its own too."""
+    text, part = library.with_suffix(".cpp"), library.with_suffix(".part")
     text.write_text(source, encoding="utf-8")
-    command = [*compiler, *FLAGS, str(text), "-o", str(part)]
     try:
-        status, output = _run(command)
+        status, output = _run([*compiler, *FLAGS, str(text), "-o", str(part)])
         if status != 0:
             raise BuildError(
-                f"the C++ compiler {compiler[0]} refused {text} (exit status {status}):\n{_first_lines(output)}"
+                f"the C++ compiler {compiler[0]} refused {text} (exit status {status}):\n"
+                f"{_first_lines(output)}"
             )
-        part.chmod(0o700)
         digest = _digest(part)
-        os.replace(part, library)
+        part.replace(library)
+        part.write_text(digest, encoding="ascii")
+        part.replace(_sum_of(library))
     finally:
         part.unlink(missing_ok=True)
-    part.write_text(digest, encoding="ascii")
-    os.replace(part, _sum_of(library))
 
 
 def _run(command: list[str]) -> tuple[int, str]:
