@@ -10,7 +10,7 @@ from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
 from bslang.ir.expr import Number, Op, Var, variables
-from bslang.ir.mask import TRITON, code
+from bslang.ir.mask import TRITON, stepped
 from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE
 
 LINE = 100
@@ -37,15 +37,15 @@ def section(plan: Plan) -> Section:
 class Mask:
     """One mask as a function of q, k and the parameters that it reads.
 
-    comment: its bsl text, in lines; steps: assignments (name, expression) before the expression
-    `code` that it returns, where one line has no room for all of it.
+    text: in bsl, comment: the same in lines; steps: assignments (name, expression) before the
+    expression `result` that it returns, where one line has no room for all of it.
     """
 
     name: str
     text: str
     parameters: list[str]
-    steps: tuple[tuple[str, str], ...]
-    code: str
+    steps: list[tuple[str, str]]
+    result: str
 
     @property
     def comment(self) -> list[str]:
@@ -99,7 +99,7 @@ class Kernels:
     @classmethod
     def of(cls, plan: Plan) -> Kernels:
         masks = [_mask(f"_mask_{m.number}", m.text, m.predicate) for m in plan.masks]
-        texts = [text for m in masks for text in (*(value for _, value in m.steps), m.code)]
+        texts = [text for m in masks for text in (*(value for _, value in m.steps), m.result)]
         tile_q, divides_q = tile(plan.block_q)
         tile_k, divides_k = tile(plan.block_k)
         return cls(
@@ -150,22 +150,13 @@ def _wrapped(text: str) -> list[str]:
 def _mask(name: str, text: str, predicate: Number) -> Mask:
     if not isinstance(predicate, Var | Op):  # a truth value of no pair in particular
         predicate = Op("==" if predicate else "!=", (Var("q"), Var("q")))
-    used = variables(predicate) - {"q", "k"}
-    steps: list[tuple[str, str]] = []
-    short = _shortened(predicate, steps)
-    parameters = sorted(used, key=lambda p: int(p[1:]))
-    return Mask(name, text, parameters, tuple(steps), code(short, TRITON))
+    parameters = sorted(variables(predicate) - {"q", "k"}, key=lambda p: int(p[1:]))
+    steps, result = stepped(_narrow(predicate), TRITON, LINE - len("    return "))
+    return Mask(name, text, parameters, steps, result)
 
 
-def _shortened(number: Number, steps: list[tuple[str, str]]) -> Number:
-    """The expression with parts of it named in `steps`, so that each fits on a line."""
-    room = LINE - len("    return ")
-    if not isinstance(number, Op) or len(code(number, TRITON)) <= room:
-        return number
-    args = [_shortened(arg, steps) for arg in number.args]
-    while len(code(Op(number.op, tuple(args)), TRITON)) > room:
-        longest = max(range(len(args)), key=lambda index: len(code(args[index], TRITON)))
-        name = f"t{len(steps)}"
-        steps.append((name, code(args[longest], TRITON)))
-        args[longest] = Var(name)
-    return Op(number.op, tuple(args))
+def _narrow(number: Number) -> Number:
+    """The expression for 32-bit integers: a number beyond them is only there to be compared with."""
+    if isinstance(number, Op):
+        return Op(number.op, tuple(map(_narrow, number.args)))
+    return max(1 - 2**31, min(number, 2**31 - 1)) if isinstance(number, int) else number

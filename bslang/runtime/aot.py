@@ -12,6 +12,10 @@ from bslang.runtime.triton import TritonTarget, launch
 _DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 _TABLES = ("order", "pointer", "runs", "parameters")
 _FLOATS = ("lse", "grad_lse", "delta", "lse2")
+_SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}
+"""Shared memory of a program by compute capability; others have 99 KiB."""
+_STRIDES = ("_batch", "_head", "_row")
+_SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "q_start")
 _ALIGNED = [["tt.divisibility", 16]]
 
 
@@ -30,7 +34,8 @@ def compile_kernel(
     from triton.compiler import ASTSource
 
     device = gpu(architecture)
-    chosen = launch(kernel, head_dim, dtype.itemsize, target.tile, amd=device.backend == "hip")
+    shared = 64 if device.backend == "hip" else _SHARED_KIB.get(device.arch, 99)
+    chosen = launch(kernel, head_dim, dtype.itemsize, target.tile, shared=shared * 1024)
     function = target.kernels[kernel]
     signature = {name: _type(name, chosen.constants, dtype) for name in function.arg_names}
     aligned = {
@@ -42,9 +47,6 @@ def compile_kernel(
     return triton.compile(source, target=device, options=chosen.options)
 
 
-_STRIDES = ("_batch", "_head", "_row")
-
-
 def gpu(architecture: str) -> Any:
     """Triton's description of a device. Raises TargetError for an architecture that is none."""
     from triton.backends.compiler import GPUTarget
@@ -53,7 +55,7 @@ def gpu(architecture: str) -> Any:
     if backend == "cuda" and name.isdecimal():
         return GPUTarget("cuda", int(name), 32)
     if backend == "hip" and name.startswith("gfx"):
-        return GPUTarget("hip", name, 64)  # a wavefront of the CDNA family
+        return GPUTarget("hip", name, 64 if name.startswith("gfx9") else 32)
     raise TargetError(
         f"unknown architecture {architecture!r}; write one such as cuda:80, cuda:90 or hip:gfx942"
     )
@@ -71,13 +73,6 @@ def _type(name: str, constants: dict[str, Any], dtype: torch.dtype) -> str:
         return "*fp32"
     if name.endswith(("_batch", "_head")):
         return "i64"
-    if name.endswith("_row") or name in (
-        "batch",
-        "heads",
-        "key_heads",
-        "len_q",
-        "len_k",
-        "q_start",
-    ):
+    if name.endswith("_row") or name in _SIZES:
         return "i32"
     return f"*{_DTYPES[dtype]}"

@@ -29,7 +29,7 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     return _Kernel if function is None else _Kernel(function)
 
 
-class constexpr:  # noqa: N801  # triton's name
+class constexpr:  # triton's name
     """`triton.language.constexpr`: an annotation, or a constant."""
 
     def __init__(self, value: Any) -> None:

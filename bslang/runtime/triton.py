@@ -6,7 +6,8 @@ Only the generated module imports Triton; here it is met through its kernels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,39 +22,72 @@ class Launch:
     options: dict[str, Any]
 
 
+class _Tiles(NamedTuple):
+    """How a kernel uses registers and shared memory.
+
+    A program keeps a tile of its own rows (of keys for dK and dV, else of queries) and streams
+    tiles of the other side: at most so many rows, and so many elements. For a kept tile it holds
+    `sums` tiles of sums, and `scores` of its scores.
+    """
+
+    kept_rows: int
+    kept_elements: int
+    streamed_rows: int
+    streamed_elements: int
+    sums: int
+    scores: int
+
+
+_HALF = {
+    "forward": _Tiles(128, 16384, 64, 8192, sums=1, scores=1),
+    "delta": _Tiles(64, 8192, 64, 8192, sums=0, scores=0),
+    "dq": _Tiles(64, 8192, 64, 8192, sums=1, scores=2),
+    "dkdv": _Tiles(128, 16384, 64, 4096, sums=2, scores=2),
+}
+# Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
+_FULL = {
+    "forward": _Tiles(64, 4096, 32, 2048, sums=1, scores=1),
+    "delta": _Tiles(64, 4096, 64, 4096, sums=0, scores=0),
+    "dq": _Tiles(32, 2048, 32, 2048, sums=1, scores=2),
+    "dkdv": _Tiles(32, 2048, 32, 2048, sums=2, scores=2),
+}
+
+_REGISTERS = 160
+"""Sums and scores that a thread may hold, of its 255 registers; where there are more, 8 warps share them."""
+
+
+@cache
 def launch(
     kernel: str,
     head_dim: int,
     itemsize: int,
     tile: tuple[int, int],
     *,
-    amd: bool = False,
+    shared: int,
     precision: str = "ieee",
 ) -> Launch:
     """What suits a kernel: "forward", "delta", "dq" or "dkdv".
 
     itemsize: bytes of an element; tile: the largest (query, key) tile that the layout's blocks allow;
-    amd: whether the device is AMD's, which has less shared memory; precision: of fp32 products,
-    "ieee" or "tf32".
+    shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
+    "tf32".
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
-
-    def rows(kib: int) -> int:
-        """How many rows of a tile so much memory holds."""
-        return max(16, kib * 1024 // (pad * itemsize))
-
-    # A program keeps the tile of its own rows (queries, or keys for dK and dV) and streams the other.
-    kept = min(128, rows(32)) if kernel == "forward" else min(64, rows(16))
-    streamed = min(64, rows(16))
-    tile_q, tile_k = (streamed, kept) if kernel == "dkdv" else (kept, streamed)
-    tile_q, tile_k = min(tile_q, tile[0]), min(tile_k, tile[1])
-    constants = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
+    use = (_HALF if itemsize == 2 else _FULL)[kernel]
+    kept = max(16, min(use.kept_rows, use.kept_elements // pad))
+    streamed = max(16, min(use.streamed_rows, use.streamed_elements // pad))
+    if kernel == "dkdv":
+        tile_q, tile_k = min(streamed, tile[0]), min(kept, tile[1])
+        held = tile_k * (use.sums * pad + use.scores * tile_q)
+    else:
+        tile_q, tile_k = min(kept, tile[0]), min(streamed, tile[1])
+        held = tile_q * (use.sums * pad + use.scores * tile_k)
+    constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
         constants |= {"TILE_K": tile_k, "PRECISION": precision}
-    sums = pad * (2 * tile_k if kernel == "dkdv" else tile_q)
     options = {
-        "num_warps": 8 if sums >= 128 * 128 else 4,
-        "num_stages": 2 if amd or itemsize == 4 else 3,
+        "num_warps": 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8,
+        "num_stages": 3 if itemsize == 2 and shared >= 160 * 1024 else 2,
         "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
     }
     return Launch(constants, options)
@@ -62,11 +96,12 @@ def launch(
 class TritonTarget:
     """The kernels of a generated module; `bslang.runtime.target.Target` for tensors on a GPU.
 
-    Under TRITON_INTERPRET=1 they run on the CPU, for tests.
+    Under TRITON_INTERPRET=1 they run on the CPU, for tests, and without bf16: Triton's interpreter
+    multiplies its bits as integers.
     """
 
     name = "triton"
-    dtypes = (torch.float32, torch.float16, torch.bfloat16)
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
 
     def __init__(
         self, forward: Any, delta: Any, backward_dq: Any, backward_dkdv: Any, tile: tuple[int, int]
@@ -79,13 +114,19 @@ class TritonTarget:
             "dkdv": backward_dkdv,
         }
         self.tile = tile
+        self._installed = type(forward).__module__ != "bslang.runtime.no_triton"
+        self._interpreted = type(forward).__module__ == "triton.runtime.interpreter"
+        if self._interpreted:
+            self.dtypes = (torch.float32, torch.float16)
 
     def missing(self, device: torch.device) -> str:
-        kind = type(self.kernels["forward"]).__module__
-        if kind == "bslang.runtime.no_triton":
+        """As `Target.missing`."""
+        if not self._installed:
             return "needs the package `triton`, which is not installed"
-        if device.type != "cuda" and kind != "triton.runtime.interpreter":
-            return "needs a GPU"
+        if device.type != ("cpu" if self._interpreted else "cuda"):
+            return (
+                "runs on the CPU under TRITON_INTERPRET=1" if self._interpreted else "needs a GPU"
+            )
         return ""
 
     def forward(
@@ -112,7 +153,7 @@ class TritonTarget:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
         q, scale, sign = _positive(q, scale)
-        do = _readable(grad_out)
+        q, k, v, do = (_readable(x) for x in (q, k, v, grad_out))
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         delta, lse2 = torch.empty_like(lse), torch.empty_like(lse)
         chosen = self._launch("delta", q)
@@ -152,18 +193,32 @@ class TritonTarget:
         self._start(kernel, chosen, table.order.numel() * tiles * lanes, arguments)
 
     def _launch(self, kernel: str, q: torch.Tensor) -> Launch:
-        amd = torch.version.hip is not None
-        fast = torch.get_float32_matmul_precision() != "highest" and not amd
-        precision = "tf32" if fast else "ieee"
-        return launch(kernel, q.shape[3], q.itemsize, self.tile, amd=amd, precision=precision)
+        fast = torch.get_float32_matmul_precision() != "highest" and torch.version.hip is None
+        return launch(
+            kernel,
+            q.shape[3],
+            q.itemsize,
+            self.tile,
+            shared=_shared_memory(q.device),
+            precision="tf32" if fast else "ieee",
+        )
 
     def _start(
         self, kernel: str, chosen: Launch, programs: int, arguments: tuple[Any, ...]
     ) -> None:
         if programs:
-            with torch.cuda.device_of(arguments[0]):
+            with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]  # torch's
                 start = self.kernels[kernel][(programs,)]
                 start(*arguments, **chosen.constants, **chosen.options)
+
+
+@cache
+def _shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a program may use on a device."""
+    if device.type != "cuda":
+        return 0
+    properties = torch.cuda.get_device_properties(device)
+    return int(getattr(properties, "shared_memory_per_block_optin", 64 * 1024))
 
 
 def _positive(q: torch.Tensor, scale: float) -> tuple[torch.Tensor, float, int]:

@@ -1,0 +1,373 @@
+"""The triton target: results under Triton's interpreter, the text of its kernels, and machine code
+that is compiled ahead of time with no GPU."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from reference import TOLERANCE, Inputs, agrees, inputs, run
+from strategies import Case, cases
+
+import bslang
+from bslang import compiler
+from bslang.codegen.plan import Plan
+from bslang.codegen.triton import section
+from bslang.errors import TargetError
+from bslang.runtime.triton import Launch, TritonTarget
+from bslang.syntax.source import Source
+
+pytest.importorskip("triton")
+
+BIGBIRD = "window(3) | global(0, -1) | random(2, seed=7)"
+SINKS = "(last(70t) | cols(:4t)) & causal"
+SINGLE, HALF, BRAIN = torch.float32, torch.float16, torch.bfloat16
+
+# Each row: a program on a grid, then what its tensors are.
+RUNS: list[tuple[Case, dict[str, Any]]] = [
+    (Case(BIGBIRD, (16, 16), 150, 150, "end"), {}),
+    (Case(BIGBIRD, (64, 64), 330, 330, "end"), {"dim": 64, "batch": 2}),
+    (Case(f"({BIGBIRD}) & causal", (16, 16), 70, 90, "end"), {"dtype": HALF, "dim": 72}),
+    (Case(f"({BIGBIRD}) & causal", (64, 64), 130, 200, "end"), {"dtype": BRAIN, "dim": 64}),
+    (Case("all", (64, 64), 100, 100, "end"), {"dim": 24, "dtype": BRAIN}),
+    (Case("none", (16, 16), 20, 40, "end"), {}),
+    (Case("causal", (32, 16), 50, 90, "end"), {"dim": 24, "heads": 4, "key_heads": 2}),
+    (Case("causal", (64, 64), 90, 60, "start"), {"heads": 3, "key_heads": 3, "dtype": HALF}),
+    (Case(SINKS, (64, 64), 100, 180, "end"), {"dim": 24, "heads": 4}),
+    (Case("causal.T", (5, 3), 17, 21, "end"), {"dim": 72, "dtype": BRAIN}),
+    (Case("rows(20t:40t) - cols(3t)", (16, 16), 50, 61, "end"), {}),  # most queries see no key
+    (Case("window(41t, wrap=true)", (32, 16), 70, 70, "start"), {"dtype": HALF}),
+    (Case("window(9t, clamp=true)", (5, 3), 40, 40, "end"), {"dtype": BRAIN}),
+    (Case("chunks(5t, 7t) | strided(5t)", (5, 3), 33, 41, "end"), {"heads": 2, "key_heads": 2}),
+    (Case("diagonals(0t, 17t, 30t:40t) & ~every(3t)", (16, 16), 61, 80, "end"), {"dtype": HALF}),
+    (Case("random(2, seed=3, within=causal) | rows(-1t)", (16, 32), 50, 70, "end"), {}),
+    (Case("last(90t)", (100, 100), 130, 250, "end"), {}),  # tiles larger than a block's rest
+    (Case("window(3t) | cols(0)", (192, 256), 210, 300, "end"), {"key_heads": 2}),  # and smaller
+    (Case("last(2)", (1, 1), 5, 9, "end"), {"dim": 8}),
+]
+
+
+def layout(case: Case) -> bslang.Layout:
+    return bslang.compile(case.spec, block=case.block, target="triton")
+
+
+# ---- under the interpreter -------------------------------------------------------------------
+
+
+def in_interpreter() -> None:
+    """Prepare a process whose Triton interprets. Its interpreter has no products of bf16: here are some."""
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    torch.set_num_threads(1)
+    np.seterr(divide="ignore", over="ignore")  # the logarithm of 0 in a query without keys
+    dot, truncate = InterpreterBuilder.create_dot, InterpreterBuilder.create_fp_trunc
+
+    def single(x: Any) -> Any:
+        bits = x.data.astype(np.uint32) << 16
+        return (
+            TensorHandle(bits.view(np.float32), tl.float32) if x.dtype.scalar == tl.bfloat16 else x
+        )
+
+    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return dot(self, single(a), single(b), *rest)
+
+    def create_fp_trunc(self: Any, x: Any, kind: Any) -> Any:
+        if x.dtype.scalar != tl.float32 or kind.scalar != tl.bfloat16:
+            return truncate(self, x, kind)
+        rounded = torch.from_numpy(np.ascontiguousarray(x.data)).to(BRAIN).view(torch.int16)
+        return TensorHandle(rounded.numpy().view(np.uint16), kind.scalar)
+
+    InterpreterBuilder.create_dot = create_dot
+    InterpreterBuilder.create_fp_trunc = create_fp_trunc
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[Executor]:
+    """A process of its own, since Triton chooses between interpreter and compiler when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        pool = ProcessPoolExecutor(1, get_context("spawn"), in_interpreter)
+        pool.submit(os.getpid).result()  # it has started, with that variable
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def target(made: bslang.Layout) -> TritonTarget:
+    found = made._targets["triton"]
+    assert isinstance(found, TritonTarget)
+    found.dtypes = TritonTarget.dtypes  # bf16 too, see in_interpreter
+    return found
+
+
+def check(case: Case, options: dict[str, Any]) -> None:
+    made = layout(case)
+    target(made)
+    tensors = inputs(case.len_q, case.len_k, **options)
+    agrees(made, tensors, case.mask(), TOLERANCE[tensors.q.dtype], align=case.align)
+
+
+@pytest.mark.parametrize(("case", "options"), RUNS, ids=lambda x: str(getattr(x, "spec", "")))
+def test_results(interpreter: Executor, case: Case, options: dict[str, Any]) -> None:
+    interpreter.submit(check, case, options).result()
+
+
+def check_random_programs() -> None:
+    @settings(max_examples=20, deadline=None, derandomize=True, database=None)
+    @given(cases(blocks=((16, 16), (5, 3), (8, 32)), longest=40))
+    def agree(case: Case) -> None:
+        if case.has_meaning():
+            check(case, {"dim": 8})
+
+    agree()
+
+
+def test_random_programs(interpreter: Executor) -> None:
+    interpreter.submit(check_random_programs).result()
+
+
+def check_strides_and_scales() -> None:
+    case = Case(SINKS, (16, 16), 40, 60, "end")
+    made, mask = layout(case), case.mask()
+    plain = inputs(40, 60, heads=4, key_heads=2)
+    for scale in (0.3, -0.3, 0.0):
+        agrees(made, plain, mask, 1e-5, scale=scale)
+    # Columns that lie far apart, rows that are one and the same, and rows past each other's ends.
+    far = plain.q.transpose(2, 3).contiguous().transpose(2, 3)
+    same = plain.k[:, :1, :1].expand(plain.k.shape)
+    apart = torch.cat((plain.v, plain.v), 2)[:, :, ::2]
+    odd = Inputs(far, same, apart, plain.grad_out[:, :, :1].expand_as(far), plain.grad_lse)
+    agrees(made, odd, mask, 1e-5)
+
+
+def test_strides_and_scales(interpreter: Executor) -> None:
+    interpreter.submit(check_strides_and_scales).result()
+
+
+def check_repeatable() -> None:
+    case = Case(f"({BIGBIRD}) & causal", (16, 16), 50, 70, "end")
+    given = inputs(50, 70, heads=4, key_heads=2, dtype=HALF)
+    first, second = (run(layout(case), given) for _ in range(2))
+    assert all(torch.equal(x, getattr(second, name)) for name, x in vars(first).items())
+    out = layout(case)(given.q, given.k, given.v)
+    assert isinstance(out, torch.Tensor) and out.is_contiguous()
+    empty = inputs(50, 70, batch=0)
+    assert run(layout(case), empty).dk.shape == empty.k.shape
+
+
+def test_the_same_bits_every_time(interpreter: Executor) -> None:
+    interpreter.submit(check_repeatable).result()
+
+
+def bf16_without_the_repair() -> str:
+    with pytest.raises(TargetError) as caught:
+        layout(Case("cols(0)", (32, 32), 20, 20, "end"))(
+            *(torch.zeros(1, 1, 20, 16).bfloat16(),) * 3
+        )
+    return str(caught.value)
+
+
+def test_the_interpreter_takes_no_bf16(interpreter: Executor) -> None:
+    assert (
+        "takes torch.float32, torch.float16" in interpreter.submit(bf16_without_the_repair).result()
+    )
+
+
+# ---- the text of the kernels -----------------------------------------------------------------
+
+
+IMPORTS = """try:
+    import triton
+    import triton.language as tl
+except ImportError:  # GPU tensors are refused then; the other targets work
+    from bslang.runtime import no_triton as triton
+    from bslang.runtime import no_triton as tl
+
+
+"""
+
+
+def kernels(spec: str, block: tuple[int, int] = (64, 64)) -> str:
+    """The Triton section of a module, below the imports that it has there."""
+    pattern = compiler.resolve(Source("<spec>", spec), block=block).pattern
+    return IMPORTS + section(Plan.of("made", pattern, block, "0", ("triton",))).code
+
+
+def loops(text: str, kernel: str) -> list[str]:
+    """The loops of a kernel over its runs, in order."""
+    body = text[text.index(f"def {kernel}(") :].split("\n\n\n")[0]
+    return [part.split("\n\n")[0] for part in body.split("for run in ")[1:]]
+
+
+def test_full_blocks_have_no_mask() -> None:
+    text = kernels(SINKS)
+    for kernel in ("_forward", "_backward_dq", "_backward_dkdv"):
+        full, short, *partial = loops(text, kernel)
+        for word in ("mask", "where", "left", "seen", "_load_some"):
+            assert word not in full
+        assert "left" in short and "_mask_" not in short
+        assert partial and all(loop.count("_mask_") == 1 for loop in partial)
+
+
+def test_layouts_without_masks_have_two_loops() -> None:
+    text = kernels(BIGBIRD)
+    assert "_mask_" not in text and "floor_" not in text and "tl.load(parameters" not in text
+    assert len(re.findall(r"for run in", text)) == 3 * 2
+
+
+def test_blocks_that_tiles_do_not_divide_have_one_loop() -> None:
+    text = kernels(BIGBIRD, (100, 100))
+    assert len(re.findall(r"for run in", text)) == 3
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        BIGBIRD,
+        SINKS,
+        "chunks(5t, 7t, 9t, back=1) | strided(5t, offset=3t)",
+        "window(41t, wrap=true) ^ window(9t, clamp=true)",
+        "strided(1t) | chunks(9t, ahead=inf)",
+        f"cols({', '.join(f'-{n}t' for n in range(1, 60))}) | causal",
+        f"diagonals({', '.join(f'{3 * n}t' for n in range(60))}) & every(3t)",
+    ],
+    ids=lambda spec: spec[:30],
+)
+def test_kernels_are_formatted(spec: str, tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text(kernels(spec))
+    ruff = [sys.executable, "-m", "ruff", "format", "--line-length", "100", "--diff", "made.py"]
+    done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_without_triton_only_launching_fails() -> None:
+    from bslang.runtime import no_triton
+
+    @no_triton.jit
+    def plain() -> None: ...
+
+    @no_triton.jit(do_not_specialize=["n"])
+    def other(n: no_triton.constexpr) -> None: ...
+
+    for kernel in (plain, other):
+        with pytest.raises(TargetError, match="needs the package `triton`, which is not installed"):
+            kernel[(1,)]
+    made = TritonTarget(plain, plain, plain, plain, tile=(64, 64))
+    assert (
+        made.missing(torch.device("cuda")) == "needs the package `triton`, which is not installed"
+    )
+
+
+# ---- ahead of time ---------------------------------------------------------------------------
+
+KERNELS = ("forward", "delta", "dq", "dkdv")
+ARCHITECTURES = ("cuda:80", "cuda:90", "cuda:100", "hip:gfx942")
+
+
+def compiled(spec: str, architecture: str, dim: int, dtype: torch.dtype, kernel: str) -> Any:
+    from bslang.runtime.aot import compile_kernel
+
+    block = (
+        100 if dtype == SINGLE else 64
+    )  # products of fp32 are long to compile: one loop a kernel
+    made = bslang.compile(spec, block=block, target="triton")._targets["triton"]
+    assert isinstance(made, TritonTarget)
+    return compile_kernel(made, kernel, architecture, dim, dtype)
+
+
+needs_compiler = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET", "0") != "0", reason="Triton interprets in this process"
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [BRAIN, SINGLE], ids=str)
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_kernels_compile_without_a_gpu(architecture: str, dim: int, dtype: torch.dtype) -> None:
+    for kernel in KERNELS:
+        made = compiled("window(3)", architecture, dim, dtype, kernel)
+        code = "hsaco" if architecture.startswith("hip") else "cubin"
+        assert len(made.asm[code]) > 1000
+        most = {"cuda:80": 163, "cuda:90": 227, "cuda:100": 227, "hip:gfx942": 64}[architecture]
+        assert made.metadata.shared <= most * 1024
+        if dtype == SINGLE and code == "cubin":
+            assert "tf32" not in made.asm["ptx"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("spec", [BIGBIRD, "causal"])
+def test_machine_code_on_sm_90(spec: str, dim: int, tmp_path: Path) -> None:
+    for kernel in ("forward", "dq", "dkdv"):
+        made = compiled(spec, "cuda:90", dim, BRAIN, kernel)
+        text = made.asm["ptx"]
+        assert "wgmma.mma_async" in text and "cp.async.cg.shared.global" in text
+        if kernel == "forward":
+            (tmp_path / "made.cubin").write_bytes(made.asm["cubin"])
+            assert stack(tmp_path / "made.cubin") == 0, "registers spill"
+
+
+def stack(cubin: Path) -> int:
+    """Bytes of a kernel's stack, where registers spill to."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    done = subprocess.run([tool, "-res-usage", cubin], capture_output=True, text=True, check=True)
+    found = re.search(r"STACK:(\d+)", done.stdout + done.stderr)
+    assert found is not None
+    return int(found[1])
+
+
+@needs_compiler
+def test_one_compilation_serves_every_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls bind their arguments to the real jit functions, with the driver of an H100 that is not there."""
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime.driver import driver
+
+    class Driver:
+        def get_current_target(self) -> GPUTarget:
+            return GPUTarget("cuda", 90, 32)
+
+        def get_current_device(self) -> int:
+            return 0
+
+        def get_current_stream(self, device: int) -> int:
+            return 0
+
+    made: list[Any] = []
+
+    def start(
+        self: TritonTarget, kernel: str, chosen: Launch, programs: int, arguments: tuple[Any, ...]
+    ) -> None:
+        constants = {**chosen.constants, **chosen.options}
+        made.append(self.kernels[kernel].warmup(*arguments, **constants, grid=(programs,)))
+
+    monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
+    monkeypatch.setattr(TritonTarget, "_start", start)
+    monkeypatch.setattr(driver, "_active", Driver())
+    for len_q, len_k in ((200, 200), (64, 333), (1, 17)):
+        given = inputs(len_q, len_k, dim=64, heads=4, key_heads=2, dtype=BRAIN)
+        run(layout(Case("window(3)", (64, 64), len_q, len_k, "end")), given)
+    assert len(made) == 3 * len(KERNELS)
+    assert len({id(kernel) for kernel in made}) == len(KERNELS)
+
+
+@needs_compiler
+def test_unknown_architectures() -> None:
+    from bslang.runtime.aot import gpu
+
+    for name in ("cuda", "cuda:sm_90", "hip:90", "tpu:4"):
+        with pytest.raises(TargetError, match="unknown architecture"):
+            gpu(name)
