@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bslang import compiler
+from bslang.errors import BslangError
 from bslang.files import cache_dir, write_whole
 from bslang.resolve.program import Resolved
 from bslang.syntax.source import Source
@@ -43,7 +44,7 @@ def compile(
     """
     if not isinstance(spec, str):
         raise TypeError(f"spec must be the text of a pattern, not {type(spec).__name__}")
-    source = Source("<spec>", spec)
+    source = Source("<spec>", spec.removeprefix("\ufeff"))  # as files may begin
     return _layout(
         compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
     )
@@ -60,25 +61,25 @@ def load(
 
     The other arguments and the errors are those of `compile`.
     """
-    path, name = split_name(str(file))
+    if not isinstance(file, str | Path):
+        raise TypeError(f"file must be a path, or PATH:NAME, not {type(file).__name__}")
+    path, name = compiler.split_name(str(file))
     source = compiler.source_of(path)
     return _layout(
         compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
     )
 
 
-def split_name(file: str) -> tuple[Path, str | None]:
-    """`patterns.bsl:bigbird` as its path and definition; the definition is None where none is named."""
-    path, colon, name = file.rpartition(":")
-    if colon and name.isidentifier() and not Path(file).exists():
-        return Path(path), name
-    return Path(file), None
-
-
 def _targets(target: Targets | None) -> tuple[str, ...] | None:
     if target is None:
         return None
-    return (target,) if isinstance(target, str) else tuple(target)
+    names = (
+        (target,) if isinstance(target, str) or not isinstance(target, Iterable) else tuple(target)
+    )
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"target must be the name of a target, or several; got {name!r}")
+    return names
 
 
 def _layout(resolved: Resolved, targets: tuple[str, ...] | None) -> Layout:
@@ -94,8 +95,14 @@ def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> Module
     """
     files = compiler.emit(resolved, targets)
     content = hashlib.sha256("\0".join(f"{n}\0{text}" for n, text in files.items()).encode())
-    folder = cache_dir() / "modules" / content.hexdigest()[:32]
-    path = write_whole(folder, files)[0]
+    try:
+        folder = cache_dir() / "modules" / content.hexdigest()[:32]
+        path = write_whole(folder, files)[0]
+    except OSError as error:
+        message = (
+            "the folder of generated modules cannot be written; BSLANG_CACHE_DIR names another"
+        )
+        raise BslangError(f"{message} ({error})") from None
     return import_file(path, f"bslang_generated.{resolved.name}_{content.hexdigest()[:16]}")
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 from bslang.codegen import emit as _emit
 from bslang.errors import BslangError, PatternError
@@ -21,7 +23,7 @@ from bslang.graph.blockgraph import BlockGraph
 from bslang.graph.lower import lower as _lower
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Primitive
-from bslang.limits import MAX_BLOCK
+from bslang.limits import MAX_BLOCK, MAX_FILE_BYTES, MAX_NUMBER
 from bslang.resolve.program import Parameters, Program, Resolved
 from bslang.schedule.schedule import Schedule
 from bslang.schedule.schedule import schedule as _schedule
@@ -39,25 +41,57 @@ SUFFIXES = (".bsl", ".bslang")
 
 def source_of(path: Path) -> Source:
     """Read a spec file. Raises SpecError where it is missing, no file, or no UTF-8 text."""
-    nothing = Source(str(path), "")
+    name = str(path)
     try:
-        return Source(str(path), path.read_text(encoding="utf-8-sig"))
+        with path.open("rb") as file:
+            return source_from(name, file)
     except FileNotFoundError:
-        near = [str(p) for p in _specs_in(path.parent)]
-        hint = f"specs there: {', '.join(near)}" if near else "no spec file lies in that folder"
-        raise SpecError([Diagnostic("E001", "no such file", nothing, hint=hint)]) from None
+        near = ", ".join(str(p) for p in _specs_in(path.parent))
+        hint = f"specs there: {near}" if near else "no spec file lies in that folder"
+        if "(" in name:
+            hint = "`-` reads an expression from standard input, and `bslang.compile` takes one"
+        raise SpecError([Diagnostic("E001", "no such file", Source(name, ""), hint=hint)]) from None
     except IsADirectoryError:
-        raise SpecError([Diagnostic("E001", "this is a folder, not a spec", nothing)]) from None
+        near = ", ".join(str(p) for p in _specs_in(path))
+        hint = f"specs in it: {near}" if near else "no spec file lies in it"
+        message = "this is a folder, not a spec"
+        raise SpecError([Diagnostic("E001", message, Source(name, ""), hint=hint)]) from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        message = f"this file cannot be read: {getattr(error, 'strerror', error)}"
+        raise SpecError([Diagnostic("E001", message, Source(name, ""))]) from None
+
+
+def source_from(name: str, file: BinaryIO) -> Source:
+    """Read a spec from an open file. Raises SpecError where it is no UTF-8 text, OSError."""
+    # No more is read than shows that it is too much: the file may have no end.
+    data = file.read(MAX_FILE_BYTES + 4)
+    try:
+        text = data.decode("utf-8-sig", "strict" if len(data) <= MAX_FILE_BYTES else "replace")
     except UnicodeDecodeError as error:
         message = f"this file is not UTF-8 text (byte {error.start})"
-        raise SpecError([Diagnostic("E002", message, nothing)]) from None
-    except OSError as error:
-        message = f"this file cannot be read: {error.strerror}"
-        raise SpecError([Diagnostic("E001", message, nothing)]) from None
+        raise SpecError([Diagnostic("E002", message, Source(name, ""))]) from None
+    return Source(name, text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _specs_in(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.glob("*")) if p.suffix in SUFFIXES] if folder.is_dir() else []
+    with suppress(OSError):
+        return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
+    return []
+
+
+def split_name(file: str) -> tuple[Path, str | None]:
+    """`patterns.bsl:bigbird` as its path and definition; the definition is None where none is named."""
+    path, colon, name = file.rpartition(":")
+    if colon and name.isidentifier() and not is_file(Path(file)):
+        return Path(path), name
+    return Path(file), None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file can be seen there; a path that nobody can look at is none."""
+    with suppress(OSError, ValueError):
+        return path.is_file()
+    return False
 
 
 def program(source: Source, block: int | tuple[int, int] | None = None) -> Program:
@@ -90,14 +124,28 @@ def resolve(
 
     parameters: values by name: int, bool, or text such as "512t" or "inf". Raises SpecError.
     """
-    given = {key: _parameter(key, value) for key, value in (parameters or {}).items()}
+    given = {}
+    errors: list[Diagnostic] = []
+    for key, value in (parameters or {}).items():
+        try:
+            given[key] = _parameter(key, value)
+        except SpecError as error:
+            errors += error.diagnostics
+    if errors:
+        raise SpecError(errors)
     return program(source, block).pick(name, layout_name(source), given)
 
 
 def _parameter(name: str, value: object) -> tuple[Source, tree.Expression]:
+    if isinstance(value, int) and abs(value) > MAX_NUMBER:
+        message = f"numbers go up to {MAX_NUMBER} (MAX_NUMBER)"
+        raise SpecError([Diagnostic("E304", message, Source(f"parameter {name}", ""), limit=True)])
     text = str(value).lower() if isinstance(value, (bool, float)) else str(value)
     source = Source(f"parameter {name}", text)
-    statements = read(source).statements
+    file = read(source)
+    if file.errors:
+        raise SpecError(file.errors)
+    statements = file.statements
     if len(statements) != 1 or not isinstance(statements[0], tree.Layout):
         message = f"{text!r} is no value; a parameter is a number, `inf`, `true` or `false`"
         raise SpecError([Diagnostic("E208", message, source)])
@@ -125,11 +173,13 @@ def lower(resolved: Resolved, len_q: int, len_k: int, align: str = "end") -> Blo
         return _lower(resolved.pattern, grid(resolved, len_q, len_k, align))
     except PatternError as error:
         subject = error.subject
-        origin = resolved.origins.get(subject) if isinstance(subject, Primitive) else None
+        origin = resolved.origins.get(str(subject)) if isinstance(subject, Primitive) else None
         source = origin.source if origin else Source(resolved.name, str(resolved.pattern))
         span = origin.span if origin else None
+        here = grid(resolved, len_q, len_k, align)
+        label = f"at this length n = {here.n} and m = {here.m}"
         raise SpecError(
-            [Diagnostic("E401", error.message, source, span, hint=error.hint)]
+            [Diagnostic("E401", error.message, source, span, label, error.hint)]
         ) from None
 
 

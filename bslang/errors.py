@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def shortened(text: str, room: int = 400) -> str:
+    """Text for a message: what a spec contributes to it may be longer than anyone reads."""
+    return text if len(text) <= room else f"{text[: room - 80]} ... {text[-60:]}"
+
+
 class BslangError(Exception):
     """Base of every error that bslang raises on purpose."""
 
@@ -43,7 +48,7 @@ class LimitError(BslangError):
     exit_status = 3
 
     def __init__(self, limit: str, allowed: int, what: str) -> None:
-        super().__init__(f"{what}: more than bslang allows ({limit} = {allowed})")
+        super().__init__(f"{shortened(what)}: more than bslang allows ({limit} = {allowed})")
         self.limit, self.allowed = limit, allowed
 
 

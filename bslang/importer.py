@@ -30,17 +30,17 @@ class SpecFinder(MetaPathFinder):
         parent, _, name = fullname.rpartition(".")
         loader = getattr(getattr(sys.modules.get(parent), "__spec__", None), "loader", None)
         if isinstance(loader, _FileLoader):
-            if name not in loader.names():
+            if name not in loader.names:
                 return None
-            return ModuleSpec(fullname, _DefinitionLoader(loader.path, name))
+            inner = _DefinitionLoader(loader.path, name)
+            return ModuleSpec(fullname, inner, origin=str(loader.path))
         for folder in sys.path if path is None else path:
             for suffix in compiler.SUFFIXES:
-                file = Path(folder or ".", name + suffix)
-                if file.is_file():
-                    found = ModuleSpec(
+                file = Path(folder, name + suffix)
+                if compiler.is_file(file):
+                    return ModuleSpec(
                         fullname, _FileLoader(file), origin=str(file), is_package=True
                     )
-                    return found
         return None
 
 
@@ -49,12 +49,11 @@ class _FileLoader(Loader):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    def names(self) -> tuple[str, ...]:
-        return compiler.program(compiler.source_of(self.path)).names
+        self.names: tuple[str, ...] = ()
 
     def exec_module(self, module: ModuleType) -> None:
         program = compiler.program(compiler.source_of(self.path))
+        self.names = program.names
         module.__doc__ = f"The layouts of {self.path.name}: {', '.join(program.names)}"
         module.__file__ = str(self.path)
         module.__dict__["__all__"] = list(program.names)

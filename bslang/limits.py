@@ -7,14 +7,20 @@ by its name when it is passed, with exit status 3 on the command line.
 MAX_FILE_BYTES = 1_000_000
 """Size of a spec file, in bytes."""
 
-MAX_NESTING = 100
-"""Depth of parentheses and prefix operators in one statement."""
+MAX_WORDS = 100_000
+"""Names, numbers and signs in a spec file, comments left out."""
 
-MAX_DEFINITION_DEPTH = 100
-"""Definitions that refer to definitions, one inside another."""
+MAX_ERRORS = 100
+"""Errors reported of one file; no more are looked for."""
+
+MAX_NESTING = 100
+"""Depth of a pattern or number: parentheses, operators and definitions, one inside another."""
 
 MAX_TERMS = 10_000
-"""Primitives and operators in one layout, definitions expanded."""
+"""Primitives, operators and numbers in one layout, definitions expanded."""
+
+MAX_STEPS = 400_000
+"""Expressions evaluated for one file, those of a definition once for each set of arguments."""
 
 MAX_NUMBER = 2**31 - 1
 """Largest integer in a spec; positions are 32-bit in the kernels."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -19,3 +23,24 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Generated modules and built kernels go to a folder of the session's."""
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """golden(name, text) compares with tests/golden/TEST/NAME, or rewrites it with --update-golden."""
+    test = re.sub(r"\W+", "_", request.node.name).strip("_")
+    folder = Path(__file__).parent / "golden" / test
+
+    def compare(name: str, text: str) -> None:
+        path = folder / name
+        if request.config.getoption("--update-golden"):
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"{path} is missing; run pytest --update-golden"
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

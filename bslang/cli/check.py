@@ -31,11 +31,13 @@ def check(files: Files, block: BlockOption = None, json: JsonOption = False) -> 
         except SpecError as error:
             found.extend(error.diagnostics)
             continue
-        layouts = [*program.names] or [compiler.layout_name(source)]
+        unnamed = [] if program.layout is None else [compiler.layout_name(source)]
+        layouts = [*unnamed, *program.names]
         checked.append({"file": source.name, "layouts": layouts, "block": list(program.block)})
         if not json:
             rows, columns = program.block
-            print(f"{source.name}: ok; {', '.join(layouts)}; block {rows}x{columns}")
+            defines = ", ".join(layouts) or "no layout"
+            print(f"{source.name}: ok; {defines}; block {rows}x{columns}")
     if json:
         print_json({"checked": checked, "diagnostics": [_as_dict(d) for d in found]})
     elif found:
@@ -45,7 +47,9 @@ def check(files: Files, block: BlockOption = None, json: JsonOption = False) -> 
 
 
 def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:
-    row, column = diagnostic.source.position(diagnostic.span.start) if diagnostic.span else (0, 0)
+    row = column = None
+    if diagnostic.span is not None:
+        row, column = diagnostic.source.position(diagnostic.span.start)
     return {
         "file": diagnostic.source.name,
         "line": row,

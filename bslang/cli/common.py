@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,12 +48,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def read_spec(file: str) -> tuple[Source, str | None]:
     """The source that a `FILE[:NAME]` argument names, and the definition in it."""
-    if file == "-":
-        return Source("<stdin>", sys.stdin.read()), None
-    path, colon, name = file.rpartition(":")
-    if colon and name.isidentifier() and not Path(file).exists():
-        return compiler.source_of(Path(path)), name
-    return compiler.source_of(Path(file)), None
+    path, name = compiler.split_name(file)
+    if str(path) == "-":
+        return compiler.source_from("<stdin>", sys.stdin.buffer), name
+    return compiler.source_of(path), name
 
 
 def resolve_spec(file: str, define: list[str] | None, block: str | None) -> Resolved:
@@ -79,9 +77,12 @@ def block_option(block: str | None) -> tuple[int, int] | None:
     """`--block 64` or `--block 128x64` as sides; typer.BadParameter for one that is none."""
     if block is None:
         return None
-    sides = block.split("x")
+    found = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", block)
+    if found is None:
+        message = f"{block!r} is neither N nor NxM, as in 64 or 128x64"
+        raise typer.BadParameter(message, param_hint="--block")
     try:
-        return compiler.block_sides(tuple(map(int, sides)) if len(sides) > 1 else int(block))  # type: ignore[arg-type]  # checked there
+        return compiler.block_sides((int(found[1]), int(found[2] or found[1])))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--block") from None
 

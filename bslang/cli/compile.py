@@ -45,11 +45,13 @@ def compile(
     json: JsonOption = False,
 ) -> None:
     """Compile a layout to a Python module (and C++ beside it) in DIR."""
+    if output.exists() and not output.is_dir():
+        raise BslangError(f"{output} is a file; -o takes a folder")
     resolved = resolve_spec(spec, define, block)
     files = compiler.emit(resolved, target)
-    for name in files:
-        _refuse_foreign(output / name)
     try:
+        for name in files:
+            _refuse_foreign(output / name)
         written = write_whole(output, files)
     except OSError as error:
         raise BslangError(f"cannot write to {output}: {error.strerror or error}") from None
@@ -65,7 +67,11 @@ def _refuse_foreign(path: Path) -> None:
     """Leave alone what bslang did not write: a module of the user's may have the layout's name."""
     if path.is_dir():
         raise BslangError(f"{path} is a folder; choose another output folder")
-    if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace")[:400]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        head = file.read(600)
+    if _MARK not in head.lower():
         raise BslangError(
             f"{path} was not written by bslang and is left alone; move it, or use another DIR"
         )

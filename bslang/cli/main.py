@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +17,7 @@ from bslang.cli.check import check
 from bslang.cli.compile import compile
 from bslang.cli.show import show
 from bslang.cli.stats import stats
-from bslang.errors import BslangError
+from bslang.errors import BslangError, LimitError
 from bslang.syntax.diagnostics import SpecError
 
 BUG = 70
@@ -49,7 +51,10 @@ def _options(
 def main() -> None:
     """Run the command line; exits with a status."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except SpecError as error:
         print("\n\n".join(_coloured(d.render()) for d in error.diagnostics), file=sys.stderr)
         count = len(error.diagnostics)
@@ -59,13 +64,14 @@ def main() -> None:
     except BslangError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except MemoryError:
+        print("error: not enough memory for this layout at this length", file=sys.stderr)
+        sys.exit(LimitError.exit_status)
+    except OSError as error:
+        _drop_output()
+        if not isinstance(error, BrokenPipeError):  # the reader went away, as `head` does
+            print(f"error: cannot write the output: {error.strerror}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:
-        # The reader of our output went away, as `head` does.
-        sys.stderr.close()
-        sys.exit(0)
     except Exception:
         import traceback
 
@@ -74,6 +80,12 @@ def main() -> None:
             "\nThis is a bug of bslang's; please report it with the lines above.", file=sys.stderr
         )
         sys.exit(BUG)
+
+
+def _drop_output() -> None:
+    """Let what is left of stdout go nowhere; Python would try to write it again while it exits."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _coloured(text: str) -> str:

@@ -38,9 +38,20 @@ class _Module:
     spec_literal: str
 
     @property
+    def standard_imports(self) -> list[str]:
+        return [line for line in self._imports if not line.startswith("from bslang")]
+
+    @property
     def imports(self) -> list[str]:
-        found = {line for section in self.sections.values() for line in section.imports}
-        return sorted(found)
+        return [line for line in self._imports if line.startswith("from bslang")]
+
+    @property
+    def _imports(self) -> list[str]:
+        always = (
+            "from bslang.compiler import scheduler",
+            "from bslang.runtime.layout import Layout",
+        )
+        return sorted({*always, *(line for s in self.sections.values() for line in s.imports)})
 
 
 def target_names(targets: Iterable[str] | None) -> tuple[str, ...]:

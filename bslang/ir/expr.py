@@ -12,7 +12,7 @@ included; a predicate written for arrays then also yields its own source express
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -80,7 +80,7 @@ def _power(base: int, exponent: int) -> int:
     if exponent < 0:
         raise ValueError("a negative exponent gives no integer")
     if abs(base) > 1 and exponent * math.log2(abs(base)) > 64:
-        raise ValueError(f"the result is larger than {MAX_NUMBER}")
+        raise OverflowError(f"numbers go up to {MAX_NUMBER} (MAX_NUMBER)")
     return int(base**exponent)
 
 
@@ -125,7 +125,7 @@ OPERATORS: Mapping[str, Callable[..., int]] = {
 def fold(op: str, *args: Number) -> Number:
     """Apply an operator, at once where every argument is known.
 
-    Raises ZeroDivisionError or ValueError where the operator has no value.
+    Raises ArithmeticError or ValueError where the operator has no value.
     """
     if all(isinstance(arg, int) for arg in args):
         return OPERATORS[op](*args)
@@ -150,7 +150,7 @@ def fold(op: str, *args: Number) -> Number:
 def evaluate(number: Number, env: Mapping[str, Number]) -> Number:
     """The number with each variable replaced by what `env` gives it: an int if all of those are.
 
-    A variable that `env` lacks stays. Raises ValueError or ZeroDivisionError as `fold`.
+    A variable that `env` lacks stays. Raises as `fold`.
     """
     if isinstance(number, Var):
         return env.get(number.name, number)
@@ -248,6 +248,15 @@ class Term:
 
     def __bool__(self) -> bool:
         raise TypeError("a predicate has no truth value here; combine with &, | and ~")
+
+
+def joined(join: Callable[[Any, Any], Any], parts: Iterable[Any]) -> Any:
+    """Terms (or arrays) joined by an associative operator in the shallowest tree: code nests no deeper."""
+    row = list(parts)
+    while len(row) > 1:
+        pairs = [join(a, b) for a, b in zip(row[0::2], row[1::2], strict=False)]
+        row = pairs + row[2 * len(pairs) :]
+    return row[0]
 
 
 def minimum(a: Any, b: Any) -> Any:

@@ -124,6 +124,27 @@ def code(number: Number, language: Mapping[str, str]) -> str:
     return form.format(*args)
 
 
+def stepped(
+    number: Number, language: Mapping[str, str], room: int
+) -> tuple[list[tuple[str, str]], str]:
+    """An expression in steps of at most `room` characters: names with their values, and the result."""
+    steps: list[tuple[str, str]] = []
+
+    def shortened(number: Number) -> Number:
+        if not isinstance(number, Op) or len(code(number, language)) <= room:
+            return number
+        args = [shortened(arg) for arg in number.args]
+        while len(code(Op(number.op, tuple(args)), language)) > room:
+            longest = max(range(len(args)), key=lambda index: len(code(args[index], language)))
+            name = f"t{len(steps)}"
+            steps.append((name, code(args[longest], language)))
+            args[longest] = Var(name)
+        return Op(number.op, tuple(args))
+
+    short = shortened(number)
+    return steps, code(short, language)
+
+
 _BINDING = {"*": 4, "//": 4, "%": 4, "+": 3, "-": 3} | dict.fromkeys(
     ("<", "<=", ">", ">=", "==", "!="), 2
 )

@@ -21,6 +21,7 @@ from bslang.ir.expr import Number, Op, Symbol, Var, evaluate
 from bslang.ir.grid import At, Grid
 from bslang.ir.runs import Runs
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
+from bslang.limits import MAX_NUMBER
 
 Self = TypeVar("Self", bound="Primitive")
 
@@ -118,7 +119,8 @@ class Difference(Pattern):
     def of(cls, left: Pattern, *right: Pattern) -> Pattern:
         """`left` without all of `right`. p - a - b is p - (a | b): one form, and no deeper."""
         if isinstance(left, Difference):
-            left, right = left.left, (left.right, *right)
+            right = (left.right, *right)
+            left = left.left
         return cls(left, Union.of(*right))
 
     @property
@@ -238,8 +240,9 @@ class Primitive(Pattern, ABC):
                     for f in fields(self)  # type: ignore[arg-type]
                 },
             )
-        except (ValueError, ZeroDivisionError) as error:
-            raise PatternError(f"`{self}` has no value here: {error}", subject=self) from None
+        except (ValueError, ArithmeticError) as error:
+            why = "it divides by zero" if isinstance(error, ZeroDivisionError) else error
+            raise PatternError(f"`{self}` has no value here: {why}", subject=self) from None
         try:
             check_bounds(bound)
             bound.check()
@@ -322,9 +325,12 @@ def _numbers(primitive: Primitive) -> Iterator[Number]:
 
 def _bind(value: Any, env: Mapping[str, Number]) -> Any:
     if isinstance(value, Symbol):
-        return evaluate(value, env)
+        number = evaluate(value, env)
+        if isinstance(number, int) and abs(number) > MAX_NUMBER:
+            raise OverflowError(f"{number} is too large; numbers go up to {MAX_NUMBER}")
+        return number
     if isinstance(value, Count):
-        return Count(evaluate(value.value, env), value.tokens)
+        return Count(_bind(value.value, env), value.tokens)
     if isinstance(value, Range):
         return Range(*(_bind(part, env) for part in (value.start, value.stop, value.step)))
     if isinstance(value, tuple):
@@ -350,6 +356,8 @@ def _text(value: Any) -> str:
 
 
 _PRECEDENCE = {"+": 5, "-": 5, "*": 6, "//": 6, "%": 6, "**": 8}
+_PRECEDENCE |= dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 4)
+_FROM_THE_LEFT = ("+", "-", "*", "//", "%")
 
 
 def _number(number: Number, outer: int) -> str:
@@ -361,9 +369,10 @@ def _number(number: Number, outer: int) -> str:
             return f"{number.op}({', '.join(_number(arg, 0) for arg in number.args)})"
         inner = _PRECEDENCE[number.op]
         left, right = number.args
-        text = (
-            f"{_number(left, inner + (number.op == '**'))} {number.op} {_number(right, inner + 1)}"
-        )
+        if number.op == "-" and left == 0:
+            return f"-{_number(right, 7)}" if outer <= 7 else f"(-{_number(right, 7)})"
+        beside = inner if number.op in _FROM_THE_LEFT else inner + 1
+        text = f"{_number(left, beside)} {number.op} {_number(right, inner + 1)}"
         return text if inner >= outer else f"({text})"
     assert isinstance(number, int)
     return f"({number})" if number < 0 and outer > 5 else str(number)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
-from functools import reduce
 from typing import Any
 
-from bslang.ir.expr import Number, Var
+from bslang.ir.expr import Number, Var, joined
 from bslang.ir.grid import At
 from bslang.ir.pattern import (
     Complement,
@@ -34,10 +34,10 @@ def holds(pattern: Pattern, at: At, env: Mapping[str, Number]) -> Any:
     if isinstance(pattern, Complement):
         return ~parts[0]
     if isinstance(pattern, Union):
-        return reduce(lambda a, b: a | b, parts)
+        return joined(operator.or_, parts)
     if isinstance(pattern, Intersection):
-        return reduce(lambda a, b: a & b, parts)
+        return joined(operator.and_, parts)
     if isinstance(pattern, Xor):
-        return reduce(lambda a, b: a ^ b, parts)
+        return joined(operator.xor, parts)
     assert isinstance(pattern, Difference)
     return parts[0] & ~parts[1]

@@ -109,6 +109,8 @@ class Runs:
         return self._sweep(other, np.greater)
 
     def __xor__(self, other: Runs) -> Runs:
+        if not self or not other:
+            return self or other
         return self._sweep(other, np.not_equal)
 
     def __bool__(self) -> bool:

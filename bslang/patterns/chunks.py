@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bslang.ir.expr import Number, maximum, minimum
+from bslang.errors import PatternError
+from bslang.ir.expr import Number, joined, maximum, minimum
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
-from bslang.ir.signature import Count, Kind, argument
+from bslang.ir.signature import INFINITE, Count, Kind, argument
+from bslang.limits import MAX_NESTING
 from bslang.patterns.shapes import interval
 
 
@@ -37,20 +40,35 @@ class Chunks(Primitive):
         "chunks seen after it", Kind.NUMBER, default=0, minimum=0, keyword_only=True, infinite=True
     )
 
+    def check(self) -> None:
+        unknown = sum(not isinstance(width.value, int) for width in self.widths)
+        if unknown > MAX_NESTING:  # where each chunk begins is a sum of all before it
+            raise PatternError(
+                f"{unknown} widths depend on the length, and {MAX_NESTING} may (MAX_NESTING)",
+                subject=self,
+                field="widths",
+            )
+
     def predicate(self, at: At) -> Any:
         side = at.unit(self.tokens)
         apart = self._chunk(side.col) - self._chunk(side.row)
-        return (apart >= 0 - self.back) & (apart <= self.ahead)
+        # `inf` is no number for 32-bit masks: an end without one is not asked for.
+        near = apart == apart
+        if self.back != INFINITE:
+            near = near & (apart >= 0 - self.back)
+        if self.ahead != INFINITE:
+            near = near & (apart <= self.ahead)
+        return near
 
     def _chunk(self, index: Any) -> Any:
         """Number of the chunk that holds an index."""
         begin: Number = 0
-        number: Any = 0
+        steps = []
         for width in self.widths[:-1]:
             begin = begin + width.value
             # 1 from `begin` on, without leaving integers for truth values
-            number = number + minimum(maximum(index - begin + 1, 0), 1)
-        return number + maximum(index - begin, 0) // self.widths[-1].value
+            steps.append(minimum(maximum(index - begin + 1, 0), 1))
+        return joined(operator.add, [*steps, maximum(index - begin, 0) // self.widths[-1].value])
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         size = max(grid.q.size(self.tokens), grid.k.size(self.tokens))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from bslang.errors import PatternError
-from bslang.ir.expr import Number
+from bslang.ir.expr import Number, joined
 from bslang.ir.grid import At, Grid
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.runs import Runs
@@ -44,7 +44,7 @@ class Diagonals(Primitive):
     def predicate(self, at: At) -> Any:
         side = at.unit(self.tokens)
         offset = side.row - side.col
-        return reduce(lambda a, b: a | b, (_meets(offset, item) for item in self.offsets))
+        return joined(operator.or_, (_meets(offset, item) for item in self.offsets))
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         lowest, highest = 1 - grid.k.size(self.tokens), grid.q.size(self.tokens) - 1
@@ -114,7 +114,7 @@ class Strided(Primitive):
 
     def predicate(self, at: At) -> Any:
         side = at.unit(self.tokens)
-        return (side.row - side.col - self._offset()) % self.s.value == 0
+        return (side.row - side.col - self._offset() % self.s.value) % self.s.value == 0
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         s, offset = self.s.value, self._offset()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
 
 from bslang.errors import PatternError
-from bslang.ir.expr import Number, Term, fold, maximum
+from bslang.ir.expr import Number, Term, fold, joined, maximum
 from bslang.ir.grid import At, Axis, Grid
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.runs import Bools
@@ -34,7 +34,7 @@ class _Indexed(Primitive):
         if self.by_col:
             sides.append((side.col, side.cols))
         among = [_is(index, item, size) for index, size in sides for item in self.indices]
-        return reduce(lambda a, b: a | b, among)
+        return joined(operator.or_, among)
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         rows = self._marks(grid.q) if self.by_row else None

@@ -70,7 +70,11 @@ class Window(Primitive):
                 )
         left, right = self._reach()
         if isinstance(left, int) and isinstance(right, int) and left + right < 0:
-            refuse("this window is empty", f"it reaches from {-left} to {right} blocks", "left")
+            refuse(
+                f"this window is empty: it goes from {-left} to {right}, counted from the query",
+                "`left` counts before the query, `right` after it",
+                "left",
+            )
 
     @property
     def shift_invariant(self) -> bool:  # type: ignore[override]  # depends on the arguments here

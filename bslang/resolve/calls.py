@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from bslang.errors import PatternError
 from bslang.ir.pattern import Pattern, Primitive, check_bounds
 from bslang.ir.signature import Argument, Count, Kind, Range, arguments
+from bslang.resolve.suggest import closest
 from bslang.resolve.values import UNKNOWN, Unknown, Value, kind_of, with_zeros_in_tokens
 from bslang.syntax import tree
 from bslang.syntax.source import Span
@@ -91,7 +91,7 @@ def call_primitive(
 
 
 def _needs(arg: Argument) -> str:
-    return f"{arg.kind.value}: {arg.help}" if arg.kind.variadic else f"`{arg.name}`, {arg.help}"
+    return f"{'arguments' if arg.kind.variadic else f'`{arg.name}`'}: {arg.help}"
 
 
 def _example(primitive: type[Primitive]) -> str:
@@ -140,12 +140,9 @@ def _place_named(
     for name, given in named:
         arg = by_name.get(name.text)
         if arg is None:
-            close = get_close_matches(name.text, by_name, 1)
-            hint = (
-                f"did you mean `{close[0]}`?"
-                if close
-                else f"its form is `{signature(call.primitive)}`"
-            )
+            close = closest(name.text, by_name)
+            form = f"its form is `{signature(call.primitive)}`"
+            hint = f"did you mean `{close}`?" if close else form
             call.fail(
                 "E204", f"`{call.primitive.name}` has no argument `{name.text}`", name.span, hint
             )
@@ -163,13 +160,8 @@ def _accept(call: _Call, arg: Argument, given: Given) -> Any:
         return UNKNOWN
 
     def wrong(hint: str = "") -> Unknown:
-        what = "this" if arg.kind.variadic else f"`{arg.name}`"
-        call.fail(
-            "E301",
-            f"{what} of `{call.primitive.name}` must be {arg.kind.value}, not {kind_of(value)}",
-            given.span,
-            hint,
-        )
+        message = f"{_whose(call, arg)} must be {arg.kind.value}, not {kind_of(value)}"
+        call.fail("E301", message, given.span, hint)
         return UNKNOWN
 
     if arg.kind is Kind.PATTERN:
@@ -177,17 +169,29 @@ def _accept(call: _Call, arg: Argument, given: Given) -> Any:
     if arg.kind is Kind.FLAG:
         return value if isinstance(value, bool) else wrong("write `true` or `false`")
     if isinstance(value, Range):
-        return value if arg.kind is Kind.INDICES else wrong("a range cannot stand here")
+        return value if arg.kind is Kind.INDICES else wrong()
     if isinstance(value, bool) or not isinstance(value, Count):
         return wrong()
     if value.infinite and not arg.infinite:
-        call.fail("E307", f"`{call.primitive.name}` does not take `inf` here", given.span)
+        call.fail("E307", f"{_whose(call, arg)} cannot be `inf`", given.span, _where_inf(call, arg))
         return UNKNOWN
     if arg.kind is Kind.NUMBER:
         if value.tokens:
             return wrong("leave the `t` out")
         return value.value
     return value
+
+
+def _whose(call: _Call, arg: Argument) -> str:
+    return f"{'an argument' if arg.kind.variadic else f'`{arg.name}`'} of `{call.primitive.name}`"
+
+
+def _where_inf(call: _Call, arg: Argument) -> str:
+    """Which arguments take `inf`, where one is given that does not."""
+    if arg.kind is Kind.INDICES:
+        return "a range without an end has none: `4:`"
+    takers = [f"`{other.name}`" for other in arguments(call.primitive) if other.infinite]
+    return f"{' and '.join(takers)} can" if takers else ""
 
 
 def _one_unit(call: _Call, made: Primitive) -> bool:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
+from typing import NoReturn
 
-from bslang.ir.expr import Var
+from bslang.ir.expr import Op, Var
 from bslang.ir.pattern import (
     Complement,
     Difference,
     Intersection,
     Pattern,
-    Primitive,
     Transpose,
     Union,
     Xor,
 )
 from bslang.ir.signature import INFINITE, Count, Range
-from bslang.limits import MAX_DEFINITION_DEPTH, MAX_TERMS
+from bslang.limits import MAX_NESTING, MAX_STEPS, MAX_TERMS
 from bslang.patterns import BY_NAME
 from bslang.resolve.calls import Given, call_primitive
+from bslang.resolve.extent import Extents
+from bslang.resolve.suggest import closest
 from bslang.resolve.values import (
     FUNCTIONS,
     UNKNOWN,
@@ -34,13 +35,14 @@ from bslang.resolve.values import (
     with_zeros_in_tokens,
 )
 from bslang.syntax import tree
-from bslang.syntax.diagnostics import Diagnostic
+from bslang.syntax.diagnostics import Diagnostic, Findings
 from bslang.syntax.source import Source, Span
 
 BOUND_WHEN_LOWERED = ("n", "m")
 """Names of numbers that stand for the blocks of a length."""
 
 _OPERATORS = {"|": Union, "^": Xor, "&": Intersection}
+_MEANT = {"+": "the union of patterns is `p | q`", "*": "the intersection of patterns is `p & q`"}
 Scope = Mapping[str, Value]
 
 
@@ -52,121 +54,245 @@ class Origin:
     span: Span
 
 
+class _Abandoned(Exception):
+    """A limit was passed and reported; what was being evaluated is not worth going on with."""
+
+
 class Evaluator:
-    """Evaluates the expressions of one file. Problems gather in `errors`; their value is UNKNOWN."""
+    """Evaluates the expressions of one file. Problems gather in `findings`; their value is UNKNOWN.
+
+    broken: names whose definitions have mistakes of their own. It is bounded by limits: no layout
+    deeper than MAX_NESTING or larger than MAX_TERMS comes out, and no more than MAX_STEPS are taken.
+    """
 
     def __init__(
-        self, source: Source, definitions: Mapping[str, tree.Definition], block: tuple[int, int]
+        self,
+        source: Source,
+        definitions: Mapping[str, tree.Definition],
+        block: tuple[int, int],
+        findings: Findings,
+        broken: frozenset[str] = frozenset(),
     ) -> None:
         self.source, self.definitions, self.block = source, definitions, block
-        self.errors: list[Diagnostic] = []
-        self.origins: dict[Primitive, Origin] = {}
-        self._sizes: dict[int, tuple[Pattern, int]] = {}
+        self.findings, self.broken = findings, broken
+        self.origins: dict[str, Origin] = {}
+        self._extents = Extents()
         self._active: list[str] = []
+        self._circular: set[str] = set()
+        self._expanded: dict[object, tuple[Pattern | Unknown, int]] = {}
+        self._depth = self._deepest = self._steps = 0
 
     def report(
-        self,
-        code: str,
-        message: str,
-        span: Span | None,
-        *,
-        hint: str = "",
-        label: str = "",
-        limit: bool = False,
+        self, code: str, message: str, span: Span | None, *, hint: str = "", label: str = ""
     ) -> None:
-        """Note an error of the source, once: a definition is expanded for each of its uses."""
-        found = Diagnostic(code, message, self.source, span, label, hint, limit)
-        if found not in self.errors:
-            self.errors.append(found)
+        """Note an error of the source."""
+        self.findings.add(Diagnostic(code, message, self.source, span, label, hint))
 
-    def defaults(self, definition: tree.Definition) -> dict[str, Value]:
-        """The parameters of a definition with their defaults, UNKNOWN for those without."""
-        scope: dict[str, Value] = {}
-        for parameter in definition.parameters:
-            default = parameter.default
-            scope[parameter.name.text] = UNKNOWN if default is None else self.value(default, {})
-        return scope
+    def _abandon(self, message: str, span: Span | None) -> NoReturn:
+        self.findings.add(Diagnostic("E191", message, self.source, span, limit=True))
+        raise _Abandoned
 
-    def expand(self, definition: tree.Definition, scope: dict[str, Value]) -> Pattern | Unknown:
-        name = definition.name
-        if name.text in self._active:
-            circle = " -> ".join([*self._active[self._active.index(name.text) :], name.text])
-            self.report("E207", f"`{name.text}` is defined by itself: {circle}", name.span)
-            return UNKNOWN
-        if len(self._active) >= MAX_DEFINITION_DEPTH:
-            message = f"definitions refer to one another more than {MAX_DEFINITION_DEPTH} deep"
-            self.report("E191", f"{message} (MAX_DEFINITION_DEPTH)", name.span, limit=True)
-            return UNKNOWN
-        self._active.append(name.text)
+    def layout(self, body: tree.Expression) -> Pattern | Unknown:
+        """The pattern of a layout without a name."""
         try:
-            return self.pattern(definition.body, scope)
+            return self._pattern(body, {})
+        except _Abandoned:
+            return UNKNOWN
+
+    def definition(
+        self, definition: tree.Definition, given: Mapping[str, Value]
+    ) -> Pattern | Unknown:
+        """The pattern of a definition; a parameter without value and default is UNKNOWN."""
+        try:
+            return self._expand(definition, given, definition.name.span)
+        except _Abandoned:
+            return UNKNOWN
+
+    def number(self, node: tree.Expression) -> Value:
+        """The value of a parameter, given from outside."""
+        try:
+            return self._parameter_value(node, "a parameter", {})
+        except _Abandoned:
+            return UNKNOWN
+
+    # ---- definitions -------------------------------------------------------------------------
+
+    def _expand(
+        self, definition: tree.Definition, given: Mapping[str, Value], span: Span
+    ) -> Pattern | Unknown:
+        """The pattern of a definition, used at `span`; evaluated once for each set of arguments."""
+        name = definition.name.text
+        if name in self._active:
+            circle = self._active[self._active.index(name) :]
+            if not self._circular.intersection(circle):
+                message = f"`{name}` is defined by itself: {' -> '.join([*circle, name])}"
+                self.report("E207", message, definition.name.span)
+            self._circular.update(circle)
+            return UNKNOWN
+        key = (name, tuple(given.items()))
+        if key in self._expanded:
+            pattern, height = self._expanded[key]
+            self._reach(self._depth + height, span)
+            return pattern
+        self._expanded[key] = UNKNOWN, 0  # stays where it is abandoned
+        deepest, self._deepest = self._deepest, self._depth
+        self._active.append(name)
+        try:
+            scope: dict[str, Value] = {}
+            for parameter in definition.parameters:
+                own, default = parameter.name.text, parameter.default
+                value = UNKNOWN if default is None else self._default(own, default)
+                scope[own] = given.get(own, value)
+            pattern = self._pattern(definition.body, scope)
         finally:
             self._active.pop()
+            height, self._deepest = self._deepest - self._depth, max(self._deepest, deepest)
+        self._expanded[key] = pattern, height
+        return pattern
 
-    def pattern(self, node: tree.Expression, scope: Scope) -> Pattern | Unknown:
-        value = self.value(node, scope)
+    def _reach(self, depth: int, span: Span) -> None:
+        """Note how deep the evaluation goes. A definition that is known already counts as deep as it is."""
+        if depth > MAX_NESTING:
+            self._too_deep(span)
+        self._deepest = max(self._deepest, depth)
+
+    def _default(self, name: str, node: tree.Expression) -> Value:
+        return self._parameter_value(node, f"parameter `{name}`", {})
+
+    def _parameter_value(self, node: tree.Expression, owner: str, scope: Scope) -> Value:
+        value = self._value(node, scope)
+        if isinstance(value, (Pattern, Range)):
+            self.report("E301", f"{owner} is a number, not {kind_of(value)}", node.span)
+            return UNKNOWN
+        return value
+
+    def _use(self, definition: tree.Definition, node: tree.Name | tree.Call, scope: Scope) -> Value:
+        """The pattern of a definition where another uses it."""
+        name, names = definition.name.text, [p.name.text for p in definition.parameters]
+        has = f"its parameters are: {', '.join(names)}" if names else "it has no parameters"
+        given: dict[str, Value] = {}
+        wrong: list[Span] = []
+
+        def refuse(code: str, message: str, span: Span, hint: str = "") -> None:
+            wrong.append(span)
+            self.report(code, message, span, hint=hint)
+
+        for place, argument in enumerate(node.arguments if isinstance(node, tree.Call) else ()):
+            key = (
+                argument.name.text if argument.name else names[place] if place < len(names) else ""
+            )
+            if not key:
+                count = (
+                    f"{len(names)} argument{'s' * (len(names) != 1)}" if names else "no arguments"
+                )
+                refuse("E203", f"`{name}` takes {count}", argument.span, has)
+            elif key not in names:
+                close = closest(key, names)
+                hint = f"did you mean `{close}`?" if close else has
+                refuse("E204", f"`{name}` has no parameter `{key}`", argument.span, hint)
+            elif key in given:
+                refuse("E205", f"`{key}` is given twice", argument.span)
+            else:
+                owner = f"parameter `{key}` of `{name}`"
+                given[key] = self._parameter_value(argument.value, owner, scope)
+        for parameter in definition.parameters:
+            key = parameter.name.text
+            if parameter.default is None and key not in given and not wrong:
+                hint = f"write `{name}({key}=...)`, or give `{key}` a default where it is declared"
+                refuse("E203", f"`{name}` needs a value for `{key}`", node.span, hint)
+        return UNKNOWN if wrong else self._expand(definition, given, node.span)
+
+    # ---- expressions -------------------------------------------------------------------------
+
+    def _pattern(self, node: tree.Expression, scope: Scope) -> Pattern | Unknown:
+        value = self._value(node, scope)
         if value is UNKNOWN or isinstance(value, Pattern):
             return value
         self.report("E301", f"a pattern must stand here, not {kind_of(value)}", node.span)
         return UNKNOWN
 
-    def value(self, node: tree.Expression, scope: Scope) -> Value:
-        if isinstance(node, tree.Integer):
-            return self._computed(node.span, lambda: Count(bounded(node.value), node.tokens))
-        if isinstance(node, tree.Infinity):
-            return Count(INFINITE)
-        if isinstance(node, tree.Boolean):
-            return node.value
-        if isinstance(node, tree.Name):
-            return self._name(node, scope)
-        if isinstance(node, tree.Call):
-            return self._call(node, scope)
-        if isinstance(node, tree.Range):
-            return self._range(node, scope)
-        if isinstance(node, tree.Prefix):
-            return self._prefix(node, scope)
-        if isinstance(node, tree.Transposed):
-            part = self.pattern(node.operand, scope)
-            return part if part is UNKNOWN else self._made(Transpose(part), node.span)
-        return self._chain(node, scope)
+    def _value(self, node: tree.Expression, scope: Scope) -> Value:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            self._abandon(f"this file takes more than {MAX_STEPS} steps (MAX_STEPS)", None)
+        self._reach(self._depth + 1, node.span)
+        self._depth += 1
+        try:
+            match node:
+                case tree.Integer():
+                    return self._computed(
+                        node.span, lambda: Count(bounded(node.value), node.tokens)
+                    )
+                case tree.Infinity():
+                    return Count(INFINITE)
+                case tree.Boolean():
+                    return node.value
+                case tree.Name():
+                    return self._name(node, scope)
+                case tree.Call():
+                    return self._call(node, scope)
+                case tree.Range():
+                    return self._range(node, scope)
+                case tree.Prefix():
+                    return self._prefix(node, scope)
+                case tree.Chain():
+                    return self._chain(node, scope)
+                case tree.Transposed():
+                    part = self._pattern(node.operand, scope)
+                    return part if part is UNKNOWN else self._made(Transpose(part), node.span)
+        finally:
+            self._depth -= 1
 
     def _name(self, node: tree.Name, scope: Scope) -> Value:
-        if node.text in scope:
-            return scope[node.text]
-        if node.text in self.definitions:
-            return self._call_definition(tree.Call(node.span, node, ()), scope)
-        if node.text in BY_NAME:
-            return self._call(tree.Call(node.span, node, ()), scope)
-        if node.text in BOUND_WHEN_LOWERED:
-            return Count(Var(node.text))
-        known = [*scope, *self.definitions, *BY_NAME]
-        close = get_close_matches(node.text, known, 1)
+        name = node.text
+        if name in scope:
+            return scope[name]
+        if name in self.definitions:
+            return self._use(self.definitions[name], node, scope)
+        if name in BY_NAME:
+            return self._primitive(node, scope)
+        if name in BOUND_WHEN_LOWERED:
+            return Count(Var(name))
+        if name in FUNCTIONS:
+            return self._function(node, scope)
+        if name in self.broken:
+            return UNKNOWN
+        close = closest(name, [*scope, *BY_NAME, *self.definitions])
+        numbers = ", ".join([*BOUND_WHEN_LOWERED, *scope])
         self.report(
             "E201",
-            f"unknown name `{node.text}`",
+            f"unknown name `{name}`",
             node.span,
             label="not a pattern, definition or parameter",
-            hint=f"did you mean `{close[0]}`?"
+            hint=f"did you mean `{close}`?"
             if close
-            else f"known patterns: {', '.join(BY_NAME)}",
+            else f"known patterns: {', '.join(BY_NAME)}; known numbers: {numbers}",
         )
         return UNKNOWN
 
     def _call(self, node: tree.Call, scope: Scope) -> Value:
         name = node.function.text
-        if name in scope:
-            self.report("E202", f"`{name}` is a parameter and takes no arguments", node.span)
+        if name in scope or (name in BOUND_WHEN_LOWERED and name not in self.definitions):
+            what = "parameter" if name in scope else "number"
+            self.report("E202", f"`{name}` is a {what} and takes no arguments", node.span)
             return UNKNOWN
         if name in self.definitions:
-            return self._call_definition(node, scope)
+            return self._use(self.definitions[name], node, scope)
+        if name in BY_NAME:
+            return self._primitive(node, scope)
         if name in FUNCTIONS:
             return self._function(node, scope)
-        if name not in BY_NAME:
-            return self._name(node.function, scope)  # reports the unknown name
+        for argument in node.arguments:
+            self._value(argument.value, scope)  # reports what is wrong there too
+        return self._name(node.function, scope)  # reports the unknown name
+
+    def _primitive(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
+        call = node if isinstance(node, tree.Call) else tree.Call(node.span, node, ())
+        name = call.function.text
         positional = []
         named = []
-        for argument in node.arguments:
-            given = Given(self.value(argument.value, scope), argument.value.span)
+        for argument in call.arguments:
+            given = Given(self._value(argument.value, scope), argument.value.span)
             if argument.name is None:
                 positional.append(given)
             else:
@@ -183,94 +309,55 @@ class Evaluator:
                 hint="count in tokens (suffix `t`), or use square blocks",
             )
             return UNKNOWN
-        self.origins.setdefault(made, Origin(self.source, node.span))
-        return self._made(made, node.span)
+        self._made(made, node.span)
+        self.origins.setdefault(str(made), Origin(self.source, node.span))
+        return made
 
-    def _call_definition(self, node: tree.Call, scope: Scope) -> Value:
-        definition = self.definitions[node.function.text]
-        inner = self.defaults(definition)
-        names = list(inner)
-        given: set[str] = set()
-        for place, argument in enumerate(node.arguments):
-            key = (
-                argument.name.text
-                if argument.name
-                else names[place]
-                if place < len(names)
-                else None
-            )
-            if key is None or key not in inner:
-                what = f"has no parameter `{key}`" if key else f"takes {len(names)} parameters"
-                has = f"it has: {', '.join(names)}" if names else "it has none"
-                self.report("E204", f"`{node.function.text}` {what}", argument.span, hint=has)
-                return UNKNOWN
-            if key in given:
-                self.report("E205", f"`{key}` is given twice", argument.span)
-                return UNKNOWN
-            given.add(key)
-            inner[key] = self.value(argument.value, scope)
-            if isinstance(inner[key], (Pattern, Range)):
-                self.report(
-                    "E301",
-                    f"parameter `{key}` is a number, not {kind_of(inner[key])}",
-                    argument.span,
-                )
-                return UNKNOWN
-        for parameter in definition.parameters:
-            key = parameter.name.text
-            if parameter.default is None and key not in given:
-                self.report("E203", f"`{node.function.text}` needs a value for `{key}`", node.span)
-                return UNKNOWN
-        return self.expand(definition, inner)
-
-    def _function(self, node: tree.Call, scope: Scope) -> Value:
-        least, most = FUNCTIONS[node.function.text]
-        values = [self.value(argument.value, scope) for argument in node.arguments]
+    def _function(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
+        call = node if isinstance(node, tree.Call) else tree.Call(node.span, node, ())
+        name = call.function.text
+        least, most = FUNCTIONS[name]
+        values = [self._value(argument.value, scope) for argument in call.arguments]
         counts = [value for value in values if isinstance(value, Count)]
-        if UNKNOWN in values:
+        if any(value is UNKNOWN for value in values):
             return UNKNOWN
-        if (
-            len(counts) < len(values)
-            or not least <= len(values) <= most
-            or any(a.name for a in node.arguments)
-        ):
-            takes = f"{least} number{'s' * (least > 1)}" + (" or more" if most > least else "")
-            self.report("E203", f"`{node.function.text}` takes {takes}", node.span)
+        named = any(argument.name for argument in call.arguments)
+        if len(counts) < len(values) or not least <= len(values) <= most or named:
+            takes = "1 number" if most == 1 else f"{least} to {most} numbers"
+            hint = f"write `{name}(a)`" if most == 1 else f"write `{name}(a, b)`"
+            self.report("E203", f"`{name}` takes {takes}", node.span, hint=hint)
             return UNKNOWN
-        return self._computed(node.span, lambda: arithmetic(node.function.text, *counts))
+        return self._computed(node.span, lambda: arithmetic(name, *counts))
 
     def _range(self, node: tree.Range, scope: Scope) -> Value:
         ends: list[Count | None] = []
         for end in (node.start, node.stop, node.step):
-            value = None if end is None else self.value(end, scope)
+            value = None if end is None else self._value(end, scope)
             if value is UNKNOWN:
                 return UNKNOWN
-            if not (value is None or isinstance(value, Count)) or (
-                value is not None and value.infinite
-            ):
+            if value is not None and (not isinstance(value, Count) or value.infinite):
                 assert end is not None
+                what = "`inf`" if isinstance(value, Count) else kind_of(value)
+                hint = "leave it out for no end" if isinstance(value, Count) else ""
                 self.report(
-                    "E301",
-                    "an end of a range is a number",
-                    end.span,
-                    hint="leave it out for no end",
+                    "E301", f"an end of a range is a number, not {what}", end.span, hint=hint
                 )
                 return UNKNOWN
             ends.append(value)
-        ends = with_zeros_in_tokens(ends)
-        start, stop, step = ends
+        start, stop, step = with_zeros_in_tokens(ends)
         if step is not None and isinstance(step.value, int) and step.value < 1:
-            self.report("E303", "the step of a range must be at least 1", node.span)
+            message = f"the step of a range is {step.value}; it must be at least 1"
+            self.report("E303", message, (node.step or node).span)
             return UNKNOWN
-        units = {end.tokens for end in ends if end is not None}
-        if len(units) > 1:
-            self.report("E302", "this range mixes blocks and tokens", node.span,
-                         hint="give every number of it the suffix `t`, or none")  # fmt: skip
+        made = Range(start, stop, step)
+        if len({part.tokens for part in made.given}) > 1:
+            hint = "give every number of it the suffix `t`, or none"
+            self.report("E302", "this range mixes blocks and tokens", node.span, hint=hint)
             return UNKNOWN
-        return Range(start, stop, step)
+        return made
 
     def _prefix(self, node: tree.Prefix, scope: Scope) -> Value:
-        value = self.value(node.operand, scope)
+        value = self._value(node.operand, scope)
         if value is UNKNOWN:
             return UNKNOWN
         if node.op == "~" and isinstance(value, Pattern):
@@ -282,71 +369,65 @@ class Evaluator:
         return UNKNOWN
 
     def _chain(self, node: tree.Chain, scope: Scope) -> Value:
-        values = [self.value(operand, scope) for operand in node.operands]
-        if UNKNOWN in values:
+        values = [self._value(operand, scope) for operand in node.operands]
+        if any(value is UNKNOWN for value in values):
             return UNKNOWN
-        patterns = [value for value in values if isinstance(value, Pattern)]
-        counts = [value for value in values if isinstance(value, Count)]
-        if len(patterns) == len(values):
-            return self._operator(node, patterns)
-        if len(counts) == len(values):
-            return self._arithmetic(node, counts)
-        joins_patterns = isinstance(values[0], Pattern)
+        op = next((op for op in node.ops if op != "-"), "-")
+        wanted: type[Pattern | Count]
+        if op in _OPERATORS or (op == "-" and isinstance(values[0], Pattern)):
+            patterns = [value for value in values if isinstance(value, Pattern)]
+            if len(patterns) == len(values):
+                join = Difference.of if op == "-" else _OPERATORS[op].of
+                return self._made(join(*patterns), node.span)
+            wanted, joined = Pattern, "patterns"
+        else:
+            counts = [value for value in values if isinstance(value, Count)]
+            if len(counts) == len(values):
+                return self._arithmetic(node, counts)
+            wanted, joined = Count, "numbers"
         value, operand = next(
             (value, operand)
             for value, operand in zip(values, node.operands, strict=True)
-            if not isinstance(value, Pattern if joins_patterns else Count)
+            if not isinstance(value, wanted)
         )
-        joined = "patterns" if joins_patterns else "numbers"
-        self.report(
-            "E301",
-            f"`{node.ops[0]}` joins {joined} here, and this is {kind_of(value)}",
-            operand.span,
-        )
-        return UNKNOWN
-
-    def _operator(self, node: tree.Chain, patterns: list[Pattern]) -> Value:
-        op = node.ops[0]
-        if set(node.ops) == {op} and op in _OPERATORS:
-            return self._made(_OPERATORS[op].of(*patterns), node.span)
-        if set(node.ops) == {"-"}:
-            return self._made(Difference.of(*patterns), node.span)
-        wrong = next(op for op in node.ops if op not in _OPERATORS and op != "-")
-        hint = "the union of patterns is `p | q`" if wrong == "+" else ""
-        self.report("E301", f"`{wrong}` does not apply to patterns", node.span, hint=hint)
+        message = f"`{op}` joins {joined}, and this is {kind_of(value)}"
+        self.report("E301", message, operand.span, hint=_MEANT.get(op, ""))
         return UNKNOWN
 
     def _arithmetic(self, node: tree.Chain, counts: list[Count]) -> Value:
-        result: Value = counts[0]
+        result: Count | Unknown = counts[0]
         for op, right in zip(node.ops, counts[1:], strict=True):
-            if op in _OPERATORS:
-                self.report("E301", f"`{op}` joins patterns, not numbers", node.span)
-                return UNKNOWN
-            if not isinstance(result, Count):
-                return UNKNOWN
-            result = self._computed(node.span, partial(arithmetic, op, result, right))
+            if result is not UNKNOWN:
+                result = self._computed(node.span, partial(arithmetic, op, result, right))
         return result
 
     # ---- results -----------------------------------------------------------------------------
 
     def _computed(self, span: Span, compute: Callable[[], Count]) -> Count | Unknown:
         try:
-            return compute()
+            count = compute()
         except ArithmeticProblem as problem:
-            self.report("E304", str(problem), span)
+            found = Diagnostic("E304", str(problem), self.source, span, limit=problem.limit)
+            self.findings.add(found)
             return UNKNOWN
+        if isinstance(count.value, Op):
+            extent = self._extents.of(count)
+            if extent.terms > MAX_TERMS:
+                self._abandon(f"this number has more than {MAX_TERMS} terms (MAX_TERMS)", span)
+            if extent.depth > MAX_NESTING:
+                self._too_deep(span)
+        return count
 
-    def _made(self, pattern: Pattern, span: Span) -> Pattern | Unknown:
-        """A pattern just built, unless it is larger than the limit with all that it is built of."""
-        inner = pattern.parts or [p for p in vars(pattern).values() if isinstance(p, Pattern)]
-        size = 1 + sum(self._sizes.get(id(part), (part, 1))[1] for part in inner)
-        if size > MAX_TERMS:
-            self.report(
-                "E191",
-                f"this pattern has more than {MAX_TERMS} terms (MAX_TERMS)",
-                span,
-                limit=True,
-            )
-            return UNKNOWN
-        self._sizes[id(pattern)] = (pattern, size)
+    def _made(self, pattern: Pattern, span: Span) -> Pattern:
+        """A pattern just built, if it is not larger than the limits."""
+        extent = self._extents.of(pattern)
+        if extent.terms > MAX_TERMS:
+            self._abandon(f"this pattern has more than {MAX_TERMS} terms (MAX_TERMS)", span)
+        if extent.depth > MAX_NESTING:
+            self._too_deep(span)
         return pattern
+
+    def _too_deep(self, span: Span) -> NoReturn:
+        self._abandon(
+            f"nested more than {MAX_NESTING} deep, definitions included (MAX_NESTING)", span
+        )

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import NoReturn
 
-from bslang.ir.pattern import Pattern, Primitive
-from bslang.ir.signature import Range
+from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_BLOCK
 from bslang.patterns import BY_NAME
 from bslang.resolve.evaluator import BOUND_WHEN_LOWERED, Evaluator, Origin
-from bslang.resolve.values import FUNCTIONS, UNKNOWN, Value, kind_of
+from bslang.resolve.suggest import closest
+from bslang.resolve.values import FUNCTIONS, Value
 from bslang.syntax import tree
-from bslang.syntax.diagnostics import Diagnostic, SpecError
+from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
 from bslang.syntax.source import Source
 
 DEFAULT_BLOCK = (64, 64)
@@ -35,13 +34,13 @@ _RESERVED |= {"heads", "as", "inf", "true", "false"}
 class Resolved:
     """A layout as it is meant: its name, pattern and block sides in tokens (query, key).
 
-    origins: where each primitive was first written; the pattern itself knows no source.
+    origins: where each primitive, by its text, was first written; the pattern itself knows no source.
     """
 
     name: str
     pattern: Pattern
     block: tuple[int, int]
-    origins: Mapping[Primitive, Origin] = field(compare=False, hash=False, repr=False)
+    origins: Mapping[str, Origin] = field(compare=False, hash=False, repr=False)
 
 
 class Program:
@@ -56,13 +55,17 @@ class Program:
         self.layout: tree.Layout | None = None
         self._definitions: dict[str, tree.Definition] = {}
         self._setting: tree.BlockSetting | None = None
-        self._evaluator = Evaluator(file.source, self._definitions, DEFAULT_BLOCK)
+        self._findings = Findings(file.errors)
+        broken = (s.name for s in file.statements if isinstance(s, tree.Broken) and s.name)
+        self._evaluator = Evaluator(
+            file.source, self._definitions, DEFAULT_BLOCK, self._findings, frozenset(broken)
+        )
         for statement in file.statements:
             if isinstance(statement, tree.BlockSetting):
                 self._set_block(statement)
             elif isinstance(statement, tree.Definition):
                 self._define(statement)
-            else:
+            elif isinstance(statement, tree.Layout):
                 self._set_layout(statement)
         if block is not None:
             self._evaluator.block = block
@@ -85,18 +88,20 @@ class Program:
         that has none of its own. Raises SpecError.
         """
         definition = self._choose(name)
+        findings = Findings()
+        evaluator = Evaluator(self.source, self._definitions, self.block, findings)
         if definition is None:
             assert self.layout is not None
-            scope = self._scope("this layout", {}, parameters)
-            pattern = self._evaluator.pattern(self.layout.body, scope)
+            self._values("this layout", (), parameters, findings)
+            pattern = evaluator.layout(self.layout.body)
         else:
-            defaults = self._evaluator.defaults(definition)
-            scope = self._scope(f"`{definition.name.text}`", defaults, parameters)
-            pattern = self._evaluator.expand(definition, scope)
-        self._raise_errors()
+            owner = f"`{definition.name.text}`"
+            values = self._values(owner, definition.parameters, parameters, findings)
+            pattern = evaluator.definition(definition, values)
+        findings.raise_any()
         assert isinstance(pattern, Pattern)
         label = file_name if definition is None else definition.name.text
-        return Resolved(label, pattern, self.block, dict(self._evaluator.origins))
+        return Resolved(label, pattern, self.block, evaluator.origins)
 
     def _set_block(self, setting: tree.BlockSetting) -> None:
         if self._setting is not None:
@@ -106,7 +111,8 @@ class Program:
             self._evaluator.block = setting.sides
         else:
             message = f"a block has sides of 1 to {MAX_BLOCK} tokens (MAX_BLOCK)"
-            self._evaluator.report("E303", message, setting.span)
+            past = max(setting.sides) > MAX_BLOCK
+            self._findings.add(Diagnostic("E303", message, self.source, setting.span, limit=past))
 
     def _set_layout(self, layout: tree.Layout) -> None:
         if self.layout is None:
@@ -131,17 +137,20 @@ class Program:
             self._definitions[name.text] = definition
         seen: set[str] = set()
         for parameter in definition.parameters:
-            if parameter.name.text in seen:
-                message = f"parameter `{parameter.name.text}` stands twice"
-                report("E205", message, parameter.span)
-            seen.add(parameter.name.text)
+            key = parameter.name.text
+            if key in seen:
+                report("E205", f"parameter `{key}` is declared twice", parameter.span)
+            elif key in _RESERVED:
+                message = f"`{key}` is a name of the language"
+                report("E206", message, parameter.name.span, hint="choose another")
+            seen.add(key)
 
     def _check(self) -> None:
         for definition in self._definitions.values():
-            self._evaluator.expand(definition, self._evaluator.defaults(definition))
+            self._evaluator.definition(definition, {})
         if self.layout is not None:
-            self._evaluator.pattern(self.layout.body, {})
-        self._raise_errors()
+            self._evaluator.layout(self.layout.body)
+        self._findings.raise_any()
 
     def _choose(self, name: str | None) -> tree.Definition | None:
         """The definition to compile; None for the file's own layout."""
@@ -152,14 +161,22 @@ class Program:
             if len(names) == 1:
                 return self._definitions[names[0]]
             if not names:
-                self._refuse("this file defines no layout", "write one, such as `window(3)`")
+                private = ", and a name without `_` is public" if self._definitions else ""
+                hint = f"write one: `name = window(3)`, or `window(3)` alone{private}"
+                self._refuse("this file defines no layout", hint)
             choices = ", ".join(f"{self.source.name}:{name}" for name in names)
             self._refuse("this file defines several layouts", f"pick one: {choices}")
         if name not in self._definitions:
-            close = get_close_matches(name, names, 1)
-            defined = f"it defines: {', '.join(names) or 'nothing'}"
-            hint = f"did you mean `{close[0]}`?" if close else defined
-            self._refuse(f"no definition `{name}` in this file", hint)
+            close = closest(name, names)
+            defined = (
+                f"it defines: {', '.join(names)}"
+                if names
+                else "its layout has no name; leave the name out"
+            )
+            self._refuse(
+                f"no definition `{name}` in this file",
+                f"did you mean `{close}`?" if close else defined,
+            )
         if name.startswith("_"):
             self._refuse(f"`{name}` is private to its file", "take the `_` off its name")
         return self._definitions[name]
@@ -167,29 +184,31 @@ class Program:
     def _refuse(self, message: str, hint: str) -> NoReturn:
         raise SpecError([Diagnostic("E210", message, self.source, hint=hint)])
 
-    def _scope(self, owner: str, defaults: dict[str, Value], given: Parameters) -> dict[str, Value]:
-        """The values of a picked definition's parameters. Raises SpecError."""
-        scope, errors = dict(defaults), self._evaluator.errors
-        has = f"it has: {', '.join(defaults)}" if defaults else "it has none"
+    def _values(
+        self,
+        owner: str,
+        declared: tuple[tree.Parameter, ...],
+        given: Parameters,
+        findings: Findings,
+    ) -> dict[str, Value]:
+        """The values given for a picked definition's parameters. Raises SpecError."""
+        names = [parameter.name.text for parameter in declared]
+        has = f"it has: {', '.join(names)}" if names else "it has none"
+        values: dict[str, Value] = {}
         for name, (source, node) in given.items():
-            if name not in defaults:
-                message = f"{owner} has no parameter `{name}`"
-                errors.append(Diagnostic("E208", message, source, hint=has))
+            if name in names:
+                outside = Evaluator(source, {}, self.block, findings)
+                values[name] = outside.number(node)
                 continue
-            outside = Evaluator(source, {}, self.block)
-            scope[name] = value = outside.value(node, {})
-            if isinstance(value, (Pattern, Range)):
-                outside.report("E301", f"a parameter is a number, not {kind_of(value)}", node.span)
-            errors.extend(outside.errors)
-        self._raise_errors()
-        for name, value in scope.items():
-            if value is UNKNOWN:
+            close = closest(name, names)
+            hint = f"did you mean `{close}`?" if close else has
+            message = f"{owner} has no parameter `{name}`"
+            findings.add(Diagnostic("E208", message, source, hint=hint))
+        for parameter in declared:
+            name = parameter.name.text
+            if parameter.default is None and name not in values:
                 message = f"parameter `{name}` of {owner} has no default and was given no value"
                 hint = f"give it one: `-D {name}=...`, or `{name}=...` in Python"
-                errors.append(Diagnostic("E209", message, self.source, hint=hint))
-        self._raise_errors()
-        return scope
-
-    def _raise_errors(self) -> None:
-        if self._evaluator.errors:
-            raise SpecError(self._evaluator.errors)
+                findings.add(Diagnostic("E209", message, self.source, parameter.span, hint=hint))
+        findings.raise_any()
+        return values

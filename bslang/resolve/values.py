@@ -38,14 +38,23 @@ def with_zeros_in_tokens(counts: list[Count | None]) -> list[Count | None]:
 def kind_of(value: Value) -> str:
     """What a value is, in a message."""
     if isinstance(value, bool):
-        return "true or false"
+        return "`true`" if value else "`false`"
     if isinstance(value, Count):
         return "a number of tokens" if value.tokens else "a number"
     return "a range" if isinstance(value, Range) else "a pattern"
 
 
 class ArithmeticProblem(Exception):
-    """An operation on numbers that has no result; the text says why."""
+    """An operation on numbers that has no result; the text says why. limit: whether one is passed."""
+
+    limit = False
+
+
+class _TooLarge(ArithmeticProblem):
+    limit = True
+
+    def __init__(self) -> None:
+        super().__init__(f"numbers go up to {MAX_NUMBER} (MAX_NUMBER)")
 
 
 def arithmetic(op: str, *operands: Count) -> Count:
@@ -61,6 +70,8 @@ def arithmetic(op: str, *operands: Count) -> Count:
                 number = fold(op, number, value)
     except ZeroDivisionError:
         raise ArithmeticProblem("this divides by zero") from None
+    except OverflowError:
+        raise _TooLarge from None
     except ValueError as error:
         raise ArithmeticProblem(str(error)) from None
     return Count(bounded(number), tokens)
@@ -69,7 +80,7 @@ def arithmetic(op: str, *operands: Count) -> Count:
 def bounded(number: Number) -> Number:
     """The number, if it is within MAX_NUMBER. Raises ArithmeticProblem."""
     if isinstance(number, int) and abs(number) > MAX_NUMBER:
-        raise ArithmeticProblem(f"this number is larger than {MAX_NUMBER} (MAX_NUMBER)")
+        raise _TooLarge
     return int(number) if isinstance(number, bool) else number
 
 

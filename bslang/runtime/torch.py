@@ -7,7 +7,7 @@ visited blocks (and padding to the widest of a group), never of the whole square
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +41,7 @@ class TorchTarget:
     name = "torch"
     dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
-    def __init__(self, masks: list[Mask]) -> None:
+    def __init__(self, masks: Sequence[Mask]) -> None:
         """masks: one for each residual of the layout."""
         self._masks = masks
 

@@ -19,6 +19,7 @@ from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.ir.expr import evaluate
 from bslang.ir.grid import Axis, Ints
 from bslang.ir.mask import Masks
+from bslang.limits import MAX_NUMBER
 
 Ints32 = npt.NDArray[np.int32]
 
@@ -60,12 +61,13 @@ def schedule(graph: BlockGraph) -> Schedule:
     grid = graph.grid
     masks = Masks.of(graph.residuals, (grid.q.block, grid.k.block))
     env = grid.env()
-    values = [evaluate(parameter, env) for parameter in masks.parameters]
+    exact = np.array([evaluate(parameter, env) for parameter in masks.parameters], dtype=object)
     return Schedule(
         graph,
         _table(graph, grid.q, grid.k),
         _table(graph.transpose(), grid.k, grid.q),
-        np.array(values, dtype=np.int32),
+        # What lies beyond 32 bits lies beyond every position, and so does the largest number of them.
+        exact.clip(-MAX_NUMBER, MAX_NUMBER).astype(np.int32),
     )
 
 

@@ -33,12 +33,13 @@ CODES: dict[str, Code] = {
     "E103": Code(
         "A parenthesis is never closed", "Close it; the caret shows where it opens.", "last(3"
     ),
-    "E190": Code("A file is larger than MAX_FILE_BYTES", "Cut it into several."),
+    "E190": Code("A file is larger than MAX_FILE_BYTES or MAX_WORDS allow", "Cut it into several."),
     "E191": Code(
         "A pattern is larger or deeper than a limit allows",
-        "Give parts of it names of their own, or use a primitive in place of many terms. "
-        "The limits are named in bslang/limits.py.",
+        "Use one primitive in place of many terms, such as `rows(0, 5, 9)`, and fewer levels of operators: "
+        "definitions count as if they were written out. The limits are named in bslang/limits.py.",
     ),
+    "E192": Code("There are MAX_ERRORS errors", "Mend those that are shown; then come the others."),
     "E201": Code(
         "A name is not known",
         "It is no primitive, no definition of the file, and no parameter. Check its spelling.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bslang.errors import BslangError
+from bslang.errors import BslangError, shortened
+from bslang.limits import MAX_ERRORS
 from bslang.syntax.source import Source, Span
 
 
@@ -32,14 +33,16 @@ class Diagnostic:
 
     def render(self) -> str:
         """Plain ASCII text of several lines, without a line end after the last."""
-        lines = [f"{self.severity}[{self.code}]: {self.message}"]
+        lines = [f"{self.severity}[{self.code}]: {shortened(self.message)}"]
         if self.span is None:
-            lines.append(f" --> {self.source.name}")
+            lines.append(f" --> {shortened(self.source.name)}")
         else:
             lines += self._excerpt(self.span)
         if self.hint:
             gutter = " " * (len(lines[-1]) - len(lines[-1].lstrip(" "))) if self.span else " "
-            lines += [f"{gutter}|"] * (self.span is not None) + [f"{gutter}= help: {self.hint}"]
+            lines += [f"{gutter}|"] * (self.span is not None) + [
+                f"{gutter}= help: {shortened(self.hint)}"
+            ]
         return "\n".join(lines)
 
     def _excerpt(self, span: Span) -> list[str]:
@@ -54,9 +57,14 @@ class Diagnostic:
         return [
             f"{gutter}--> {self.source.name}:{row}:{column}",
             f"{gutter} |",
-            f"{row} | {shown}",
+            f"{row} | {_printable(shown)}",
             f"{gutter} | {pad}{carets} {self.label}".rstrip(),
         ]
+
+
+def _printable(text: str) -> str:
+    """A line of a spec for a terminal, which must not take orders from it; as wide as the text."""
+    return "".join(char if char.isprintable() or char == "\t" else "?" for char in text)
 
 
 def _window(text: str, start: int, width: int, room: int = 100) -> tuple[str, int]:
@@ -79,3 +87,26 @@ class SpecError(BslangError):
     @property
     def exit_status(self) -> int:  # type: ignore[override]  # depends on what is wrong
         return 3 if all(d.limit for d in self.diagnostics) else 1
+
+
+class Findings:
+    """Errors of a source as they are found: each once, and MAX_ERRORS at most."""
+
+    def __init__(self, found: Iterable[Diagnostic] = ()) -> None:
+        self._found = dict.fromkeys(found)
+
+    def add(self, found: Diagnostic) -> None:
+        """Note an error. Raises SpecError where there are too many to look for more."""
+        self._found[found] = None
+        if len(self._found) >= MAX_ERRORS:
+            message = f"{MAX_ERRORS} errors, and no more are looked for (MAX_ERRORS)"
+            raise SpecError([*self._found, Diagnostic("E192", message, found.source, limit=True)])
+
+    def all(self) -> tuple[Diagnostic, ...]:
+        """What was found, in order."""
+        return tuple(self._found)
+
+    def raise_any(self) -> None:
+        """Raise SpecError if there is any error."""
+        if self._found:
+            raise SpecError(self._found)

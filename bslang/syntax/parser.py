@@ -12,6 +12,7 @@ from typing import Any
 
 from lark import Lark, TextSlice, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
+from lark.lexer import Lexer, LexerState, LexerThread, LineCounter
 
 from bslang.resources import resource
 from bslang.syntax import tree
@@ -89,7 +90,7 @@ def _named(terminals: set[str]) -> list[str]:
     rest = set(terminals)
     names = []
     if len(rest & _VALUES) > 3:
-        names.append("a pattern or number")
+        names += ["a pattern", "a number"]
         rest -= _VALUES
     if len(rest & _OPERATORS) > 3:
         names.append("an operator")
@@ -106,7 +107,19 @@ def _lark() -> Lark:
         keep_all_tokens=True,  # spans are computed from them
         maybe_placeholders=False,
         transformer=_Builder(),
+        _plugins={"LexerThread": _Lexing},
     )
+
+
+class _Lexing(LexerThread):
+    """Lexes from the start of a statement; Lark would count the lines of all the text before it."""
+
+    @classmethod
+    def from_text(cls, lexer: Lexer, text_or_slice: str | TextSlice[str]) -> _Lexing:
+        text = TextSlice.cast_from(text_or_slice)
+        counter = LineCounter("\n")  # type: ignore[no-untyped-call]
+        counter.char_pos = text.start
+        return cls(lexer, LexerState(text, counter))
 
 
 def _span(children: list[Any]) -> Span:
@@ -122,8 +135,8 @@ def _span(children: list[Any]) -> Span:
 
 def _number(text: str) -> int:
     # Longer ones are past every limit; int() itself refuses some thousand digits.
-    digits = text.replace("_", "")
-    return int(digits[:20])
+    digits = text.replace("_", "").lstrip("0")
+    return int(digits[:20] or "0")
 
 
 class _Builder(Transformer[Token, Any]):

@@ -1,7 +1,7 @@
 """The syntax tree: what was written, with its place in the source.
 
 File       = statements
-Statement  = BlockSetting | Definition | Layout
+Statement  = BlockSetting | Definition | Layout | Broken
 Expression = Name | Call | Integer | Infinity | Boolean | Prefix | Chain | Transposed | Range
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from bslang.syntax.diagnostics import Diagnostic
 from bslang.syntax.source import Source, Span
 
 
@@ -131,12 +132,20 @@ class Layout(Node):
     body: Expression
 
 
-Statement: TypeAlias = BlockSetting | Definition | Layout
+@dataclass(frozen=True)
+class Broken(Node):
+    """A statement with a mistake: no more is known of it than the name that it seems to define."""
+
+    name: str | None
+
+
+Statement: TypeAlias = BlockSetting | Definition | Layout | Broken
 
 
 @dataclass(frozen=True)
 class File:
-    """All statements of a source, in order."""
+    """All statements of a source, in order, with what is wrong in those that are broken."""
 
     source: Source
     statements: tuple[Statement, ...]
+    errors: tuple[Diagnostic, ...] = ()

@@ -1,0 +1,62 @@
+"""How large a value is once it is written out, every use of a shared part counted.
+
+Values share parts (`a = b ^ b.T`), so that a short spec can mean a huge expression. What is measured
+here bounds the text of a pattern and every walk over it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from bslang.ir.expr import Op
+from bslang.ir.pattern import Pattern, Primitive
+from bslang.ir.signature import Count, Range
+
+_LOWERINGS = 4
+"""How often, at most, lowering asks for a pattern that is an argument: `within` of `random`."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """terms: primitives, operators and numbers; depth: of the syntax tree of the text."""
+
+    terms: int
+    depth: int
+
+
+class Extents:
+    """Measures values; what is built of measured parts costs the number of its parts."""
+
+    def __init__(self) -> None:
+        self._known: dict[
+            int, tuple[object, Extent]
+        ] = {}  # holds the values, so that ids stay theirs
+
+    def of(self, value: object) -> Extent:
+        """The extent of a pattern, number, count or range."""
+        if id(value) in self._known:
+            return self._known[id(value)][1]
+        inside = _inside(value)
+        if not inside:
+            return Extent(1, 2)  # a negative number is written as a prefix and a number
+        parts = [self.of(part) for part in inside]
+        extent = Extent(1 + sum(p.terms for p in parts), 1 + max(p.depth for p in parts))
+        self._known[id(value)] = (value, extent)
+        return extent
+
+
+def _inside(value: object) -> list[object]:
+    if isinstance(value, Op):
+        return list(value.args)
+    if isinstance(value, Count):
+        return _inside(value.value) and [value.value]
+    if isinstance(value, Range):
+        return list(value.given)
+    if isinstance(value, Primitive):
+        found: list[object] = []
+        for field in fields(value):  # type: ignore[arg-type]  # every primitive is a dataclass
+            item = getattr(value, field.name)
+            times = _LOWERINGS if isinstance(item, Pattern) else 1
+            found.extend(item if isinstance(item, tuple) else (item,) * times)
+        return [item for item in found if item is not None]
+    return list(value.parts) if isinstance(value, Pattern) else []

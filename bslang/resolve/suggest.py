@@ -1,0 +1,17 @@
+"""The name that was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from itertools import islice
+
+_LONGEST, _MOST = 60, 200  # names compared: comparing costs the product of their lengths
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like a wrong one; "" where none is like it."""
+    if len(name) > _LONGEST:
+        return ""
+    near = islice((other for other in known if abs(len(other) - len(name)) <= 4), _MOST)
+    return next(iter(get_close_matches(name, near, 1)), "")

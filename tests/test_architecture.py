@@ -1,0 +1,220 @@
+"""Imports point one way, heavy libraries have one home each, and the light parts start without them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "bslang"
+FILES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")
+}
+
+COMMON = {"errors", "limits"}
+"""What everything may use."""
+
+MAY_USE = {
+    "syntax": {"resources"},
+    "ir": set(),
+    "patterns": {"ir"},
+    "resolve": {"syntax", "patterns", "ir"},
+    "graph": {"ir"},
+    "schedule": {"graph", "ir"},
+    "codegen": {"schedule", "graph", "ir", "resources", "_version"},
+    "runtime": {"files"},
+    "compiler": {"syntax", "resolve", "ir", "graph", "schedule", "codegen"},
+    "api": {"compiler", "files", "resolve", "runtime", "syntax"},
+    "importer": {"api", "compiler"},
+    "cli": {"api", "compiler", "files", "graph", "resolve", "syntax", "_version"},
+    "errors": set(),
+    "limits": set(),
+    "resources": set(),
+    "files": set(),
+    "_version": set(),
+    "__init__": {"_version", "api", "runtime", "syntax"},
+    "__main__": {"cli"},
+}
+"""The parts of the package, and the parts that each may import."""
+
+HOMES = {
+    "lark": {"syntax/parser"},
+    "numpy": {"ir", "patterns", "graph", "schedule", "runtime", "cli/show"},
+    "jinja2": {"codegen/environment"},
+    "networkx": {"graph"},
+    "torch": {"runtime", "integrations"},
+    "triton": {"runtime", "integrations"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "platformdirs": {"files"},
+    "filelock": {"runtime/build", "files"},
+}
+"""Where each library may be imported: parts of the package, or single files."""
+
+TARGETS = {"triton", "cpu", "torch"}
+SHARED = {"shapes", "philox"}
+"""Files of bslang/patterns that are no primitives."""
+
+
+def imports(file: str) -> Iterator[str]:
+    """Every module that a file imports, wherever in it, with dots; files of the package with slashes."""
+    for node in ast.walk(ast.parse(FILES[file].read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} has a relative import"
+            inside = f"{node.module}.".replace("bslang.", "", 1).replace(".", "/")
+            names = [
+                f"bslang.{inside}{alias.name}"
+                if f"{inside}{alias.name}" in FILES
+                else str(node.module)
+                for alias in node.names
+            ]
+        for name in names:
+            parts = name.split(".")
+            yield "/".join(parts[1:]) or "__init__" if parts[0] == "bslang" else name
+
+
+def part(file: str) -> str:
+    return file.split("/")[0]
+
+
+def own(file: str) -> Iterator[str]:
+    """The files of the package that a file imports."""
+    for name in imports(file):
+        if part(name) in MAY_USE and "." not in name:
+            yield name
+
+
+def test_every_part_is_in_the_picture() -> None:
+    assert {part(file) for file in FILES} <= set(MAY_USE)
+
+
+@pytest.mark.parametrize("name", MAY_USE)
+def test_imports_point_one_way(name: str) -> None:
+    allowed = MAY_USE[name] | COMMON | {name}
+    found = {
+        f"{file} -> {other}"
+        for file in FILES
+        if part(file) == name
+        for other in own(file)
+        if part(other) not in allowed
+    }
+    assert not found
+
+
+def test_no_part_uses_itself_by_way_of_others() -> None:
+    """The table above has no circle, so neither have the imports."""
+    left = {name: set(uses) for name, uses in MAY_USE.items()}
+    while left:
+        free = {name for name, uses in left.items() if not uses & set(left) - {name}}
+        assert free, f"a circle among {sorted(left)}"
+        left = {name: uses for name, uses in left.items() if name not in free}
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_libraries_stay_at_home(library: str) -> None:
+    found = {
+        file
+        for file in FILES
+        if any(name.split(".")[0] == library for name in imports(file))
+        and not {file, part(file)} & HOMES[library]
+    }
+    assert not found
+
+
+def test_no_other_library_is_used() -> None:
+    known = {"bslang", *HOMES, *sys.stdlib_module_names}
+    for file in FILES:
+        others = {name.split(".")[0].split("/")[0] for name in imports(file)} - known - set(MAY_USE)
+        assert not others, f"{file} imports {others}"
+
+
+def test_primitives_do_not_import_one_another() -> None:
+    files = [file for file in FILES if part(file) == "patterns" and not file.endswith("__init__")]
+    assert len(files) > len(SHARED)
+    for file in files:
+        others = {name.split("/")[1] for name in own(file) if part(name) == "patterns"}
+        assert others <= SHARED - {file.split("/")[1]}, file
+
+
+@pytest.mark.parametrize("folder", ["codegen", "runtime"])
+def test_targets_do_not_import_one_another(folder: str) -> None:
+    for target in TARGETS:
+        others = {name for name in own(f"{folder}/{target}") if part(name) == folder}
+        assert not others & {f"{folder}/{other}" for other in TARGETS - {target}}
+
+
+def test_the_compiler_imports_torch_and_triton_nowhere() -> None:
+    """Not in a function either: they belong to what runs, and the compiler works without them."""
+    for file in FILES:
+        if part(file) not in ("runtime", "integrations"):
+            assert not {"torch", "triton"} & set(imports(file)), file
+
+
+# ---- cold starts ---------------------------------------------------------------------------------
+
+HEAVY = (
+    "torch",
+    "triton",
+    "networkx",
+    "jinja2",
+    "rich",
+    "hypothesis",
+    "bslang.codegen.environment",
+)
+
+
+def loaded(program: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after a program."""
+    report = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{report}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+COMMANDS = {
+    "check": "['check', 'examples/bigbird.bsl']",
+    "show": "['show', 'examples/bigbird.bsl:bigbird']",
+    "stats": "['stats', 'examples/bigbird.bsl:bigbird']",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_that_need_no_tensors_start_light(command: str) -> None:
+    program = f"""
+import os, sys
+os.chdir({str(PACKAGE.parent)!r})
+sys.argv = ["bslang", *{COMMANDS[command]}]
+from bslang.cli.main import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
+"""
+    found = loaded(program)
+    assert "bslang.compiler" in found
+    assert not found & set(HEAVY)
+
+
+def test_importing_bslang_loads_nothing_heavy() -> None:
+    found = loaded("import bslang; bslang.__version__, bslang.TargetError")
+    assert "bslang.errors" in found
+    assert not found & {*HEAVY, "numpy", "lark", "typer"}
+
+
+def test_asking_for_a_name_that_is_not_there() -> None:
+    import bslang
+
+    with pytest.raises(AttributeError, match="no attribute 'compille'"):
+        bslang.compille  # noqa: B018  # the question is the point
+    for name in bslang.__all__:
+        assert getattr(bslang, name) is not None

@@ -1,0 +1,171 @@
+"""Generated modules: what they look like, that they are the same every time, that they import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import TOLERANCE, agrees, inputs
+from strategies import Case, programs
+
+from bslang import compiler
+from bslang.api import import_file
+from bslang.codegen.emit import TARGETS
+from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold
+from bslang.ir.mask import CPP, TORCH, TRITON, code
+from bslang.runtime import masks
+from bslang.syntax.source import Source
+
+LAYOUTS = {
+    "bigbird": "window(3) | global(0, -1) | random(2, seed=7)",
+    "causal": "causal",
+    "streaming": "(last(500t) | cols(0:4t)) & causal",
+    "ragged_ends": "rows(-5t:) | cols(-n * 1t:) | window(64t, clamp=true)",
+}
+
+
+def emitted(spec: str, block: int = 64, targets: tuple[str, ...] | None = None) -> dict[str, str]:
+    return compiler.emit(compiler.resolve(Source("layout.bsl", spec), block=block), targets)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_generated_files(name: str, golden: Callable[[str, str], None]) -> None:
+    """The text that users read; look at the difference before updating it."""
+    resolved = compiler.resolve(Source(f"{name}.bsl", LAYOUTS[name]))
+    for file, text in compiler.emit(resolved).items():
+        golden(f"{file}.txt", text)
+
+
+@pytest.mark.parametrize("targets", [None, ("torch",), ("cpu",), ("triton",)], ids=str)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_generated_python_is_formatted(name: str, targets: tuple[str, ...] | None) -> None:
+    text = emitted(LAYOUTS[name], targets=targets)["layout.py"]
+    ruff = [sys.executable, "-m", "ruff"]
+    root = Path(__file__).parent.parent
+    for command in (["format", "--diff", "-"], ["check", "--select", "F,I,B", "-"]):
+        done = subprocess.run(
+            [*ruff, *command, "--stdin-filename", "layout.py"],
+            input=text, text=True, capture_output=True, cwd=root, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@settings(max_examples=50)
+@given(programs(terms=4), st.sampled_from([1, 16, 64, 100]))
+def test_every_program_gives_a_module_that_compiles_as_python(spec: str, block: int) -> None:
+    files = emitted(spec, block)
+    assert set(files) == {"layout.py", "layout.cpp"}
+    compile(files["layout.py"], "layout.py", "exec")
+    assert files == emitted(spec, block)
+
+
+def test_targets_are_in_one_order_and_left_out_where_not_asked_for() -> None:
+    files = emitted("causal", targets=("torch", "cpu"))
+    assert "triton" not in files["layout.py"]
+    assert files == emitted("causal", targets=("cpu", "torch"))
+    assert set(emitted("causal", targets=("torch",))) == {"layout.py"}
+    assert set(TARGETS) == {"triton", "cpu", "torch"}
+
+
+def test_a_generated_module_is_a_module(tmp_path: Path) -> None:
+    for name, text in emitted("(last(2) | cols(0)) & causal", 16, ("torch",)).items():
+        (tmp_path / name).write_text(text)
+    module = import_file(tmp_path / "layout.py", "a_generated_module")
+    case = Case(module.SPEC, module.BLOCK, 50, 50, "end")
+    given_ = inputs(50, 50)
+    agrees(module.LAYOUT, given_, case.mask(), TOLERANCE[torch.float32])
+    out = module.attention(given_.q, given_.k, given_.v)
+    assert torch.equal(out, module.LAYOUT(given_.q, given_.k, given_.v))
+
+
+# ---- masks as code ---------------------------------------------------------------------------
+
+numbers: st.SearchStrategy[Number] = st.recursive(
+    st.one_of(st.integers(-9, 9), st.sampled_from([Var("q"), Var("k"), Var("p0")])),
+    lambda inner: st.one_of(
+        st.builds(fold, st.sampled_from(["+", "-", "*", "min", "max"]), inner, inner),
+        st.builds(fold, st.sampled_from(["//", "%"]), inner, st.integers(1, 9)),
+        st.builds(fold, st.just("abs"), inner),
+    ),
+    max_leaves=8,
+)
+predicates: st.SearchStrategy[Number] = st.recursive(
+    st.builds(fold, st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), numbers, numbers),
+    lambda inner: st.one_of(
+        st.builds(fold, st.sampled_from(["&", "|", "^"]), inner, inner),
+        st.builds(fold, st.just("not"), inner),
+    ),
+    max_leaves=5,
+)
+ENV = {"q": 13, "k": 5, "p0": -4}
+
+
+@settings(max_examples=300)
+@given(predicates)
+def test_masks_print_what_they_mean_in_torch(predicate: Number) -> None:
+    if isinstance(predicate, bool):
+        return
+    names = {name: torch.tensor(value) for name, value in ENV.items()}
+    scope = names | {"minimum": masks.minimum, "maximum": masks.maximum}
+    # What stands here was drawn above, from numbers and operators alone.
+    found = eval(code(predicate, TORCH), scope)
+    assert bool(found) == bool(evaluate(predicate, dict(ENV)))
+
+
+def test_masks_print_what_they_mean_in_cpp(tmp_path: Path) -> None:
+    """Many expressions in one program; each value is compared with the evaluator's."""
+    found: list[Number] = []
+
+    @settings(max_examples=300, database=None)
+    @given(predicates)
+    def collect(predicate: Number) -> None:
+        if not isinstance(predicate, bool):
+            found.append(predicate)
+
+    collect()
+    lines = [
+        f'    std::printf("%d\\n", static_cast<int>({code(predicate, CPP)}));'
+        for predicate in found
+    ]
+    source = "\n".join(
+        [
+            "#include <algorithm>\n#include <cstdint>\n#include <cstdio>\n#include <cstdlib>",
+            "int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }",
+            "int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }",
+            "int main() {",
+            *(f"    const int64_t {name} = {value};" for name, value in ENV.items()),
+            "    (void)q; (void)k; (void)p0;",
+            *lines,
+            "}",
+        ]
+    )
+    (tmp_path / "masks.cpp").write_text(source)
+    subprocess.run(["c++", "-o", tmp_path / "masks", tmp_path / "masks.cpp"], check=True)
+    printed = subprocess.run(
+        [tmp_path / "masks"], check=True, capture_output=True, text=True
+    ).stdout
+    expected = [int(evaluate(predicate, dict(ENV))) for predicate in found]
+    assert [int(line) for line in printed.split()] == expected
+    assert len(found) > 100
+
+
+def test_every_operator_that_masks_can_hold_has_a_form_in_every_language() -> None:
+    on_host = {"**", "isqrt", "log2"}  # of the length alone, so a parameter
+    for language in (TORCH, TRITON, CPP):
+        assert set(OPERATORS) - on_host <= set(language)
+        assert {op.removeprefix("floor ") for op in language} <= set(OPERATORS)
+
+
+def test_parentheses_are_few() -> None:
+    q, k = Var("q"), Var("k")
+    near = Op("&", (Op("<=", (Op("-", (q, k)), 3)), Op(">=", (Op("-", (q, k)), -3))))
+    assert code(near, TORCH) == "(q - k <= 3) & (q - k >= -3)"
+    assert code(Op("%", (Op("-", (q, k)), 4)), TRITON) == "floor_mod(q - k, 4)"
+    assert code(Op("%", (q, 4)), CPP) == "q % 4"
+    assert code(Op("-", (q, Op("-", (k, 1)))), CPP) == "q - (k - 1)"

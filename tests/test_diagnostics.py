@@ -1,0 +1,75 @@
+"""What a user reads when a spec is wrong: every case of tests/cases, to the letter.
+
+A case is a program, a line of `=====` with what the command line would get beside the file, and the
+message with its exit status. `pytest --update-golden` writes the messages anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bslang import compiler
+from bslang.errors import BslangError
+from bslang.syntax.codes import CODES
+from bslang.syntax.source import Source
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.txt"))
+MARK = re.compile(r"^=====(.*)\n", re.MULTILINE)
+
+NOT_HERE = {"E001", "E002", "E190", "E192"}
+"""Codes of files that are missing, no text, or too large to keep: test_cli.py and test_hostile.py."""
+
+
+def _options(line: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("-D", dest="define", action="append", default=[])
+    parser.add_argument("--block")
+    parser.add_argument("--seq-len", type=int)
+    return parser.parse_args(shlex.split(line))
+
+
+def outcome(program: str, line: str) -> str:
+    """What compiling a program (and lowering it, where a length is given) comes to."""
+    options = _options(line)
+    sides = options.block and tuple(map(int, options.block.split("x")))
+    try:
+        resolved = compiler.resolve(
+            Source("spec.bsl", program),
+            options.name,
+            block=sides,
+            parameters=dict(option.split("=", 1) for option in options.define),
+        )
+        if options.seq_len:
+            compiler.lower(resolved, options.seq_len, options.seq_len)
+    except BslangError as error:
+        return f"{error}\n\nexit status {error.exit_status}\n"
+    return "no error\n"
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_case(path: Path, request: pytest.FixtureRequest) -> None:
+    program, line, expected = MARK.split(path.read_text(encoding="utf-8"))
+    message = outcome(program, line)
+    if request.config.getoption("--update-golden"):
+        path.write_text(f"{program}====={line}\n{message}", encoding="utf-8")
+    else:
+        assert message == expected
+
+
+def test_every_code_has_a_case() -> None:
+    texts = "".join(path.read_text(encoding="utf-8") for path in CASES)
+    assert set(re.findall(r"^error\[(E\d+)\]", texts, re.MULTILINE)) == set(CODES) - NOT_HERE
+
+
+def test_messages_name_no_internals() -> None:
+    """No class, field or terminal of the compiler's own: only what a user has written or can look up."""
+    texts = "".join(path.read_text(encoding="utf-8") for path in CASES)
+    assert not re.findall(
+        r"__ANON|RPAR|LPAR|Count\(|Range\(|Symbol|<class|Traceback|NoneType", texts
+    )

@@ -1,0 +1,113 @@
+"""The wheel holds all that bslang needs: it works from another folder, where no checkout can be seen."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bslang._version import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel built from this tree, by the tools of the development environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the installed wheel and nothing else."""
+    folder = tmp_path_factory.mktemp("installed")
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-compile"]
+    done = subprocess.run(
+        [*command, "--target", folder, wheel], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def python(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with the installed wheel and the environment's libraries, but not its checkout."""
+    # Without site (-S), the environment's editable install is not on the path; the libraries are.
+    paths = [str(installed), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    return subprocess.run(
+        [sys.executable, "-S", *arguments],
+        cwd=folder, env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_what_is_inside(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    assert wheel.name == f"bslang-{__version__}-py3-none-any.whl"
+    for folder, pattern in (
+        ("grammar", "*.lark"),
+        ("templates", "**/*.jinja"),
+        ("bslang", "**/*.py"),
+    ):
+        files = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob(pattern)}
+        assert files
+        assert {name if folder == "bslang" else f"bslang/{name}" for name in files} <= inside
+    assert "bslang/py.typed" in inside
+    tops = {name.split("/")[0] for name in inside}
+    assert tops == {"bslang", f"bslang-{__version__}.dist-info"}
+    assert not [name for name in inside if "__pycache__" in name or name.endswith((".so", ".orig"))]
+
+
+def test_metadata(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"bslang-{__version__}.dist-info"
+        metadata = archive.read(f"{info}/METADATA").decode()
+        entries = archive.read(f"{info}/entry_points.txt").decode()
+        assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    assert "bslang = bslang.cli.main:main" in entries
+    for name in ("torch", "lark", "networkx", "jinja2", "numpy", "typer", "rich"):
+        (needed,) = re.findall(
+            rf"^Requires-Dist: {name}\b(?!.*extra ==)(.*)$", metadata, re.MULTILINE
+        )
+        assert ">=" in needed and "==" not in needed
+    assert "Requires-Dist: triton>=3.6; sys_platform == 'linux'" in metadata
+    assert "License-Expression: Apache-2.0" in metadata
+
+
+def test_it_compiles_and_runs_where_there_is_no_checkout(installed: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "examples" / "bigbird.bsl", tmp_path)
+    where = python(installed, tmp_path, "-c", "import bslang; print(bslang.__file__)")
+    assert where.stdout.strip() == str(installed / "bslang" / "__init__.py")
+
+    checked = python(installed, tmp_path, "-m", "bslang", "check", "bigbird.bsl")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    made = python(
+        installed, tmp_path, "-m", "bslang", "compile", "bigbird.bsl:bigbird", "-o", "out"
+    )
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "out/bigbird.py" in made.stdout.splitlines()
+
+    (tmp_path / "use.py").write_text(
+        "import sys, torch, bslang\n"
+        "sys.path.insert(0, 'out')\n"
+        "import bigbird\n"
+        "q, k, v = torch.randn(3, 1, 2, 200, 16)\n"
+        "same = bslang.load('bigbird.bsl:bigbird', target='torch')(q, k, v)\n"
+        "assert bigbird.attention(q, k, v).isclose(same, atol=1e-5).all()\n",
+        encoding="utf-8",
+    )
+    used = python(installed, tmp_path, "use.py")
+    assert (used.returncode, used.stderr) == (0, "")
