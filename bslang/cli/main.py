@@ -18,7 +18,7 @@ from bslang.cli.compile import compile
 from bslang.cli.show import show
 from bslang.cli.stats import stats
 from bslang.errors import BslangError, LimitError
-from bslang.syntax.diagnostics import SpecError
+from bslang.syntax.diagnostics import Diagnostic, SpecError
 
 BUG = 70
 
@@ -56,7 +56,9 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except SpecError as error:
-        print("\n\n".join(_coloured(d.render()) for d in error.diagnostics), file=sys.stderr)
+        for place, diagnostic in enumerate(error.diagnostics):
+            print("\n" * (place > 0), end="", file=sys.stderr)
+            _print(diagnostic)
         count = len(error.diagnostics)
         if count > 1:
             print(f"\n{count} errors", file=sys.stderr)
@@ -88,11 +90,16 @@ def _drop_output() -> None:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-def _coloured(text: str) -> str:
-    """The first line of a diagnostic in colour, on a terminal only."""
+def _print(diagnostic: Diagnostic) -> None:
+    """A diagnostic on stderr, its first line in colour on a terminal."""
     if not sys.stderr.isatty():
-        return text
-    head, _, rest = text.partition("\n")
+        print(diagnostic.render(), file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    head, _, rest = diagnostic.render().partition("\n")
     kind, _, message = head.partition(": ")
-    colour = "\033[1;33m" if kind.startswith("warning") else "\033[1;31m"
-    return f"{colour}{kind}\033[0m\033[1m: {message}\033[0m\n{rest}"
+    colour = "bold yellow" if diagnostic.severity == "warning" else "bold red"
+    text = Text.assemble((kind, colour), (f": {message}", "bold"), f"\n{rest}")
+    Console(stderr=True, soft_wrap=True).print(text)

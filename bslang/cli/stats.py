@@ -15,6 +15,8 @@ from bslang.cli.common import (
     print_json,
     resolve_spec,
 )
+from bslang.graph.analyses import MAX_ANALYSED, hops
+from bslang.graph.blockgraph import BlockGraph
 from bslang.graph.stats import Spread, Stats
 
 
@@ -28,17 +30,18 @@ def stats(
 ) -> None:
     """Count the blocks that a layout visits, and what they cost beside dense attention."""
     resolved = resolve_spec(spec, define, block)
-    found = Stats.of(compiler.lower(resolved, seq_len, seq_len), dim)
+    graph = compiler.lower(resolved, seq_len, seq_len)
+    found = Stats.of(graph, dim)
     if json:
         about = {
             "name": resolved.name,
             "spec": str(resolved.pattern),
             "digest": compiler.digest(resolved),
         }
-        print_json(about | found.as_dict())
+        print_json(about | found.as_dict() | {"hops": _hops(graph)})
         return
     print(f"{resolved.name}: {resolved.pattern}\n")
-    for label, value in _lines(found):
+    for label, value in [*_lines(found), ("reach", _reach(graph))]:
         print(f"{label:<18}{value}")
 
 
@@ -55,6 +58,20 @@ def _lines(found: Stats) -> list[tuple[str, str]]:
         ("backward", f"{found.flops_backward / 1e9:,.2f} GFLOP a head of {found.dim}"),
         ("work of dense", f"{1 / found.density:,.1f} times as much" if found.blocks else "-"),
     ]
+
+
+def _hops(graph: BlockGraph) -> int | None:
+    """Layers until every block has received from every other; None for never, or if not followed."""
+    return hops(graph) if graph.grid.n <= MAX_ANALYSED else None
+
+
+def _reach(graph: BlockGraph) -> str:
+    if graph.grid.n > MAX_ANALYSED:
+        return f"not followed beyond {MAX_ANALYSED} blocks"
+    layers = _hops(graph)
+    if layers is None:
+        return "some blocks never receive from some others (in a causal layout, from later ones)"
+    return f"every block receives from every other within {layers} layer{'s' * (layers != 1)}"
 
 
 def _spread(spread: Spread) -> str:
