@@ -105,7 +105,7 @@ def program(source: Source, block: int | tuple[int, int] | None = None) -> Progr
 def block_sides(block: int | tuple[int, int]) -> tuple[int, int]:
     """Sides (query, key) of a block given as a number or a pair; ValueError where it is none."""
     sides = block if isinstance(block, tuple) else (block, block)
-    if len(sides) != 2 or not all(isinstance(s, int) and 1 <= s <= MAX_BLOCK for s in sides):
+    if len(sides) != 2 or not all(type(s) is int and 1 <= s <= MAX_BLOCK for s in sides):
         raise ValueError(
             f"block is a number of tokens from 1 to {MAX_BLOCK}, or a pair (query, key) of them; "
             f"got {block!r}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +24,11 @@ def cache_dir() -> Path:
         folder = user_cache_path("bslang")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def source_digest(text: str) -> str:
+    """A name for the text of a generated file, by which the module beside it knows its own."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def write_whole(folder: Path, files: Mapping[str, str]) -> list[Path]:

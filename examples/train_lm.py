@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -141,14 +141,45 @@ class ByteLM(nn.Module):
 # ---- training --------------------------------------------------------------------------------
 
 
-@dataclass
 class Run:
-    """What came of one training: losses in nats a byte, times in seconds."""
+    """One model in training: losses in nats a byte, times in seconds."""
 
-    name: str
-    losses: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    held_out: list[float] = field(default_factory=list)
+    def __init__(self, name: str, attention: Attention, options: argparse.Namespace) -> None:
+        """The same seed gives every run the same weights."""
+        torch.manual_seed(options.seed)
+        self.name = name
+        self.model = ByteLM(attention, options.dim, options.layers, options.heads, options.context)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=0.05
+        )
+        warmup = max(1, options.steps // 10)
+
+        def rate(step: int) -> float:
+            decay = 0.5 * (1 + math.cos(math.pi * step / options.steps))
+            return min((step + 1) / warmup, 0.1 + 0.9 * decay)
+
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
+        self.losses: list[float] = []
+        self.seconds: list[float] = []
+        self.held_out: list[float] = []
+
+    def step(self, window: Tensor) -> float:
+        """Train on (batch, context + 1) bytes; returns the loss."""
+        started = time.perf_counter()
+        loss = self.model.loss(window)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.seconds.append(time.perf_counter() - started)
+        self.losses.append(loss.item())
+        return self.losses[-1]
+
+    @torch.no_grad()
+    def test(self, windows: Tensor) -> None:
+        """Take the loss of each held-out window."""
+        self.held_out = [self.model.loss(window[None]).item() for window in windows]
 
     @property
     def final(self) -> float:
@@ -156,44 +187,27 @@ class Run:
 
     @property
     def step_time(self) -> float:
-        return statistics.median(self.seconds[1:] or self.seconds)
+        return statistics.median(self.seconds)
 
 
-def train(name: str, attention: Attention, corpus: Corpus, options: argparse.Namespace) -> Run:
-    """Train a model and test it. The same seed gives the same weights and the same batches."""
-    torch.manual_seed(options.seed)
+def train(runs: list[Run], corpus: Corpus, options: argparse.Namespace) -> None:
+    """Train models on the same batches, a step of each in turn, so that their times compare."""
     batches = torch.Generator().manual_seed(options.seed)
-    model = ByteLM(attention, options.dim, options.layers, options.heads, options.context)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=0.05
+    columns = (
+        TextColumn("{task.description:>7}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
     )
-    warmup = max(1, options.steps // 10)
-
-    def rate(step: int) -> float:
-        decay = 0.5 * (1 + math.cos(math.pi * step / options.steps))
-        return min((step + 1) / warmup, 0.1 + 0.9 * decay)
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    run = Run(name)
-    columns = (TextColumn("{task.description:>7}"), BarColumn(), MofNCompleteColumn(),
-               TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(name, total=options.steps, loss=math.nan)
+        tasks = [progress.add_task(run.name, total=options.steps, loss=math.nan) for run in runs]
         for _ in range(options.steps):
             window = corpus.batch(options.batch, options.context, batches)
-            started = time.perf_counter()
-            loss = model.loss(window)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            run.seconds.append(time.perf_counter() - started)
-            run.losses.append(loss.item())
-            progress.update(task, advance=1, loss=run.losses[-1])
-    with torch.no_grad():
-        run.held_out = [model.loss(window[None]).item() for window in corpus.held_out]
-    return run
+            for run, task in zip(runs, tasks, strict=True):
+                progress.update(task, advance=1, loss=run.step(window))
+    for run in runs:
+        run.test(corpus.held_out)
 
 
 def report(sparse: Run, dense: Run, unigram: float) -> Table:
@@ -227,12 +241,15 @@ def verdict(sparse: Run, dense: Run) -> str:
 # ---- the whole way ---------------------------------------------------------------------------
 
 
-def bslang(*arguments: str) -> None:
-    """Run a command of bslang's, shown as a user would type it."""
+def bslang(*arguments: str) -> str:
+    """Run a command of bslang's, shown as a user would type it; returns what it prints."""
     console.print(f"[bold]$ bslang {' '.join(arguments)}[/bold]")
-    sys.stdout.flush()
-    subprocess.run([sys.executable, "-m", "bslang", *arguments], check=True)
-    console.print()
+    command = [sys.executable, "-m", "bslang", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    print(done.stdout)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return done.stdout
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -257,13 +274,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    bslang("compile", options.spec, "-o", options.out)
+    written = bslang("compile", options.spec, "-o", options.out)
     bslang("show", options.spec, "--seq-len", str(min(options.context, 2048)))
     bslang("stats", options.spec, "--seq-len", str(options.context))
 
     # A generated module is an ordinary Python module.
     sys.path.insert(0, options.out)
-    layout = importlib.import_module(options.spec.rpartition(":")[2])
+    layout = importlib.import_module(Path(written.splitlines()[0]).stem)
 
     text = python_manual()
     corpus = Corpus.of(text, options.context)
@@ -271,8 +288,9 @@ def main() -> None:
     console.print(
         f"text: {len(text):,} bytes of Python's manual; unigram entropy {unigram:.3f} nats\n"
     )
-    sparse = train("sparse", layout.attention, corpus, options)
-    dense = train("dense", dense_attention, corpus, options)
+    sparse = Run("sparse", layout.attention, options)
+    dense = Run("dense", dense_attention, options)
+    train([sparse, dense], corpus, options)
     console.print(report(sparse, dense, unigram))
     console.print(verdict(sparse, dense))
 

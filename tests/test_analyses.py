@@ -14,7 +14,9 @@ from bslang.graph.stats import Stats, coverage
 
 
 def graph_of(spec: str, length: int, block: int = 4) -> BlockGraph:
-    return compiler.lower(Case(spec, (block, block), length, length, "end").resolved, length, length)
+    return compiler.lower(
+        Case(spec, (block, block), length, length, "end").resolved, length, length
+    )
 
 
 @settings(max_examples=150)

@@ -17,6 +17,7 @@ from strategies import Case, programs
 from bslang import compiler
 from bslang.api import import_file
 from bslang.codegen.emit import TARGETS
+from bslang.errors import BuildError
 from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold
 from bslang.ir.mask import CPP, TORCH, TRITON, code
 from bslang.runtime import masks
@@ -82,6 +83,22 @@ def test_a_generated_module_is_a_module(tmp_path: Path) -> None:
     agrees(module.LAYOUT, given_, case.mask(), TOLERANCE[torch.float32])
     out = module.attention(given_.q, given_.k, given_.v)
     assert torch.equal(out, module.LAYOUT(given_.q, given_.k, given_.v))
+
+
+def test_a_module_refuses_kernels_that_are_not_its_own(tmp_path: Path) -> None:
+    """Those of another layout would run, and be silently wrong."""
+    for name, text in emitted("last(2)", 16, ("cpu",)).items():
+        (tmp_path / name).write_text(text)
+    q = torch.zeros(1, 1, 32, 8)
+    kernels = tmp_path / "layout.cpp"
+    kernels.write_text(emitted("last(3)", 16, ("cpu",))["layout.cpp"])
+    with pytest.raises(
+        BuildError, match=r"layout\.cpp was not generated with the module beside it"
+    ):
+        import_file(tmp_path / "layout.py", "with_other_kernels").attention(q, q, q)
+    kernels.unlink()
+    with pytest.raises(BuildError, match=r"layout\.cpp cannot be read .*compile the layout again"):
+        import_file(tmp_path / "layout.py", "without_kernels").attention(q, q, q)
 
 
 # ---- masks as code ---------------------------------------------------------------------------

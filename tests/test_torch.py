@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -140,11 +142,49 @@ def test_other_arguments_that_do_not_fit() -> None:
         layout("cols(9)")(q, q, q)
 
 
+def test_tensors_of_other_kinds() -> None:
+    q = torch.zeros(GOOD)
+    made = layout(BIGBIRD)
+    with pytest.raises(
+        TypeError, match=r"q must be an ordinary dense tensor; its layout is torch\.sparse"
+    ):
+        made(q.to_sparse(), q, q)
+    with pytest.raises(TypeError, match="scale is a number or None, not str"):
+        made(q, q, q, "a")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="scale is a number or None, not Tensor"):
+        made(q, q, q, torch.ones(()))  # type: ignore[arg-type]
+
+
+def test_autocast_takes_the_dtype_of_the_context() -> None:
+    """As torch's own attention does: rotary embeddings leave q and k in fp32 beside v in bf16."""
+    given_ = inputs(40, 40)
+    q, k, v = (x.detach().requires_grad_() for x in (given_.q, given_.k, given_.v))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layout(BIGBIRD)(q, k, v.to(torch.bfloat16))
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert q.grad is not None and q.grad.dtype == torch.float32
+    expected = layout(BIGBIRD)(*(x.detach().to(torch.bfloat16) for x in (q, k, v)))
+    assert torch.equal(out, expected)
+
+
+def test_models_that_hold_a_layout_can_be_copied() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = layout(BIGBIRD)
+
+    model = Model()
+    assert copy.deepcopy(model).attention is model.attention
+
+
 def test_compile_refuses_what_is_no_spec() -> None:
     with pytest.raises(TypeError, match="spec must be the text of a pattern, not int"):
         bslang.compile(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="block is a number of tokens from 1 to 4096"):
         bslang.compile("all", block=0)
+    with pytest.raises(ValueError, match="block is a number of tokens"):
+        bslang.compile("all", block=True)
     with pytest.raises(TargetError, match=r"unknown target 'trtion'.*did you mean 'triton'"):
         bslang.compile("all", target="trtion")
     with pytest.raises(bslang.SpecError, match="no parameter `r`"):

@@ -35,7 +35,7 @@ def show(
     rows, columns = resolved.block
     shaded = not plain and sys.stdout.isatty() and (sys.stdout.encoding or "").lower() == "utf-8"
     print(f"{resolved.name}: {resolved.pattern}")
-    print(f"{length} tokens, block {rows}x{columns}: {graph.grid.n} x {graph.grid.m} blocks\n")
+    print(f"{length:,} tokens, block {rows}x{columns}: {graph.grid.n} x {graph.grid.m} blocks\n")
     size = shutil.get_terminal_size((80, 40))
     print(picture(graph, max(8, size.lines - 6), max(8, size.columns // 2), shaded))
 

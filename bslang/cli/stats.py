@@ -54,8 +54,8 @@ def _lines(found: Stats) -> list[tuple[str, str]]:
         ("density", f"{found.density:.2%} of all blocks"),
         ("blocks a row", _spread(found.rows)),
         ("blocks a column", _spread(found.columns)),
-        ("forward", f"{found.flops_forward / 1e9:,.2f} GFLOP a head of {found.dim}"),
-        ("backward", f"{found.flops_backward / 1e9:,.2f} GFLOP a head of {found.dim}"),
+        ("forward", f"{_flops(found.flops_forward)} a head of {found.dim}"),
+        ("backward", f"{_flops(found.flops_backward)} a head of {found.dim}"),
         ("work of dense", f"{1 / found.density:,.1f} times as much" if found.blocks else "-"),
     ]
 
@@ -72,6 +72,10 @@ def _reach(graph: BlockGraph) -> str:
     if layers is None:
         return "some blocks never receive from some others (in a causal layout, from later ones)"
     return f"every block receives from every other within {layers} layer{'s' * (layers != 1)}"
+
+
+def _flops(count: int) -> str:
+    return f"{count / 1e9:,.2f} GFLOP" if count >= 1e8 else f"{count / 1e6:,.2f} MFLOP"
 
 
 def _spread(spread: Spread) -> str:

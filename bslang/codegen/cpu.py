@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
+from bslang.files import source_digest
 from bslang.ir.expr import variables
 from bslang.ir.mask import CPP, code
 
@@ -23,10 +24,11 @@ STEP_K = 64
 
 def section(plan: Plan) -> Section:
     """The kernels of a layout."""
+    text = render("cpu/kernel.cpp.jinja", plan, Source.of(plan))
     return Section(
-        constructor='CpuTarget(Path(__file__).with_suffix(".cpp"))',
+        constructor=f'CpuTarget(Path(__file__).with_suffix(".cpp"), "{source_digest(text)}")',
         imports=("from pathlib import Path", "from bslang.runtime.cpu import CpuTarget"),
-        files={".cpp": render("cpu/kernel.cpp.jinja", plan, Source.of(plan))},
+        files={".cpp": text},
     )
 
 

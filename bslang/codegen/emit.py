@@ -63,6 +63,8 @@ def target_names(targets: Iterable[str] | None) -> tuple[str, ...]:
         if name not in TARGETS:
             close = get_close_matches(name, TARGETS, 1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
+            if "," in name:
+                guess = "; give each by itself"
             raise TargetError(f"unknown target {name!r}; targets are {', '.join(TARGETS)}{guess}")
     if not wanted:
         raise TargetError(f"no target; targets are {', '.join(TARGETS)}")

@@ -10,6 +10,7 @@ from bslang.graph.residual import residuals
 from bslang.ir.expr import Number
 from bslang.ir.mask import Masks, code
 from bslang.ir.pattern import Pattern
+from bslang.schedule.schedule import PARTIAL
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Mask:
 
     @property
     def kind(self) -> int:
-        """Class of its blocks in `bslang.schedule` (PARTIAL + number)."""
-        return self.number + 2
+        """Class of its blocks in `bslang.schedule`."""
+        return PARTIAL + self.number
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Plan:
     @property
     def classes(self) -> int:
         """Number of classes of runs in the schedule's tables."""
-        return 2 + len(self.masks)
+        return PARTIAL + len(self.masks)
 
 
 class _Text(dict[str, str]):

@@ -63,7 +63,10 @@ def find_compiler() -> Command:
 
     Raises BuildError where there is none.
     """
-    chosen = shlex.split(os.environ.get("CXX", ""))
+    try:
+        chosen = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise BuildError(f"CXX={os.environ['CXX']!r} is no command: {error}") from None
     for name in chosen[:1] or COMPILERS:
         path = shutil.which(name)
         if path is not None:

@@ -11,6 +11,18 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What some target takes; fp64 is the torch target's alone."""
 
 
+def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The tensors in the dtype of torch.autocast where it is on; fp64 and what is no tensor stay."""
+    return tuple(
+        tensor.to(torch.get_autocast_dtype(tensor.device.type))
+        if isinstance(tensor, torch.Tensor)
+        and tensor.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and torch.is_autocast_enabled(tensor.device.type)
+        else tensor
+        for tensor in tensors
+    )
+
+
 def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     """Raise TypeError or ValueError where q, k and v cannot be attended.
 
@@ -19,6 +31,10 @@ def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.is_nested:
+            raise TypeError(
+                f"{name} must be an ordinary dense tensor; its layout is {tensor.layout}"
+            )
         if tensor.dim() != 4:
             raise ValueError(
                 f"{name} must have 4 dimensions (batch, heads, length, dim); "

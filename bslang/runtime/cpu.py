@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from bslang.errors import BuildError, TargetError
+from bslang.files import source_digest
 from bslang.runtime.build import build, find_compiler
 from bslang.runtime.plan import DevicePlan, DeviceTable
 
@@ -75,26 +76,39 @@ class _Arguments(ctypes.Structure):
 class CpuTarget:
     """Kernels in a generated C++ file; `bslang.runtime.target.Target` for tensors on the CPU.
 
-    source: the path of the file, or its text. It is built when it is first called, which raises
-    BuildError where that fails.
+    source: its text, or the path of the file with the `digest` of what was generated with the module:
+    another layout's kernels would be silently wrong. It is built when it is first called, which raises
+    BuildError where that fails, or where the file is missing or another.
     """
 
     name = "cpu"
     dtypes = _DTYPES
 
-    def __init__(self, source: Path | str) -> None:
-        self._source = source
+    def __init__(self, source: Path | str, digest: str = "") -> None:
+        self._source, self._digest = source, digest
+        self._warned = False
 
     @cached_property
     def _library(self) -> ctypes.CDLL:
-        source = self._source
-        path = build(source.read_text(encoding="utf-8") if isinstance(source, Path) else source)
+        path = build(self._text())
         try:
             return ctypes.CDLL(str(path))
         except OSError as error:  # a cache on a disk that runs no programs, say
             raise BuildError(
                 f"{error}; set BSLANG_CACHE_DIR to a folder from which programs can run"
             ) from None
+
+    def _text(self) -> str:
+        if isinstance(self._source, str):
+            return self._source
+        again = "compile the layout again"
+        try:
+            text = self._source.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BuildError(f"{self._source} cannot be read ({error}); {again}") from None
+        if source_digest(text) != self._digest:
+            raise BuildError(f"{self._source} was not generated with the module beside it; {again}")
+        return text
 
     def missing(self, device: torch.device) -> str:
         """As `Target.missing`. Warns where a compiler is missing: a slower target takes over."""
@@ -104,7 +118,11 @@ class CpuTarget:
             try:
                 find_compiler()
             except BuildError as error:
-                warnings.warn(f"the cpu target cannot run: {error}", RuntimeWarning, stacklevel=2)
+                if not self._warned:
+                    # 4: Layout.target, Layout.__call__, and whoever called the layout
+                    text = f"the cpu target cannot run: {error}"
+                    warnings.warn(text, RuntimeWarning, stacklevel=4)
+                self._warned = True
                 return f"cannot run: {error}"
         return ""
 

@@ -10,7 +10,7 @@ import torch
 
 from bslang.errors import TargetError
 from bslang.runtime import op
-from bslang.runtime.checks import check_tensors
+from bslang.runtime.checks import autocast, check_tensors
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Target
 
@@ -71,10 +71,14 @@ class Layout:
         query's scores, fp32 (batch, heads, len_q). A query that sees no key has out 0, lse -inf and
         gradient 0. Raises TypeError or ValueError for tensors that do not fit, SpecError where the
         layout means nothing at this length, TargetError where no target runs on the device.
+        Under torch.autocast, tensors are taken in its dtype, as torch's own attention takes them.
         """
+        q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
         if scale is None:
             scale = q.shape[-1] ** -0.5
+        if isinstance(scale, bool) or not isinstance(scale, int | float):
+            raise TypeError(f"scale is a number or None, not {type(scale).__name__}")
         if align not in ("end", "start"):
             raise ValueError(f'align is "end" or "start", not {align!r}')
         self.target(q)
@@ -111,6 +115,9 @@ class Layout:
         while len(self._plans) > _PLANS:
             self._plans.popitem(last=False)
         return plan
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Layout:
+        return self  # it does not change, and copies of a model share it
 
     def __repr__(self) -> str:
         rows, columns = self.block

@@ -18,7 +18,7 @@ _LAYOUTS: dict[str, Layout] = {}
 
 def register(layout: Layout) -> str:
     """Make a layout known to the operators; returns its key."""
-    _LAYOUTS.setdefault(layout.key, layout)
+    _LAYOUTS[layout.key] = layout
     return layout.key
 
 
@@ -35,7 +35,8 @@ def attention(
     """(out, lse) as `bslang.runtime.target.Target.forward`."""
     found = _layout(layout)
     plan = found.plan(q.shape[2], k.shape[2], align, q.device)
-    return found.target(q).forward(q, k, v, plan, scale)
+    with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
+        return found.target(q).forward(q, k, v, plan, scale)
 
 
 @attention.register_fake
@@ -62,7 +63,8 @@ def attention_backward(
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
     found = _layout(layout)
     plan = found.plan(q.shape[2], k.shape[2], align, q.device)
-    return found.target(q).backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale)
+    with torch.autocast(q.device.type, enabled=False):
+        return found.target(q).backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale)
 
 
 @attention_backward.register_fake
