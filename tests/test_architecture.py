@@ -26,7 +26,7 @@ MAY_USE = {
     "resolve": {"syntax", "patterns", "ir"},
     "graph": {"ir"},
     "schedule": {"graph", "ir"},
-    "codegen": {"schedule", "graph", "ir", "resources", "_version"},
+    "codegen": {"schedule", "graph", "ir", "files", "resources", "_version"},
     "runtime": {"files"},
     "compiler": {"syntax", "resolve", "ir", "graph", "schedule", "codegen"},
     "api": {"compiler", "files", "resolve", "runtime", "syntax"},
@@ -202,7 +202,8 @@ except SystemExit as stop:
 """
     found = loaded(program)
     assert "bslang.compiler" in found
-    assert not found & set(HEAVY)
+    # Only the analyses of `stats` follow paths.
+    assert not found & set(HEAVY) - ({"networkx"} if command == "stats" else set())
 
 
 def test_importing_bslang_loads_nothing_heavy() -> None:
