@@ -15,22 +15,22 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from bslang.codegen import emit as _emit
 from bslang.errors import BslangError, PatternError
-from bslang.graph.blockgraph import BlockGraph
-from bslang.graph.lower import lower as _lower
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Primitive
 from bslang.limits import MAX_BLOCK, MAX_FILE_BYTES, MAX_NUMBER
 from bslang.resolve.program import Parameters, Program, Resolved
-from bslang.schedule.schedule import Schedule
-from bslang.schedule.schedule import schedule as _schedule
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.reader import read
 from bslang.syntax.source import Source
+
+# What only some commands need is imported where it is used, so that `bslang check` starts fast.
+if TYPE_CHECKING:
+    from bslang.graph.blockgraph import BlockGraph
+    from bslang.schedule.schedule import Schedule
 
 LANGUAGE = 1
 """Version of the bsl language; part of every digest."""
@@ -169,6 +169,8 @@ def lower(resolved: Resolved, len_q: int, len_k: int, align: str = "end") -> Blo
 
     Raises SpecError where the pattern means nothing at this length, LimitError, ValueError.
     """
+    from bslang.graph.lower import lower as _lower
+
     try:
         return _lower(resolved.pattern, grid(resolved, len_q, len_k, align))
     except PatternError as error:
@@ -185,6 +187,8 @@ def lower(resolved: Resolved, len_q: int, len_k: int, align: str = "end") -> Blo
 
 def schedule(graph: BlockGraph) -> Schedule:
     """The tables that kernels walk."""
+    from bslang.schedule.schedule import schedule as _schedule
+
     return _schedule(graph)
 
 
@@ -203,10 +207,12 @@ def emit(resolved: Resolved, targets: Iterable[str] | None = None) -> dict[str, 
     text = Source("<canonical>", str(resolved.pattern))
     # A module asks for tables by its text: were that another pattern, its masks would be too.
     assert resolve(text, block=resolved.block).pattern == resolved.pattern, text
-    return _emit.emit(resolved.name, resolved.pattern, resolved.block, digest(resolved), targets)
+    from bslang.codegen.emit import emit as _emit
+
+    return _emit(resolved.name, resolved.pattern, resolved.block, digest(resolved), targets)
 
 
-Scheduler = Callable[[int, int, str], Schedule]
+Scheduler: TypeAlias = "Callable[[int, int, str], Schedule]"
 """scheduler(len_q, len_k, align): the tables of a layout for a new length."""
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 
 from bslang import compiler
 from bslang.cli.common import BlockOption, LengthOption, ParameterOption, SpecArgument, resolve_spec
-from bslang.graph.blockgraph import BlockGraph
-from bslang.graph.stats import coverage
+
+if TYPE_CHECKING:
+    from bslang.graph.blockgraph import BlockGraph
 
 _PLAIN = ".-+*#"
 _SHADED = "·░▒▓█"
@@ -45,6 +46,8 @@ def picture(graph: BlockGraph, height: int, width: int, shaded: bool) -> str:
 
     A cell is one block where they fit, and a group of blocks otherwise; the darker, the fuller.
     """
+    from bslang.graph.stats import coverage
+
     filled = coverage(graph, height, width)
     # None only where nothing is visited, full only where everything is: others round between.
     level = np.where(filled <= 0, 0, np.where(filled >= 1, 4, 1 + np.floor(filled * 3))).astype(int)

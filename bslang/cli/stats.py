@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,9 +15,10 @@ from bslang.cli.common import (
     print_json,
     resolve_spec,
 )
-from bslang.graph.analyses import MAX_ANALYSED, hops
-from bslang.graph.blockgraph import BlockGraph
-from bslang.graph.stats import Spread, Stats
+
+if TYPE_CHECKING:
+    from bslang.graph.blockgraph import BlockGraph
+    from bslang.graph.stats import Spread, Stats
 
 
 def stats(
@@ -29,6 +30,8 @@ def stats(
     json: JsonOption = False,
 ) -> None:
     """Count the blocks that a layout visits, and what they cost beside dense attention."""
+    from bslang.graph.stats import Stats
+
     resolved = resolve_spec(spec, define, block)
     graph = compiler.lower(resolved, seq_len, seq_len)
     found = Stats.of(graph, dim)
@@ -62,10 +65,14 @@ def _lines(found: Stats) -> list[tuple[str, str]]:
 
 def _hops(graph: BlockGraph) -> int | None:
     """Layers until every block has received from every other; None for never, or if not followed."""
+    from bslang.graph.analyses import MAX_ANALYSED, hops
+
     return hops(graph) if graph.grid.n <= MAX_ANALYSED else None
 
 
 def _reach(graph: BlockGraph) -> str:
+    from bslang.graph.analyses import MAX_ANALYSED
+
     if graph.grid.n > MAX_ANALYSED:
         return f"not followed beyond {MAX_ANALYSED} blocks"
     layers = _hops(graph)
