@@ -10,7 +10,7 @@ from bslang.errors import PatternError
 from bslang.ir.pattern import Pattern, Primitive, check_bounds
 from bslang.ir.signature import Argument, Count, Kind, Range, arguments
 from bslang.resolve.suggest import closest
-from bslang.resolve.values import UNKNOWN, Unknown, Value, kind_of, with_zeros_in_tokens
+from bslang.resolve.values import FUNCTIONS, UNKNOWN, Unknown, Value, kind_of, with_zeros_in_tokens
 from bslang.syntax import tree
 from bslang.syntax.source import Span
 
@@ -208,4 +208,46 @@ def _one_unit(call: _Call, made: Primitive) -> bool:
     return False
 
 
-__all__ = ["Count", "Given", "call_primitive", "signature"]
+def function_arguments(
+    call: tree.Call, values: list[Value], report: Report
+) -> list[Count] | Unknown:
+    """The numbers that a function is called with; UNKNOWN (and reported) where it takes others."""
+    name = call.function.text
+    least, most = FUNCTIONS[name]
+    counts = [value for value in values if isinstance(value, Count)]
+    if any(value is UNKNOWN for value in values):
+        return UNKNOWN
+    named = any(argument.name for argument in call.arguments)
+    if len(counts) < len(values) or not least <= len(values) <= most or named:
+        takes = "1 number" if most == 1 else f"{least} to {most} numbers"
+        hint = f"write `{name}(a)`" if most == 1 else f"write `{name}(a, b)`"
+        report("E203", f"`{name}` takes {takes}", call.span, hint=hint)
+        return UNKNOWN
+    return counts
+
+
+def make_range(node: tree.Range, values: list[Value | None], report: Report) -> Range | Unknown:
+    """A range of the values of its start, stop and step; UNKNOWN (and reported) where it is none."""
+    ends: list[Count | None] = []
+    for part, value in zip((node.start, node.stop, node.step), values, strict=True):
+        if value is UNKNOWN:
+            return UNKNOWN
+        if value is None or (isinstance(value, Count) and not value.infinite):
+            ends.append(value)
+            continue
+        infinite = isinstance(value, Count)
+        message = f"an end of a range is a number, not {'`inf`' if infinite else kind_of(value)}"
+        hint = "leave it out for no end" if infinite else ""
+        report("E301", message, (part or node).span, hint=hint)
+        return UNKNOWN
+    start, stop, step = with_zeros_in_tokens(ends)
+    if step is not None and isinstance(step.value, int) and step.value < 1:
+        message = f"the step of a range is {step.value}; it must be at least 1"
+        report("E303", message, (node.step or node).span)
+        return UNKNOWN
+    made = Range(start, stop, step)
+    if len({part.tokens for part in made.given}) > 1:
+        hint = "give every number of it the suffix `t`, or none"
+        report("E302", "this range mixes blocks and tokens", node.span, hint=hint)
+        return UNKNOWN
+    return made

@@ -20,7 +20,7 @@ from bslang.ir.pattern import (
 from bslang.ir.signature import INFINITE, Count, Range
 from bslang.limits import MAX_NESTING, MAX_STEPS, MAX_TERMS
 from bslang.patterns import BY_NAME
-from bslang.resolve.calls import Given, call_primitive
+from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
 from bslang.resolve.extent import Extents
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import (
@@ -32,7 +32,6 @@ from bslang.resolve.values import (
     arithmetic,
     bounded,
     kind_of,
-    with_zeros_in_tokens,
 )
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings
@@ -315,46 +314,16 @@ class Evaluator:
 
     def _function(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
         call = node if isinstance(node, tree.Call) else tree.Call(node.span, node, ())
-        name = call.function.text
-        least, most = FUNCTIONS[name]
         values = [self._value(argument.value, scope) for argument in call.arguments]
-        counts = [value for value in values if isinstance(value, Count)]
-        if any(value is UNKNOWN for value in values):
+        counts = function_arguments(call, values, self.report)
+        if counts is UNKNOWN:
             return UNKNOWN
-        named = any(argument.name for argument in call.arguments)
-        if len(counts) < len(values) or not least <= len(values) <= most or named:
-            takes = "1 number" if most == 1 else f"{least} to {most} numbers"
-            hint = f"write `{name}(a)`" if most == 1 else f"write `{name}(a, b)`"
-            self.report("E203", f"`{name}` takes {takes}", node.span, hint=hint)
-            return UNKNOWN
-        return self._computed(node.span, lambda: arithmetic(name, *counts))
+        return self._computed(node.span, lambda: arithmetic(call.function.text, *counts))
 
     def _range(self, node: tree.Range, scope: Scope) -> Value:
-        ends: list[Count | None] = []
-        for end in (node.start, node.stop, node.step):
-            value = None if end is None else self._value(end, scope)
-            if value is UNKNOWN:
-                return UNKNOWN
-            if value is not None and (not isinstance(value, Count) or value.infinite):
-                assert end is not None
-                what = "`inf`" if isinstance(value, Count) else kind_of(value)
-                hint = "leave it out for no end" if isinstance(value, Count) else ""
-                self.report(
-                    "E301", f"an end of a range is a number, not {what}", end.span, hint=hint
-                )
-                return UNKNOWN
-            ends.append(value)
-        start, stop, step = with_zeros_in_tokens(ends)
-        if step is not None and isinstance(step.value, int) and step.value < 1:
-            message = f"the step of a range is {step.value}; it must be at least 1"
-            self.report("E303", message, (node.step or node).span)
-            return UNKNOWN
-        made = Range(start, stop, step)
-        if len({part.tokens for part in made.given}) > 1:
-            hint = "give every number of it the suffix `t`, or none"
-            self.report("E302", "this range mixes blocks and tokens", node.span, hint=hint)
-            return UNKNOWN
-        return made
+        parts = (node.start, node.stop, node.step)
+        values = [None if part is None else self._value(part, scope) for part in parts]
+        return make_range(node, values, self.report)
 
     def _prefix(self, node: tree.Prefix, scope: Scope) -> Value:
         value = self._value(node.operand, scope)
@@ -411,21 +380,20 @@ class Evaluator:
             self.findings.add(found)
             return UNKNOWN
         if isinstance(count.value, Op):
-            extent = self._extents.of(count)
-            if extent.terms > MAX_TERMS:
-                self._abandon(f"this number has more than {MAX_TERMS} terms (MAX_TERMS)", span)
-            if extent.depth > MAX_NESTING:
-                self._too_deep(span)
+            self._bound(count, "number", span)
         return count
 
     def _made(self, pattern: Pattern, span: Span) -> Pattern:
         """A pattern just built, if it is not larger than the limits."""
-        extent = self._extents.of(pattern)
+        self._bound(pattern, "pattern", span)
+        return pattern
+
+    def _bound(self, value: Pattern | Count, noun: str, span: Span) -> None:
+        extent = self._extents.of(value)
         if extent.terms > MAX_TERMS:
-            self._abandon(f"this pattern has more than {MAX_TERMS} terms (MAX_TERMS)", span)
+            self._abandon(f"this {noun} has more than {MAX_TERMS} terms (MAX_TERMS)", span)
         if extent.depth > MAX_NESTING:
             self._too_deep(span)
-        return pattern
 
     def _too_deep(self, span: Span) -> NoReturn:
         self._abandon(
