@@ -17,11 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from bslang.errors import BslangError, PatternError
+from bslang.errors import PatternError
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Primitive
 from bslang.limits import MAX_BLOCK, MAX_FILE_BYTES, MAX_NUMBER
-from bslang.resolve.program import Parameters, Program, Resolved
+from bslang.resolve.program import Program, Resolved
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.reader import read
@@ -171,14 +171,14 @@ def lower(resolved: Resolved, len_q: int, len_k: int, align: str = "end") -> Blo
     """
     from bslang.graph.lower import lower as _lower
 
+    here = grid(resolved, len_q, len_k, align)
     try:
-        return _lower(resolved.pattern, grid(resolved, len_q, len_k, align))
+        return _lower(resolved.pattern, here)
     except PatternError as error:
         subject = error.subject
         origin = resolved.origins.get(str(subject)) if isinstance(subject, Primitive) else None
         source = origin.source if origin else Source(resolved.name, str(resolved.pattern))
         span = origin.span if origin else None
-        here = grid(resolved, len_q, len_k, align)
         label = f"at this length n = {here.n} and m = {here.m}"
         raise SpecError(
             [Diagnostic("E401", error.message, source, span, label, error.hint)]
@@ -225,15 +225,3 @@ def scheduler(spec: str, block: tuple[int, int]) -> Scheduler:
         return schedule(lower(resolved, len_q, len_k, align))
 
     return tables
-
-
-__all__ = [
-    "BslangError",
-    "Parameters",
-    "digest",
-    "emit",
-    "lower",
-    "resolve",
-    "schedule",
-    "scheduler",
-]

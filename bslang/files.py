@@ -41,7 +41,7 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     staged: list[tuple[Path, Path]] = []
     try:
-        for name, text in reversed(files.items()):  # type: ignore[call-overload]  # dicts reverse
+        for name, text in reversed(list(files.items())):
             path = folder / name
             if path.is_file() and path.read_bytes() == text.encode():
                 continue

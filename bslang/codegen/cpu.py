@@ -80,18 +80,17 @@ def tile(block: int) -> int:
 def _mask(plan: Plan, number: int) -> Mask:
     mask = plan.masks[number]
     used = variables(mask.predicate)
-    parameters = [(f"p{i}", i) for i in range(len(plan.parameters)) if f"p{i}" in used]
     # What a mask does not read has no name, so that no compiler warns of it.
     signature = [f"int64_t{' ' + name if name in used else ''}" for name in ("q", "k")]
-    signature.append(f"const int32_t*{' parameters' if parameters else ''}")
+    signature.append(f"const int32_t*{' parameters' if mask.reads else ''}")
     comment = [f"Mask {number}: {mask.text}"]
-    comment += [f"{name} = {plan.parameters[i]}" for name, i in parameters]
+    comment += [f"{name} = {plan.parameters[i]}" for name, i in mask.reads]
     return Mask(
         number,
         mask.kind,
         [line for text in comment for line in _wrapped(text)],
         ", ".join(signature),
-        parameters,
+        mask.reads,
         _wrapped(code(mask.predicate, CPP)),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bslang._version import __version__
 from bslang.graph.residual import residuals
-from bslang.ir.expr import Number
+from bslang.ir.expr import Number, variables
 from bslang.ir.mask import Masks, code
 from bslang.ir.pattern import Pattern
 from bslang.schedule.schedule import PARTIAL
@@ -25,6 +25,12 @@ class Mask:
     def kind(self) -> int:
         """Class of its blocks in `bslang.schedule`."""
         return PARTIAL + self.number
+
+    @property
+    def reads(self) -> list[tuple[str, int]]:
+        """The parameters that the predicate takes: (name, index into `Plan.parameters`), in order."""
+        indices = sorted(int(name[1:]) for name in variables(self.predicate) - {"q", "k"})
+        return [(f"p{index}", index) for index in indices]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
-from bslang.ir.expr import variables
 from bslang.ir.mask import TORCH, stepped
 
 _ROOM = 90  # characters of an expression on a line
@@ -34,10 +33,7 @@ def section(plan: Plan) -> Section:
     """The masks of a layout as Python functions over tensors of positions."""
     masks = []
     for mask in plan.masks:
-        used = variables(mask.predicate)
-        parameters = [
-            (f"p{i}", f"parameters[{i}]") for i in range(len(plan.parameters)) if f"p{i}" in used
-        ]
+        parameters = [(name, f"parameters[{index}]") for name, index in mask.reads]
         steps, result = stepped(mask.predicate, TORCH, _ROOM)
         masks.append(_Mask(f"_torch_mask_{mask.number}", mask.text, [*parameters, *steps], result))
     code = render("torch/masks.py.jinja", plan, _Masks(masks)) if masks else ""

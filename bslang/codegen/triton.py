@@ -6,10 +6,11 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bslang.codegen import plan as plans
 from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
-from bslang.ir.expr import Number, Op, Var, variables
+from bslang.ir.expr import Number, Op
 from bslang.ir.mask import TRITON, stepped
 from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE
 
@@ -98,7 +99,7 @@ class Kernels:
 
     @classmethod
     def of(cls, plan: Plan) -> Kernels:
-        masks = [_mask(f"_mask_{m.number}", m.text, m.predicate) for m in plan.masks]
+        masks = [_mask(mask) for mask in plan.masks]
         texts = [text for m in masks for text in (*(value for _, value in m.steps), m.result)]
         tile_q, divides_q = tile(plan.block_q)
         tile_k, divides_k = tile(plan.block_k)
@@ -147,12 +148,10 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, LINE - 14, break_long_words=False, break_on_hyphens=False)
 
 
-def _mask(name: str, text: str, predicate: Number) -> Mask:
-    if not isinstance(predicate, Var | Op):  # a truth value of no pair in particular
-        predicate = Op("==" if predicate else "!=", (Var("q"), Var("q")))
-    parameters = sorted(variables(predicate) - {"q", "k"}, key=lambda p: int(p[1:]))
-    steps, result = stepped(_narrow(predicate), TRITON, LINE - len("    return "))
-    return Mask(name, text, parameters, steps, result)
+def _mask(mask: plans.Mask) -> Mask:
+    steps, result = stepped(_narrow(mask.predicate), TRITON, LINE - len("    return "))
+    names = [name for name, _ in mask.reads]
+    return Mask(f"_mask_{mask.number}", mask.text, names, steps, result)
 
 
 def _narrow(number: Number) -> Number:

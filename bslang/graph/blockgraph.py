@@ -75,4 +75,4 @@ class BlockGraph:
             for kind in range(len(self.residuals))
         }
         full = self.of_kind(FULL).transpose(self.grid.n)
-        return BlockGraph.of_classes(self.grid.transposed(), full, mirrored, partial)  # type: ignore[arg-type]
+        return BlockGraph.of_classes(self.grid.transposed(), full, mirrored, partial)  # type: ignore[arg-type]  # a pattern's transpose is no bool

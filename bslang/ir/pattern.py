@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from bslang.errors import PatternError
 from bslang.ir.expr import Number, Op, Symbol, Var, evaluate
 from bslang.ir.grid import At, Grid
 from bslang.ir.runs import Runs
-from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
+from bslang.ir.signature import INFINITE, Count, Range, arguments
 from bslang.limits import MAX_NUMBER
 
 Self = TypeVar("Self", bound="Primitive")
@@ -225,8 +225,8 @@ class Primitive(Pattern, ABC):
 
     def counts(self) -> Iterator[Count]:
         """Every argument that has a unit; `inf` has none."""
-        for f in fields(self):  # type: ignore[arg-type]  # every primitive is a dataclass
-            yield from (c for c in _counts(getattr(self, f.name)) if not c.infinite)
+        for value in vars(self).values():
+            yield from (count for count in _counts(value) if not count.infinite)
 
     def bind(self: Self, env: Mapping[str, Number]) -> Self:
         """The primitive with its numbers evaluated in `env`; PatternError where one has no value."""
@@ -234,11 +234,7 @@ class Primitive(Pattern, ABC):
             return self
         try:
             bound = replace(  # type: ignore[type-var]  # every primitive is a dataclass
-                self,
-                **{
-                    f.name: _bind(getattr(self, f.name), env)
-                    for f in fields(self)  # type: ignore[arg-type]
-                },
+                self, **{name: _bind(value, env) for name, value in vars(self).items()}
             )
         except (ValueError, ArithmeticError) as error:
             why = "it divides by zero" if isinstance(error, ZeroDivisionError) else error
@@ -253,8 +249,7 @@ class Primitive(Pattern, ABC):
 
     def primitives(self) -> Iterator[Primitive]:
         yield self
-        for f in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, f.name)
+        for value in vars(self).values():
             if isinstance(value, Pattern):
                 yield from value.primitives()
 
@@ -315,8 +310,7 @@ def _counts(value: Any) -> Iterator[Count]:
 
 
 def _numbers(primitive: Primitive) -> Iterator[Number]:
-    for f in fields(primitive):  # type: ignore[arg-type]
-        value = getattr(primitive, f.name)
+    for value in vars(primitive).values():
         yield from _values(value)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Range):
@@ -376,19 +370,3 @@ def _number(number: Number, outer: int) -> str:
         return text if inner >= outer else f"({text})"
     assert isinstance(number, int)
     return f"({number})" if number < 0 and outer > 5 else str(number)
-
-
-__all__ = [
-    "Complement",
-    "Decided",
-    "Difference",
-    "Intersection",
-    "Kind",
-    "Lower",
-    "Pattern",
-    "Primitive",
-    "Transpose",
-    "Union",
-    "Xor",
-    "check_bounds",
-]

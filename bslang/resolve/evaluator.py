@@ -140,7 +140,9 @@ class Evaluator:
             scope: dict[str, Value] = {}
             for parameter in definition.parameters:
                 own, default = parameter.name.text, parameter.default
-                value = UNKNOWN if default is None else self._default(own, default)
+                value: Value = UNKNOWN
+                if default is not None:
+                    value = self._parameter_value(default, f"parameter `{own}`", {})
                 scope[own] = given.get(own, value)
             pattern = self._pattern(definition.body, scope)
         finally:
@@ -154,9 +156,6 @@ class Evaluator:
         if depth > MAX_NESTING:
             self._too_deep(span)
         self._deepest = max(self._deepest, depth)
-
-    def _default(self, name: str, node: tree.Expression) -> Value:
-        return self._parameter_value(node, f"parameter `{name}`", {})
 
     def _parameter_value(self, node: tree.Expression, owner: str, scope: Scope) -> Value:
         value = self._value(node, scope)

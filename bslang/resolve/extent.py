@@ -6,7 +6,7 @@ here bounds the text of a pattern and every walk over it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from bslang.ir.expr import Op
 from bslang.ir.pattern import Pattern, Primitive
@@ -54,8 +54,7 @@ def _inside(value: object) -> list[object]:
         return list(value.given)
     if isinstance(value, Primitive):
         found: list[object] = []
-        for field in fields(value):  # type: ignore[arg-type]  # every primitive is a dataclass
-            item = getattr(value, field.name)
+        for item in vars(value).values():
             times = _LOWERINGS if isinstance(item, Pattern) else 1
             found.extend(item if isinstance(item, tuple) else (item,) * times)
         return [item for item in found if item is not None]

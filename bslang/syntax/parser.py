@@ -117,7 +117,7 @@ class _Lexing(LexerThread):
     @classmethod
     def from_text(cls, lexer: Lexer, text_or_slice: str | TextSlice[str]) -> _Lexing:
         text = TextSlice.cast_from(text_or_slice)
-        counter = LineCounter("\n")  # type: ignore[no-untyped-call]
+        counter = LineCounter("\n")  # type: ignore[no-untyped-call]  # Lark's
         counter.char_pos = text.start
         return cls(lexer, LexerState(text, counter))
 
