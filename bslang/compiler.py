@@ -159,19 +159,23 @@ def layout_name(source: Source) -> str:
     return name if name.isidentifier() else f"layout_{name}"
 
 
-def grid(resolved: Resolved, len_q: int, len_k: int, align: str = "end") -> Grid:
-    """The grid of a call; raises ValueError as `Grid.of`."""
-    return Grid.of(len_q, len_k, resolved.block, align)
+def grid(
+    resolved: Resolved, len_q: int, len_k: int, align: str = "end", *, head: int = 0, layer: int = 0
+) -> Grid:
+    """The grid of one head of a call; raises ValueError as `Grid.of`."""
+    return Grid.of(len_q, len_k, resolved.block, align, head=head, layer=layer)
 
 
-def lower(resolved: Resolved, len_q: int, len_k: int, align: str = "end") -> BlockGraph:
-    """The block graph of a layout at a length, in tokens.
+def lower(
+    resolved: Resolved, len_q: int, len_k: int, align: str = "end", *, head: int = 0, layer: int = 0
+) -> BlockGraph:
+    """The block graph of one head of a layout at a length, in tokens.
 
     Raises SpecError where the pattern means nothing at this length, LimitError, ValueError.
     """
     from bslang.graph.lower import lower as _lower
 
-    here = grid(resolved, len_q, len_k, align)
+    here = grid(resolved, len_q, len_k, align, head=head, layer=layer)
     try:
         return _lower(resolved.pattern, here)
     except PatternError as error:

@@ -32,6 +32,7 @@ from bslang.ir.pattern import (
     Complement,
     Decided,
     Difference,
+    Heads,
     Intersection,
     Pattern,
     Primitive,
@@ -51,7 +52,7 @@ def lower(pattern: Pattern, grid: Grid) -> BlockGraph:
     Raises PatternError where the pattern means nothing on this grid (an index outside of it),
     LimitError where a limit is passed.
     """
-    full, partial, _ = _settled(pattern, grid)
+    full, partial, _ = _settled(pattern, grid, _Known())
     return BlockGraph.of_classes(grid, full, residuals(pattern), partial)
 
 
@@ -60,24 +61,39 @@ def nonempty(pattern: Pattern, grid: Grid) -> Runs:
 
     Raises as `lower`, and LimitError where only too many masks could tell.
     """
-    full, partial, exact = _settled(pattern, grid)
-    if not exact:
-        raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, f"the token masks of `{pattern}`")
-    return reduce(Runs.__or__, partial.values(), full)
+    return _Known().nonempty(pattern, grid)
 
 
-def _settled(pattern: Pattern, grid: Grid) -> tuple[Runs, dict[Pattern, Runs], bool]:
+class _Known:
+    """What one lowering has found of the primitives and arguments of its pattern, on each grid."""
+
+    def __init__(self) -> None:
+        self.decided: dict[tuple[Primitive, Grid], Decided] = {}
+        self._nonempty: dict[tuple[Pattern, Grid], Runs] = {}
+
+    def nonempty(self, pattern: Pattern, grid: Grid) -> Runs:
+        """As the function of this name."""
+        key = (pattern, grid)
+        if key not in self._nonempty:
+            full, partial, exact = _settled(pattern, grid, self)
+            if not exact:
+                raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, f"the token masks of `{pattern}`")
+            self._nonempty[key] = reduce(Runs.__or__, partial.values(), full)
+        return self._nonempty[key]
+
+
+def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pattern, Runs], bool]:
     """Full blocks, partial ones by residual, and whether each of these is known to be partial."""
     for axis in (grid.q, grid.k):
         if axis.length > MAX_LENGTH:
             raise LimitError("MAX_LENGTH", MAX_LENGTH, f"a sequence of {axis.length} tokens")
-    lowering = _Lowering(grid, sharp=True)
+    lowering = _Lowering(grid, True, known)
     if is_sharp(pattern):
         classes = lowering.classes(pattern)
     else:
         decided = lowering.decided(pattern)
         undecided = decided.may - decided.must
-        coarse = _Lowering(grid, sharp=False).classes(pattern)
+        coarse = _Lowering(grid, False, known).classes(pattern)
         classes = {residual: runs & undecided for residual, runs in coarse.items()}
         classes[True] = decided.must | classes.get(True, Runs.empty(grid.m))
     full = classes.pop(True, Runs.empty(grid.m))
@@ -85,7 +101,9 @@ def _settled(pattern: Pattern, grid: Grid) -> tuple[Runs, dict[Pattern, Runs], b
     exact = True
     for residual, runs in classes.items():
         assert isinstance(residual, Pattern)
-        if not lowering.is_exact(residual):
+        if any(p.labelled for p in residual.primitives()):
+            exact = False  # the call decides, so that no block of these is surely partial
+        elif not lowering.is_exact(residual):
             found = settle(residual, runs, grid)
             if found is None:
                 exact = False
@@ -99,21 +117,21 @@ def _settled(pattern: Pattern, grid: Grid) -> tuple[Runs, dict[Pattern, Runs], b
 class _Lowering:
     """Lowers the parts of one pattern on one grid; `sharp` as `residual.is_sharp` means it."""
 
-    def __init__(self, grid: Grid, sharp: bool) -> None:
-        self.grid, self.sharp = grid, sharp
+    def __init__(self, grid: Grid, sharp: bool, known: _Known) -> None:
+        self.grid, self.sharp, self.known = grid, sharp, known
         self.domain, self.nothing = Runs.domain(grid), Runs.empty(grid.m)
-        self._primitives: dict[Primitive, Decided] = {}
 
     def primitive(self, primitive: Primitive) -> Decided:
-        if primitive not in self._primitives:
+        key = (primitive, self.grid)
+        if key not in self.known.decided:
             bound = primitive.bind(self.grid.env())
             try:
                 bound.fits(self.grid)
             except PatternError as error:
                 error.subject = primitive
                 raise
-            self._primitives[primitive] = bound.blocks(self.grid, nonempty)
-        return self._primitives[primitive]
+            self.known.decided[key] = bound.blocks(self.grid, self.known.nonempty)
+        return self.known.decided[key]
 
     def is_exact(self, residual: Pattern) -> bool:
         """Whether blocks left with this residual are known to be neither full nor empty."""
@@ -132,8 +150,12 @@ class _Lowering:
             decided = self.primitive(pattern)
             classes: Classes = {True: decided.must, pattern: decided.may - decided.must}
             return {residual: runs for residual, runs in classes.items() if runs}
+        if isinstance(pattern, Heads):
+            return self.classes(pattern.choose(self.grid.head))
         if isinstance(pattern, Transpose):
-            mirrored = _Lowering(self.grid.transposed(), self.sharp).classes(pattern.part)
+            mirrored = _Lowering(self.grid.transposed(), self.sharp, self.known).classes(
+                pattern.part
+            )
             return {
                 fold_transpose(residual): runs.transpose(self.grid.m)
                 for residual, runs in mirrored.items()
@@ -169,8 +191,10 @@ class _Lowering:
         if isinstance(pattern, Primitive):
             meant = pattern.expand()
             return self.primitive(pattern) if meant is pattern else self.decided(meant)
+        if isinstance(pattern, Heads):
+            return self.decided(pattern.choose(self.grid.head))
         if isinstance(pattern, Transpose):
-            part = _Lowering(self.grid.transposed(), self.sharp).decided(pattern.part)
+            part = _Lowering(self.grid.transposed(), self.sharp, self.known).decided(pattern.part)
             height = self.grid.m
             return Decided(part.must.transpose(height), part.may.transpose(height))
         if isinstance(pattern, Complement):

@@ -10,6 +10,7 @@ from bslang.errors import LimitError
 from bslang.ir.pattern import (
     Complement,
     Difference,
+    Heads,
     Intersection,
     Pattern,
     Primitive,
@@ -115,6 +116,8 @@ def _possible(pattern: Pattern, sharp: bool) -> set[Pattern] | None:
             if not sharp and not pattern.drawn:
                 return {pattern}
             return {True, False, pattern} if pattern.tokens else {True, False}
+        if isinstance(pattern, Heads):
+            return set().union(*map(outcomes, pattern.parts))
         if isinstance(pattern, Transpose):
             return {fold_transpose(a) for a in outcomes(pattern.part)}
         if isinstance(pattern, Complement):

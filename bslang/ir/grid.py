@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,13 +66,24 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """Query positions by key positions."""
+    """Query positions by key positions, for one head of one layer."""
 
     q: Axis
     k: Axis
+    head: int = 0
+    layer: int = 0
 
     @classmethod
-    def of(cls, len_q: int, len_k: int, block: tuple[int, int], align: str = "end") -> Grid:
+    def of(
+        cls,
+        len_q: int,
+        len_k: int,
+        block: tuple[int, int],
+        align: str = "end",
+        *,
+        head: int = 0,
+        layer: int = 0,
+    ) -> Grid:
         """The grid of a call with `len_q` queries and `len_k` keys.
 
         align: "end" puts the queries at the last positions of the keys, "start" at the first.
@@ -83,9 +95,11 @@ class Grid:
                     f"{len_q} queries cannot be the last positions of {len_k} keys; "
                     'pass align="start" where queries and keys are different sequences'
                 )
-            return cls(Axis(len_k, block[0], len_k - len_q, len_k), Axis(len_k, block[1], 0, len_k))
+            queries = Axis(len_k, block[0], len_k - len_q, len_k)
+            return cls(queries, Axis(len_k, block[1], 0, len_k), head, layer)
         if align == "start":
-            return cls(Axis(len_q, block[0], 0, len_q), Axis(len_k, block[1], 0, len_k))
+            queries = Axis(len_q, block[0], 0, len_q)
+            return cls(queries, Axis(len_k, block[1], 0, len_k), head, layer)
         raise ValueError(f'align is "end" or "start", not {align!r}')
 
     @property
@@ -105,18 +119,26 @@ class Grid:
 
     def transposed(self) -> Grid:
         """Keys down, queries across."""
-        return Grid(self.k, self.q)
+        return replace(self, q=self.k, k=self.q)
 
     def whole(self) -> Grid:
         """The same block rows over all columns, with every block filled up."""
-        return Grid(
-            replace(self.q, start=self.q.first * self.q.block, stop=self.n * self.q.block),
-            replace(self.k, start=0, stop=self.m * self.k.block),
+        return replace(
+            self,
+            q=replace(self.q, start=self.q.first * self.q.block, stop=self.n * self.q.block),
+            k=replace(self.k, start=0, stop=self.m * self.k.block),
         )
 
     def env(self) -> dict[str, Number]:
         """What the names in a pattern's numbers stand for on this grid."""
-        return {"n": self.n, "m": self.m, "len_q": self.q.length, "len_k": self.k.length}
+        return {
+            "n": self.n,
+            "m": self.m,
+            "len_q": self.q.length,
+            "len_k": self.k.length,
+            "head": self.head,
+            "layer": self.layer,
+        }
 
 
 @dataclass(frozen=True)
@@ -138,32 +160,52 @@ class At:
 
     Holds NumPy arrays that broadcast (the oracle) or terms (the compiler, printing a mask).
     `candidates`, for the oracle only, gives the non-empty blocks of a pattern as a boolean matrix.
+    `labels` are those of the queries and keys by name, where the run-time labels of a call are known.
     """
 
     tokens: Side
     blocks: Side
     candidates: Any = None
+    labels: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     def unit(self, tokens: bool) -> Side:
         """The indices that a number with (or without) the suffix `t` counts."""
         return self.tokens if tokens else self.blocks
 
     def transposed(self) -> At:
-        return At(self.tokens.transposed(), self.blocks.transposed())
+        labels = {name: (k, q) for name, (q, k) in self.labels.items()}
+        return At(self.tokens.transposed(), self.blocks.transposed(), None, labels)
 
     @classmethod
-    def symbolic(cls, block: tuple[int, int]) -> At:
-        """Terms over the token positions `q` and `k` of one pair."""
+    def symbolic(cls, block: tuple[int, int], labels: Sequence[str] = ()) -> At:
+        """Terms over the token positions `q` and `k` of one pair, and its labels.
+
+        The label number i, in the order of their names, stands as `q_label{i}` and `k_label{i}`: what
+        a spec calls it never reaches generated code.
+        """
         q, k = Term(Var("q")), Term(Var("k"))
         names: list[Number] = [Var(name) for name in ("len_q", "len_k", "n", "m")]
         len_q, len_k, n, m = (Term(name) for name in names)
-        return cls(Side(q, k, len_q, len_k), Side(q // block[0], k // block[1], n, m))
+        pairs = {
+            name: (Term(Var(f"q_label{i}")), Term(Var(f"k_label{i}")))
+            for i, name in enumerate(labels)
+        }
+        tokens, blocks = Side(q, k, len_q, len_k), Side(q // block[0], k // block[1], n, m)
+        return cls(tokens, blocks, None, pairs)
 
     @classmethod
-    def positions(cls, grid: Grid, q: Ints, k: Ints, candidates: Any = None) -> At:
+    def positions(
+        cls,
+        grid: Grid,
+        q: Ints,
+        k: Ints,
+        candidates: Any = None,
+        labels: Mapping[str, tuple[Ints, Ints]] | None = None,
+    ) -> At:
         """Arrays of positions that broadcast against each other."""
         return cls(
             Side(q, k, grid.q.length, grid.k.length),
             Side(q // grid.q.block, k // grid.k.block, grid.n, grid.m),
             candidates,
+            labels or {},
         )

@@ -5,15 +5,17 @@ Slow and obvious. What the compiler derives is held against this; it shares no c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from bslang.ir.grid import At, Grid
+from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import (
     Complement,
     Difference,
+    Heads,
     Intersection,
     Pattern,
     Primitive,
@@ -23,11 +25,17 @@ from bslang.ir.pattern import (
 )
 from bslang.ir.runs import Bools
 
+Labels: TypeAlias = Mapping[str, tuple[Ints, Ints]]
+"""Labels of the queries and of the keys that are there, one integer each, by name."""
 
-def dense(pattern: Pattern, grid: Grid) -> Bools:
-    """The mask of a pattern: bool (query positions that are there, key positions that are there)."""
+
+def dense(pattern: Pattern, grid: Grid, labels: Labels | None = None) -> Bools:
+    """The mask of a pattern: bool (query positions that are there, key positions that are there).
+
+    labels: what `same` compares.
+    """
     shape = (grid.q.stop - grid.q.start, grid.k.stop - grid.k.start)
-    mask: Bools = np.broadcast_to(_holds(pattern, grid), shape).copy()
+    mask: Bools = np.broadcast_to(_holds(pattern, grid, labels or {}), shape).copy()
     return mask
 
 
@@ -39,21 +47,25 @@ def dense_blocks(pattern: Pattern, grid: Grid) -> Bools:
     return held
 
 
-def _holds(pattern: Pattern, grid: Grid) -> Any:
+def _holds(pattern: Pattern, grid: Grid, labels: Labels) -> Any:
     if isinstance(pattern, Primitive):
         meant = pattern.expand()
         if meant is not pattern:
-            return _holds(meant, grid)
+            return _holds(meant, grid, labels)
         bound = pattern.bind(grid.env())
         bound.fits(grid)
         q = np.arange(grid.q.start, grid.q.stop)[:, None]
         k = np.arange(grid.k.start, grid.k.stop)[None, :]
-        return bound.predicate(At.positions(grid, q, k, lambda p: dense_blocks(p, grid)))
+        pairs = {name: (of_q[:, None], of_k[None, :]) for name, (of_q, of_k) in labels.items()}
+        return bound.predicate(At.positions(grid, q, k, lambda p: dense_blocks(p, grid), pairs))
+    if isinstance(pattern, Heads):
+        return _holds(pattern.choose(grid.head), grid, labels)
     if isinstance(pattern, Transpose):
-        return dense(pattern.part, grid.transposed()).T
+        mirrored = {name: (k, q) for name, (q, k) in labels.items()}
+        return dense(pattern.part, grid.transposed(), mirrored).T
     if isinstance(pattern, Complement):
-        return ~_holds(pattern.part, grid)
-    parts = [_holds(part, grid) for part in pattern.parts]
+        return ~_holds(pattern.part, grid, labels)
+    parts = [_holds(part, grid, labels) for part in pattern.parts]
     if isinstance(pattern, Union):
         return reduce(np.logical_or, parts)
     if isinstance(pattern, Intersection):

@@ -3,6 +3,7 @@
     Pattern = Primitive
             | Union(parts) | Intersection(parts) | Xor(parts)
             | Difference(left, right) | Complement(part) | Transpose(part)
+            | Heads(branches)
 
 A pattern is hashable, has no source positions, and prints itself as canonical bsl text. It is
 evaluated in two ways that share nothing but the tree: `bslang.ir.oracle` asks each primitive's
@@ -17,10 +18,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from bslang.errors import PatternError
-from bslang.ir.expr import Number, Op, Symbol, Var, evaluate
+from bslang.ir.expr import Number, Symbol, evaluate, variables
 from bslang.ir.grid import At, Grid
 from bslang.ir.runs import Runs
-from bslang.ir.signature import INFINITE, Count, Range, arguments
+from bslang.ir.signature import Count, Range, arguments
+from bslang.ir.text import value_text
 from bslang.limits import MAX_NUMBER
 
 Self = TypeVar("Self", bound="Primitive")
@@ -64,6 +66,17 @@ class Pattern:
         for part in self.parts:
             yield from part.primitives()
 
+    def names(self) -> frozenset[str]:
+        """What its numbers depend on: `n`, `m`, `layer`, and `head` also where `heads` chooses."""
+        return frozenset().union(*(part.names() for part in self.parts))
+
+    def at(self, env: Mapping[str, Number]) -> Pattern:
+        """The pattern with the names of `env` replaced, and `heads` by its choice where `head` is one.
+
+        Patterns of two heads that are equal afterwards are the same set. Raises PatternError.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class _Nary(Pattern):
@@ -81,6 +94,9 @@ class _Nary(Pattern):
     @property
     def parts(self) -> tuple[Pattern, ...]:
         return self.operands
+
+    def at(self, env: Mapping[str, Number]) -> Pattern:
+        return type(self)(tuple(part.at(env) for part in self.operands))
 
     def __str__(self) -> str:
         return f" {self.symbol} ".join(_inside(part, self.precedence) for part in self.operands)
@@ -127,6 +143,9 @@ class Difference(Pattern):
     def parts(self) -> tuple[Pattern, ...]:
         return (self.left, self.right)
 
+    def at(self, env: Mapping[str, Number]) -> Pattern:
+        return Difference(self.left.at(env), self.right.at(env))
+
     def __str__(self) -> str:
         return f"{_inside(self.left, 4)} - {_inside(self.right, 5)}"
 
@@ -141,6 +160,9 @@ class Complement(Pattern):
     @property
     def parts(self) -> tuple[Pattern, ...]:
         return (self.part,)
+
+    def at(self, env: Mapping[str, Number]) -> Pattern:
+        return Complement(self.part.at(env))
 
     def __str__(self) -> str:
         return f"~{_inside(self.part, 6)}"
@@ -157,8 +179,67 @@ class Transpose(Pattern):
     def parts(self) -> tuple[Pattern, ...]:
         return (self.part,)
 
+    def at(self, env: Mapping[str, Number]) -> Pattern:
+        return Transpose(self.part.at(env))
+
     def __str__(self) -> str:
         return f"{_inside(self.part, 8)}.T"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One line of `heads`: the heads start, start + step, ... below `stop` (None: without end)."""
+
+    start: int
+    stop: int | None
+    step: int
+    pattern: Pattern
+
+    def holds(self, head: int) -> bool:
+        """Whether a head is among them."""
+        below = self.stop is None or head < self.stop
+        return head >= self.start and below and (head - self.start) % self.step == 0
+
+    def __str__(self) -> str:
+        if self.stop == self.start + 1 and self.step == 1:
+            return f"{self.start} -> {self.pattern}"
+        stop = "" if self.stop is None else self.stop
+        step = "" if self.step == 1 else f":{self.step}"
+        return f"{self.start}:{stop}{step} -> {self.pattern}"
+
+
+@dataclass(frozen=True)
+class Heads(Pattern):
+    """Another pattern for each range of heads; the ranges are disjoint."""
+
+    branches: tuple[Branch, ...]
+
+    @property
+    def parts(self) -> tuple[Pattern, ...]:
+        return tuple(branch.pattern for branch in self.branches)
+
+    def names(self) -> frozenset[str]:
+        return super().names() | {"head"}
+
+    def choose(self, head: int) -> Pattern:
+        """The pattern of one head. Raises PatternError where none is given."""
+        for branch in self.branches:
+            if branch.holds(head):
+                return branch.pattern
+        given = "; ".join(str(branch).partition(" -> ")[0] for branch in self.branches)
+        raise PatternError(
+            f"`heads` gives no pattern for head {head}, only for {given}",
+            hint=f"add `{head}: -> ...`",
+            subject=self,
+        )
+
+    def at(self, env: Mapping[str, Number]) -> Pattern:
+        if isinstance(head := env.get("head"), int):
+            return self.choose(head).at(env)
+        return Heads(tuple(replace(b, pattern=b.pattern.at(env)) for b in self.branches))
+
+    def __str__(self) -> str:
+        return f"heads {{ {'; '.join(map(str, self.branches))} }}"
 
 
 def _inside(part: Pattern, precedence: int) -> str:
@@ -199,6 +280,9 @@ class Primitive(Pattern, ABC):
 
     shift_invariant: ClassVar[bool] = False
     """Whether membership depends on key minus query position alone."""
+
+    labelled: ClassVar[bool] = False
+    """Whether the set depends on labels that are known at the call only."""
 
     @abstractmethod
     def predicate(self, at: At) -> Any:
@@ -247,6 +331,16 @@ class Primitive(Pattern, ABC):
             raise
         return bound
 
+    def names(self) -> frozenset[str]:
+        own = frozenset().union(*map(variables, _numbers(self)))
+        inner = (value.names() for value in vars(self).values() if isinstance(value, Pattern))
+        return own.union(*inner)
+
+    def at(self, env: Mapping[str, Number]) -> Pattern:
+        bound = self.bind(env)
+        inner = {k: v.at(env) for k, v in vars(bound).items() if isinstance(v, Pattern)}
+        return replace(bound, **inner) if inner else bound  # type: ignore[type-var]  # a dataclass
+
     def primitives(self) -> Iterator[Primitive]:
         yield self
         for value in vars(self).values():
@@ -260,11 +354,11 @@ class Primitive(Pattern, ABC):
             if value == arg.default:
                 continue
             if arg.kind.variadic:
-                texts.extend(_text(item) for item in value)
+                texts.extend(value_text(item) for item in value)
             elif arg.keyword_only:
-                texts.append(f"{arg.name}={_text(value)}")
+                texts.append(f"{arg.name}={value_text(value)}")
             else:
-                texts.append(_text(value))
+                texts.append(value_text(value))
         return f"{self.name}({', '.join(texts)})" if texts else self.name
 
 
@@ -330,43 +424,3 @@ def _bind(value: Any, env: Mapping[str, Number]) -> Any:
     if isinstance(value, tuple):
         return tuple(_bind(item, env) for item in value)
     return value
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Count):
-        if value.infinite:
-            return "inf"
-        if isinstance(value.value, int):
-            return f"{value.value}t" if value.tokens else str(value.value)
-        return f"{_number(value.value, 7)} * 1t" if value.tokens else _number(value.value, 0)
-    if isinstance(value, Range):
-        parts = ["" if part is None else _text(part) for part in (value.start, value.stop)]
-        return ":".join(parts if value.step is None else [*parts, _text(value.step)])
-    if isinstance(value, (int, Symbol)):
-        return "inf" if isinstance(value, int) and value >= INFINITE else _number(value, 0)
-    return str(value)
-
-
-_PRECEDENCE = {"+": 5, "-": 5, "*": 6, "//": 6, "%": 6, "**": 8}
-_PRECEDENCE |= dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 4)
-_FROM_THE_LEFT = ("+", "-", "*", "//", "%")
-
-
-def _number(number: Number, outer: int) -> str:
-    """The number as bsl text, in parentheses where it binds looser than `outer`."""
-    if isinstance(number, Var):
-        return number.name
-    if isinstance(number, Op):
-        if number.op not in _PRECEDENCE:
-            return f"{number.op}({', '.join(_number(arg, 0) for arg in number.args)})"
-        inner = _PRECEDENCE[number.op]
-        left, right = number.args
-        if number.op == "-" and left == 0:
-            return f"-{_number(right, 7)}" if outer <= 7 else f"(-{_number(right, 7)})"
-        beside = inner if number.op in _FROM_THE_LEFT else inner + 1
-        text = f"{_number(left, beside)} {number.op} {_number(right, inner + 1)}"
-        return text if inner >= outer else f"({text})"
-    assert isinstance(number, int)
-    return f"({number})" if number < 0 and outer > 5 else str(number)

@@ -19,7 +19,9 @@ from bslang.ir.pattern import (
     Xor,
 )
 
-SYMBOLIC: Mapping[str, Number] = {name: Var(name) for name in ("n", "m", "len_q", "len_k")}
+SYMBOLIC: Mapping[str, Number] = {
+    name: Var(name) for name in ("n", "m", "len_q", "len_k", "head", "layer")
+}
 """The environment in which every name of a pattern's numbers stands for itself."""
 
 
@@ -28,8 +30,8 @@ def holds(pattern: Pattern, at: At, env: Mapping[str, Number]) -> Any:
     if isinstance(pattern, Primitive):
         return pattern.bind(env).predicate(at)
     if isinstance(pattern, Transpose):
-        swapped = {"n": env["m"], "m": env["n"], "len_q": env["len_k"], "len_k": env["len_q"]}
-        return holds(pattern.part, at.transposed(), swapped)
+        mirrored = {"n": env["m"], "m": env["n"], "len_q": env["len_k"], "len_k": env["len_q"]}
+        return holds(pattern.part, at.transposed(), {**env, **mirrored})
     parts = [holds(part, at, env) for part in pattern.parts]
     if isinstance(pattern, Complement):
         return ~parts[0]

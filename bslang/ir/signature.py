@@ -25,6 +25,9 @@ class Kind(Enum):
     INDICES = "indices or ranges"
     COUNTS = "numbers of blocks, or of tokens with the suffix t"
     PATTERN = "a pattern"
+    NAME = "a name"
+    TEXT = "a text in quotes"
+    NUMBERS = "a number, or one for each side as in `(1, inf)`"
 
     @property
     def variadic(self) -> bool:

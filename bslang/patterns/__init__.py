@@ -7,6 +7,7 @@ from bslang.patterns.chunks import Chunks
 from bslang.patterns.constant import All, Nothing
 from bslang.patterns.diagonals import Diagonals, Strided
 from bslang.patterns.indices import Cols, Every, Global, Rows
+from bslang.patterns.labels import Same
 from bslang.patterns.random import Random
 from bslang.patterns.window import Causal, Last, Window
 
@@ -24,6 +25,7 @@ PRIMITIVES: tuple[type[Primitive], ...] = (
     Chunks,
     Strided,
     Every,
+    Same,
 )
 
 BY_NAME = {primitive.name: primitive for primitive in PRIMITIVES}

@@ -164,6 +164,8 @@ def _accept(call: _Call, arg: Argument, given: Given) -> Any:
         call.fail("E301", message, given.span, hint)
         return UNKNOWN
 
+    if arg.kind in (Kind.NAME, Kind.TEXT):
+        return value if isinstance(value, str) else wrong()
     if arg.kind is Kind.PATTERN:
         return value if isinstance(value, Pattern) else wrong()
     if arg.kind is Kind.FLAG:

@@ -17,7 +17,7 @@ from bslang.ir.pattern import (
     Union,
     Xor,
 )
-from bslang.ir.signature import INFINITE, Count, Range
+from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
 from bslang.limits import MAX_NESTING, MAX_STEPS, MAX_TERMS
 from bslang.patterns import BY_NAME
 from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
@@ -37,8 +37,8 @@ from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings
 from bslang.syntax.source import Source, Span
 
-BOUND_WHEN_LOWERED = ("n", "m")
-"""Names of numbers that stand for the blocks of a length."""
+BOUND_WHEN_LOWERED = ("n", "m", "head", "layer")
+"""Names of numbers that are known when a layout is lowered: blocks of the length, and for which head."""
 
 _OPERATORS = {"|": Union, "^": Xor, "&": Intersection}
 _MEANT = {"+": "the union of patterns is `p | q`", "*": "the intersection of patterns is `p & q`"}
@@ -289,8 +289,18 @@ class Evaluator:
         name = call.function.text
         positional = []
         named = []
-        for argument in call.arguments:
-            given = Given(self._value(argument.value, scope), argument.value.span)
+        slots = [arg for arg in arguments(BY_NAME[name]) if not arg.keyword_only]
+        for place, argument in enumerate(call.arguments):
+            value: Value
+            written = argument.value
+            if slots[place : place + 1] and slots[place].kind is Kind.NAME and not argument.name:
+                # The name itself is meant, whatever else it may stand for.
+                value = written.text if isinstance(written, tree.Name) else UNKNOWN
+                if value is UNKNOWN:
+                    self.report("E301", f"a name must stand here: `{name}(doc)`", written.span)
+            else:
+                value = self._value(written, scope)
+            given = Given(value, argument.value.span)
             if argument.name is None:
                 positional.append(given)
             else:

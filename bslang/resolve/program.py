@@ -26,7 +26,7 @@ DEFAULT_BLOCK = (64, 64)
 Parameters = Mapping[str, tuple[Source, tree.Expression]]
 """Values for parameters, as parsed expressions, each with the source that messages show."""
 
-_RESERVED = {*BY_NAME, *FUNCTIONS, *BOUND_WHEN_LOWERED, "head", "layer", "block", "import"}
+_RESERVED = {*BY_NAME, *FUNCTIONS, *BOUND_WHEN_LOWERED, "block", "import"}
 _RESERVED |= {"heads", "as", "inf", "true", "false"}
 
 

@@ -19,7 +19,7 @@ class Unknown(Enum):
 
 UNKNOWN: Final = Unknown.UNKNOWN
 
-Value: TypeAlias = Pattern | Count | bool | Range | Unknown
+Value: TypeAlias = Pattern | Count | bool | Range | str | Unknown
 
 FUNCTIONS = {"min": (2, 8), "max": (2, 8), "abs": (1, 1), "isqrt": (1, 1), "log2": (1, 1)}
 """Functions on numbers: least and greatest number of arguments."""
@@ -41,6 +41,8 @@ def kind_of(value: Value) -> str:
         return "`true`" if value else "`false`"
     if isinstance(value, Count):
         return "a number of tokens" if value.tokens else "a number"
+    if isinstance(value, str):
+        return "a text"
     return "a range" if isinstance(value, Range) else "a pattern"
 
 
