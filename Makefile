@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs accuracy clean
+.PHONY: demo test lint format docs accuracy fuzz clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -20,6 +20,12 @@ lint: $(READY)
 
 accuracy: $(READY) ## The table of docs/verification.md: errors of every target against fp64
 	$(BIN)/python tests/accuracy.py
+
+fuzz: $(READY) ## A million random and broken specs: each is compiled or refused, in bounded time
+	$(BIN)/python tests/fuzz.py
+
+bench-lowering: $(READY) ## Time and memory of lowering
+	$(BIN)/python benchmarks/lowering.py
 
 docs: $(READY) ## The pages that are made from the code
 	$(BIN)/python docs/generate.py

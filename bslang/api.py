@@ -15,6 +15,7 @@ from bslang import compiler
 from bslang.errors import BslangError
 from bslang.files import cache_dir, write_whole
 from bslang.resolve.program import Resolved
+from bslang.resolve.sources import source_of
 from bslang.syntax.source import Source
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def compile(
     *,
     block: Block | None = None,
     target: Targets | None = None,
+    folder: str | Path | None = None,
     **parameters: object,
 ) -> Layout:
     """Compile the text of a spec to a layout, called as `layout(q, k, v)`.
@@ -37,14 +39,17 @@ def compile(
     spec: an expression, or a whole file's text. name: which definition, where there are several.
     block: tokens a block, or (query, key); the spec's own setting, or 64, for None. target: "triton",
     "cpu", "torch" or several; all for None, and a call picks by the device of its tensors.
-    parameters: values for the definition's parameters: int, bool, or text such as "512t" or "inf".
+    folder: where the files lie that it imports, or reads with `table`; without one it reads none but
+    the library's. parameters: values for the definition's parameters: int, bool, or text such as
+    "512t" or "inf".
 
     Raises SpecError with every error of the spec, TargetError for an unknown target, ValueError for
     a block that is none, TypeError for a spec that is no text.
     """
     if not isinstance(spec, str):
         raise TypeError(f"spec must be the text of a pattern, not {type(spec).__name__}")
-    source = Source("<spec>", spec.removeprefix("\ufeff"))  # as files may begin
+    where = None if folder is None else Path(folder)
+    source = Source("<spec>", spec.removeprefix("\ufeff"), where)  # as files may begin
     return _layout(
         compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
     )
@@ -64,7 +69,7 @@ def load(
     if not isinstance(file, str | Path):
         raise TypeError(f"file must be a path, or PATH:NAME, not {type(file).__name__}")
     path, name = compiler.split_name(str(file))
-    source = compiler.source_of(path)
+    source = source_of(path)
     return _layout(
         compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
     )
@@ -94,7 +99,10 @@ def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> Module
     Triton reads the source of its kernels, so the module must lie in a file.
     """
     files = compiler.emit(resolved, targets)
-    content = hashlib.sha256("\0".join(f"{n}\0{text}" for n, text in files.items()).encode())
+    content = hashlib.sha256()
+    for name, text in files.items():
+        data = text.encode() if isinstance(text, str) else text
+        content.update(f"{name}\0{len(data)}\0".encode() + data)
     try:
         folder = cache_dir() / "modules" / content.hexdigest()[:32]
         path = write_whole(folder, files)[0]

@@ -10,18 +10,18 @@ Lowering needs a length and emitting does not: one generated module serves every
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
-from bslang.ir.pattern import Primitive
-from bslang.limits import MAX_BLOCK, MAX_FILE_BYTES, MAX_NUMBER
+from bslang.ir.pattern import Pattern, Primitive
+from bslang.limits import MAX_BLOCK, MAX_NUMBER
+from bslang.resolve.module import layout_name
 from bslang.resolve.program import Program, Resolved
+from bslang.resolve.sources import is_file
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.reader import read
@@ -35,49 +35,6 @@ if TYPE_CHECKING:
 LANGUAGE = 1
 """Version of the bsl language; part of every digest."""
 
-SUFFIXES = (".bsl", ".bslang")
-"""Suffixes of spec files."""
-
-
-def source_of(path: Path) -> Source:
-    """Read a spec file. Raises SpecError where it is missing, no file, or no UTF-8 text."""
-    name = str(path)
-    try:
-        with path.open("rb") as file:
-            return source_from(name, file)
-    except FileNotFoundError:
-        near = ", ".join(str(p) for p in _specs_in(path.parent))
-        hint = f"specs there: {near}" if near else "no spec file lies in that folder"
-        if "(" in name:
-            hint = "`-` reads an expression from standard input, and `bslang.compile` takes one"
-        raise SpecError([Diagnostic("E001", "no such file", Source(name, ""), hint=hint)]) from None
-    except IsADirectoryError:
-        near = ", ".join(str(p) for p in _specs_in(path))
-        hint = f"specs in it: {near}" if near else "no spec file lies in it"
-        message = "this is a folder, not a spec"
-        raise SpecError([Diagnostic("E001", message, Source(name, ""), hint=hint)]) from None
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        message = f"this file cannot be read: {getattr(error, 'strerror', error)}"
-        raise SpecError([Diagnostic("E001", message, Source(name, ""))]) from None
-
-
-def source_from(name: str, file: BinaryIO) -> Source:
-    """Read a spec from an open file. Raises SpecError where it is no UTF-8 text, OSError."""
-    # No more is read than shows that it is too much: the file may have no end.
-    data = file.read(MAX_FILE_BYTES + 4)
-    try:
-        text = data.decode("utf-8-sig", "strict" if len(data) <= MAX_FILE_BYTES else "replace")
-    except UnicodeDecodeError as error:
-        message = f"this file is not UTF-8 text (byte {error.start})"
-        raise SpecError([Diagnostic("E002", message, Source(name, ""))]) from None
-    return Source(name, text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def _specs_in(folder: Path) -> list[Path]:
-    with suppress(OSError):
-        return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES)
-    return []
-
 
 def split_name(file: str) -> tuple[Path, str | None]:
     """`patterns.bsl:bigbird` as its path and definition; the definition is None where none is named."""
@@ -85,13 +42,6 @@ def split_name(file: str) -> tuple[Path, str | None]:
     if colon and name.isidentifier() and not is_file(Path(file)):
         return Path(path), name
     return Path(file), None
-
-
-def is_file(path: Path) -> bool:
-    """Whether a file can be seen there; a path that nobody can look at is none."""
-    with suppress(OSError, ValueError):
-        return path.is_file()
-    return False
 
 
 def program(source: Source, block: int | tuple[int, int] | None = None) -> Program:
@@ -152,13 +102,6 @@ def _parameter(name: str, value: object) -> tuple[Source, tree.Expression]:
     return source, statements[0].body
 
 
-def layout_name(source: Source) -> str:
-    """The name of a layout that its file does not name: the file's own, as an identifier."""
-    stem = Path(source.name).stem if Path(source.name).suffix in SUFFIXES else "layout"
-    name = re.sub(r"\W", "_", stem, flags=re.ASCII)
-    return name if name.isidentifier() else f"layout_{name}"
-
-
 def grid(
     resolved: Resolved, len_q: int, len_k: int, align: str = "end", *, head: int = 0, layer: int = 0
 ) -> Grid:
@@ -189,11 +132,11 @@ def lower(
         ) from None
 
 
-def schedule(graph: BlockGraph) -> Schedule:
-    """The tables that kernels walk."""
+def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Schedule:
+    """The tables that kernels walk; head_graph: which graph each head has, where heads differ."""
     from bslang.schedule.schedule import schedule as _schedule
 
-    return _schedule(graph)
+    return _schedule(*graphs, head_graph=head_graph)
 
 
 def digest(resolved: Resolved) -> str:
@@ -203,29 +146,51 @@ def digest(resolved: Resolved) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def emit(resolved: Resolved, targets: Iterable[str] | None = None) -> dict[str, str]:
-    """The generated files, by name: `NAME.py` and what its targets put beside it.
+def emit(resolved: Resolved, targets: Iterable[str] | None = None) -> dict[str, str | bytes]:
+    """The generated files, by name: `NAME.py`, what its targets put beside it, and the tables it reads.
 
     Raises TargetError for an unknown target.
     """
-    text = Source("<canonical>", str(resolved.pattern))
+    text, matrices = Source("<canonical>", str(resolved.pattern)), resolved.tables
     # A module asks for tables by its text: were that another pattern, its masks would be too.
-    assert resolve(text, block=resolved.block).pattern == resolved.pattern, text
+    again = Program(read(text), resolved.block, matrices).pick(None, resolved.name, {})
+    assert again.pattern == resolved.pattern, text
     from bslang.codegen.emit import emit as _emit
 
-    return _emit(resolved.name, resolved.pattern, resolved.block, digest(resolved), targets)
+    name, pattern, block = resolved.name, resolved.pattern, resolved.block
+    files = _emit(name, pattern, block, digest(resolved), targets, bool(matrices))
+    return files | {matrix.name: matrix.file() for matrix in matrices.values()}
 
 
-Scheduler: TypeAlias = "Callable[[int, int, str], Schedule]"
-"""scheduler(len_q, len_k, align): the tables of a layout for a new length."""
+Scheduler: TypeAlias = "Callable[[int, int, str, Sequence[int], int], Schedule]"
+"""scheduler(len_q, len_k, align, heads, layer): the tables of a layout's heads for a new length."""
 
 
 @lru_cache(maxsize=64)
-def scheduler(spec: str, block: tuple[int, int]) -> Scheduler:
-    """What a generated module asks for tables, given its own canonical text."""
-    resolved = resolve(Source("<spec>", spec), block=block)
+def scheduler(spec: str, block: tuple[int, int], folder: Path | None = None) -> Scheduler:
+    """What a generated module asks for tables, given its own canonical text.
 
-    def tables(len_q: int, len_k: int, align: str) -> Schedule:
-        return schedule(lower(resolved, len_q, len_k, align))
+    folder: where the files of `table` lie, for a layout that has any.
+    """
+    resolved = resolve(Source("<spec>", spec, folder), block=block)
 
-    return tables
+    def schedules(len_q: int, len_k: int, align: str, heads: Sequence[int], layer: int) -> Schedule:
+        def graph(head: int) -> BlockGraph:
+            return lower(resolved, len_q, len_k, align, head=head, layer=layer)
+
+        if "head" not in resolved.pattern.names():
+            return schedule(graph(0))
+        first_head: dict[Pattern | int, int] = {}  # of those with one set
+        meant: list[Pattern | int] = []
+        for head in heads:
+            try:
+                pattern: Pattern | int = resolved.pattern.at({"head": head, "layer": layer})
+            except PatternError:
+                pattern = head  # lowering says what is wrong, and where
+            first_head.setdefault(pattern, head)
+            meant.append(pattern)
+        numbers = {pattern: number for number, pattern in enumerate(first_head)}
+        graphs = map(graph, first_head.values())
+        return schedule(*graphs, head_graph=[numbers[pattern] for pattern in meant])
+
+    return schedules

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,8 +33,8 @@ def source_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write_whole(folder: Path, files: Mapping[str, str]) -> list[Path]:
-    """Write texts into a folder, each appearing whole and the first one last.
+def write_whole(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
+    """Write texts and data into a folder, each appearing whole and the first one last.
 
     A reader who finds the first file finds the others. Files that already hold their text are left
     alone, so that what depends on them is not built again. Raises OSError, with nothing replaced
@@ -41,14 +43,14 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     staged: list[tuple[Path, Path]] = []
     try:
-        for name, text in reversed(list(files.items())):
-            path = folder / name
-            if path.is_file() and path.read_bytes() == text.encode():
+        for name, content in reversed(list(files.items())):
+            path, data = folder / name, content.encode() if isinstance(content, str) else content
+            if path.is_file() and path.read_bytes() == data:
                 continue
             handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
             staged.append((Path(temporary), path))
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
             Path(temporary).chmod(0o666 & ~_umask())
         for source, path in staged:
             source.replace(path)
@@ -56,6 +58,25 @@ def write_whole(folder: Path, files: Mapping[str, str]) -> list[Path]:
         for source, _ in staged:
             source.unlink(missing_ok=True)
     return [folder / name for name in files]
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Put a text in the place of a file's, whole or not at all.
+
+    Its permissions stay, and so does a link to it. Raises OSError, with the file as it was.
+    """
+    path = path.resolve(strict=True)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    handle, temporary = tempfile.mkstemp(prefix=".bslang.", dir=path.parent)
+    staged = Path(temporary)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        staged.chmod(stat.S_IMODE(path.stat().st_mode))
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _umask() -> int:

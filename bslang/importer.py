@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bslang import api, compiler
+from bslang.resolve.sources import SUFFIXES, is_file, source_of
 
 
 class SpecFinder(MetaPathFinder):
@@ -35,9 +36,9 @@ class SpecFinder(MetaPathFinder):
             inner = _DefinitionLoader(loader.path, name)
             return ModuleSpec(fullname, inner, origin=str(loader.path))
         for folder in sys.path if path is None else path:
-            for suffix in compiler.SUFFIXES:
+            for suffix in SUFFIXES:
                 file = Path(folder, name + suffix)
-                if compiler.is_file(file):
+                if is_file(file):
                     return ModuleSpec(
                         fullname, _FileLoader(file), origin=str(file), is_package=True
                     )
@@ -52,7 +53,7 @@ class _FileLoader(Loader):
         self.names: tuple[str, ...] = ()
 
     def exec_module(self, module: ModuleType) -> None:
-        program = compiler.program(compiler.source_of(self.path))
+        program = compiler.program(source_of(self.path))
         self.names = program.names
         module.__doc__ = f"The layouts of {self.path.name}: {', '.join(program.names)}"
         module.__file__ = str(self.path)
@@ -73,7 +74,7 @@ class _DefinitionLoader(Loader):
 
 
 def _fill(module: ModuleType, path: Path, name: str | None) -> None:
-    generated = api.module(compiler.resolve(compiler.source_of(path), name))
+    generated = api.module(compiler.resolve(source_of(path), name))
     module.__doc__ = generated.__doc__
     for public in ("attention", "LAYOUT", "SPEC", "BLOCK"):
         setattr(module, public, getattr(generated, public))

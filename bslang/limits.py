@@ -7,6 +7,9 @@ by its name when it is passed, with exit status 3 on the command line.
 MAX_FILE_BYTES = 1_000_000
 """Size of a spec file, in bytes."""
 
+MAX_FILES = 64
+"""Files that a spec imports, those that they import included."""
+
 MAX_WORDS = 100_000
 """Names, numbers and signs in a spec file, comments left out."""
 
@@ -30,6 +33,15 @@ MAX_LENGTH = 2**30
 
 MAX_BLOCK = 4096
 """Longest side of a block, in tokens."""
+
+MAX_HEADS = 4096
+"""Heads that `heads` can tell apart."""
+
+MAX_LABELS = 8
+"""Names of run-time labels in one file."""
+
+MAX_TABLE_BYTES = 2**26
+"""Size of a table's file, in bytes; a block takes one."""
 
 MAX_RUNS = 50_000_000
 """Runs of blocks that lowering may hold for one layout at one length."""

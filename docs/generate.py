@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: docs/primitives.md and docs/errors.md.
+"""Write the pages that are made from the code: primitives.md, operators.md, library.md and errors.md.
 
     python docs/generate.py
 
@@ -10,15 +10,22 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
 
 from bslang import compiler
+from bslang.cli.check import diagnostics
 from bslang.cli.show import picture
 from bslang.ir.pattern import Primitive
 from bslang.ir.signature import arguments
+from bslang.ir.text import value_text
 from bslang.patterns import PRIMITIVES
 from bslang.resolve.calls import signature
+from bslang.resolve.library import library as library_entries
+from bslang.resolve.program import Resolved
+from bslang.resolve.sources import source_of
 from bslang.syntax.codes import CODES
-from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
 
 HERE = Path(__file__).resolve().parent
@@ -31,11 +38,15 @@ def primitives() -> str:
         "# Primitives",
         f"Made from the code by docs/generate.py. Pictures show {BLOCKS} blocks of 64 tokens.",
     ]
-    parts += [_primitive(primitive) for primitive in PRIMITIVES]
+    with TemporaryDirectory() as folder:
+        # What the example of `table` reads: the lower triangle of every other diagonal.
+        i, j = np.indices((BLOCKS, BLOCKS))
+        np.save(Path(folder) / "mask.npy", (j <= i) & ((i - j) % 2 == 0))
+        parts += [_primitive(primitive, Path(folder)) for primitive in PRIMITIVES]
     return "\n\n".join(parts) + "\n"
 
 
-def _primitive(primitive: type[Primitive]) -> str:
+def _primitive(primitive: type[Primitive], folder: Path) -> str:
     text = inspect.getdoc(primitive) or ""
     body, _, example = text.rpartition("Example: `")
     example = example.rstrip("`")
@@ -50,36 +61,116 @@ def _primitive(primitive: type[Primitive]) -> str:
     ]
     if rows:
         parts.append("\n".join(["| argument | | default |", "|---|---|---|", *rows]))
-    resolved = compiler.resolve(Source("<example>", example))
-    length = BLOCKS * resolved.block[0]
-    drawn = picture(compiler.lower(resolved, length, length), BLOCKS, BLOCKS, shaded=False)
-    parts.append(f"```text\n{example}\n\n{drawn.rpartition(chr(10) * 2)[0]}\n```")
+    drawn = _drawn(compiler.resolve(Source("<example>", example, folder)))
+    parts.append(f"```text\n{example}\n\n{drawn}\n```")
     return "\n\n".join(parts)
 
 
+def _drawn(resolved: Resolved) -> str:
+    length = BLOCKS * resolved.block[0]
+    graph = compiler.lower(resolved, length, length)
+    return picture(graph, BLOCKS, BLOCKS, shaded=False).rpartition("\n\n")[0]
+
+
 def _default(default: object) -> str:
-    return "" if default is None else f"`{str(default).lower()}`"
+    return "" if default is None else f"`{value_text(default)}`"
 
 
-def errors() -> str:
-    """Each code with its meaning, its remedy, and what the compiler says of its example."""
-    parts = ["# Errors", "Made from the code by docs/generate.py."]
-    for code, (title, remedy, example) in CODES.items():
-        parts += [f"## {code}", f"{title}.", remedy]
-        if example:
-            parts.append(f"```text\n{_said(example)}\n```")
+OPERATORS = {
+    "Union": ("What is in either pattern.", "window(3) | cols(0)"),
+    "Symmetric difference": ("What is in one pattern and not in the other.", "window(5) ^ last(4)"),
+    "Intersection": ("What is in both patterns.", "every(3) & last(inf)"),
+    "Difference": ("What is in the first pattern and not in the second.", "last(inf) - window(3)"),
+    "Composition": (
+        "Block i reaches block j through one in between: i sees it in the first pattern, and it sees j in "
+        "the second. Parts count in blocks. Its cost is that of its runs: wide rows are joined in advance.",
+        "diagonals(-3, 3) @ window(3)",
+    ),
+    "Complement": ("What is not in the pattern.", "~window(7)"),
+    "Power": ("Composition with itself: what is reached in k hops.", "diagonals(-2, 0, 2) ** 2"),
+    "Transpose": ("Keys become queries.", "(last(inf) & cols(0, 4)).T"),
+    "Set-builder over blocks": (
+        "Pairs of blocks for which a predicate holds.",
+        "{i, j : j <= i & (i - j) % 3 < 2}",
+    ),
+    "Set-builder over tokens": (
+        "Pairs of tokens for which a predicate holds, to the token.",
+        "{q, k : 0 <= q - k < 150}",
+    ),
+    "Heads": (
+        "Another pattern for each range of heads; this is head 0, and the picture of head 4 is that of "
+        "`cols(0) | last(1)`.",
+        "heads { 0:4 -> window(3); 4: -> cols(0) | last(1) }",
+    ),
+    "Parentheses": ("They group, and carry an expression over lines.", "(all -\n    window(5))"),
+}
+"""What joins or makes patterns and is no primitive: what it means, and an example."""
+
+
+def operators() -> str:
+    """Each operator and form of the language with a picture."""
+    parts = [
+        "# Operators and forms",
+        "Made from the code by docs/generate.py. Loosest first; [language.md](language.md) has the table. "
+        f"Pictures show {BLOCKS} blocks of 64 tokens.",
+    ]
+    for title, (meaning, example) in OPERATORS.items():
+        drawn = _drawn(compiler.resolve(Source("<example>", example)))
+        parts.append(f"## {title}\n\n{meaning}\n\n```text\n{example}\n\n{drawn}\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def _said(example: str) -> str:
-    try:
-        compiler.resolve(Source("spec.bsl", example))
-    except SpecError as error:
-        return error.diagnostics[0].render()
-    raise AssertionError(f"{example!r} has no error")
+def library() -> str:
+    """Each file of the library, paragraph by paragraph, with a picture of what is defined there."""
+    parts = [
+        "# Published layouts",
+        "Made from the library by docs/generate.py. Definitions are used as they stand, "
+        "`bslang show std/bigbird.bsl:bigbird -D r=2`, or in a spec:",
+        '```text\nimport "std/bigbird.bsl" as std\n\nmine = std.bigbird(r=2) & causal\n```',
+        f"Pictures show {BLOCKS} blocks of 64 tokens with the default parameters, for head 0 of layers "
+        "whose heads differ.",
+    ]
+    entries = library_entries()
+    for file in dict.fromkeys(entry.file for entry in entries):
+        source = source_of(Path(file))
+        defined = {entry.text: entry.name for entry in entries if entry.file == file}
+        parts.append(f"## {file}")
+        for paragraph in source.text.strip().split("\n\n"):
+            names = [name for text, name in defined.items() if paragraph.endswith(text)]
+            drawn = "".join(f"\n\n{_pictured(source, name)}" for name in names)
+            parts.append(f"```text\n{paragraph}{drawn}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
-PAGES = {"primitives.md": primitives, "errors.md": errors}
+def _pictured(source: Source, name: str) -> str:
+    resolved = compiler.resolve(source, name)
+    if any(part.labelled for part in resolved.pattern.primitives()):
+        return "(which blocks these are is known at the call)"
+    return _drawn(resolved)
+
+
+def errors() -> str:
+    """Each code as `bslang explain` shows it."""
+    parts = [
+        "# Errors and warnings",
+        "Made from the code by docs/generate.py; `bslang explain E101` prints one of these.",
+    ]
+    for name, code in CODES.items():
+        parts += [f"## {name}", f"{code.title}.", code.remedy]
+        if code.example:
+            said = next(found for found in diagnostics(code.example) if found.code == name)
+            parts.append(f"```text\n{said.render()}\n```")
+        if code.mended:
+            parts.append(f"Right:\n\n```bsl\n{code.mended}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+PAGES = {
+    "primitives.md": primitives,
+    "operators.md": operators,
+    "library.md": library,
+    "errors.md": errors,
+}
 
 if __name__ == "__main__":
     for name, write in PAGES.items():

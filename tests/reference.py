@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from bslang.ir.runs import Bools
+from bslang.runtime.labels import LabelsOfCall
 from bslang.runtime.layout import Layout
 
 
@@ -71,7 +72,10 @@ def inputs(
 def dense(
     given: Inputs, mask: Bools, scale: float | None = None, dtype: torch.dtype = torch.float64
 ) -> Attended:
-    """Attention by the formula over a dense mask, in fp64 (or in another dtype, to compare errors)."""
+    """Attention by the formula over a dense mask, in fp64 (or in another dtype, to compare errors).
+
+    mask: (len_q, len_k), or (batch, heads, len_q, len_k) where these differ.
+    """
     q, k, v = (x.detach().to(dtype).requires_grad_() for x in (given.q, given.k, given.v))
     group = q.shape[1] // k.shape[1]
     allowed = torch.from_numpy(np.ascontiguousarray(mask))
@@ -79,18 +83,24 @@ def dense(
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     some = allowed.any(-1)
     # A query without keys attends to everything here and is zeroed afterwards, so nothing is NaN.
-    scores = scores.masked_fill(~(allowed | ~some[:, None]), -torch.inf)
+    scores = scores.masked_fill(~(allowed | ~some[..., None]), -torch.inf)
     lse = torch.where(some, torch.logsumexp(scores, -1), 0)
-    out = torch.softmax(scores, -1) @ v.repeat_interleave(group, 1) * some[:, None]
+    out = torch.softmax(scores, -1) @ v.repeat_interleave(group, 1) * some[..., None]
     total = (out * given.grad_out.to(dtype)).sum() + (lse * given.grad_lse.to(dtype)).sum()
     grads = torch.autograd.grad(total, (q, k, v))
     return Attended(out.detach(), lse.detach(), *grads)
 
 
-def run(layout: Layout, given: Inputs, scale: float | None = None, align: str = "end") -> Attended:
+def run(
+    layout: Layout,
+    given: Inputs,
+    scale: float | None = None,
+    align: str = "end",
+    labels: LabelsOfCall | None = None,
+) -> Attended:
     """A layout's own results on the same tensors."""
     q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
-    out, lse = layout(q, k, v, scale, return_lse=True, align=align)
+    out, lse = layout(q, k, v, scale, return_lse=True, align=align, labels=labels)
     none = lse == -torch.inf
     assert not out[none].any(), "a query without keys has output 0"
     lse = lse.masked_fill(none, 0)

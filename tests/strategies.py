@@ -18,6 +18,9 @@ from bslang.ir.runs import Bools
 from bslang.resolve.program import Resolved
 from bslang.syntax.source import Source
 
+GRID = 24
+"""Tokens on the grids that are drawn: `cases` draws sequences of this length where it matters."""
+
 
 class _Writer:
     """Draws the text of one primitive. Numbers in tokens are larger, to span some blocks."""
@@ -60,7 +63,8 @@ class _Writer:
 
     def relational(self) -> str:
         """A primitive that compares rows with columns; in blocks these must be square."""
-        form = self.pick("window", "window", "last", "diagonals", "chunks", "strided")
+        forms = ["window", "window", "last", "diagonals", "chunks", "strided", "segments", "grid"]
+        form = self.pick(*forms, *([] if self.unit else ["logsparse", "butterfly"]))
         if form == "window":
             return self.window()
         if form == "last":
@@ -70,7 +74,28 @@ class _Writer:
         if form == "chunks":
             sides = self.pick("", ", back=1", ", ahead=2", ", back=1, ahead=1", ", back=inf")
             return f"chunks({self.several(lambda: self.count(1, 4))}{sides})"
+        if form == "segments":
+            offset = self.pick("", ", offset=1", ", offset=head // 2")
+            return f"segments({self.count(1, 5)}, rate={self.pick('1', '2', '3')}{offset})"
+        if form == "grid":
+            return self.grid()
+        if form == "logsparse":
+            return self.pick("logsparse", "logsparse(3)")
+        if form == "butterfly":
+            return self.pick("butterfly", f"butterfly({self.count(0, 3)})")
         return f"strided({self.count(1, 5)}{self.pick('', f', offset={self.count(0, 4)}')})"
+
+    def grid(self) -> str:
+        """A grid; one in tokens fits a sequence of GRID, one in blocks any number of them, or an even one."""
+        sizes = (
+            self.pick("24t", "4t, 6t", "3t, 8t", "2t, 3t, 4t", "4t, 1t, 6t")
+            if self.unit
+            else self.pick("n", "1, n", "2, n // 2", "n // 2, 2", "n // 2, 1, 2")
+        )
+        one = self.pick("0", "1", "2", "inf")
+        several = ", ".join(self.pick("0", "1", "inf") for _ in sizes.split(","))
+        radius = f"({several})" if "," in sizes and self.draw(st.booleans()) else one
+        return f"grid({sizes}, radius={radius}{self.pick('', ', clamp=true')})"
 
     def indexed(self) -> str:
         form = self.pick("rows", "cols", "global", "every")
@@ -144,7 +169,8 @@ def cases(
     """Programs on grids of all kinds: ragged lengths, rectangular blocks, few queries, cross-attention."""
     block = draw(st.sampled_from(blocks))
     spec = draw(programs(square=block[0] == block[1], terms=terms))
-    len_k = draw(st.one_of(st.integers(longest // 4, longest), st.integers(1, longest)))
+    lengths = [st.integers(longest // 4, longest), st.integers(1, longest)]
+    len_k = draw(st.integers(GRID - 1, GRID) if "grid(" in spec else st.one_of(lengths))
     align = draw(st.sampled_from(["end", "start"]))
     len_q = draw(st.one_of(st.just(len_k), st.integers(1, len_k if align == "end" else longest)))
     return Case(spec, block, len_q, len_k, align)

@@ -20,6 +20,7 @@ from bslang._version import __version__
 from bslang.cli.main import main
 from bslang.codegen.emit import TARGETS
 from bslang.files import write_whole
+from bslang.resolve.sources import source_of
 
 SPEC = """\
 block 32
@@ -85,7 +86,7 @@ def names(folder: str | Path = ".") -> list[str]:
 
 
 def test_check_names_what_a_file_defines(run: Run) -> None:
-    Path("alone.bslang").write_text("near = last(3)\nnear | causal", encoding="utf-8")
+    Path("alone.bslang").write_text("near = last(3)\nnear | cols(0)", encoding="utf-8")
     done = run("check", "spec.bsl", "alone.bslang")
     assert (done.status, done.err) == (0, "")
     assert done.out.splitlines() == [
@@ -173,7 +174,7 @@ def test_compile_as_json(build: Run) -> None:
     done = build("--json")
     assert done.json == {
         "name": "near",
-        "digest": compiler.digest(compiler.resolve(compiler.source_of(Path("spec.bsl")), "near")),
+        "digest": compiler.digest(compiler.resolve(source_of(Path("spec.bsl")), "near")),
         "files": ["out/near.py"],
     }
 
@@ -392,7 +393,7 @@ def test_errors_beside_a_limit_are_1(run: Run) -> None:
 
 
 def test_not_enough_memory_is_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lower(*arguments: object) -> object:
+    def lower(*arguments: object, **more: object) -> object:
         raise MemoryError
 
     monkeypatch.setattr(compiler, "lower", lower)
@@ -403,7 +404,7 @@ def test_not_enough_memory_is_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, AssertionError, RecursionError])
 def test_a_bug_is_70(run: Run, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
-    def lower(*arguments: object) -> object:
+    def lower(*arguments: object, **more: object) -> object:
         raise error("it broke")
 
     monkeypatch.setattr(compiler, "lower", lower)

@@ -28,6 +28,7 @@ LAYOUTS = {
     "causal": "causal",
     "streaming": "(last(500t) | cols(0:4t)) & causal",
     "ragged_ends": "rows(-5t:) | cols(-n * 1t:) | window(64t, clamp=true)",
+    "packed": "same(doc) & last((head + 1) * 500t)",
 }
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from calls import Call
 from hypothesis import given, settings
 from reference import TOLERANCE, Inputs, agrees, dense, inputs, run
 from strategies import Case, cases
@@ -17,6 +21,7 @@ from bslang import compiler
 from bslang.errors import BuildError, TargetError
 from bslang.runtime import build
 from bslang.runtime.cpu import CpuTarget
+from bslang.runtime.labels import Labels, take_labels
 from bslang.runtime.plan import DevicePlan
 
 try:
@@ -44,6 +49,13 @@ SPECS = [
     "diagonals(0t, 17t, 60t:70t)",
     "causal ^ cols(5t:60t)",
     "random(2, seed=3, within=causal) | rows(-1t)",
+]
+
+PER_CALL = [
+    "same(doc) & causal",
+    "(same(a) & same(b) | same(a) - last(9t)) & last(head * 5t + 9t)",
+    "~same(doc) ^ cols(layer * 3t)",
+    "last(head * 5t + 9t) | cols(0:3t)",
 ]
 
 
@@ -242,7 +254,7 @@ def test_same_bits_whatever_fits_in_a_wave(size: str) -> None:
 # ---- generated code -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", [*SPECS, BIGBIRD, " ^ ".join(SPECS[4:12])])
+@pytest.mark.parametrize("spec", [*SPECS, BIGBIRD, " ^ ".join(SPECS[4:12]), *PER_CALL])
 def test_text_fits_the_page(spec: str) -> None:
     for block in ((16, 16), (128, 64)):
         case = Case(spec, block, 1, 1, "end")
@@ -265,6 +277,45 @@ def test_constant_masks() -> None:
     """`every(1t)` holds of every key, so that a mask of its union is no question."""
     case = Case("every(1t) | causal", (16, 16), 40, 40, "end")
     check(case, inputs(40, 40))
+
+
+@pytest.mark.parametrize("spec", PER_CALL)
+def test_labels_and_heads_compile_with_no_warning(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-Wall", "-Wextra", "-Werror"))
+    call = Call(spec, (32, 32), 70, 90, layer=1)
+    made, given = CpuTarget(source(Case(spec, call.block, 70, 90, "end"))), call.inputs()
+    pair = take_labels(call.labels(), call.layout("cpu").labels, given.q, given.k, "end")
+    plan = call.layout("cpu").plan(70, 90, "end", torch.device("cpu"), call.heads)
+    labels = None if pair[0] is None or pair[1] is None else Labels.of(*pair, plan)
+    out, _ = made.forward(given.q, given.k, given.v, plan, 0.25, labels)
+    assert torch.equal(out, call.layout("cpu")(given.q, given.k, given.v, labels=call.labels()))
+
+
+@pytest.mark.parametrize("spec", PER_CALL)
+def test_no_memory_out_of_bounds(spec: str, tmp_path: Path) -> None:
+    """Under the compiler's sanitizers, in a process of its own: they must be loaded first."""
+    find = [*build.find_compiler(), "-print-file-name=libasan.so"]
+    asan = subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
+    if not Path(asan).is_absolute():
+        pytest.skip("this compiler has no libasan.so")
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from bslang.runtime import build
+build.FLAGS += ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover")
+from calls import SHAPES, Call
+for shape in SHAPES:
+    Call({spec!r}, (8, 8), *shape, layer=1).check("cpu")
+print("done")
+"""
+    env = {"LD_PRELOAD": asan, "ASAN_OPTIONS": "detect_leaks=0", "BSLANG_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env=os.environ | env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "done\n", done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("spec", [BIGBIRD, *SPECS[-4:]])

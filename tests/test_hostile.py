@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 
 import pytest
@@ -80,6 +79,24 @@ TOO_MUCH = {
     ),
     "definitions times parentheses": chain(" = causal", f" = {'~(' * 40}{{0}}{')' * 40}", 90),
     "a megabyte": "#" * MAX_FILE_BYTES + "\ncausal",
+    "30,000 braces of heads": "heads { : -> " * 30_000 + "causal" + "}" * 30_000,
+    "100 heads within heads": "heads { : -> " * 100 + "causal" + "}" * 100,
+    "tuples within tuples": "rows(" + "(1, " * 99 + "1" + ")" * 99 + ")",
+    "20,000 comparisons": "{i, j : " + " & ".join(["i < j"] * 20_000) + "}",
+    "1,500 comparisons in a chain": "{i, j : " + " < ".join(["i"] * 1500) + "}",
+    "1,500 blocks one by one": "{i, j : " + " | ".join(f"i == {k}" for k in range(1500)) + "}",
+    "a product of 40 indices": "{i, j : " + " * ".join(["i"] * 40) + " < 3}",
+    "10,000 digits in a predicate": "{i, j : i < " + "9" * 10_000 + "}",
+    "10,000 digits of a head": "heads { " + "9" * 10_000 + " -> causal }",
+    "10,000 digits in a tuple": "grid(4, 4, radius=(1, " + "9" * 10_000 + "))",
+    "10,000 digits of hops": "window(3) ** " + "9" * 10_000,
+    "a tower of powers of a pattern": "window(3) ** 2 ** 2 ** 2 ** 2 ** 2",
+    "a tower of powers": "last(2**2**2**2**2)",
+    "a tower of powers in a predicate": "{i, j : 2 ** 2 ** 2 ** 2 ** 2 < i}",
+    "powers of powers": "(" * 40 + "random(2)" + ") ** 1000" * 40,
+    "doubling by composition": chain(" = window(3)", " = {0} @ {0}", 60),
+    "20,000 compositions": " @ ".join(["window(3)"] * 20_000),
+    "1,000 labels": " | ".join(f"same(a{i})" for i in range(1000)),
 }  # fmt: skip
 
 
@@ -124,6 +141,26 @@ WRONG = {
     "template syntax in a name": "a{{7*7}} = causal",
     "a call to Python": "__import__('os').system('true')",
     "format syntax": "{0.__class__} | %s | ${HOME}",
+    "division by zero": "{i, j : i // 0 < 3} | {q, k : q % 0 == 0}",
+    "division by what may be zero": "{i, j : i // j < 3} | {q, k : q % (n - n) == 0}",
+    "the largest numbers multiplied": "{i, j : i * 2147483647 * j * 2147483647 < 3}",
+    "an index to a power": "{i, j : i ** 2147483647 < 3} | {i, j : i ** j < 3}",
+    "braces within braces": "{i, j : " * 90 + "i < j" + "}" * 90,
+    "heads beyond all": "heads { 0:99999999999999999999 -> causal; 2147483647 -> all }",
+    "heads by steps of zero": "heads { 0:4:0 -> causal }",
+    "10,000 heads": "heads { " + "; ".join(f"{i} -> causal" for i in range(10_000)) + " }",
+    "heads that heads choose": "heads { head -> causal }",
+    "a radius of 40,000 numbers": f"grid(4, 4, radius=({'1, ' * 40_000}1))",
+    "a grid beyond all": "grid(2147483647, 2147483647, radius=1)",
+    "a grid of 5,000 dimensions": f"grid({'1, ' * 5000}radius=1)",
+    "quotes": '"' * 90_001,
+    "quotes that stay open": '"\n' * 90_000,
+    "a text of 900,000 letters": f'table("{"a" * 900_000}")',
+    "a text over lines": 'table("a\nb.npy")',
+    "an escaped quote": 'import "\\""',
+    "10,000 files that are missing": "\n".join(f'import "m{i}.bsl"' for i in range(10_000)),
+    "texts for patterns": '"" | ' * 30_000 + '""',
+    "bidirectional text in quotes": 'table("\u202egpj.npy")',
 }
 
 
@@ -151,6 +188,16 @@ FINE = {
     "leading zeros": "last(" + "0" * 10_000 + "3)",
     "a definition 45 deep": chain(" = causal", " = {0}.T", 45),
     "names of Python": "class(lambda = 3, None = 1) = last(lambda) | last(None)",
+    "45 heads within heads": "heads { : -> " * 45 + "causal" + "}" * 45,
+    "2,000 heads": f"heads {{ {'; '.join(f'{i} -> last({i + 1})' for i in range(2000))} }}",
+    "a million hops": "window(3) ** 1000000",
+    "hops by the length": "window(3) ** (n ** n)",
+    "90 comparisons": "{i, j : " + " & ".join(f"i < j + {k}" for k in range(90)) + "}",
+    "a predicate without a formula": "{q, k : (q * q - k) % 7 < abs(k - 5) ** 2}",
+    "the length in a predicate": "{q, k : 2147483647 // n < q - k}",
+    "a label of 900 letters": f"same({'a' * 900})",
+    "labels of Python": "same(lambda) & same(None) & same(q_label0)",
+    "the largest numbers": "segments(2147483647, rate=2147483647) | logsparse(2147483647) | butterfly(99)",
 }
 
 
@@ -172,33 +219,6 @@ def test_the_largest_layout_that_is_taken() -> None:
     pattern = compiler.resolve(Source("<test>", terms)).pattern
     assert len(pattern.parts) == MAX_TERMS // 2 - 1
     assert isinstance(refusal(f"{terms} | last(1)"), SpecError)
-
-
-# ---- files ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "data", [b"\xff\xfe", b"causal # \xc3\x28", b"\x80" * 100, "causal".encode("utf-16")]
-)
-def test_files_that_are_no_utf8(data: bytes) -> None:
-    with pytest.raises(SpecError, match="not UTF-8 text") as caught:
-        compiler.source_from("spec.bsl", io.BytesIO(data))
-    assert caught.value.diagnostics[0].code == "E002"
-
-
-def test_a_file_without_an_end() -> None:
-    class Endless(io.RawIOBase):
-        given = 0
-
-        def read(self, size: int | None = -1) -> bytes:
-            assert size is not None and 0 < size <= MAX_FILE_BYTES + 10, "read without a bound"
-            self.given += size
-            return "é".encode() * (size // 2) + b"(" * (size % 2)
-
-    source = compiler.source_from("spec.bsl", Endless())
-    with pytest.raises(SpecError, match="MAX_FILE_BYTES") as caught:
-        compiler.program(source)
-    assert caught.value.exit_status == 3
 
 
 # ---- anything at all -----------------------------------------------------------------------------

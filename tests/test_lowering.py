@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +20,7 @@ from bslang.ir.oracle import dense, dense_blocks
 from bslang.ir.predicate import holds
 from bslang.ir.runs import Bools
 from bslang.limits import MAX_LENGTH, MAX_RESIDUALS
+from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
 
 PROGRAMS = 500
@@ -209,3 +213,124 @@ def test_the_oracle_is_the_definition() -> None:
         "..xxxx",
         "..xxxx",
     ]
+
+
+def picture(spec: str, block: int, length: int, head: int = 0) -> list[str]:
+    pattern = compiler.resolve(Source("<case>", spec), block=block).pattern
+    mask = dense(pattern, Grid.of(length, length, (block, block), head=head))
+    return ["".join("x" if cell else "." for cell in row) for row in mask]
+
+
+def test_logsparse_and_butterfly_by_hand() -> None:
+    assert picture("logsparse", 1, 8)[-1] == "...x.xxx"  # 7 - j is 0, 1, 2 or 4
+    assert picture("logsparse(3)", 1, 11)[-1] == ".x.....x.xx"  # 10 - j is 0, 1, 3 or 9
+    assert picture("butterfly", 1, 6) == [
+        "xxx.x.",
+        "xx.x.x",
+        "x.xx..",
+        ".xxx..",
+        "x...xx",
+        ".x..xx",
+    ]
+    assert picture("butterfly(1)", 2, 5) == ["xxxx.", "xxxx.", "xxxx.", "xxxx.", "....x"]
+    assert picture("butterfly(0)", 1, 3) == picture("last(1)", 1, 3)
+
+
+def test_segments_by_hand() -> None:
+    assert picture("segments(3t, rate=2)", 4, 5) == ["x.x..", ".....", "x.x..", "...x.", "....."]
+    assert picture("segments(3t, rate=2)", 4, 5, head=1) == [
+        ".....", ".x...", ".....", ".....", "....x",
+    ]  # fmt: skip
+    assert picture("segments(3t, rate=2, offset=7)", 4, 5) == picture(
+        "segments(3t, rate=2)", 4, 5, head=3
+    )
+    assert picture("segments(2)", 2, 7, head=5) == picture("chunks(2)", 2, 7)
+
+
+def test_heads_with_equal_segments_share_a_pattern() -> None:
+    resolved = compiler.resolve(Source("<case>", "segments(6, rate=2) | segments(3)"))
+    assert resolved.pattern.names() == {"head"}
+    even, odd, again = (resolved.pattern.at({"head": head}) for head in (0, 1, 2))
+    assert even == again and even != odd
+    assert not compiler.resolve(Source("<case>", "segments(3)")).pattern.names()
+    # What is printed reads back as the same pattern, and the head is not printed where it is left out.
+    assert str(resolved.pattern) == "segments(6, rate=2) | segments(3)"
+    assert compiler.resolve(Source("<case>", str(odd))).pattern == odd
+
+
+def grid_by_hand(sides: tuple[int, ...], radii: tuple[float, ...], clamp: bool) -> Bools:
+    """The definition, coordinate by coordinate in plain Python."""
+    places = list(itertools.product(*map(range, sides)))
+
+    def near(row: int, col: int, side: int, radius: float) -> bool:
+        if not clamp or radius == math.inf:
+            return abs(row - col) <= radius
+        width = min(2 * radius + 1, side)
+        first = min(max(row - radius, 0), side - width)
+        return first <= col < first + width
+
+    return np.array(
+        [[all(map(near, q, k, sides, radii)) for k in places] for q in places], dtype=bool
+    )
+
+
+GRIDS = [
+    ((12,), (2,)), ((3, 4), (1, 1)), ((4, 3), (0, math.inf)), ((4, 3), (math.inf, 0)), ((5, 5), (2, 1)),
+    ((1, 7), (3, 3)), ((7, 1), (1, 0)), ((2, 3, 4), (1, 1, 1)), ((3, 2, 4), (1, math.inf, 5)),
+    ((3, 3, 3), (0, 1, math.inf)), ((2, 2, 2, 2), (1, 0, 1, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+@pytest.mark.parametrize(("sides", "radii"), GRIDS)
+def test_grid_by_hand(sides: tuple[int, ...], radii: tuple[float, ...], clamp: bool) -> None:
+    """Counted in blocks and in tokens, with blocks of all shapes, few queries and either alignment."""
+    expected = grid_by_hand(sides, radii, clamp)
+    size = len(expected)
+    one = len(radii) == 1
+    radius = str(radii[0]) if one else f"({', '.join(map(str, radii))})"
+    end = f"radius={radius}, clamp={str(clamp).lower()})"
+    in_tokens = f"grid({', '.join(f'{side}t' for side in sides)}, {end}"
+    for block in ((4, 4), (5, 3), (2, 7), (1, 1), (64, 64)):
+        for few in {size, 1, size // 2, size - 1}:
+            case = Case(in_tokens, block, few, size, "end")
+            np.testing.assert_array_equal(case.mask(), expected[-few:])
+            np.testing.assert_array_equal(mask_of(lowered(case)), expected[-few:])
+    in_blocks = f"grid({', '.join(map(str, sides))}, {end}"
+    for few in {3 * size - 1, 4, 1}:
+        case = Case(in_blocks, (3, 3), few, 3 * size - 1, "end")
+        blown = expected.repeat(3, 0).repeat(3, 1)[: 3 * size - 1, : 3 * size - 1]
+        np.testing.assert_array_equal(mask_of(lowered(case)), blown[-few:])
+    start = Case(in_blocks, (3, 3), 3 * size, 3 * size - 2, "start")
+    np.testing.assert_array_equal(
+        mask_of(lowered(start)), expected.repeat(3, 0).repeat(3, 1)[:, :-2]
+    )
+
+
+def test_a_grid_that_does_not_fit_is_refused_on_either_side() -> None:
+    resolved = compiler.resolve(Source("<case>", "grid(3t, 4t, radius=1)"), block=4)
+    with pytest.raises(SpecError, match="grid of 3 x 4 has 12 tokens, and the key sequence has 13"):
+        compiler.lower(resolved, 12, 13)
+    with pytest.raises(SpecError, match="and the query sequence has 11"):
+        compiler.lower(resolved, 11, 12, "start")
+    compiler.lower(resolved, 5, 12)
+
+
+def test_grids_cost_their_runs() -> None:
+    """An image in windows of 13 x 13 tokens, and frames of a video, each seen whole."""
+    resolved = compiler.resolve(Source("<case>", "grid(256t, 1024t, radius=6, clamp=true)"))
+    graph = compiler.lower(resolved, 2**18, 2**18)
+    assert graph.start.size <= 13 * graph.grid.n
+    frames = compiler.resolve(Source("<case>", "grid(16, 256, 64, radius=(1, inf, inf))"))
+    graph = compiler.lower(frames, 2**24, 2**24)
+    assert graph.start.size == graph.grid.n
+    wide = compiler.resolve(Source("<case>", "grid(1024t, 1024t, radius=100)"))
+    with pytest.raises(LimitError, match="MAX_RUNS"):
+        compiler.lower(wide, 2**20, 2**20)
+
+
+def test_a_window_without_end_on_a_ring_sees_all_of_it() -> None:
+    """Also where there are fewer queries than keys, and the ring is longer than the rows are many."""
+    for align, few in (("start", 1), ("end", 1), ("end", 10)):
+        case = Case("window(left=inf, right=0, wrap=true)", (4, 4), few, 10, align)
+        assert mask_of(lowered(case)).all() and case.mask().all()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from calls import BY_HEAD, LABELLED, Call, few
 from hypothesis import given, settings
 from reference import TOLERANCE, Inputs, agrees, inputs, run
 from strategies import Case, cases
@@ -137,6 +138,18 @@ def test_random_programs(interpreter: Executor) -> None:
     interpreter.submit(check_random_programs).result()
 
 
+@pytest.mark.parametrize("spec", [*BY_HEAD, *LABELLED])
+def test_heads_and_labels(interpreter: Executor, spec: str) -> None:
+    for call in few(spec):
+        interpreter.submit(call.check, "triton").result()
+
+
+def test_blocks_of_other_documents_are_not_visited(interpreter: Executor) -> None:
+    for spec in ("same(doc) & causal", "same(doc) & last(head * 9t + 9t)"):
+        call = Call(spec, (16, 16), 64, 64)
+        interpreter.submit(call.others_are_not_visited, "triton").result()
+
+
 def check_strides_and_scales() -> None:
     case = Case(SINKS, (16, 16), 40, 60, "end")
     made, mask = layout(case), case.mask()
@@ -239,6 +252,9 @@ def test_blocks_that_tiles_do_not_divide_have_one_loop() -> None:
         "chunks(5t, 7t, 9t, back=1) | strided(5t, offset=3t)",
         "window(41t, wrap=true) ^ window(9t, clamp=true)",
         "strided(1t) | chunks(9t, ahead=inf)",
+        "same(doc) & causal",
+        "(same(doc) - same(part)) & last(head * 3t + 9t) | ~same(doc)",
+        "every(2t, offset=head * 1t) | random(2, seed=head)",
         f"cols({', '.join(f'-{n}t' for n in range(1, 60))}) | causal",
         f"diagonals({', '.join(f'{3 * n}t' for n in range(60))}) & every(3t)",
     ],
@@ -304,6 +320,16 @@ def test_kernels_compile_without_a_gpu(architecture: str, dim: int, dtype: torch
         assert made.metadata.shared <= most * 1024
         if dtype == SINGLE and code == "cubin":
             assert "tf32" not in made.asm["ptx"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_labels_and_heads_compile_without_a_gpu(architecture: str) -> None:
+    """Blocks that labels leave are streamed like others: their loads run ahead."""
+    for kernel in ("forward", "dq", "dkdv"):
+        made = compiled("same(doc) & last(head * 7t + 100t)", architecture, 64, BRAIN, kernel)
+        assert len(made.asm["hsaco" if architecture.startswith("hip") else "cubin"]) > 1000
+        assert "cp.async" in made.asm.get("ptx", "cp.async")
 
 
 @needs_compiler

@@ -61,6 +61,7 @@ def test_what_is_inside(wheel: Path) -> None:
         ("grammar", "*.lark"),
         ("templates", "**/*.jinja"),
         ("bslang", "**/*.py"),
+        ("bslang", "std/*.bsl"),
     ):
         files = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob(pattern)}
         assert files
@@ -94,6 +95,8 @@ def test_it_compiles_and_runs_where_there_is_no_checkout(installed: Path, tmp_pa
 
     checked = python(installed, tmp_path, "-m", "bslang", "check", "bigbird.bsl")
     assert (checked.returncode, checked.stderr) == (0, "")
+    listed = python(installed, tmp_path, "-m", "bslang", "list")
+    assert (listed.returncode, listed.stderr) == (0, "") and "std/natten.bsl" in listed.stdout
     made = python(
         installed, tmp_path, "-m", "bslang", "compile", "bigbird.bsl:bigbird", "-o", "out"
     )

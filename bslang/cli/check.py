@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from bslang import compiler
-from bslang.cli.common import BlockOption, JsonOption, block_option, print_json, read_spec
+from bslang.cli.common import (
+    BlockOption,
+    JsonOption,
+    LengthOption,
+    block_option,
+    print_diagnostic,
+    print_json,
+    read_spec,
+)
+from bslang.cli.warn import warnings
+from bslang.resolve.module import layout_name
 from bslang.syntax.diagnostics import Diagnostic, SpecError
+from bslang.syntax.source import Source
 
 Files = Annotated[
     list[str],
@@ -18,9 +30,19 @@ Files = Annotated[
 ]
 
 
-def check(files: Files, block: BlockOption = None, json: JsonOption = False) -> None:
-    """Check spec files and report every error in them."""
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if there are warnings.")]
+
+
+def check(
+    files: Files,
+    seq_len: LengthOption = None,
+    block: BlockOption = None,
+    strict: Strict = False,
+    json: JsonOption = False,
+) -> None:
+    """Check spec files: report every error in them, and warn of what is hardly meant."""
     found: list[Diagnostic] = []
+    warned: list[Diagnostic] = []
     checked = []
     for file in files:
         try:
@@ -31,19 +53,39 @@ def check(files: Files, block: BlockOption = None, json: JsonOption = False) -> 
         except SpecError as error:
             found.extend(error.diagnostics)
             continue
-        unnamed = [] if program.layout is None else [compiler.layout_name(source)]
+        of_file = warnings(source, program, seq_len)
+        warned.extend(of_file)
+        unnamed = [] if program.layout is None else [layout_name(source)]
         layouts = [*unnamed, *program.names]
         checked.append({"file": source.name, "layouts": layouts, "block": list(program.block)})
         if not json:
             rows, columns = program.block
             defines = ", ".join(layouts) or "no layout"
-            print(f"{source.name}: ok; {defines}; block {rows}x{columns}")
+            count = len(of_file)
+            also = f"; {count} warning{'s' * (count != 1)}" if count else ""
+            print(f"{source.name}: ok; {defines}; block {rows}x{columns}{also}")
     if json:
-        print_json({"checked": checked, "diagnostics": [_as_dict(d) for d in found]})
-    elif found:
-        raise SpecError(found)
+        print_json({"checked": checked, "diagnostics": [_as_dict(d) for d in [*found, *warned]]})
+        if found:
+            raise typer.Exit(SpecError(found).exit_status)
+    for diagnostic in () if json else warned:
+        print_diagnostic(diagnostic)
+        print(file=sys.stderr)
     if found:
-        raise typer.Exit(SpecError(found).exit_status)
+        raise SpecError(found)
+    if strict and warned:
+        raise typer.Exit(1)
+
+
+def diagnostics(text: str) -> list[Diagnostic]:
+    """The errors of a spec, or the warnings of one that has none."""
+    source = Source("spec.bsl", text)
+    try:
+        program = compiler.program(source)
+        compiler.resolve(source)
+    except SpecError as error:
+        return list(error.diagnostics)
+    return warnings(source, program)
 
 
 def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bslang import compiler
 from bslang.resolve.program import Resolved
+from bslang.resolve.sources import source_from, source_of
+from bslang.syntax.diagnostics import Diagnostic
 from bslang.syntax.source import Source
 
 SpecArgument = Annotated[
@@ -43,6 +46,9 @@ LengthOption = Annotated[
     int | None,
     typer.Option("--seq-len", min=1, help="Length of the sequence, in tokens.", show_default=False),
 ]
+LongOption = Annotated[int, typer.Option("--seq-len", min=1, help="Length in tokens.")]
+HeadOption = Annotated[int, typer.Option("--head", min=0, help="Which head.")]
+LayerOption = Annotated[int, typer.Option("--layer", min=0, help="Which layer.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -50,8 +56,8 @@ def read_spec(file: str) -> tuple[Source, str | None]:
     """The source that a `FILE[:NAME]` argument names, and the definition in it."""
     path, name = compiler.split_name(file)
     if str(path) == "-":
-        return compiler.source_from("<stdin>", sys.stdin.buffer), name
-    return compiler.source_of(path), name
+        return source_from("<stdin>", sys.stdin.buffer, Path.cwd()), name
+    return source_of(path), name
 
 
 def resolve_spec(file: str, define: list[str] | None, block: str | None) -> Resolved:
@@ -90,3 +96,18 @@ def block_option(block: str | None) -> tuple[int, int] | None:
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
     print(json.dumps(value, indent=2))
+
+
+def print_diagnostic(diagnostic: Diagnostic) -> None:
+    """A diagnostic on stderr, its first line in colour on a terminal."""
+    if not sys.stderr.isatty():
+        print(diagnostic.render(), file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    head, _, rest = diagnostic.render().partition("\n")
+    kind, _, message = head.partition(": ")
+    colour = "bold yellow" if diagnostic.severity == "warning" else "bold red"
+    text = Text.assemble((kind, colour), (f": {message}", "bold"), f"\n{rest}")
+    Console(stderr=True, soft_wrap=True).print(text)

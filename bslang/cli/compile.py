@@ -50,8 +50,9 @@ def compile(
     resolved = resolve_spec(spec, define, block)
     files = compiler.emit(resolved, target)
     try:
-        for name in files:
-            _refuse_foreign(output / name)
+        for name, content in files.items():
+            if isinstance(content, str):  # data is named by its content
+                _refuse_foreign(output / name)
         written = write_whole(output, files)
     except OSError as error:
         raise BslangError(f"cannot write to {output}: {error.strerror or error}") from None

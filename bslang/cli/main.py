@@ -14,11 +14,17 @@ import typer
 
 from bslang._version import __version__
 from bslang.cli.check import check
+from bslang.cli.common import print_diagnostic
 from bslang.cli.compile import compile
+from bslang.cli.diff import diff
+from bslang.cli.explain import explain
+from bslang.cli.fmt import fmt
+from bslang.cli.list import list
 from bslang.cli.show import show
 from bslang.cli.stats import stats
+from bslang.cli.why import why
 from bslang.errors import BslangError, LimitError
-from bslang.syntax.diagnostics import Diagnostic, SpecError
+from bslang.syntax.diagnostics import SpecError
 
 BUG = 70
 
@@ -29,8 +35,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (check, compile, show, stats):
+for command in (check, compile, diff, explain, fmt, list, show, stats):
     app.command()(command)
+# Positions may be negative, and are no options then.
+app.command(context_settings={"ignore_unknown_options": True})(why)
 
 
 def _version(wanted: bool) -> None:
@@ -58,7 +66,7 @@ def main() -> None:
     except SpecError as error:
         for place, diagnostic in enumerate(error.diagnostics):
             print("\n" * (place > 0), end="", file=sys.stderr)
-            _print(diagnostic)
+            print_diagnostic(diagnostic)
         count = len(error.diagnostics)
         if count > 1:
             print(f"\n{count} errors", file=sys.stderr)
@@ -88,18 +96,3 @@ def _drop_output() -> None:
     """Let what is left of stdout go nowhere; Python would try to write it again while it exits."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def _print(diagnostic: Diagnostic) -> None:
-    """A diagnostic on stderr, its first line in colour on a terminal."""
-    if not sys.stderr.isatty():
-        print(diagnostic.render(), file=sys.stderr)
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    head, _, rest = diagnostic.render().partition("\n")
-    kind, _, message = head.partition(": ")
-    colour = "bold yellow" if diagnostic.severity == "warning" else "bold red"
-    text = Text.assemble((kind, colour), (f": {message}", "bold"), f"\n{rest}")
-    Console(stderr=True, soft_wrap=True).print(text)

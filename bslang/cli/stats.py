@@ -9,7 +9,10 @@ import typer
 from bslang import compiler
 from bslang.cli.common import (
     BlockOption,
+    HeadOption,
     JsonOption,
+    LayerOption,
+    LongOption,
     ParameterOption,
     SpecArgument,
     print_json,
@@ -18,22 +21,27 @@ from bslang.cli.common import (
 
 if TYPE_CHECKING:
     from bslang.graph.blockgraph import BlockGraph
+    from bslang.graph.properties import Answer, Properties
     from bslang.graph.stats import Spread, Stats
 
 
 def stats(
     spec: SpecArgument,
-    seq_len: Annotated[int, typer.Option("--seq-len", min=1, help="Length in tokens.")] = 16384,
+    seq_len: LongOption = 16384,
     define: ParameterOption = None,
     block: BlockOption = None,
     dim: Annotated[int, typer.Option("--head-dim", min=1, help="Head dimension for FLOPs.")] = 64,
+    head: HeadOption = 0,
+    layer: LayerOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Count the blocks that a layout visits, and what they cost beside dense attention."""
+    """Count what a layout visits and costs beside dense attention, and decide its properties."""
+    from bslang.graph.properties import Properties
     from bslang.graph.stats import Stats
 
     resolved = resolve_spec(spec, define, block)
-    graph = compiler.lower(resolved, seq_len, seq_len)
+    graph = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
+    properties = Properties.of(resolved.pattern, graph)
     found = Stats.of(graph, dim)
     if json:
         about = {
@@ -41,10 +49,12 @@ def stats(
             "spec": str(resolved.pattern),
             "digest": compiler.digest(resolved),
         }
-        print_json(about | found.as_dict() | {"hops": _hops(graph)})
+        decided = {"hops": _hops(graph), "properties": properties.as_dict()}
+        print_json(about | found.as_dict() | decided)
         return
     print(f"{resolved.name}: {resolved.pattern}\n")
-    for label, value in [*_lines(found), ("reach", _reach(graph))]:
+    lines = [*_lines(found), *_answers(properties), ("reach", _reach(graph))]
+    for label, value in lines:
         print(f"{label:<18}{value}")
 
 
@@ -55,12 +65,34 @@ def _lines(found: Stats) -> list[tuple[str, str]]:
         ("block", f"{rows} x {columns} tokens; {found.shape[0]:,} x {found.shape[1]:,} blocks"),
         ("visited blocks", f"{found.blocks:,}: {found.full:,} full, {found.partial:,} partial"),
         ("density", f"{found.density:.2%} of all blocks"),
+        (
+            "token pairs",
+            "not decided" if found.pairs is None else _share(found.pairs, queries * keys),
+        ),
         ("blocks a row", _spread(found.rows)),
         ("blocks a column", _spread(found.columns)),
         ("forward", f"{_flops(found.flops_forward)} a head of {found.dim}"),
         ("backward", f"{_flops(found.flops_backward)} a head of {found.dim}"),
         ("work of dense", f"{1 / found.density:,.1f} times as much" if found.blocks else "-"),
     ]
+
+
+def _share(pairs: int, all_pairs: int) -> str:
+    return f"{pairs:,}, {pairs / all_pairs:.2%} of all"
+
+
+def _answers(properties: Properties) -> list[tuple[str, str]]:
+    return [
+        ("causal", _answer(properties.causal)),
+        ("prefix-stable", _answer(properties.prefix_stable)),
+        ("symmetric", _answer(properties.symmetric)),
+        ("contains a star", _answer(properties.star)),
+    ]
+
+
+def _answer(answer: Answer) -> str:
+    verdict = {True: "yes", False: "no", None: "not decided"}[answer.holds]
+    return f"{verdict}: {answer.because}" if answer.because else verdict
 
 
 def _hops(graph: BlockGraph) -> int | None:

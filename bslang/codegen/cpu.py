@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bslang.codegen.emit import Section
@@ -34,17 +35,20 @@ def section(plan: Plan) -> Section:
 
 @dataclass(frozen=True)
 class Mask:
-    """One mask as a C++ function over q, k and the parameters (name, index) that it reads.
+    """One mask as a C++ function over q, k, the parameters (name, index) that it reads, and labels.
 
-    comment and code are lines.
+    comment, signature and code are lines. apart, equal: conditions on labels under which a block is
+    empty, or full, in lines; none where there is no such condition.
     """
 
     number: int
     kind: int
     comment: list[str]
-    signature: str
+    signature: list[str]
     parameters: list[tuple[str, int]]
     code: list[str]
+    apart: list[str]
+    equal: list[str]
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Source:
     """What the templates in templates/cpu see as `target`.
 
     layout: the spec in lines; tile_q, tile_k: sides of a tile; step_k: keys at a time along a row;
-    divides: whether masks divide numbers that may be negative.
+    divides: whether masks divide numbers that may be negative; of_head: whether what a program visits
+    depends on its head, or on its sequence in the batch; mask_arguments: the first ones of a mask's loop.
     """
 
     layout: list[str]
@@ -60,14 +65,25 @@ class Source:
     tile_k: int
     step_k: int
     divides: bool
+    of_head: bool
+    mask_arguments: str
     masks: list[Mask]
 
     @classmethod
     def of(cls, plan: Plan) -> Source:
         masks = [_mask(plan, number) for number in range(len(plan.masks))]
         divides = any("floor_" in line for mask in masks for line in mask.code)
+        of_head = plan.by_head or bool(plan.labels)
+        first = "parameters" if of_head else "args.parameters"
         return cls(
-            _wrapped(plan.spec), tile(plan.block_q), tile(plan.block_k), STEP_K, divides, masks
+            _wrapped(plan.spec),
+            tile(plan.block_q),
+            tile(plan.block_k),
+            STEP_K,
+            divides,
+            of_head,
+            f"args, head, {first}" if plan.labels else first,
+            masks,
         )
 
 
@@ -80,20 +96,33 @@ def tile(block: int) -> int:
 def _mask(plan: Plan, number: int) -> Mask:
     mask = plan.masks[number]
     used = variables(mask.predicate)
+
     # What a mask does not read has no name, so that no compiler warns of it.
-    signature = [f"int64_t{' ' + name if name in used else ''}" for name in ("q", "k")]
-    signature.append(f"const int32_t*{' parameters' if mask.reads else ''}")
+    def argument(kind: str, name: str) -> str:
+        return f"{kind} {name}" if name in used or (name == "parameters" and mask.reads) else kind
+
+    signature = [("int64_t", "q"), ("int64_t", "k"), ("const int32_t*", "parameters")]
+    labels = [(f"q_label{i}", f"k_label{i}") for i in range(len(plan.labels))]
+    lines = [signature, *([("int32_t", name) for name in pair] for pair in labels)]
     comment = [f"Mask {number}: {mask.text}"]
     comment += [f"{name} = {plan.parameters[i]}" for name, i in mask.reads]
     return Mask(
         number,
         mask.kind,
         [line for text in comment for line in _wrapped(text)],
-        ", ".join(signature),
+        [", ".join(argument(*each) for each in line) for line in lines],
         mask.reads,
         _wrapped(code(mask.predicate, CPP)),
+        _wrapped(" || ".join(_settles("apart", labels) for labels in mask.apart), 30),
+        _wrapped(_settles("equal", mask.equal or ()), 30),
     )
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, LINE - 12, break_long_words=False, break_on_hyphens=False)
+def _settles(relation: str, labels: Sequence[int]) -> str:
+    """The condition that blocks stand so to each other in all of some labels."""
+    every = " && ".join(f"{relation}(args, cell, {label})" for label in labels)
+    return f"({every})" if len(labels) > 1 and relation == "apart" else every
+
+
+def _wrapped(text: str, margin: int = 12) -> list[str]:
+    return textwrap.wrap(text, LINE - margin, break_long_words=False, break_on_hyphens=False)

@@ -36,6 +36,8 @@ class _Module:
 
     sections: dict[str, Section]
     spec_literal: str
+    label_names: tuple[str, ...]
+    reads_tables: bool
 
     @property
     def standard_imports(self) -> list[str]:
@@ -46,12 +48,21 @@ class _Module:
         return [line for line in self._imports if line.startswith("from bslang")]
 
     @property
+    def labels(self) -> str:
+        """The names of the layout's labels as a Python tuple."""
+        names = "".join(f"{json.dumps(name)}, " for name in self.label_names)
+        return f"({names.strip() if len(self.label_names) == 1 else names[:-2]})"
+
+    @property
     def _imports(self) -> list[str]:
-        always = (
+        lines = ["from pathlib import Path"] if self.reads_tables else []
+        lines += [
             "from bslang.compiler import scheduler",
             "from bslang.runtime.layout import Layout",
-        )
-        return sorted({*always, *(line for s in self.sections.values() for line in s.imports)})
+        ]
+        if self.label_names:
+            lines.append("from bslang.runtime.labels import LabelsOfCall")
+        return sorted({*lines, *(line for s in self.sections.values() for line in s.imports)})
 
 
 def target_names(targets: Iterable[str] | None) -> tuple[str, ...]:
@@ -72,9 +83,17 @@ def target_names(targets: Iterable[str] | None) -> tuple[str, ...]:
 
 
 def emit(
-    name: str, pattern: Pattern, block: tuple[int, int], digest: str, targets: Iterable[str] | None
+    name: str,
+    pattern: Pattern,
+    block: tuple[int, int],
+    digest: str,
+    targets: Iterable[str] | None,
+    reads_tables: bool,
 ) -> dict[str, str]:
-    """File names and their texts. Raises TargetError for an unknown target."""
+    """File names and their texts; reads_tables: whether the module has tables beside it.
+
+    Raises TargetError for an unknown target.
+    """
     from bslang.codegen.environment import render  # jinja2 is loaded only to generate
 
     plan = Plan.of(name, pattern, block, digest, target_names(targets))
@@ -83,7 +102,11 @@ def emit(
         for target in plan.targets
     }
     files = {
-        f"{name}.py": render("module.py.jinja", plan, _Module(sections, json.dumps(plan.spec)))
+        f"{name}.py": render(
+            "module.py.jinja",
+            plan,
+            _Module(sections, json.dumps(plan.spec), plan.labels, reads_tables),
+        )
     }
     for section in sections.values():
         files |= {f"{name}{suffix}": text for suffix, text in section.files.items()}

@@ -6,20 +6,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bslang._version import __version__
-from bslang.graph.residual import residuals
+from bslang.graph.residual import residuals, settled
 from bslang.ir.expr import Number, variables
-from bslang.ir.mask import Masks, code
+from bslang.ir.mask import Masks, code, labels, token_names
 from bslang.ir.pattern import Pattern
 from bslang.schedule.schedule import PARTIAL
 
 
 @dataclass(frozen=True)
 class Mask:
-    """One residual: its class in the schedule's tables, its bsl text, its predicate."""
+    """One residual: its class in the schedule's tables, its bsl text, its predicate.
+
+    apart: sets of labels (numbers in `Plan.labels`); where two blocks share no value of any label in one
+    of the sets, no pair of them belongs. equal: labels; where two blocks hold one value of each, every
+    pair does; None where that is not enough.
+    """
 
     number: int
     text: str
     predicate: Number
+    apart: tuple[tuple[int, ...], ...] = ()
+    equal: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, number: int, residual: Pattern, predicate: Number, names: tuple[str, ...]) -> Mask:
+        """Derive a mask; names: of the layout's labels."""
+        compared = labels(residual)
+        alone = [label for label in compared if settled(residual, {label: False}) is False]
+        apart: list[tuple[int, ...]] = [(names.index(label),) for label in alone]
+        numbers = tuple(names.index(label) for label in compared)
+        if not alone and settled(residual, dict.fromkeys(compared, False)) is False:
+            apart.append(numbers)
+        whole = settled(residual, dict.fromkeys(compared, True)) is True
+        equal = numbers if compared and whole else None
+        return cls(number, str(residual), predicate, tuple(apart), equal)
 
     @property
     def kind(self) -> int:
@@ -29,8 +49,16 @@ class Mask:
     @property
     def reads(self) -> list[tuple[str, int]]:
         """The parameters that the predicate takes: (name, index into `Plan.parameters`), in order."""
-        indices = sorted(int(name[1:]) for name in variables(self.predicate) - {"q", "k"})
+        names = variables(self.predicate)
+        indices = sorted(int(name[1:]) for name in names - token_names(names))
         return [(f"p{index}", index) for index in indices]
+
+    @property
+    def labels(self) -> list[int]:
+        """The labels that the predicate compares, as numbers in `Plan.labels`, in order."""
+        prefix = "q_label"
+        names = variables(self.predicate)
+        return sorted(int(n.removeprefix(prefix)) for n in names if n.startswith(prefix))
 
 
 @dataclass(frozen=True)
@@ -39,7 +67,8 @@ class Plan:
 
     name: a Python identifier; spec: canonical bsl text, one line; digest: of spec and block;
     masks: one for each residual; parameters: bsl text of the numbers p0, p1, ... that masks take
-    from the length; targets: names, in order.
+    from the length and the head; by_head: whether heads may have other sets; labels: names of the
+    run-time labels; targets: names, in order.
     """
 
     name: str
@@ -49,6 +78,8 @@ class Plan:
     block_k: int
     masks: tuple[Mask, ...]
     parameters: tuple[str, ...]
+    by_head: bool
+    labels: tuple[str, ...]
     targets: tuple[str, ...]
     version: str = __version__
 
@@ -62,14 +93,15 @@ class Plan:
         targets: tuple[str, ...],
     ) -> Plan:
         """Derive the plan of a pattern."""
-        left = residuals(pattern)
-        found = Masks.of(left, block)
+        left, names = residuals(pattern), labels(pattern)
+        found = Masks.of(left, block, names)
         masks = tuple(
-            Mask(number, str(residual), predicate)
+            Mask.of(number, residual, predicate, names)
             for number, (residual, predicate) in enumerate(zip(left, found.masks, strict=True))
         )
         parameters = tuple(code(number, _TEXT) for number in found.parameters)
-        return cls(name, str(pattern), digest, *block, masks, parameters, targets)
+        by_head = "head" in pattern.names()
+        return cls(name, str(pattern), digest, *block, masks, parameters, by_head, names, targets)
 
     @property
     def classes(self) -> int:

@@ -24,24 +24,34 @@ class _Mask:
 
 @dataclass(frozen=True)
 class _Masks:
-    """What templates/torch/masks.py.jinja sees as `target`."""
+    """What templates/torch/masks.py.jinja sees as `target`.
+
+    arguments: those of every mask.
+    """
 
     masks: list[_Mask]
+    arguments: str
 
 
 def section(plan: Plan) -> Section:
     """The masks of a layout as Python functions over tensors of positions."""
     masks = []
     for mask in plan.masks:
-        parameters = [(name, f"parameters[{index}]") for name, index in mask.reads]
+        values = [(name, f"parameters[{index}]") for name, index in mask.reads]
+        for i in mask.labels:
+            values += [(f"{x}_label{i}", f"{x}_labels[{i}]") for x in ("q", "k")]
         steps, result = stepped(mask.predicate, TORCH, _ROOM)
-        masks.append(_Mask(f"_torch_mask_{mask.number}", mask.text, [*parameters, *steps], result))
-    code = render("torch/masks.py.jinja", plan, _Masks(masks)) if masks else ""
+        masks.append(_Mask(f"_torch_mask_{mask.number}", mask.text, [*values, *steps], result))
+    arguments = "q, k, parameters" + (", q_labels, k_labels" if plan.labels else "")
+    code = render("torch/masks.py.jinja", plan, _Masks(masks, arguments)) if masks else ""
     imports = ["from bslang.runtime.torch import TorchTarget"]
     if helpers := [name for name in ("maximum", "minimum") if f"{name}(" in code]:
         imports.append(f"from bslang.runtime.masks import {', '.join(helpers)}")
+    given = ["_TORCH_MASKS" if masks else "[]"]
+    if apart := {mask.number: mask.apart for mask in plan.masks if mask.apart}:
+        given.append(f"apart={apart}")
     return Section(
-        constructor=f"TorchTarget({'_TORCH_MASKS' if masks else '[]'})",
+        constructor=f"TorchTarget({', '.join(given)})",
         code=code,
         imports=tuple(imports),
     )

@@ -35,22 +35,62 @@ def section(plan: Plan) -> Section:
 
 
 @dataclass(frozen=True)
+class Settles:
+    """What is known of blocks of a mask when only the least and the greatest of their labels are.
+
+    number: of the mask; labels: those that are compared; state: 0 where no pair of a block belongs, 2
+    where every pair does, 1 elsewhere: an expression over `apart0`, `equal0`, ...
+    """
+
+    number: int
+    labels: list[int]
+    state: str
+
+    @classmethod
+    def of(cls, mask: plans.Mask) -> Settles | None:
+        if not mask.apart and mask.equal is None:
+            return None
+        state = "1"
+        if mask.equal is not None:
+            state = f"tl.where({' & '.join(f'equal{i}' for i in mask.equal)}, 2, {state})"
+        if mask.apart:
+            sets = [" & ".join(f"apart{i}" for i in labels) for labels in mask.apart]
+            empty = " | ".join(f"({x})" if "&" in x and len(sets) > 1 else x for x in sets)
+            state = f"tl.where({empty}, 0, {state})"
+        used = sorted({i for labels in (*mask.apart, mask.equal or ()) for i in labels})
+        return cls(mask.number, used, state)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What its functions take of a kernel, before the blocks."""
+        return [f"{name}{label}" for label in self.labels for name in ("held", "ranges")]
+
+
+@dataclass(frozen=True)
 class Mask:
-    """One mask as a function of q, k and the parameters that it reads.
+    """One mask as a function of q, k, and the labels and the parameters that it reads.
 
     text: in bsl, comment: the same in lines; steps: assignments (name, expression) before the
-    expression `result` that it returns, where one line has no room for all of it.
+    expression `result` that it returns, where one line has no room for all of it; settles: what the
+    labels of a block settle without it, if anything.
     """
 
     name: str
     text: str
+    labels: list[int]
     parameters: list[str]
     steps: list[tuple[str, str]]
     result: str
+    settles: Settles | None
 
     @property
     def comment(self) -> list[str]:
         return _wrapped(self.text)
+
+    def arguments(self, q: str = "", k: str = "") -> list[str]:
+        """What it takes, in order; q and k: how the values of a tile are indexed."""
+        labels = [f"{x}_label{i}{at}" for i in self.labels for x, at in (("q", q), ("k", k))]
+        return [*labels, *self.parameters]
 
 
 @dataclass(frozen=True)
@@ -64,6 +104,11 @@ class Walk:
     last: int
     bounded: bool
     mask: Mask | None = None
+
+    @property
+    def settles(self) -> Settles | None:
+        """What labels settle of its blocks."""
+        return self.mask.settles if self.mask else None
 
     def comment(self, things: str) -> list[str]:
         """What stands over the loop, in lines; `things` are what it walks: keys, or queries."""
@@ -84,14 +129,20 @@ class Walk:
 class Kernels:
     """What the templates in templates/triton see as `target`.
 
+    tables: arguments of a kernel that say what it visits.
     tile_q, tile_k: the largest sides of a tile; a call may choose smaller powers of two.
-    parameters: names of the masks' parameters; helpers: names of the functions that masks call;
+    parameters: names of the masks' parameters; labels, settled: numbers of the labels that masks
+    compare, and of those whose ranges settle blocks.
+    helpers: names of the functions that masks call.
     key_walks, query_walks: the loops of a program that holds queries, or keys.
     """
 
+    tables: list[str]
     tile_q: int
     tile_k: int
     parameters: list[str]
+    labels: list[int]
+    settled: list[int]
     helpers: list[str]
     masks: list[Mask]
     key_walks: list[Walk]
@@ -103,10 +154,16 @@ class Kernels:
         texts = [text for m in masks for text in (*(value for _, value in m.steps), m.result)]
         tile_q, divides_q = tile(plan.block_q)
         tile_k, divides_k = tile(plan.block_k)
+        tables = ["order", "pointer", "runs", "parameters"]
+        tables += ["head_graph"] if plan.by_head else []
+        tables += ["q_labels", "k_labels", "q_ranges", "k_ranges"] if plan.labels else []
         return cls(
+            tables,
             tile_q,
             tile_k,
             [f"p{number}" for number in range(len(plan.parameters))],
+            sorted({label for mask in masks for label in mask.labels}),
+            sorted({i for mask in masks if mask.settles for i in mask.settles.labels}),
             [h for h in ("floor_div", "floor_mod") if any(f"{h}(" in text for text in texts)],
             masks,
             _walks(masks, divides_k),
@@ -151,7 +208,15 @@ def _wrapped(text: str) -> list[str]:
 def _mask(mask: plans.Mask) -> Mask:
     steps, result = stepped(_narrow(mask.predicate), TRITON, LINE - len("    return "))
     names = [name for name, _ in mask.reads]
-    return Mask(f"_mask_{mask.number}", mask.text, names, steps, result)
+    return Mask(
+        f"_mask_{mask.number}",
+        mask.text,
+        mask.labels,
+        names,
+        steps,
+        result,
+        Settles.of(mask),
+    )
 
 
 def _narrow(number: Number) -> Number:

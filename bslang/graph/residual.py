@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, reduce
 from typing import TypeAlias
 
@@ -81,6 +81,18 @@ FOLDS: dict[type[Pattern], Fold] = {
 }
 
 
+def settled(residual: Pattern, labels: Mapping[str, bool]) -> Residual:
+    """What is left of a residual on a block where labels are known to be equal everywhere, or nowhere."""
+    if isinstance(residual, Primitive):
+        return labels.get(vars(residual)["label"], residual) if residual.labelled else residual
+    parts = [settled(part, labels) for part in residual.parts]
+    if isinstance(residual, Transpose):
+        return fold_transpose(parts[0])
+    if isinstance(residual, Complement):
+        return fold_complement(parts[0])
+    return reduce(FOLDS[type(residual)], parts)
+
+
 @lru_cache(maxsize=256)
 def residuals(pattern: Pattern) -> tuple[Pattern, ...]:
     """Every residual that lowering a pattern can leave, at any length, in a fixed order.
@@ -113,7 +125,7 @@ def _possible(pattern: Pattern, sharp: bool) -> set[Pattern] | None:
             meant = pattern.expand()
             if meant is not pattern:
                 return outcomes(meant)
-            if not sharp and not pattern.drawn:
+            if pattern.labelled or (not sharp and not pattern.drawn):
                 return {pattern}
             return {True, False, pattern} if pattern.tokens else {True, False}
         if isinstance(pattern, Heads):

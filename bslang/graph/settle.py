@@ -6,11 +6,14 @@ block is neither full nor empty. Blocks that repeat one another along a diagonal
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
+from bslang.ir.expr import variables
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import Pattern
-from bslang.ir.predicate import holds
+from bslang.ir.predicate import SYMBOLIC, holds
 from bslang.ir.runs import Bools, Runs
 from bslang.limits import MAX_MASK_WORK
 
@@ -22,41 +25,85 @@ def settle(pattern: Pattern, runs: Runs, grid: Grid) -> tuple[Runs, Runs] | None
     if not runs:
         return runs, runs
     area = grid.q.block * grid.k.block
-    invariant = all(p.shift_invariant for p in pattern.primitives())
-    if runs.size > MAX_MASK_WORK or (not invariant and runs.size * area > MAX_MASK_WORK):
+    alike = likeness(pattern, grid)
+    if runs.size > MAX_MASK_WORK or (alike is None and runs.size * area > MAX_MASK_WORK):
         return None
     cells = runs.cells()
     asked, back = cells, np.arange(cells.size)
-    if invariant:
-        _, first, back = np.unique(_shape_of(cells, grid), return_index=True, return_inverse=True)
+    if alike is not None:
+        _, first, back = np.unique(alike(cells), return_index=True, return_inverse=True)
         asked = cells[first]
+        if asked.size * area > MAX_MASK_WORK:
+            return None
     full, empty = (np.empty(asked.size, dtype=bool) for _ in range(2))
-    batch = max(1, _BATCH // area)
-    for begin in range(0, asked.size, batch):
-        part = slice(begin, begin + batch)
-        full[part], empty[part] = _ask(pattern, asked[part], grid)
+    for part in batches(asked.size, grid):
+        _, _, there, mask = ask(pattern, asked[part], grid)
+        full[part] = (mask | ~there).all(axis=(1, 2))
+        empty[part] = ~mask.any(axis=(1, 2))
     return _runs_of(cells[full[back]], grid.m), _runs_of(cells[empty[back]], grid.m)
 
 
-def _shape_of(cells: Ints, grid: Grid) -> Ints:
-    """A number that is equal for blocks with equal offsets of all their pairs."""
-    i, j = cells // grid.m, cells % grid.m
-    edges = [i == grid.q.first, i == grid.n - 1, j == grid.k.first, j == grid.m - 1]
-    shape = j * grid.k.block - i * grid.q.block
-    for edge in edges:
-        shape = shape * 2 + edge
-    return shape
+def likeness(
+    pattern: Pattern, grid: Grid, *, in_rows: bool = False
+) -> Callable[[Ints], Ints] | None:
+    """Numbers cells so that those with equal numbers have equal masks; None where nothing tells.
+
+    A mask repeats along diagonals where it asks for offsets alone, down columns where it asks for
+    keys alone, and along rows where it asks for queries alone. Labels are taken to be equal.
+    in_rows: whether only cells of one row may have equal numbers.
+    """
+    by_row = by_column = False
+    if in_rows or not all(p.shift_invariant or p.labelled for p in pattern.primitives()):
+        names = mask_names(pattern, grid)
+        by_row, by_column = "k" not in names, "q" not in names and not in_rows
+        if not by_row and not by_column:
+            return None
+
+    def number(cells: Ints) -> Ints:
+        i, j = cells // grid.m, cells % grid.m
+        edges = [i == grid.q.first, i == grid.n - 1, j == grid.k.first, j == grid.m - 1]
+        # Every block that the diagonal crosses in its own way is another to whom it concerns.
+        crossed = np.clip(j * grid.k.block - i * grid.q.block, -grid.k.block, grid.q.block)
+        if by_row or by_column:
+            shape = (i if by_row else j) * (grid.q.block + grid.k.block + 1) + crossed
+        else:
+            shape = j * grid.k.block - i * grid.q.block
+        for edge in edges:
+            shape = shape * 2 + edge
+        return np.asarray(shape)
+
+    return number
 
 
-def _ask(pattern: Pattern, cells: Ints, grid: Grid) -> tuple[Bools, Bools]:
+def mask_names(pattern: Pattern, grid: Grid) -> frozenset[str]:
+    """What the mask of a residual asks for: `q`, `k`, `n`, `len_k`, ..."""
+    labels = sorted({p.label for p in pattern.primitives() if p.labelled})  # type: ignore[attr-defined]  # they have one
+    at = At.symbolic((grid.q.block, grid.k.block), labels)
+    return variables(holds(pattern, at, SYMBOLIC).number)
+
+
+def positions(cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools]:
+    """Positions q (blocks, side, 1) and k (blocks, 1, side) of some blocks, and which pairs are there."""
     i, j = cells // grid.m, cells % grid.m
     q = (i[:, None] * grid.q.block + np.arange(grid.q.block))[:, :, None]
     k = (j[:, None] * grid.k.block + np.arange(grid.k.block))[:, None, :]
     there = (q >= grid.q.start) & (q < grid.q.stop) & (k >= grid.k.start) & (k < grid.k.stop)
-    mask = np.broadcast_to(holds(pattern, At.positions(grid, q, k), grid.env()), there.shape)
-    full = np.asarray((mask | ~there).all(axis=(1, 2)))
-    some = np.asarray((mask & there).any(axis=(1, 2)))
-    return full, ~some
+    return q, k, there
+
+
+def ask(pattern: Pattern, cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools, Bools]:
+    """`positions` of some blocks, and which of their pairs belong to a residual, labels being equal."""
+    q, k, there = positions(cells, grid)
+    equal = {p.label: (q * 0, k * 0) for p in pattern.primitives() if p.labelled}  # type: ignore[attr-defined]  # they have one
+    mask = holds(pattern, At.positions(grid, q, k, labels=equal), grid.env())
+    return q, k, there, np.broadcast_to(mask, there.shape) & there
+
+
+def batches(blocks: int, grid: Grid) -> Iterator[slice]:
+    """Slices of so many blocks as are asked at once."""
+    batch = max(1, _BATCH // (grid.q.block * grid.k.block))
+    for begin in range(0, blocks, batch):
+        yield slice(begin, begin + batch)
 
 
 def _runs_of(cells: Ints, width: int) -> Runs:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.graph.pairs import count_pairs
 from bslang.ir.grid import Ints
 
 
@@ -32,7 +34,8 @@ class Stats:
     """Figures of a layout at a length.
 
     tokens: (queries, keys); block: sides in tokens; shape: block rows and columns; blocks: visited,
-    full and partial ones; density: visited blocks of all; rows, columns: their spread;
+    full and partial ones; density: visited blocks of all; pairs: of tokens, None where the labels of
+    a call decide, or only too many token masks; rows, columns: spread of their blocks;
     flops_forward, flops_backward: multiply-adds counted as two, over visited blocks, for one head
     of dimension `dim` (4 and 10 a pair and dimension).
     """
@@ -44,6 +47,7 @@ class Stats:
     full: int
     partial: int
     density: float
+    pairs: int | None
     rows: Spread
     columns: Spread
     dim: int
@@ -59,7 +63,7 @@ class Stats:
         by_column = graph.transpose().blocks_by_row
         size = graph.stop - graph.start
         full, blocks = int(size[graph.kind == FULL].sum()), int(size.sum())
-        pairs = blocks * grid.q.block * grid.k.block
+        visited = blocks * grid.q.block * grid.k.block
         return cls(
             tokens=(grid.q.stop - grid.q.start, grid.k.stop - grid.k.start),
             block=(grid.q.block, grid.k.block),
@@ -68,16 +72,26 @@ class Stats:
             full=full,
             partial=blocks - full,
             density=blocks / (by_row.size * grid.m),
+            pairs=_pairs(graph),
             rows=Spread.of(by_row),
             columns=Spread.of(by_column),
             dim=dim,
-            flops_forward=4 * dim * pairs,
-            flops_backward=10 * dim * pairs,
+            flops_forward=4 * dim * visited,
+            flops_backward=10 * dim * visited,
         )
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain values, for JSON."""
         return asdict(self)
+
+
+def _pairs(graph: BlockGraph) -> int | None:
+    if any(p.labelled for residual in graph.residuals for p in residual.primitives()):
+        return None
+    try:
+        return count_pairs(graph)
+    except LimitError:
+        return None
 
 
 def coverage(graph: BlockGraph, height: int, width: int) -> np.ndarray[Any, np.dtype[np.float64]]:

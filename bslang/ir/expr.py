@@ -204,6 +204,12 @@ class Term:
     def __mod__(self, other: Any) -> Term:
         return self._make("%", self, other)
 
+    def __rfloordiv__(self, other: Any) -> Term:
+        return self._make("//", other, self)
+
+    def __rmod__(self, other: Any) -> Term:
+        return self._make("%", other, self)
+
     def __neg__(self) -> Term:
         return self._make("-", 0, self)
 
@@ -273,3 +279,42 @@ def _extremum(op: str, array: Callable[..., Any], a: Any, b: Any) -> Any:
     if isinstance(a, (Term, Symbol)) or isinstance(b, (Term, Symbol)):
         return Term(fold(op, *(x.number if isinstance(x, Term) else x for x in (a, b))))
     return array(a, b)
+
+
+def over(number: Number, names: Mapping[str, Any]) -> Any:
+    """A number or predicate on arrays (or terms) that stand for its names; other names stay symbols.
+
+    The operators are those of `OPERATORS`, element by element.
+    """
+    if isinstance(number, Var):
+        return names[number.name] if number.name in names else Term(number)
+    if not isinstance(number, Op):
+        return number
+    args = [over(arg, names) for arg in number.args]
+    if not any(isinstance(arg, (np.ndarray, np.generic, Term)) for arg in args):
+        return fold(number.op, *args)
+    if number.op in ("min", "max"):
+        return minimum(*args) if number.op == "min" else maximum(*args)
+    if number.op == "not":
+        return ~args[0]
+    if number.op in ("isqrt", "log2"):
+        (arg,) = args
+        if isinstance(arg, Term):
+            return Term(fold(number.op, arg.number))
+        return root(arg) if number.op == "isqrt" else logarithm(arg)
+    return OPERATORS[number.op](*args)
+
+
+def root(x: Any) -> Any:
+    """`isqrt` of an array of numbers that are at least 0."""
+    found = np.floor(np.sqrt(x)).astype(np.int64)
+    found = found - (found * found > x)  # a float cannot tell neighbours among large squares
+    return found + ((found + 1) * (found + 1) <= x)
+
+
+def logarithm(x: Any) -> Any:
+    """`log2`, rounded down, of an array of numbers that are at least 1."""
+    found = np.frexp(np.asarray(x, dtype=np.float64))[1].astype(np.int64) - 1
+    return found - (
+        np.left_shift(1, found) > x
+    )  # as a float, x may have been rounded up to a power

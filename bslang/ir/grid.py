@@ -129,6 +129,10 @@ class Grid:
             k=replace(self.k, start=0, stop=self.m * self.k.block),
         )
 
+    def square(self) -> Grid:
+        """The whole blocks of every row, those before the first query included."""
+        return replace(self, q=replace(self.q, start=0)).whole()
+
     def env(self) -> dict[str, Number]:
         """What the names in a pattern's numbers stand for on this grid."""
         return {
@@ -159,7 +163,8 @@ class At:
     """Where a predicate is asked: token positions and the blocks that hold them.
 
     Holds NumPy arrays that broadcast (the oracle) or terms (the compiler, printing a mask).
-    `candidates`, for the oracle only, gives the non-empty blocks of a pattern as a boolean matrix.
+    `candidates(pattern, every_row=False)`, for the oracle only, gives the non-empty blocks of a pattern
+    as a boolean matrix: of the rows that hold queries, or of all.
     `labels` are those of the queries and keys by name, where the run-time labels of a call are known.
     """
 

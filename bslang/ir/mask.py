@@ -1,7 +1,7 @@
 """Token masks as code: a residual's predicate over `q` and `k`, printed for each target language.
 
-What a mask needs of the length (`len_k`, `n`, arithmetic on them) is not printed: each such number
-becomes a parameter `p0`, `p1`, ... whose value lowering computes, so that one mask serves every length.
+What a mask needs of the length or the head (`len_k`, `n`, arithmetic on them) is not printed: each such
+number becomes a parameter `p0`, `p1`, ... whose value lowering computes, so that one mask serves them all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from bslang.ir.predicate import SYMBOLIC, holds
 class Masks:
     """The masks of a layout's residuals and the numbers that they take from the length.
 
-    masks: one boolean expression for each residual, over Var "q", "k" and "p0", "p1", ...
+    masks: one boolean expression for each residual, over Var "q", "k", "p0", "p1", ... and the labels
+        "q_label0", "k_label0", ... of the query and the key.
     parameters: the numbers behind `p0`, `p1`, ..., to be evaluated on a grid's `env`.
     """
 
@@ -27,12 +28,14 @@ class Masks:
     parameters: tuple[Number, ...]
 
     @classmethod
-    def of(cls, residuals: tuple[Pattern, ...], block: tuple[int, int]) -> Masks:
-        """Derive the masks; block: sides of a block (query, key), in tokens."""
+    def of(
+        cls, residuals: tuple[Pattern, ...], block: tuple[int, int], labels: tuple[str, ...] = ()
+    ) -> Masks:
+        """Derive the masks; block: sides of a block (query, key), in tokens; labels: names, in order."""
         parameters: dict[Number, Var] = {}
         masks = []
         for residual in residuals:
-            number = holds(residual, At.symbolic(block), SYMBOLIC).number
+            number = holds(residual, At.symbolic(block, labels), SYMBOLIC).number
             if isinstance(
                 number, int
             ):  # a mask that folded to a constant still has the shape of one
@@ -41,11 +44,22 @@ class Masks:
         return cls(tuple(masks), tuple(parameters))
 
 
+def labels(*patterns: Pattern) -> tuple[str, ...]:
+    """Names of the run-time labels that patterns compare, in the order of their first appearance."""
+    primitives = (primitive for pattern in patterns for primitive in pattern.primitives())
+    return tuple(dict.fromkeys(str(vars(p)["label"]) for p in primitives if p.labelled))
+
+
+def token_names(names: frozenset[str]) -> frozenset[str]:
+    """Those of a mask's names that differ from token to token; the others are parameters."""
+    return frozenset(n for n in names if n in ("q", "k") or n.startswith(("q_label", "k_label")))
+
+
 def _with_parameters(number: Number, parameters: dict[Number, Var]) -> Number:
     names = variables(number)
     if not names:
         return number
-    if not names & {"q", "k"}:
+    if not token_names(names):
         return parameters.setdefault(number, Var(f"p{len(parameters)}"))
     if isinstance(number, Op):
         return Op(number.op, tuple(_with_parameters(arg, parameters) for arg in number.args))

@@ -5,7 +5,7 @@ Slow and obvious. What the compiler derives is held against this; it shares no c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -47,6 +47,13 @@ def dense_blocks(pattern: Pattern, grid: Grid) -> Bools:
     return held
 
 
+def _candidates(grid: Grid) -> Callable[..., Bools]:
+    def of(pattern: Pattern, every_row: bool = False) -> Bools:
+        return dense_blocks(pattern, grid.square() if every_row else grid)
+
+    return of
+
+
 def _holds(pattern: Pattern, grid: Grid, labels: Labels) -> Any:
     if isinstance(pattern, Primitive):
         meant = pattern.expand()
@@ -57,7 +64,7 @@ def _holds(pattern: Pattern, grid: Grid, labels: Labels) -> Any:
         q = np.arange(grid.q.start, grid.q.stop)[:, None]
         k = np.arange(grid.k.start, grid.k.stop)[None, :]
         pairs = {name: (of_q[:, None], of_k[None, :]) for name, (of_q, of_k) in labels.items()}
-        return bound.predicate(At.positions(grid, q, k, lambda p: dense_blocks(p, grid), pairs))
+        return bound.predicate(At.positions(grid, q, k, _candidates(grid), pairs))
     if isinstance(pattern, Heads):
         return _holds(pattern.choose(grid.head), grid, labels)
     if isinstance(pattern, Transpose):

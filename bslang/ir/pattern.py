@@ -21,7 +21,7 @@ from bslang.errors import PatternError
 from bslang.ir.expr import Number, Symbol, evaluate, variables
 from bslang.ir.grid import At, Grid
 from bslang.ir.runs import Runs
-from bslang.ir.signature import Count, Range, arguments
+from bslang.ir.signature import Count, Kind, Range, arguments
 from bslang.ir.text import value_text
 from bslang.limits import MAX_NUMBER
 
@@ -299,8 +299,16 @@ class Primitive(Pattern, ABC):
         """The pattern that it stands for, where it is short for others; itself otherwise."""
         return self
 
+    def by_pairs(self) -> bool:
+        """Whether lowering asks it of every pair of blocks, as it has no faster form. Numbers are bound."""
+        return False
+
     def fits(self, grid: Grid) -> None:
         """Refuse a grid that the arguments do not fit (PatternError). All numbers are bound."""
+
+    def depends_on_length(self) -> bool:
+        """Whether a pair may belong at one length and not at another; True where that is not known."""
+        return bool(self.names() & {"n", "m"})
 
     @property
     def tokens(self) -> bool:
@@ -355,6 +363,8 @@ class Primitive(Pattern, ABC):
                 continue
             if arg.kind.variadic:
                 texts.extend(value_text(item) for item in value)
+            elif arg.kind is Kind.TEXT:
+                texts.append(f'"{value}"')
             elif arg.keyword_only:
                 texts.append(f"{arg.name}={value_text(value)}")
             else:

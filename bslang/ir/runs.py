@@ -69,18 +69,15 @@ class Runs:
         edges = np.concatenate((self.start, self.stop, other.start, other.stop))
         if edges.size > 4 * MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{edges.size // 2} runs of blocks")
-        edges.sort(kind="stable")  # four sorted lists: merging them is all there is to do
-        edges = edges[np.concatenate(([True], edges[1:] != edges[:-1]))]
-        inside = keep(self._holds(edges), other._holds(edges))
-        change = np.flatnonzero(np.diff(inside, prepend=False))
-        edge = edges[change]  # starts and stops in turn: nothing is inside after the last edge
+        # Four sorted lists: merging them is all there is to do. Every edge of a set flips whether the
+        # cells from there on are in it; of equal edges, the last one knows both sets.
+        order = np.argsort(edges, kind="stable")
+        edges, mine = edges[order], order < 2 * self.start.size
+        last = np.concatenate((edges[1:] != edges[:-1], [True]))
+        in_self, in_other = (np.logical_xor.accumulate(flips)[last] for flips in (mine, ~mine))
+        change = np.flatnonzero(np.diff(keep(in_self, in_other), prepend=False))
+        edge = edges[last][change]  # starts and stops in turn: nothing is inside after the last
         return Runs(self.width, edge[0::2], edge[1::2])
-
-    def _holds(self, cell: Ints) -> Bools:
-        held: Bools = np.searchsorted(self.start, cell, "right") > np.searchsorted(
-            self.stop, cell, "right"
-        )
-        return held
 
     def _within_one_run_of(self, other: Runs) -> bool:
         """Whether one run of another set holds all of this one, as that of a whole matrix does."""

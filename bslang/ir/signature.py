@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from bslang.ir.expr import Number
@@ -104,7 +105,13 @@ def argument(
 
 def arguments(primitive: Any) -> tuple[Argument, ...]:
     """The signature of a primitive (class or instance), in order."""
+    return _arguments(primitive if isinstance(primitive, type) else type(primitive))
+
+
+@cache
+def _arguments(cls: Any) -> tuple[Argument, ...]:
     return tuple(
         Argument(f.name, required=f.default is MISSING, default=f.default, **f.metadata)
-        for f in fields(primitive)
+        for f in fields(cls)
+        if f.metadata
     )

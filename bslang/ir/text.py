@@ -23,21 +23,27 @@ def value_text(value: Any) -> str:
     if isinstance(value, Range):
         parts = ["" if part is None else value_text(part) for part in (value.start, value.stop)]
         return ":".join(parts if value.step is None else [*parts, value_text(value.step)])
+    if isinstance(value, tuple):
+        return f"({', '.join(map(value_text, value))})"
     if isinstance(value, (int, Symbol)):
         return "inf" if isinstance(value, int) and value >= INFINITE else number_text(value, 0)
     return str(value)
 
 
-_PRECEDENCE = {"+": 5, "-": 5, "*": 6, "//": 6, "%": 6, "**": 8}
+_PRECEDENCE = {"|": 1, "^": 2, "&": 3, "+": 5, "-": 5, "*": 6, "//": 6, "%": 6, "**": 8}
 _PRECEDENCE |= dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 4)
-_FROM_THE_LEFT = ("+", "-", "*", "//", "%")
+_FROM_THE_LEFT = ("+", "-", "*", "//", "%", "|", "^", "&")
 
 
 def number_text(number: Number, outer: int) -> str:
     """The number as bsl text, in parentheses where it binds looser than `outer`."""
     if isinstance(number, Var):
         return number.name
+    if isinstance(number, bool):
+        return "true" if number else "false"
     if isinstance(number, Op):
+        if number.op == "not":
+            return f"~{number_text(number.args[0], 7)}"
         if number.op not in _PRECEDENCE:
             return f"{number.op}({', '.join(number_text(arg, 0) for arg in number.args)})"
         inner = _PRECEDENCE[number.op]

@@ -8,7 +8,11 @@ from bslang.patterns.constant import All, Nothing
 from bslang.patterns.diagonals import Diagonals, Strided
 from bslang.patterns.indices import Cols, Every, Global, Rows
 from bslang.patterns.labels import Same
+from bslang.patterns.lattice import Lattice
+from bslang.patterns.powers import Butterfly, LogSparse
 from bslang.patterns.random import Random
+from bslang.patterns.segments import Segments
+from bslang.patterns.table import Table
 from bslang.patterns.window import Causal, Last, Window
 
 PRIMITIVES: tuple[type[Primitive], ...] = (
@@ -25,7 +29,12 @@ PRIMITIVES: tuple[type[Primitive], ...] = (
     Chunks,
     Strided,
     Every,
+    LogSparse,
+    Butterfly,
+    Segments,
+    Lattice,
     Same,
+    Table,
 )
 
 BY_NAME = {primitive.name: primitive for primitive in PRIMITIVES}

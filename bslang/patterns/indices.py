@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -60,6 +61,11 @@ class _Indexed(Primitive):
             marks[start:stop:stride] = True
         return marks
 
+    def depends_on_length(self) -> bool:
+        ends = (end for item in self.indices for end in _ends(item))
+        from_end = any(not isinstance(end, int) or end < 0 for end in ends)
+        return from_end or super().depends_on_length()
+
     def fits(self, grid: Grid) -> None:
         axes = [(grid.q, "row")] * self.by_row + [(grid.k, "column")] * self.by_col
         for axis, noun in axes:
@@ -72,6 +78,13 @@ class _Indexed(Primitive):
                         hint="use a longer sequence, a smaller index, or a range, which is cut short",
                         subject=self,
                     )
+
+
+def _ends(item: Count | Range) -> Iterator[Number]:
+    """The numbers that may count from the end."""
+    for end in (item,) if isinstance(item, Count) else (item.start, item.stop):
+        if end is not None:
+            yield end.value
 
 
 def _plain(count: Count) -> int:

@@ -43,6 +43,9 @@ class Random(Primitive):
         "where to draw from", Kind.PATTERN, default=None, keyword_only=True
     )
 
+    def depends_on_length(self) -> bool:
+        return True  # there are as many candidates as columns
+
     def expand(self) -> Pattern:
         if self.within is None:
             return self

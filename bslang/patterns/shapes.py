@@ -42,7 +42,7 @@ def bands(grid: Grid, tokens: bool, low: Ints, high: Ints) -> Decided:
     if tokens:
         return _token_bands(grid, low, high)
     domain, rows = Runs.domain(grid), np.arange(grid.q.first, grid.n, dtype=np.int64)[:, None]
-    _bounded(rows.size * low.size)
+    bounded(rows.size * low.size)
     start, stop = np.maximum(rows + low, 0), np.minimum(rows + high + 1, grid.m)
     runs = Runs.of_rows(grid.m, rows, start, stop) & domain
     return Decided(runs, runs)
@@ -56,15 +56,55 @@ def _token_bands(grid: Grid, low: Ints, high: Ints) -> Decided:
     # undecided, which costs a mask that says no.
     wide_low, wide_high = _merged(low, high, gap=grid.q.block + grid.k.block - 1)
     exact = wide_low.size == low.size
-    _bounded(rows.size * wide_low.size)
+    bounded(rows.size * wide_low.size)
     may = Runs.of_rows(grid.m, rows, *grid.k.touched(first + wide_low, last + wide_high))
     # Only a band at least as wide as the smallest block can cover one.
     smallest = _shortest(grid.q) + _shortest(grid.k) - 1
     full = high - low + 1 >= smallest
     low, high = low[full], high[full]
-    _bounded(rows.size * low.size)
+    bounded(rows.size * low.size)
     must = Runs.of_rows(grid.m, rows, *grid.k.covered(last + low, first + high))
     return Decided(must, may, exact)
+
+
+def token_runs(grid: Grid, row: Ints, start: Ints, stop: Ints) -> Decided:
+    """Blocks of tokens given as disjoint runs: the key positions [start, stop) of query position `row`.
+
+    Costs O(runs): a block is full where what its runs cover adds up to its size.
+    """
+    m, q, k = grid.m, grid.q, grid.k
+    bounded(row.size)
+    start, stop = np.maximum(start, k.start), np.minimum(stop, k.stop)
+    some = start < stop
+    row, start, stop = row[some] // q.block, start[some], stop[some]
+    (first, end), (a, b) = k.touched(start, stop - 1), k.covered(start, stop - 1)
+    may = Runs.of_rows(m, row, first, end)
+    low, high = q.spans()
+    height = high - low + 1
+    low, high = k.spans()
+    # How many queries cover a block from end to end: a step function on the line of all cells.
+    whole = a < b
+    base = row[whole] * m
+    edge, place = np.unique(np.append(base + a[whole], base + b[whole]), return_inverse=True)
+    change = np.repeat([1, -1], base.size)
+    level = np.cumsum(np.bincount(place, change, edge.size)).astype(np.int64)
+    full = np.flatnonzero(level[:-1] == height[edge[:-1] // m - q.first])
+    must = Runs.of_rows(m, np.zeros_like(full), edge[full], edge[full + 1])
+    # The blocks at either end of a run that it covers in part, and how much of them.
+    cells, parts = [], []
+    for block, counted in ((first, first < end), (end - 1, first < end - 1)):
+        partial = np.flatnonzero(counted & ((block < a) | (block >= b)))
+        column = block[partial]
+        cells.append(row[partial] * m + column)
+        left = np.maximum(start[partial], low[column - k.first])
+        parts.append(np.minimum(stop[partial], high[column - k.first] + 1) - left)
+    cell, place = np.unique(np.concatenate(cells), return_inverse=True)
+    held = np.bincount(place, np.concatenate(parts), cell.size)
+    width = (high - low + 1)[cell % m - k.first]
+    if edge.size:
+        held += np.append(level, 0)[np.searchsorted(edge, cell, "right") - 1] * width
+    cell = cell[held == height[cell // m - q.first] * width]
+    return Decided(must | Runs.of_rows(m, np.zeros_like(cell), cell, cell + 1), may)
 
 
 def indices(grid: Grid, tokens: bool, rows: Bools | None, cols: Bools | None) -> Decided:
@@ -101,7 +141,7 @@ def _whole_rows(grid: Grid, marks: Bools) -> Runs:
 def _whole_columns(grid: Grid, marks: Bools) -> Runs:
     edge = np.flatnonzero(np.diff(marks, prepend=False, append=False))
     rows = np.arange(grid.q.first, grid.n, dtype=np.int64)[:, None]
-    _bounded(rows.size * (edge.size // 2))
+    bounded(rows.size * (edge.size // 2))
     return Runs.of_rows(grid.m, rows, edge[0::2], edge[1::2])
 
 
@@ -118,6 +158,7 @@ def _shortest(axis: Axis) -> int:
     return int((last - first).min()) + 1
 
 
-def _bounded(runs: int) -> None:
+def bounded(runs: int) -> None:
+    """Refuse more runs than lowering may hold, before they are made (LimitError)."""
     if runs > MAX_RUNS:
         raise LimitError("MAX_RUNS", MAX_RUNS, f"{runs} runs of blocks")

@@ -80,6 +80,9 @@ class Window(Primitive):
     def shift_invariant(self) -> bool:  # type: ignore[override]  # depends on the arguments here
         return not (self.wrap or self.clamp)
 
+    def depends_on_length(self) -> bool:
+        return self.wrap or self.clamp or super().depends_on_length()
+
     def _spacing(self) -> Number:
         return 1 if self.step is None else self.step.value
 
@@ -128,10 +131,10 @@ class Window(Primitive):
             return self._clamped_blocks(grid)
         left, right, step = *self._reach(), self._spacing()
         assert isinstance(left, int) and isinstance(right, int) and isinstance(step, int)
-        # Offsets beyond these meet no cell.
-        left = min(left, grid.q.size(self.tokens))
-        right = min(right, grid.k.size(self.tokens))
         if not self.wrap:
+            # Offsets beyond these meet no cell.
+            left = min(left, grid.q.size(self.tokens))
+            right = min(right, grid.k.size(self.tokens))
             return bands(grid, self.tokens, *_spaced(-left, right, step))
         ring = grid.k.length if self.tokens else grid.m
         low, high = _spaced(max(-left, -ring), min(right, ring - 1), step)

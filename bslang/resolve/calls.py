@@ -9,6 +9,7 @@ from typing import Any
 from bslang.errors import PatternError
 from bslang.ir.pattern import Pattern, Primitive, check_bounds
 from bslang.ir.signature import Argument, Count, Kind, Range, arguments
+from bslang.ir.text import value_text
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import FUNCTIONS, UNKNOWN, Unknown, Value, kind_of, with_zeros_in_tokens
 from bslang.syntax import tree
@@ -46,8 +47,8 @@ def signature(primitive: type[Primitive]) -> str:
         if arg.kind.variadic:
             texts.append("x, ...")
         elif arg.keyword_only or not arg.required:
-            default = arg.default
-            shown = "..." if default is None else str(default).lower()
+            known = not arg.required and arg.default is not None
+            shown = value_text(arg.default) if known else "..."
             texts.append(f"{arg.name}={shown}")
         else:
             texts.append(arg.name)
@@ -166,6 +167,8 @@ def _accept(call: _Call, arg: Argument, given: Given) -> Any:
 
     if arg.kind in (Kind.NAME, Kind.TEXT):
         return value if isinstance(value, str) else wrong()
+    if arg.kind is Kind.NUMBERS and isinstance(value, tuple):
+        return value
     if arg.kind is Kind.PATTERN:
         return value if isinstance(value, Pattern) else wrong()
     if arg.kind is Kind.FLAG:
@@ -177,7 +180,7 @@ def _accept(call: _Call, arg: Argument, given: Given) -> Any:
     if value.infinite and not arg.infinite:
         call.fail("E307", f"{_whose(call, arg)} cannot be `inf`", given.span, _where_inf(call, arg))
         return UNKNOWN
-    if arg.kind is Kind.NUMBER:
+    if arg.kind in (Kind.NUMBER, Kind.NUMBERS):
         if value.tokens:
             return wrong("leave the `t` out")
         return value.value

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import NoReturn
 
 from bslang.ir.expr import Op, Var
-from bslang.ir.pattern import (
-    Complement,
-    Difference,
-    Intersection,
-    Pattern,
-    Transpose,
-    Union,
-    Xor,
-)
+from bslang.ir.pattern import Pattern, Transpose
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
-from bslang.limits import MAX_NESTING, MAX_STEPS, MAX_TERMS
+from bslang.limits import MAX_LABELS, MAX_NESTING, MAX_STEPS, MAX_TERMS
 from bslang.patterns import BY_NAME
+from bslang.patterns.labels import Same
+from bslang.patterns.table import Matrix, Table
+from bslang.resolve import forms, operators
 from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
 from bslang.resolve.extent import Extents
+from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import (
     FUNCTIONS,
@@ -37,11 +32,6 @@ from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings
 from bslang.syntax.source import Source, Span
 
-BOUND_WHEN_LOWERED = ("n", "m", "head", "layer")
-"""Names of numbers that are known when a layout is lowered: blocks of the length, and for which head."""
-
-_OPERATORS = {"|": Union, "^": Xor, "&": Intersection}
-_MEANT = {"+": "the union of patterns is `p | q`", "*": "the intersection of patterns is `p & q`"}
 Scope = Mapping[str, Value]
 
 
@@ -58,52 +48,61 @@ class _Abandoned(Exception):
 
 
 class Evaluator:
-    """Evaluates the expressions of one file. Problems gather in `findings`; their value is UNKNOWN.
+    """Evaluates the expressions of a file. Problems gather in `findings`; their value is UNKNOWN.
 
-    broken: names whose definitions have mistakes of their own. It is bounded by limits: no layout
-    deeper than MAX_NESTING or larger than MAX_TERMS comes out, and no more than MAX_STEPS are taken.
+    It is bounded by limits: no layout deeper than MAX_NESTING or larger than MAX_TERMS comes out,
+    and no more than MAX_STEPS are taken.
     """
 
     def __init__(
         self,
-        source: Source,
-        definitions: Mapping[str, tree.Definition],
+        module: Module,
         block: tuple[int, int],
         findings: Findings,
-        broken: frozenset[str] = frozenset(),
+        tables: Mapping[str, Matrix] | None = None,
     ) -> None:
-        self.source, self.definitions, self.block = source, definitions, block
-        self.findings, self.broken = findings, broken
+        """tables: those that are known already, by the names that canonical text gives them."""
+        self.module, self.block, self.findings = module, block, findings
+        self.tables = tables or {}
         self.origins: dict[str, Origin] = {}
         self._extents = Extents()
-        self._active: list[str] = []
-        self._circular: set[str] = set()
+        self._active: list[tuple[Module, str]] = []
+        self._circular: set[tuple[Module, str]] = set()
         self._expanded: dict[object, tuple[Pattern | Unknown, int]] = {}
+        self._labels: set[str] = set()
         self._depth = self._deepest = self._steps = 0
+        self.predicate_of = ""  # "blocks" or "tokens" while a predicate over them is evaluated
 
     def report(
-        self, code: str, message: str, span: Span | None, *, hint: str = "", label: str = ""
+        self,
+        code: str,
+        message: str,
+        span: Span | None,
+        *,
+        hint: str = "",
+        label: str = "",
+        limit: bool = False,
     ) -> None:
         """Note an error of the source."""
-        self.findings.add(Diagnostic(code, message, self.source, span, label, hint))
+        self.findings.add(Diagnostic(code, message, self.module.source, span, label, hint, limit))
 
     def _abandon(self, message: str, span: Span | None) -> NoReturn:
-        self.findings.add(Diagnostic("E191", message, self.source, span, limit=True))
+        self.report("E191", message, span, limit=True)
         raise _Abandoned
 
     def layout(self, body: tree.Expression) -> Pattern | Unknown:
         """The pattern of a layout without a name."""
         try:
-            return self._pattern(body, {})
+            return self.pattern(body, {})
         except _Abandoned:
             return UNKNOWN
 
     def definition(
-        self, definition: tree.Definition, given: Mapping[str, Value]
+        self, module: Module, definition: tree.Definition, given: Mapping[str, Value]
     ) -> Pattern | Unknown:
-        """The pattern of a definition; a parameter without value and default is UNKNOWN."""
+        """The pattern of a definition of a file; a parameter without value and default is UNKNOWN."""
         try:
-            return self._expand(definition, given, definition.name.span)
+            return self._expand(module, definition, given, definition.name.span)
         except _Abandoned:
             return UNKNOWN
 
@@ -117,25 +116,26 @@ class Evaluator:
     # ---- definitions -------------------------------------------------------------------------
 
     def _expand(
-        self, definition: tree.Definition, given: Mapping[str, Value], span: Span
+        self, module: Module, definition: tree.Definition, given: Mapping[str, Value], span: Span
     ) -> Pattern | Unknown:
         """The pattern of a definition, used at `span`; evaluated once for each set of arguments."""
         name = definition.name.text
-        if name in self._active:
-            circle = self._active[self._active.index(name) :]
+        if (module, name) in self._active:
+            circle = self._active[self._active.index((module, name)) :]
             if not self._circular.intersection(circle):
-                message = f"`{name}` is defined by itself: {' -> '.join([*circle, name])}"
-                self.report("E207", message, definition.name.span)
+                names = " -> ".join([*(name for _, name in circle), name])
+                self.report("E207", f"`{name}` is defined by itself: {names}", definition.name.span)
             self._circular.update(circle)
             return UNKNOWN
-        key = (name, tuple(given.items()))
+        key = (module, name, tuple(given.items()))
         if key in self._expanded:
             pattern, height = self._expanded[key]
             self._reach(self._depth + height, span)
             return pattern
         self._expanded[key] = UNKNOWN, 0  # stays where it is abandoned
         deepest, self._deepest = self._deepest, self._depth
-        self._active.append(name)
+        self._active.append((module, name))
+        outside, self.module = self.module, module
         try:
             scope: dict[str, Value] = {}
             for parameter in definition.parameters:
@@ -144,9 +144,10 @@ class Evaluator:
                 if default is not None:
                     value = self._parameter_value(default, f"parameter `{own}`", {})
                 scope[own] = given.get(own, value)
-            pattern = self._pattern(definition.body, scope)
+            pattern = self.pattern(definition.body, scope)
         finally:
             self._active.pop()
+            self.module = outside
             height, self._deepest = self._deepest - self._depth, max(self._deepest, deepest)
         self._expanded[key] = pattern, height
         return pattern
@@ -158,14 +159,20 @@ class Evaluator:
         self._deepest = max(self._deepest, depth)
 
     def _parameter_value(self, node: tree.Expression, owner: str, scope: Scope) -> Value:
-        value = self._value(node, scope)
+        value = self.value(node, scope)
         if isinstance(value, (Pattern, Range)):
             self.report("E301", f"{owner} is a number, not {kind_of(value)}", node.span)
             return UNKNOWN
         return value
 
-    def _use(self, definition: tree.Definition, node: tree.Name | tree.Call, scope: Scope) -> Value:
+    def _use(
+        self,
+        found: tuple[Module, tree.Definition],
+        node: tree.Name | tree.Call,
+        scope: Scope,
+    ) -> Value:
         """The pattern of a definition where another uses it."""
+        module, definition = found
         name, names = definition.name.text, [p.name.text for p in definition.parameters]
         has = f"its parameters are: {', '.join(names)}" if names else "it has no parameters"
         given: dict[str, Value] = {}
@@ -198,18 +205,18 @@ class Evaluator:
             if parameter.default is None and key not in given and not wrong:
                 hint = f"write `{name}({key}=...)`, or give `{key}` a default where it is declared"
                 refuse("E203", f"`{name}` needs a value for `{key}`", node.span, hint)
-        return UNKNOWN if wrong else self._expand(definition, given, node.span)
+        return UNKNOWN if wrong else self._expand(module, definition, given, node.span)
 
     # ---- expressions -------------------------------------------------------------------------
 
-    def _pattern(self, node: tree.Expression, scope: Scope) -> Pattern | Unknown:
-        value = self._value(node, scope)
+    def pattern(self, node: tree.Expression, scope: Scope) -> Pattern | Unknown:
+        value = self.value(node, scope)
         if value is UNKNOWN or isinstance(value, Pattern):
             return value
         self.report("E301", f"a pattern must stand here, not {kind_of(value)}", node.span)
         return UNKNOWN
 
-    def _value(self, node: tree.Expression, scope: Scope) -> Value:
+    def value(self, node: tree.Expression, scope: Scope) -> Value:
         self._steps += 1
         if self._steps > MAX_STEPS:
             self._abandon(f"this file takes more than {MAX_STEPS} steps (MAX_STEPS)", None)
@@ -218,9 +225,8 @@ class Evaluator:
         try:
             match node:
                 case tree.Integer():
-                    return self._computed(
-                        node.span, lambda: Count(bounded(node.value), node.tokens)
-                    )
+                    tokens = node.tokens and self.predicate_of != "tokens"
+                    return self.computed(node.span, lambda: Count(bounded(node.value), tokens))
                 case tree.Infinity():
                     return Count(INFINITE)
                 case tree.Boolean():
@@ -232,30 +238,43 @@ class Evaluator:
                 case tree.Range():
                     return self._range(node, scope)
                 case tree.Prefix():
-                    return self._prefix(node, scope)
+                    return operators.prefix(self, node, scope)
                 case tree.Chain():
-                    return self._chain(node, scope)
+                    return operators.chain(self, node, scope)
+                case tree.Text():
+                    return node.value
+                case tree.Tuple():
+                    return forms.several(self, node, scope)
+                case tree.SetBuilder():
+                    return forms.set_builder(self, node, scope)
+                case tree.Heads():
+                    return forms.heads(self, node, scope)
                 case tree.Transposed():
-                    part = self._pattern(node.operand, scope)
-                    return part if part is UNKNOWN else self._made(Transpose(part), node.span)
+                    part = self.pattern(node.operand, scope)
+                    return part if part is UNKNOWN else self.made(Transpose(part), node.span)
         finally:
             self._depth -= 1
 
     def _name(self, node: tree.Name, scope: Scope) -> Value:
         name = node.text
         if name in scope:
-            return scope[name]
-        if name in self.definitions:
-            return self._use(self.definitions[name], node, scope)
+            value = scope[name]
+            if self.predicate_of == "tokens" and isinstance(value, Count) and value.tokens:
+                return Count(value.value)  # every number of such a predicate counts tokens
+            return value
+        if found := self.module.find(name):
+            return self._use(found, node, scope)
         if name in BY_NAME:
             return self._primitive(node, scope)
         if name in BOUND_WHEN_LOWERED:
             return Count(Var(name))
         if name in FUNCTIONS:
             return self._function(node, scope)
-        if name in self.broken:
+        if name in self.module.broken or self.module.lost:
             return UNKNOWN
-        close = closest(name, [*scope, *BY_NAME, *self.definitions])
+        if "." in name or name in self.module.files:
+            return self._no_member(node)
+        close = closest(name, [*scope, *BY_NAME, *self.module.definitions, *self.module.imports])
         numbers = ", ".join([*BOUND_WHEN_LOWERED, *scope])
         self.report(
             "E201",
@@ -268,20 +287,41 @@ class Evaluator:
         )
         return UNKNOWN
 
+    def _no_member(self, node: tree.Name) -> Value:
+        """Report a name `file.name` that is not there."""
+        file, dot, own = node.text.partition(".")
+        if not dot:
+            hint = f"write what is meant of it, as in `{file}.name`"
+            self.report("E201", f"`{file}` is a file, not a pattern", node.span, hint=hint)
+        elif file not in self.module.files:
+            close = closest(file, self.module.files)
+            hint = f"did you mean `{close}`?" if close else f'write `import "{file}.bsl" as {file}`'
+            if own in ("t", "transpose"):
+                hint = f"the transposed pattern is `{file}.T`"
+            self.report("E201", f"no file is imported as `{file}`", node.span, hint=hint)
+        elif module := self.module.files[file]:
+            close = closest(own, module.public)
+            hint = f"did you mean `{close}`?" if close else f"it has: {', '.join(module.public)}"
+            if own in module.definitions:
+                hint = "a name that begins with `_` is private to its file"
+            message = f"`{module.source.name}` defines no `{own}`"
+            self.report("E201", message, node.span, hint=hint)
+        return UNKNOWN  # of a file that could not be read, no more is said
+
     def _call(self, node: tree.Call, scope: Scope) -> Value:
         name = node.function.text
-        if name in scope or (name in BOUND_WHEN_LOWERED and name not in self.definitions):
+        if name in scope or name in BOUND_WHEN_LOWERED:
             what = "parameter" if name in scope else "number"
             self.report("E202", f"`{name}` is a {what} and takes no arguments", node.span)
             return UNKNOWN
-        if name in self.definitions:
-            return self._use(self.definitions[name], node, scope)
+        if found := self.module.find(name):
+            return self._use(found, node, scope)
         if name in BY_NAME:
             return self._primitive(node, scope)
         if name in FUNCTIONS:
             return self._function(node, scope)
         for argument in node.arguments:
-            self._value(argument.value, scope)  # reports what is wrong there too
+            self.value(argument.value, scope)  # reports what is wrong there too
         return self._name(node.function, scope)  # reports the unknown name
 
     def _primitive(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
@@ -293,13 +333,15 @@ class Evaluator:
         for place, argument in enumerate(call.arguments):
             value: Value
             written = argument.value
-            if slots[place : place + 1] and slots[place].kind is Kind.NAME and not argument.name:
-                # The name itself is meant, whatever else it may stand for.
-                value = written.text if isinstance(written, tree.Name) else UNKNOWN
-                if value is UNKNOWN:
-                    self.report("E301", f"a name must stand here: `{name}(doc)`", written.span)
+            kind = slots[place].kind if place < len(slots) and not argument.name else None
+            if kind is Kind.NAME and isinstance(written, tree.Name):
+                value = written.text  # the name itself, whatever else it may stand for
+            elif kind is Kind.NAME or (kind is Kind.TEXT and not isinstance(written, tree.Text)):
+                example = f"{name}(doc)" if kind is Kind.NAME else f'{name}("mask.npy")'
+                self.report("E301", f"{kind.value} must stand here: `{example}`", written.span)
+                value = UNKNOWN
             else:
-                value = self._value(written, scope)
+                value = self.value(written, scope)
             given = Given(value, argument.value.span)
             if argument.name is None:
                 positional.append(given)
@@ -317,84 +359,44 @@ class Evaluator:
                 hint="count in tokens (suffix `t`), or use square blocks",
             )
             return UNKNOWN
-        self._made(made, node.span)
-        self.origins.setdefault(str(made), Origin(self.source, node.span))
-        return made
+        if isinstance(made, Same):
+            self._labels.add(made.label)
+            if len(self._labels) > MAX_LABELS:
+                self._abandon(f"more than {MAX_LABELS} labels are compared (MAX_LABELS)", node.span)
+        if isinstance(made, Table):
+            read = forms.table(self, made.file, node)
+            return read if read is UNKNOWN else self.made(read, node.span)
+        return self.made(made, node.span)
 
     def _function(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
         call = node if isinstance(node, tree.Call) else tree.Call(node.span, node, ())
-        values = [self._value(argument.value, scope) for argument in call.arguments]
+        values = [self.value(argument.value, scope) for argument in call.arguments]
         counts = function_arguments(call, values, self.report)
         if counts is UNKNOWN:
             return UNKNOWN
-        return self._computed(node.span, lambda: arithmetic(call.function.text, *counts))
+        return self.computed(node.span, lambda: arithmetic(call.function.text, *counts))
 
     def _range(self, node: tree.Range, scope: Scope) -> Value:
         parts = (node.start, node.stop, node.step)
-        values = [None if part is None else self._value(part, scope) for part in parts]
+        values = [None if part is None else self.value(part, scope) for part in parts]
         return make_range(node, values, self.report)
-
-    def _prefix(self, node: tree.Prefix, scope: Scope) -> Value:
-        value = self._value(node.operand, scope)
-        if value is UNKNOWN:
-            return UNKNOWN
-        if node.op == "~" and isinstance(value, Pattern):
-            return self._made(Complement(value), node.span)
-        if node.op == "-" and isinstance(value, Count):
-            return self._computed(node.span, lambda: arithmetic("-", Count(0, value.tokens), value))
-        hint = "the complement of a pattern is `~p`" if isinstance(value, Pattern) else ""
-        self.report("E301", f"`{node.op}` does not apply to {kind_of(value)}", node.span, hint=hint)
-        return UNKNOWN
-
-    def _chain(self, node: tree.Chain, scope: Scope) -> Value:
-        values = [self._value(operand, scope) for operand in node.operands]
-        if any(value is UNKNOWN for value in values):
-            return UNKNOWN
-        op = next((op for op in node.ops if op != "-"), "-")
-        wanted: type[Pattern | Count]
-        if op in _OPERATORS or (op == "-" and isinstance(values[0], Pattern)):
-            patterns = [value for value in values if isinstance(value, Pattern)]
-            if len(patterns) == len(values):
-                join = Difference.of if op == "-" else _OPERATORS[op].of
-                return self._made(join(*patterns), node.span)
-            wanted, joined = Pattern, "patterns"
-        else:
-            counts = [value for value in values if isinstance(value, Count)]
-            if len(counts) == len(values):
-                return self._arithmetic(node, counts)
-            wanted, joined = Count, "numbers"
-        value, operand = next(
-            (value, operand)
-            for value, operand in zip(values, node.operands, strict=True)
-            if not isinstance(value, wanted)
-        )
-        message = f"`{op}` joins {joined}, and this is {kind_of(value)}"
-        self.report("E301", message, operand.span, hint=_MEANT.get(op, ""))
-        return UNKNOWN
-
-    def _arithmetic(self, node: tree.Chain, counts: list[Count]) -> Value:
-        result: Count | Unknown = counts[0]
-        for op, right in zip(node.ops, counts[1:], strict=True):
-            if result is not UNKNOWN:
-                result = self._computed(node.span, partial(arithmetic, op, result, right))
-        return result
 
     # ---- results -----------------------------------------------------------------------------
 
-    def _computed(self, span: Span, compute: Callable[[], Count]) -> Count | Unknown:
+    def computed(self, span: Span, compute: Callable[[], Count]) -> Count | Unknown:
         try:
             count = compute()
         except ArithmeticProblem as problem:
-            found = Diagnostic("E304", str(problem), self.source, span, limit=problem.limit)
-            self.findings.add(found)
+            self.report("E304", str(problem), span, limit=problem.limit)
             return UNKNOWN
         if isinstance(count.value, Op):
             self._bound(count, "number", span)
         return count
 
-    def _made(self, pattern: Pattern, span: Span) -> Pattern:
+    def made(self, pattern: Pattern, span: Span) -> Pattern:
         """A pattern just built, if it is not larger than the limits."""
         self._bound(pattern, "pattern", span)
+        self.origins.setdefault(str(pattern), Origin(self.module.source, span))
         return pattern
 
     def _bound(self, value: Pattern | Count, noun: str, span: Span) -> None:

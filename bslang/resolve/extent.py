@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bslang.ir.expr import Op
 from bslang.ir.pattern import Pattern, Primitive
 from bslang.ir.signature import Count, Range
+from bslang.limits import MAX_NESTING
 
 _LOWERINGS = 4
 """How often, at most, lowering asks for a pattern that is an argument: `within` of `random`."""
@@ -32,14 +33,14 @@ class Extents:
             int, tuple[object, Extent]
         ] = {}  # holds the values, so that ids stay theirs
 
-    def of(self, value: object) -> Extent:
-        """The extent of a pattern, number, count or range."""
+    def of(self, value: object, level: int = 0) -> Extent:
+        """The extent of a pattern, number, count or range; no deeper than shows that it is too deep."""
         if id(value) in self._known:
             return self._known[id(value)][1]
         inside = _inside(value)
-        if not inside:
+        if not inside or level > MAX_NESTING:
             return Extent(1, 2)  # a negative number is written as a prefix and a number
-        parts = [self.of(part) for part in inside]
+        parts = [self.of(part, level + 1) for part in inside]
         extent = Extent(1 + sum(p.terms for p in parts), 1 + max(p.depth for p in parts))
         self._known[id(value)] = (value, extent)
         return extent

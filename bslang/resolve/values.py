@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -19,7 +20,13 @@ class Unknown(Enum):
 
 UNKNOWN: Final = Unknown.UNKNOWN
 
-Value: TypeAlias = Pattern | Count | bool | Range | str | Unknown
+
+@dataclass(frozen=True)
+class Truth(Count):
+    """What a comparison says: a number of 0 or 1 to arithmetic, and a truth to `& | ^ ~`."""
+
+
+Value: TypeAlias = Pattern | Count | bool | Range | str | tuple[int, ...] | Unknown
 
 FUNCTIONS = {"min": (2, 8), "max": (2, 8), "abs": (1, 1), "isqrt": (1, 1), "log2": (1, 1)}
 """Functions on numbers: least and greatest number of arguments."""
@@ -39,11 +46,18 @@ def kind_of(value: Value) -> str:
     """What a value is, in a message."""
     if isinstance(value, bool):
         return "`true`" if value else "`false`"
+    if isinstance(value, Truth):
+        return "a comparison"
     if isinstance(value, Count):
         return "a number of tokens" if value.tokens else "a number"
     if isinstance(value, str):
         return "a text"
+    if isinstance(value, tuple):
+        return "several numbers"
     return "a range" if isinstance(value, Range) else "a pattern"
+
+
+_MIXED = "this mixes blocks and tokens; give both in one unit"
 
 
 class ArithmeticProblem(Exception):
@@ -61,8 +75,7 @@ class _TooLarge(ArithmeticProblem):
 
 def arithmetic(op: str, *operands: Count) -> Count:
     """Apply an operator or function to numbers, units included. Raises ArithmeticProblem."""
-    if any(count.infinite for count in operands):
-        raise ArithmeticProblem("`inf` stands alone as an argument; nothing is computed with it")
+    _finite(*operands)
     tokens = _unit(op, [count.tokens for count in operands])
     values = [count.value for count in operands]
     try:
@@ -77,6 +90,11 @@ def arithmetic(op: str, *operands: Count) -> Count:
     except ValueError as error:
         raise ArithmeticProblem(str(error)) from None
     return Count(bounded(number), tokens)
+
+
+def _finite(*operands: Count) -> None:
+    if any(count.infinite for count in operands):
+        raise ArithmeticProblem("`inf` stands alone as an argument; nothing is computed with it")
 
 
 def bounded(number: Number) -> Number:
@@ -101,5 +119,25 @@ def _unit(op: str, tokens: list[bool]) -> bool:
     if op in ("//", "%") and tokens[0] and not tokens[1]:
         return True
     if len(set(tokens)) > 1:
-        raise ArithmeticProblem("this mixes blocks and tokens; give both in one unit")
-    return tokens[0] and op not in ("//", "<", "<=", ">", ">=", "==", "!=")
+        raise ArithmeticProblem(_MIXED)
+    return tokens[0] and op != "//"
+
+
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+
+
+def comparison(op: str, left: Count, right: Count) -> Truth:
+    """Compare two numbers of one unit. Raises ArithmeticProblem."""
+    _finite(left, right)
+    if left.tokens != right.tokens:
+        raise ArithmeticProblem(_MIXED)
+    return Truth(fold(op, left.value, right.value))
+
+
+def truth(op: str, *operands: Truth | bool) -> Truth:
+    """Join truths by `&`, `|`, `^`, or deny one by `not`."""
+    values = [t.value if isinstance(t, Truth) else t for t in operands]
+    result = values[0] if op != "not" else fold("not", values[0])
+    for value in values[1:]:
+        result = fold(op, result, value)
+    return Truth(result)

@@ -13,6 +13,7 @@ import torch
 from bslang.errors import BuildError, TargetError
 from bslang.files import source_digest
 from bslang.runtime.build import build, find_compiler
+from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan, DeviceTable
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -54,6 +55,7 @@ class _Table(ctypes.Structure):
 
 
 _TENSORS = ("q", "k", "v", "out", "lse", "grad_out", "grad_lse", "dq", "dk", "dv")
+_LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
 _SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "dim", "q_start")
 
 
@@ -69,8 +71,18 @@ class _Arguments(ctypes.Structure):
         ("by_row", _Table),
         ("by_col", _Table),
         ("parameters", ctypes.c_void_p),
+        ("head_graph", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in _LABELS),
         *((name, _Tensor) for name in _TENSORS),
     ]
+
+
+def _pointers(labels: Labels | None) -> tuple[int | None, ...]:
+    """The fields of the C++ struct for labels."""
+    if labels is None:
+        return (None,) * len(_LABELS)
+    tensors = (labels.q, labels.k, labels.q_ranges, labels.k_ranges)
+    return tuple(tensor.data_ptr() for tensor in tensors)
 
 
 class CpuTarget:
@@ -127,12 +139,19 @@ class CpuTarget:
         return ""
 
     def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        plan: DevicePlan,
+        scale: float,
+        labels: Labels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
         out = torch.empty(q.shape, dtype=q.dtype)
         lse = torch.empty(q.shape[:3], dtype=torch.float32)
-        self._call(self._library.bslang_forward, plan, scale, q=q, k=k, v=v, out=out, lse=lse)
+        tensors = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
+        self._call(self._library.bslang_forward, plan, scale, labels, **tensors)
         return out, lse
 
     def backward(
@@ -146,6 +165,7 @@ class CpuTarget:
         lse: torch.Tensor,
         plan: DevicePlan,
         scale: float,
+        labels: Labels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
         dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype) for t in (q, k, v))
@@ -158,10 +178,18 @@ class CpuTarget:
             "grad_out": grad_out,
             "grad_lse": grad_lse,
         }
-        self._call(self._library.bslang_backward, plan, scale, **read, dq=dq, dk=dk, dv=dv)
+        written = {"dq": dq, "dk": dk, "dv": dv}
+        self._call(self._library.bslang_backward, plan, scale, labels, **read, **written)
         return dq, dk, dv
 
-    def _call(self, function: Any, plan: DevicePlan, scale: float, **tensors: torch.Tensor) -> None:
+    def _call(
+        self,
+        function: Any,
+        plan: DevicePlan,
+        scale: float,
+        labels: Labels | None,
+        **tensors: torch.Tensor,
+    ) -> None:
         # Rows are read as they lie; only a last dimension that is not dense is copied first.
         tensors = {
             name: t if t.dim() == 3 or t.shape[-1] <= 1 or t.stride(-1) == 1 else t.contiguous()
@@ -183,6 +211,8 @@ class CpuTarget:
             _Table.of(plan.rows),
             _Table.of(plan.cols),
             plan.parameters.data_ptr(),
+            None if plan.head_graph is None else plan.head_graph.data_ptr(),
+            *_pointers(labels),
             **{name: _Tensor.of(tensor) for name, tensor in tensors.items()},
         )
         status = function(ctypes.byref(arguments))

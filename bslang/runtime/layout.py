@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,17 +12,19 @@ import torch
 from bslang.errors import TargetError
 from bslang.runtime import op
 from bslang.runtime.checks import autocast, check_tensors
+from bslang.runtime.labels import LabelsOfCall, take_labels
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Target
 
-_PLANS = 32  # lengths and devices whose tables a layout keeps
+_PLANS = 32  # lengths, devices and so on whose tables a layout keeps
 
 
 class Layout:
     """A compiled layout. Call it as `layout(q, k, v)`.
 
     name, spec (canonical bsl text), block (tokens: query, key) and digest say what it is; equal
-    digests mean equal layouts.
+    digests mean equal layouts. layer is what `layer` stands for in the spec; labels are the names of
+    the run-time labels that a call gives.
     """
 
     def __init__(
@@ -31,13 +34,18 @@ class Layout:
         spec: str,
         block: tuple[int, int],
         digest: str,
-        schedule: Callable[[int, int, str], Any],
+        schedule: Callable[[int, int, str, Sequence[int], int], Any],
         targets: Mapping[str, Target],
+        by_head: bool = False,
+        labels: tuple[str, ...] = (),
+        layer: int = 0,
     ) -> None:
-        """schedule(len_q, len_k, align) gives the tables of a new length (bslang.schedule.Schedule)."""
+        """schedule(len_q, len_k, align, heads, layer) gives the tables of some heads at a new length
+        (bslang.schedule.Schedule); by_head: whether heads may have other sets."""
         self.name, self.spec, self.block, self.digest = name, spec, block, digest
-        self._schedule, self._targets = schedule, dict(targets)
-        self._plans: OrderedDict[tuple[int, int, str, torch.device], DevicePlan] = OrderedDict()
+        self.labels, self.layer = labels, layer
+        self._schedule, self._targets, self._by_head = schedule, dict(targets), by_head
+        self._plans: OrderedDict[tuple[Any, ...], DevicePlan] = OrderedDict()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -46,9 +54,18 @@ class Layout:
 
     @property
     def key(self) -> str:
-        """How operators name it: the spec with its block and targets."""
+        """How operators name it: the spec with its block, targets and layer."""
         rows, columns = self.block
-        return f"block {rows}x{columns}; {self.spec}; {', '.join(self._targets)}"
+        layer = f"; layer {self.layer}" if self.layer else ""
+        return f"block {rows}x{columns}; {self.spec}; {', '.join(self._targets)}{layer}"
+
+    def at_layer(self, layer: int) -> Layout:
+        """The same layout where `layer` stands for another number; both share their kernels."""
+        if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
+            raise ValueError(f"layer is a number from 0 on, not {layer!r}")
+        other = copy.copy(self)
+        other.layer = layer
+        return other
 
     def __call__(
         self,
@@ -59,6 +76,7 @@ class Layout:
         *,
         return_lse: bool = False,
         align: str = "end",
+        labels: LabelsOfCall | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Attention over exactly the pairs of the layout, with gradients.
 
@@ -66,6 +84,8 @@ class Layout:
         heads (grouped-query attention); fp32, fp16 or bf16 (and fp64 on the torch target); dim a
         multiple of 8 up to 256; any strides. scale: of the scores, 1/sqrt(dim) for None.
         align: "end" puts the queries at the last positions of the keys, "start" at the first.
+        labels: for a layout with `same(doc)`, {"doc": integers of the key positions, (batch, len_k) or
+        (len_k,)}, or that tensor alone; with align="start" a pair of them, of queries and of keys.
 
         Returns out, like q and contiguous; with return_lse also the natural log-sum-exp of each
         query's scores, fp32 (batch, heads, len_q). A query that sees no key has out 0, lse -inf and
@@ -81,8 +101,9 @@ class Layout:
             raise TypeError(f"scale is a number or None, not {type(scale).__name__}")
         if align not in ("end", "start"):
             raise ValueError(f'align is "end" or "start", not {align!r}')
+        pair = take_labels(labels, self.labels, q, k, align)
         self.target(q)
-        out, lse = op.attention(q, k, v, op.register(self), float(scale), align)
+        out, lse = op.attention(q, k, v, op.register(self), float(scale), align, *pair)
         return (out, lse) if return_lse else out
 
     def target(self, q: torch.Tensor) -> Target:
@@ -100,17 +121,22 @@ class Layout:
             "The torch target runs on every device: compile with target='torch' among them"
         )
 
-    def graph(self, len_q: int, len_k: int | None = None, align: str = "end") -> Any:
-        """The `bslang.graph.BlockGraph` at a length, in tokens (len_k: as many keys, for None)."""
-        return self._schedule(len_q, len_q if len_k is None else len_k, align).graph
+    def graph(self, len_q: int, len_k: int | None = None, align: str = "end", head: int = 0) -> Any:
+        """The `bslang.graph.BlockGraph` of a head at a length, in tokens (len_k: as many keys, for None)."""
+        len_k = len_q if len_k is None else len_k
+        return self._schedule(len_q, len_k, align, (head,), self.layer).graphs[0]
 
-    def plan(self, len_q: int, len_k: int, align: str, device: torch.device) -> DevicePlan:
+    def plan(
+        self, len_q: int, len_k: int, align: str, device: torch.device, heads: int = 1
+    ) -> DevicePlan:
         """The tables of a call on a device; made once for each length and kept while in use."""
-        key = (len_q, len_k, align, device)
+        heads = max(heads, 1) if self._by_head else 1
+        key = (len_q, len_k, align, device, heads, self.layer)
         if key in self._plans:
             self._plans.move_to_end(key)
             return self._plans[key]
-        plan = DevicePlan.of(self._schedule(len_q, len_k, align), device)
+        schedule = self._schedule(len_q, len_k, align, range(heads), self.layer)
+        plan = DevicePlan.of(schedule, device)
         self._plans[key] = plan
         while len(self._plans) > _PLANS:
             self._plans.popitem(last=False)

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bslang.runtime.labels import Labels
+from bslang.runtime.plan import DevicePlan
+
 if TYPE_CHECKING:
     from bslang.runtime.layout import Layout
 
@@ -28,20 +31,49 @@ def _layout(key: str) -> Layout:
     return _LAYOUTS[key]
 
 
+def _plan(
+    layout: Layout,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    align: str,
+    q_labels: torch.Tensor | None,
+    k_labels: torch.Tensor | None,
+) -> tuple[DevicePlan, Labels | None]:
+    """The tables of a call, and its labels."""
+    plan = layout.plan(q.shape[2], k.shape[2], align, q.device, q.shape[1])
+    if q_labels is None or k_labels is None:
+        return plan, None
+    return plan, Labels.of(q_labels, k_labels, plan)
+
+
 @torch.library.custom_op("bslang::attention", mutates_args=())
 def attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: str, scale: float, align: str
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: str,
+    scale: float,
+    align: str,
+    q_labels: torch.Tensor | None = None,
+    k_labels: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(out, lse) as `bslang.runtime.target.Target.forward`."""
+    """(out, lse) as `bslang.runtime.target.Target.forward`; labels as in `bslang.runtime.labels`."""
     found = _layout(layout)
-    plan = found.plan(q.shape[2], k.shape[2], align, q.device)
+    plan, labels = _plan(found, q, k, align, q_labels, k_labels)
     with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
-        return found.target(q).forward(q, k, v, plan, scale)
+        return found.target(q).forward(q, k, v, plan, scale, labels)
 
 
 @attention.register_fake
 def _(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: str, scale: float, align: str
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: str,
+    scale: float,
+    align: str,
+    q_labels: torch.Tensor | None = None,
+    k_labels: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     return out, torch.empty(q.shape[:3], dtype=lse_dtype(q.dtype), device=q.device)
@@ -59,12 +91,14 @@ def attention_backward(
     layout: str,
     scale: float,
     align: str,
+    q_labels: torch.Tensor | None = None,
+    k_labels: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
     found = _layout(layout)
-    plan = found.plan(q.shape[2], k.shape[2], align, q.device)
+    plan, labels = _plan(found, q, k, align, q_labels, k_labels)
     with torch.autocast(q.device.type, enabled=False):
-        return found.target(q).backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale)
+        return found.target(q).backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale, labels)
 
 
 @attention_backward.register_fake
@@ -79,6 +113,8 @@ def _(
     layout: str,
     scale: float,
     align: str,
+    q_labels: torch.Tensor | None = None,
+    k_labels: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     def like(x: torch.Tensor) -> torch.Tensor:
         return torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -87,16 +123,16 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    q, k, v, ctx.layout, ctx.scale, ctx.align = inputs
-    ctx.save_for_backward(q, k, v, *output)
+    q, k, v, ctx.layout, ctx.scale, ctx.align, *labels = inputs
+    ctx.save_for_backward(q, k, v, *output, *labels)
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple[Any, ...]:
-    q, k, v, out, lse = ctx.saved_tensors
+    q, k, v, out, lse, *labels = ctx.saved_tensors
     grads = attention_backward(
-        grad_out, grad_lse, q, k, v, out, lse, ctx.layout, ctx.scale, ctx.align
+        grad_out, grad_lse, q, k, v, out, lse, ctx.layout, ctx.scale, ctx.align, *labels
     )
-    return (*grads, None, None, None)
+    return (*grads, None, None, None, *(None for _ in labels))
 
 
 attention.register_autograd(_backward, setup_context=_setup_context)

@@ -25,7 +25,7 @@ class DevicePlan:
     len_q, len_k: numbers of queries and keys of the call. q_start: position of the first query,
     so that query x stands at position q_start + x, in block row (q_start + x) // block_q.
     rows, cols: the tables for the forward pass and dQ, and for dK and dV.
-    parameters: int32, what the masks take from the length.
+    parameters, head_graph: as in `bslang.schedule.Schedule`.
     """
 
     len_q: int
@@ -36,6 +36,7 @@ class DevicePlan:
     rows: DeviceTable
     cols: DeviceTable
     parameters: torch.Tensor
+    head_graph: torch.Tensor | None
 
     @classmethod
     def of(cls, schedule: Any, device: torch.device) -> DevicePlan:
@@ -47,7 +48,7 @@ class DevicePlan:
         def table(t: Any) -> DeviceTable:
             return DeviceTable(move(t.order), move(t.pointer), move(t.runs))
 
-        grid = schedule.graph.grid
+        grid = schedule.graphs[0].grid
         return cls(
             grid.q.stop - grid.q.start,
             grid.k.stop - grid.k.start,
@@ -57,4 +58,5 @@ class DevicePlan:
             table(schedule.rows),
             table(schedule.cols),
             move(schedule.parameters),
+            None if schedule.head_graph is None else move(schedule.head_graph),
         )

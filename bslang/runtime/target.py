@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
 
 
@@ -14,6 +15,7 @@ class Target(Protocol):
 
     q: (batch, heads, len_q, dim); k, v: (batch, key heads, len_k, dim), where key heads divide
     heads and query head h reads key head h // (heads / key heads). Any strides; one dtype.
+    labels: those of the call, for a layout that has some.
     """
 
     name: str
@@ -24,7 +26,13 @@ class Target(Protocol):
         ...
 
     def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        plan: DevicePlan,
+        scale: float,
+        labels: Labels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(out, lse): out like q in shape and dtype, contiguous; lse (batch, heads, len_q), the natural
         logarithm of the softmax's denominator. A query without keys has out 0 and lse -inf."""
@@ -41,6 +49,7 @@ class Target(Protocol):
         lse: torch.Tensor,
         plan: DevicePlan,
         scale: float,
+        labels: Labels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(dq, dk, dv), contiguous, each like its tensor; the same bits on every run."""
         ...

@@ -7,19 +7,35 @@ visited blocks (and padding to the widest of a group), never of the whole square
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from bslang.runtime.labels import Labels
 from bslang.runtime.op import lse_dtype
 from bslang.runtime.plan import DevicePlan, DeviceTable
 
-Mask = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""mask(q positions, k positions, parameters): whether each pair belongs."""
+Mask = Callable[..., torch.Tensor]
+"""mask(q positions, k positions, parameters): whether each pair belongs. In a layout with labels also
+of q_labels, k_labels: a tensor for each label, which broadcast like the positions."""
 
 _GROUP = 2**22  # scores held at once, over batch and heads
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The heads that have one graph; None for all."""
+
+    graph: int
+    heads: torch.Tensor | None
+
+    def at(self, blocks: torch.Tensor) -> tuple[Any, ...]:
+        """The index of some blocks, of these heads, in a tensor (batch, heads, blocks, ...)."""
+        heads = slice(None) if self.heads is None else self.heads.view(-1, *(1,) * blocks.dim())
+        return slice(None), heads, blocks
 
 
 @dataclass(frozen=True)
@@ -41,31 +57,41 @@ class TorchTarget:
     name = "torch"
     dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
-    def __init__(self, masks: Sequence[Mask]) -> None:
-        """masks: one for each residual of the layout."""
-        self._masks = masks
+    def __init__(
+        self, masks: Sequence[Mask], apart: Mapping[int, Sequence[Sequence[int]]] | None = None
+    ) -> None:
+        """masks: one for each residual of the layout; apart: sets of labels by residual: where two
+        blocks share no value of any label in one of the sets, no pair of them belongs."""
+        self._masks, self._apart = masks, apart or {}
 
     def missing(self, device: torch.device) -> str:
         return ""
 
     def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        plan: DevicePlan,
+        scale: float,
+        labels: Labels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         qs, ks, vs = _queries(q, plan), _keys(k, plan), _keys(v, plan)
         out = torch.zeros_like(qs)
         lse = torch.full(qs.shape[:-1], -torch.inf, dtype=qs.dtype, device=q.device)
         ks, vs = _per_head(ks, q), _per_head(vs, q)
         first = plan.q_start // plan.block_q
-        for group in self._groups(plan.rows, q, plan.block_q * plan.block_k):
-            mask = self._mask(group.row, group.visited, group.kind, plan)
-            scores = _products(qs[:, :, group.row - first], ks[:, :, group.visited], scale, mask)
+        for part, group in self._groups(q, plan, labels):
+            mask = self._mask(part, group, plan, labels)
+            rows, keys = part.at(group.row - first), part.at(group.visited)
+            scores = _products(qs[rows], ks[keys], scale, mask)
             peak = scores.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
             p = torch.exp(scores - peak)
             total = p.sum(dim=(-2, -1), keepdim=True)
-            acc = torch.einsum("bhrqwk,bhrwkd->bhrqd", p, vs[:, :, group.visited])
-            some = total[..., 0] > 0
-            out[:, :, group.row - first] = torch.where(some, acc / total[..., 0], 0)
-            lse[:, :, group.row - first] = (peak + torch.log(total))[..., 0, 0]
+            acc = torch.einsum("bhrqwk,bhrwkd->bhrqd", p, vs[keys])
+            some = total[..., 0] != 0  # NaN too: it is not hidden
+            out[rows] = torch.where(some, acc / total[..., 0], 0)
+            lse[rows] = (peak + torch.log(total))[..., 0, 0]
         out, lse = _tokens(out, plan), _tokens(lse[..., None], plan)[..., 0]
         return out.to(q.dtype).contiguous(), lse.to(lse_dtype(q.dtype)).contiguous()
 
@@ -80,6 +106,7 @@ class TorchTarget:
         lse: torch.Tensor,
         plan: DevicePlan,
         scale: float,
+        labels: Labels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         kept = lse_dtype(q.dtype)
         delta = (out.to(kept) * grad_out.to(kept)).sum(-1) - grad_lse
@@ -90,28 +117,28 @@ class TorchTarget:
         deltas = _queries(delta[..., None], plan)
         dq, dk, dv = torch.zeros_like(qs), torch.zeros_like(ks), torch.zeros_like(vs)
         first = plan.q_start // plan.block_q
-        area = plan.block_q * plan.block_k
 
-        for group in self._groups(plan.rows, q, area):
-            rows = group.row - first
-            mask = self._mask(group.row, group.visited, group.kind, plan)
-            kg = ks[:, :, group.visited]
-            p = torch.exp(_products(qs[:, :, rows], kg, scale, mask) - lses[:, :, rows][..., None])
-            dp = _products(dos[:, :, rows], vs[:, :, group.visited], 1.0, None)
-            ds = p * (dp - deltas[:, :, rows][..., None])
-            dq[:, :, rows] = torch.einsum("bhrqwk,bhrwkd->bhrqd", ds, kg) * scale
+        for part, group in self._groups(q, plan, labels):
+            rows, keys = part.at(group.row - first), part.at(group.visited)
+            mask = self._mask(part, group, plan, labels)
+            kg = ks[keys]
+            p = torch.exp(_products(qs[rows], kg, scale, mask) - lses[rows][..., None])
+            dp = _products(dos[rows], vs[keys], 1.0, None)
+            ds = p * (dp - deltas[rows][..., None])
+            dq[rows] = torch.einsum("bhrqwk,bhrwkd->bhrqd", ds, kg) * scale
 
-        for group in self._groups(plan.cols, q, area):
+        for part, group in self._groups(q, plan, labels, columns=True):
             # The same products, seen from the keys: c block columns, w the rows that see each.
-            mask = self._mask(group.row, group.visited, group.kind, plan, columns=True)
-            rows = (group.visited - first).clamp_min(0)  # padding points anywhere
-            qg, dog = qs[:, :, rows], dos[:, :, rows]
-            scores = torch.einsum("bhcwqd,bhckd->bhcwqk", qg, ks[:, :, group.row]) * scale
-            p = torch.exp(scores.masked_fill(~mask, -torch.inf) - lses[:, :, rows])
-            dp = torch.einsum("bhcwqd,bhckd->bhcwqk", dog, vs[:, :, group.row])
-            ds = p * (dp - deltas[:, :, rows])
-            dv[:, :, group.row] = torch.einsum("bhcwqk,bhcwqd->bhckd", p, dog)
-            dk[:, :, group.row] = torch.einsum("bhcwqk,bhcwqd->bhckd", ds, qg) * scale
+            mask = self._mask(part, group, plan, labels, columns=True)
+            # Padding points anywhere.
+            rows, keys = part.at((group.visited - first).clamp_min(0)), part.at(group.row)
+            qg, dog = qs[rows], dos[rows]
+            scores = torch.einsum("bhcwqd,bhckd->bhcwqk", qg, ks[keys]) * scale
+            p = torch.exp(scores.masked_fill(~mask, -torch.inf) - lses[rows])
+            dp = torch.einsum("bhcwqd,bhckd->bhcwqk", dog, vs[keys])
+            ds = p * (dp - deltas[rows])
+            dv[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", p, dog)
+            dk[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", ds, qg) * scale
 
         # Sum over the query heads that read one key head, and drop the padding.
         dk, dv = (
@@ -126,49 +153,75 @@ class TorchTarget:
             dv.to(v.dtype).contiguous(),
         )
 
-    def _groups(self, table: DeviceTable, q: torch.Tensor, area: int) -> Iterator[_Group]:
-        """The rows of a table, heaviest first, in groups that fit in _GROUP scores."""
-        programs = table.order.numel()
-        classes = (table.pointer.numel() - 1) // max(programs, 1)
+    def _groups(
+        self, q: torch.Tensor, plan: DevicePlan, labels: Labels | None, columns: bool = False
+    ) -> Iterator[tuple[_Part, _Group]]:
+        """The rows (or columns) of every graph, heaviest first, in groups that fit in _GROUP scores."""
+        table = plan.cols if columns else plan.rows
+        area = q.shape[0] * plan.block_q * plan.block_k
+        if plan.head_graph is None:
+            parts = [_Part(0, None)]
+        else:
+            graphs = enumerate(plan.parameters)
+            parts = [_Part(g, (plan.head_graph == g).nonzero()[:, 0]) for g, _ in graphs]
+        for part in parts:
+            heads = q.shape[1] if part.heads is None else part.heads.numel()
+            row, block, kind = self._blocks(table, part.graph)
+            if labels is not None:
+                pair = (block, row) if columns else (row, block)
+                meet = self._meet(*pair, kind, plan, labels)
+                row, block, kind = row[meet], block[meet], kind[meet]
+            for group in _grouped(row, block, kind, max(1, heads * area)):
+                yield part, group
+
+    def _blocks(
+        self, table: DeviceTable, graph: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Every visit of a graph, program by program: the row, the block that it visits, and its class."""
+        classes = 2 + len(self._masks)
+        slots = table.order.numel() * classes
+        pointer = table.pointer[graph * slots : (graph + 1) * slots + 1].long()
+        runs = table.runs[int(pointer[0]) : int(pointer[-1])].long()
         # Runs, one by one, to blocks: the run of each block, and the program and class of each run.
-        length = (table.runs[:, 1] - table.runs[:, 0]).long()
+        length = runs[:, 1] - runs[:, 0]
         end = length.cumsum(0)
         blocks = torch.arange(int(end[-1]) if end.numel() else 0, device=end.device)
         run = torch.searchsorted(end, blocks, right=True)
-        block = table.runs[run, 0] + blocks - (end - length)[run]
-        slot = torch.searchsorted(table.pointer[1:].long(), run, right=True)
-        program, kind = slot // classes, slot % classes
-        ends = torch.searchsorted(
-            program, torch.arange(programs + 1, device=program.device)
-        ).tolist()
-        pairs = max(1, q.shape[0] * q.shape[1] * area)
-        begin = 0
-        while begin < programs:
-            width = ends[begin + 1] - ends[begin]
-            if width == 0:
-                return  # the rest visit nothing: rows are in descending order of work
-            stop = min(programs, begin + max(1, _GROUP // (pairs * width)))
-            span = slice(ends[begin], ends[stop])
-            row = program[span] - begin
-            place = torch.arange(ends[begin], ends[stop], device=row.device)
-            place = place - torch.as_tensor(ends[begin:stop], device=row.device)[row]
-            visited = torch.zeros((stop - begin, width), dtype=torch.long, device=row.device)
-            kinds = torch.full_like(visited, -1)
-            visited[row, place] = block[span]
-            kinds[row, place] = kind[span]
-            some = (kinds >= 0).any(1)
-            yield _Group(table.order[begin:stop].long()[some], visited[some], kinds[some])
-            begin = stop
+        block = runs[run, 0] + blocks - (end - length)[run]
+        slot = torch.searchsorted(pointer[1:] - pointer[0], run, right=True)
+        return table.order.long()[slot // classes], block, slot % classes
+
+    def _meet(
+        self,
+        row: torch.Tensor,
+        column: torch.Tensor,
+        kind: torch.Tensor,
+        plan: DevicePlan,
+        labels: Labels,
+    ) -> torch.Tensor:
+        """Which blocks may hold a pair in some batch row, by the least and the greatest labels."""
+        of_q = labels.q_ranges[:, :, row - plan.q_start // plan.block_q]
+        of_k = labels.k_ranges[:, :, column]
+        disjoint = (of_q[..., 0] > of_k[..., 1]) | (of_k[..., 0] > of_q[..., 1])
+        empty = torch.zeros_like(disjoint[0])
+        for number, sets in self._apart.items():
+            for together in sets:
+                empty |= (kind == 2 + number) & disjoint[list(together)].all(0)
+        return ~empty.all(0)
 
     def _mask(
         self,
-        row: torch.Tensor,
-        visited: torch.Tensor,
-        kind: torch.Tensor,
+        part: _Part,
+        group: _Group,
         plan: DevicePlan,
+        labels: Labels | None,
         columns: bool = False,
     ) -> torch.Tensor:
-        """Which scores of a group count: (rows, q, width, k), or (columns, width, q, k)."""
+        """Which scores of a group count: (rows, q, width, k), or (columns, width, q, k).
+
+        With labels there are (batch, 1) before.
+        """
+        row, visited, kind = group.row, group.visited, group.kind
         within_q = torch.arange(plan.block_q, device=row.device)
         within_k = torch.arange(plan.block_k, device=row.device)
         if columns:
@@ -181,9 +234,43 @@ class TorchTarget:
             kind = kind[:, None, :, None]
         counts = (kind >= 0) & (q >= plan.q_start) & (q < plan.q_start + plan.len_q)
         counts = counts & (k < plan.len_k)
+        arguments: tuple[Any, ...] = (q, k, plan.parameters[part.graph])
+        if labels is not None:
+            # Where there is no token, another's label serves.
+            of_q = labels.q[..., (q - plan.q_start).clamp(0, plan.len_q - 1)]
+            of_k = labels.k[..., k.clamp_max(plan.len_k - 1)]
+            arguments += (of_q[:, :, None], of_k[:, :, None])
         for number, mask in enumerate(self._masks):
-            counts = counts & ((kind != 2 + number) | mask(q, k, plan.parameters))
+            counts = counts & ((kind != 2 + number) | mask(*arguments))
         return counts
+
+
+def _grouped(
+    row: torch.Tensor, block: torch.Tensor, kind: torch.Tensor, area: int
+) -> Iterator[_Group]:
+    """Visits, row by row, as groups of rows of like width; area: scores of a visit."""
+    _, place, count = torch.unique_consecutive(row, return_inverse=True, return_counts=True)
+    order = count.argsort(descending=True, stable=True)
+    by_width = torch.empty_like(order).scatter(
+        0, order, torch.arange(order.numel(), device=row.device)
+    )
+    place, visit = by_width[place].sort(stable=True)
+    row, block, kind = row[visit], block[visit], kind[visit]
+    ends = [0, *count[order].cumsum(0).tolist()]
+    begin = 0
+    while begin + 1 < len(ends):
+        width = ends[begin + 1] - ends[begin]
+        stop = min(len(ends) - 1, begin + max(1, _GROUP // (area * width)))
+        span = slice(ends[begin], ends[stop])
+        start = torch.as_tensor(ends[begin:stop], device=row.device)
+        at = place[span] - begin
+        within = torch.arange(ends[begin], ends[stop], device=row.device) - start[at]
+        visited = torch.zeros((stop - begin, width), dtype=torch.long, device=row.device)
+        kinds = torch.full_like(visited, -1)
+        visited[at, within] = block[span]
+        kinds[at, within] = kind[span]
+        yield _Group(row[start], visited, kinds)
+        begin = stop
 
 
 def _products(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
 
 
@@ -130,13 +131,19 @@ class TritonTarget:
         return ""
 
     def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, scale: float
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        plan: DevicePlan,
+        scale: float,
+        labels: Labels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
         q, scale, _ = _positive(q, scale)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        self._walk("forward", (q, k, v), (out, lse), plan, scale)
+        self._walk("forward", (q, k, v), (out, lse), plan, scale, labels)
         return out, lse
 
     def backward(
@@ -150,6 +157,7 @@ class TritonTarget:
         lse: torch.Tensor,
         plan: DevicePlan,
         scale: float,
+        labels: Labels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
         q, scale, sign = _positive(q, scale)
@@ -161,8 +169,8 @@ class TritonTarget:
         known = (out.contiguous(), do, lse, grad_lse.contiguous())
         arguments = (*known, delta, lse2, *do.stride()[:3], heads, len_q)
         self._start("delta", chosen, batch * heads * -(-len_q // tile), arguments)
-        self._walk("dq", (q, k, v, do), (delta, lse2, dq), plan, scale)
-        self._walk("dkdv", (q, k, v, do), (delta, lse2, dk, dv), plan, scale)
+        self._walk("dq", (q, k, v, do), (delta, lse2, dq), plan, scale, labels)
+        self._walk("dkdv", (q, k, v, do), (delta, lse2, dk, dv), plan, scale, labels)
         return (dq if sign == 1 else dq * sign), dk, dv
 
     def _walk(
@@ -172,6 +180,7 @@ class TritonTarget:
         others: tuple[torch.Tensor, ...],
         plan: DevicePlan,
         scale: float,
+        labels: Labels | None,
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
@@ -186,7 +195,11 @@ class TritonTarget:
         else:
             table, lanes = plan.rows, batch * heads
             tiles = -(-plan.block_q // chosen.constants["TILE_Q"])
-        tables = (table.order, table.pointer, table.runs, plan.parameters)
+        tables = [table.order, table.pointer, table.runs, plan.parameters]
+        if plan.head_graph is not None:
+            tables.append(plan.head_graph)
+        if labels is not None:
+            tables += [labels.q, labels.k, labels.q_ranges, labels.k_ranges]
         strides = (stride for tensor in strided for stride in tensor.stride()[:3])
         sizes = (batch, heads, key_heads, plan.len_q, plan.len_k, plan.q_start)
         arguments = (*strided, *others, *tables, *strides, *sizes, scale)

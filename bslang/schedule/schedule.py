@@ -1,4 +1,4 @@
-"""Scheduling: a block graph to the tables that kernels walk.
+"""Scheduling: the block graphs of a layout's heads to the tables that kernels walk.
 
 A kernel program handles one block row (or, in the backward pass, one block column). Its runs come
 in classes, and each class has a loop of its own in the kernel:
@@ -6,10 +6,14 @@ in classes, and each class has a loop of its own in the kernel:
     class 0      full blocks; the loop has no mask at all
     class 1      full blocks at a ragged end of the axis that the loop walks; bounds are checked
     class 2 + r  partial blocks of residual r; bounds are checked and the residual's mask applies
+
+Heads with other sets have other graphs. Program p handles the same row in all of them, since a
+program of dK and dV meets every query head that reads its key head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +22,7 @@ import numpy.typing as npt
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.ir.expr import evaluate
 from bslang.ir.grid import Axis, Ints
-from bslang.ir.mask import Masks
+from bslang.ir.mask import Masks, labels
 from bslang.limits import MAX_NUMBER
 
 Ints32 = npt.NDArray[np.int32]
@@ -31,9 +35,10 @@ WHOLE, EDGE, PARTIAL = 0, 1, 2
 class Table:
     """The runs of every block row (or column), in the order in which programs take them.
 
-    order: int32 (programs,), the block row that each program handles, heaviest first.
-    pointer: int32 (programs * classes + 1,); program p finds its runs of class c at
-        pointer[p * classes + c] .. pointer[p * classes + c + 1].
+    order: int32 (programs,), the block row that each program handles, heaviest first by the work of
+        all heads together.
+    pointer: int32 (graphs * programs * classes + 1,); in graph g, program p finds its runs of class c at
+        pointer[s * classes + c] .. pointer[s * classes + c + 1], where s = g * programs + p.
     runs: int32 (runs, 2), [start, stop) in blocks of the other axis, ascending in each class.
     """
 
@@ -46,43 +51,56 @@ class Table:
 class Schedule:
     """What kernels need of a layout at one length.
 
-    rows: for the forward pass and dQ; cols: for dK and dV, over the transposed graph.
-    parameters: int32, the values of the masks' `p0`, `p1`, ... at this length.
+    graphs: the distinct ones of the heads, on grids that differ in the head alone.
+    head_graph: int32 (heads,), the graph of each query head; None where the layout is one for all heads.
+    rows: for the forward pass and dQ; cols: for dK and dV, over the transposed graphs.
+    parameters: int32 (graphs, parameters), the values of the masks' `p0`, `p1`, ... at this length.
     """
 
-    graph: BlockGraph
+    graphs: tuple[BlockGraph, ...]
+    head_graph: Ints32 | None
     rows: Table
     cols: Table
     parameters: Ints32
 
 
-def schedule(graph: BlockGraph) -> Schedule:
-    """Order the rows and columns of a graph and lay out their runs."""
-    grid = graph.grid
-    masks = Masks.of(graph.residuals, (grid.q.block, grid.k.block))
-    env = grid.env()
-    exact = np.array([evaluate(parameter, env) for parameter in masks.parameters], dtype=object)
+def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Schedule:
+    """Order the rows and columns of graphs and lay out their runs; head_graph as in `Schedule`."""
+    grid, residuals = graphs[0].grid, graphs[0].residuals
+    weights = np.bincount([0] if head_graph is None else head_graph, minlength=len(graphs))
+    masks = Masks.of(residuals, (grid.q.block, grid.k.block), labels(*residuals))
+    exact = [[evaluate(p, graph.grid.env()) for p in masks.parameters] for graph in graphs]
     return Schedule(
-        graph,
-        _table(graph, grid.q, grid.k),
-        _table(graph.transpose(), grid.k, grid.q),
+        graphs,
+        None if head_graph is None else np.array(head_graph, dtype=np.int32),
+        _table(graphs, weights, grid.q, grid.k),
+        _table([graph.transpose() for graph in graphs], weights, grid.k, grid.q),
         # What lies beyond 32 bits lies beyond every position, and so does the largest number of them.
-        exact.clip(-MAX_NUMBER, MAX_NUMBER).astype(np.int32),
+        np.array(exact, dtype=object).clip(-MAX_NUMBER, MAX_NUMBER).astype(np.int32),
     )
 
 
-def _table(graph: BlockGraph, down: Axis, across: Axis) -> Table:
-    classes = PARTIAL + len(graph.residuals)
-    kind = np.where(graph.kind == FULL, WHOLE, graph.kind + PARTIAL)
-    row, start, stop, kind = _cut_edges(graph.row, graph.start, graph.stop, kind, across)
+def _table(graphs: Sequence[BlockGraph], weights: Ints, down: Axis, across: Axis) -> Table:
+    classes = PARTIAL + len(graphs[0].residuals)
+    parts = []
+    for graph in graphs:
+        kind = np.where(graph.kind == FULL, WHOLE, graph.kind + PARTIAL)
+        parts.append(_cut_edges(graph.row, graph.start, graph.stop, kind, across))
     rows = np.arange(down.first, down.blocks)
-    work = np.bincount(row, weights=stop - start, minlength=down.blocks)[down.first :]
-    order = rows[np.argsort(-work, kind="stable")]
+    work = np.zeros(down.blocks)
+    for weight, (row, start, stop, _) in zip(weights, parts, strict=True):
+        work += weight * np.bincount(row, weights=stop - start, minlength=down.blocks)
+    order = rows[np.argsort(-work[down.first :], kind="stable")]
     rank = np.empty(down.blocks, dtype=np.int64)
     rank[order] = np.arange(order.size)
-    slot = rank[row] * classes + kind
+    slots = [
+        (number * order.size + rank[row]) * classes + kind
+        for number, (row, _, _, kind) in enumerate(parts)
+    ]
+    _, starts, stops, _ = zip(*parts, strict=True)
+    slot, start, stop = (np.concatenate(part) for part in (slots, starts, stops))
     by_slot = np.lexsort((start, slot))
-    pointer = np.searchsorted(slot[by_slot], np.arange(order.size * classes + 1))
+    pointer = np.searchsorted(slot[by_slot], np.arange(len(graphs) * order.size * classes + 1))
     runs = np.stack((start[by_slot], stop[by_slot]), axis=1)
     return Table(*(np.ascontiguousarray(part, dtype=np.int32) for part in (order, pointer, runs)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bslang.errors import BslangError, shortened
@@ -37,7 +37,7 @@ class Diagnostic:
         if self.span is None:
             lines.append(f" --> {shortened(self.source.name)}")
         else:
-            lines += self._excerpt(self.span)
+            lines += excerpt(self.source, [self.span], self.label)
         if self.hint:
             gutter = " " * (len(lines[-1]) - len(lines[-1].lstrip(" "))) if self.span else " "
             lines += [f"{gutter}|"] * (self.span is not None) + [
@@ -45,21 +45,28 @@ class Diagnostic:
             ]
         return "\n".join(lines)
 
-    def _excerpt(self, span: Span) -> list[str]:
-        row, column = self.source.position(span.start)
-        text = self.source.line(row)
-        gutter = " " * len(str(row))
-        width = max(1, min(span.stop - span.start, len(text) - column + 1))
-        shown, offset = _window(text, column - 1, width)
-        # Tabs stay tabs under the text, so that the carets stand where the reader sees them.
-        pad = "".join("\t" if char == "\t" else " " for char in shown[:offset])
-        carets = "^" * max(1, min(width, len(shown) - offset))
-        return [
-            f"{gutter}--> {self.source.name}:{row}:{column}",
-            f"{gutter} |",
-            f"{row} | {_printable(shown)}",
-            f"{gutter} | {pad}{carets} {self.label}".rstrip(),
-        ]
+
+def excerpt(source: Source, spans: Sequence[Span], label: str = "") -> list[str]:
+    """The lines that show spans, in order, that begin on one line: where, the text, carets, a label."""
+    row, column = source.position(spans[0].start)
+    text = source.line(row)
+    gutter = " " * len(str(row))
+    start = column - 1
+    last = min(max(span.stop for span in spans) - spans[0].start, len(text) - start)
+    shown, offset = _window(text, start, last)
+    # Tabs stay tabs under the text, so that the carets stand where the reader sees them.
+    marks = ["\t" if char == "\t" else " " for char in shown]
+    marks += " " * (offset + 1 - len(marks))  # what is missing stands behind the end of the line
+    for span in spans:
+        first = span.start - spans[0].start + offset
+        width = max(1, min(span.stop - span.start, len(shown) - first))
+        marks[first : first + width] = "^" * width
+    return [
+        f"{gutter}--> {source.name}:{row}:{column}",
+        f"{gutter} |",
+        f"{row} | {_printable(shown)}",
+        f"{gutter} | {''.join(marks).rstrip()} {label}".rstrip(),
+    ]
 
 
 def _printable(text: str) -> str:

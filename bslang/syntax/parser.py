@@ -20,10 +20,16 @@ from bslang.syntax.source import Span
 
 TERMINALS = {
     "BLOCK": "`block`",
+    "IMPORT": "`import`",
+    "AS": "`as`",
+    "HEADS": "`heads`",
     "INF": "`inf`",
     "TRUE": "`true`",
     "FALSE": "`false`",
     "TRANSPOSE": "`.T`",
+    "MEMBER": "a name of an imported file",
+    "ARROW": "`->`",
+    "AT": "`@`",
     "STARS": "`**`",
     "STAR": "`*`",
     "SLASHES": "`//`",
@@ -39,8 +45,12 @@ TERMINALS = {
     "SHAPE": "a shape such as 128x64",
     "TOKENS": "a number of tokens",
     "INTEGER": "a number",
+    "TEXT": "a text in quotes",
     "LPAR": "`(`",
     "RPAR": "`)`",
+    "LBRACE": "`{`",
+    "RBRACE": "`}`",
+    "SEMICOLON": "`;`",
     "COMMA": "`,`",
     "COLON": "`:`",
     "EQUAL": "`=`",
@@ -50,8 +60,9 @@ TERMINALS = {
 """How messages name the terminals of the grammar."""
 
 _VALUES = {"NAME", "INTEGER", "TOKENS", "INF", "TRUE", "FALSE", "LPAR", "MINUS", "TILDE"}
+_VALUES |= {"TEXT", "LBRACE", "HEADS"}
 _OPERATORS = {"PIPE", "CARET", "AMPERSAND", "COMPARE", "PLUS", "MINUS", "STAR", "SLASHES"}
-_OPERATORS |= {"PERCENT", "STARS", "TRANSPOSE"}
+_OPERATORS |= {"PERCENT", "STARS", "AT", "TRANSPOSE", "MEMBER"}
 
 
 class ParseError(Exception):
@@ -62,8 +73,10 @@ class ParseError(Exception):
         self.span, self.found, self.expected = span, found, expected
 
 
-def parse_statement(text: str, span: Span) -> tree.BlockSetting | tuple[tree.Expression, ...]:
-    """Parse the statement at `span`: a setting, or the expressions on each side of `=`.
+def parse_statement(
+    text: str, span: Span
+) -> tree.BlockSetting | tree.Import | tuple[tree.Expression, ...]:
+    """Parse the statement at `span`: a setting, an import, or the expressions on each side of `=`.
 
     An expression alone comes as a tuple of one. Raises ParseError.
     """
@@ -81,7 +94,7 @@ def parse_statement(text: str, span: Span) -> tree.BlockSetting | tuple[tree.Exp
         assert error.pos_in_stream is not None  # the lexer sets it
         place = Span(error.pos_in_stream, error.pos_in_stream + 1)
         raise ParseError(place, f"{error.char!r} stands", []) from None
-    result: tree.BlockSetting | tuple[tree.Expression, ...] = parsed
+    result: tree.BlockSetting | tree.Import | tuple[tree.Expression, ...] = parsed
     return result
 
 
@@ -139,6 +152,10 @@ def _number(text: str) -> int:
     return int(digits[:20] or "0")
 
 
+def _nodes(children: list[Any]) -> tuple[Any, ...]:
+    return tuple(child for child in children if not isinstance(child, Token))
+
+
 class _Builder(Transformer[Token, Any]):
     """Grammar rules to nodes; each method is named by its rule."""
 
@@ -146,8 +163,12 @@ class _Builder(Transformer[Token, Any]):
         sides = [_number(side) for side in children[1].split("x")]
         return tree.BlockSetting(_span(children), (sides[0], sides[-1]))
 
+    def importing(self, children: list[Any]) -> tree.Import:
+        name = None if children[3:] == [] else tree.Name(_span(children[3:]), str(children[3]))
+        return tree.Import(_span(children), self.text(children[1:2]), name)
+
     def definition(self, children: list[Any]) -> tuple[tree.Expression, ...]:
-        return tuple(child for child in children if not isinstance(child, Token))
+        return _nodes(children)
 
     def _chain(self, children: list[Any]) -> tree.Chain:
         return tree.Chain(_span(children), tuple(children[0::2]), tuple(map(str, children[1::2])))
@@ -161,7 +182,10 @@ class _Builder(Transformer[Token, Any]):
         return tree.Transposed(_span(children), children[0])
 
     def name(self, children: list[Any]) -> tree.Name:
-        return tree.Name(_span(children), str(children[0]))
+        return tree.Name(_span(children), "".join(children))
+
+    def text(self, children: list[Any]) -> tree.Text:
+        return tree.Text(_span(children), str(children[0])[1:-1])
 
     def integer(self, children: list[Any]) -> tree.Integer:
         return tree.Integer(_span(children), _number(children[0]), tokens=False)
@@ -179,9 +203,22 @@ class _Builder(Transformer[Token, Any]):
         inner: tree.Expression = replace(children[1], span=_span(children))
         return inner
 
+    def several(self, children: list[Any]) -> tree.Tuple:
+        return tree.Tuple(_span(children), _nodes(children))
+
+    def set_builder(self, children: list[Any]) -> tree.SetBuilder:
+        first, second = (tree.Name(_span([children[i]]), str(children[i])) for i in (1, 3))
+        return tree.SetBuilder(_span(children), (first, second), children[5])
+
+    def heads(self, children: list[Any]) -> tree.Heads:
+        return tree.Heads(_span(children), _nodes(children))
+
+    def branch(self, children: list[Any]) -> tree.Branch:
+        return tree.Branch(_span(children), children[0], children[2])
+
     def call(self, children: list[Any]) -> tree.Call:
-        function = tree.Name(_span(children[:1]), str(children[0]))
-        arguments = children[2] if isinstance(children[2], tuple) else ()
+        function = self.name([child for child in children[:2] if child.type in ("NAME", "MEMBER")])
+        arguments = next((child for child in children if isinstance(child, tuple)), ())
         return tree.Call(_span(children), function, arguments)
 
     def arguments(self, children: list[Any]) -> tuple[tree.Argument, ...]:

@@ -15,8 +15,9 @@ from bslang.syntax.source import Source, Span
 
 _COMMENT = re.compile(r"#[^\n]*")
 _WORD = re.compile(r"\w+|[^\w\s]")
-_OUTSIDE, _INSIDE = re.compile(r"[\n#({)}]"), re.compile(r"[#({)}]")
-"""What bounds or nests statements, outside and inside of parentheses."""
+_TEXT = r'"[^"\n]*"'
+_OUTSIDE, _INSIDE = re.compile(_TEXT + r"|[\n#({)}]"), re.compile(_TEXT + r"|[#({)}]")
+"""What bounds or nests statements, outside and inside of parentheses, and texts, where nothing does."""
 
 _NEXT_STATEMENT = re.compile(r"\n(?=[A-Za-z_])")
 _DEFINES = re.compile(r"([A-Za-z_]\w*)[^=]*=", re.ASCII)
@@ -79,7 +80,9 @@ def _statements(source: Source) -> Iterator[tuple[Span, Diagnostic | None]]:
         char = text[place] if border else "\n"
         position = place + 1
         problem = None
-        if char == "#":
+        if border and char == '"':
+            position = border.end()
+        elif char == "#":
             end = text.find("\n", place)
             position = len(text) if end < 0 else end
         elif char in "({":
@@ -120,7 +123,7 @@ def _statement(source: Source, span: Span) -> tree.Statement:
     if deep is not None:
         message = f"expressions are nested more than {MAX_NESTING} deep here (MAX_NESTING)"
         raise _Refused(Diagnostic("E191", message, source, deep.span, limit=True))
-    if isinstance(parsed, tree.BlockSetting):
+    if isinstance(parsed, tree.BlockSetting | tree.Import):
         return parsed
     if len(parsed) == 1:
         return tree.Layout(parsed[0].span, parsed[0])
@@ -129,9 +132,9 @@ def _statement(source: Source, span: Span) -> tree.Statement:
 
 def _definition(source: Source, head: tree.Expression, body: tree.Expression) -> tree.Definition:
     span = head.span.to(body.span)
-    if isinstance(head, tree.Name):
+    if isinstance(head, tree.Name) and "." not in head.text:
         return tree.Definition(span, head, (), body)
-    if isinstance(head, tree.Call):
+    if isinstance(head, tree.Call) and "." not in head.function.text:
         parameters = tuple(_parameter(source, argument) for argument in head.arguments)
         return tree.Definition(span, head.function, parameters, body)
     hint = "write `name = pattern` or `name(parameter = default) = pattern`"
@@ -141,7 +144,7 @@ def _definition(source: Source, head: tree.Expression, body: tree.Expression) ->
 def _parameter(source: Source, argument: tree.Argument) -> tree.Parameter:
     if argument.name is not None and not isinstance(argument.value, tree.Range):
         return tree.Parameter(argument.span, argument.name, argument.value)
-    if isinstance(argument.value, tree.Name):
+    if isinstance(argument.value, tree.Name) and "." not in argument.value.text:
         return tree.Parameter(argument.span, argument.value, None)
     message, hint = "a parameter is a name, with or without a default", "write `r` or `r = 2`"
     raise _Refused(Diagnostic("E102", message, source, argument.span, hint=hint))

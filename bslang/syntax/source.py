@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Source:
-    """A spec's text, with the name that messages give it (a path, or `<spec>`)."""
+    """A spec's text, with the name that messages give it (a path, or `<spec>`).
+
+    folder: where it lies, and so where the files that it names are looked for; None for a text
+    that is no file.
+    """
 
     name: str
     text: str
+    folder: Path | None = None
 
     @cached_property
     def _line_starts(self) -> list[int]:

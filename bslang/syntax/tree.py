@@ -1,8 +1,9 @@
 """The syntax tree: what was written, with its place in the source.
 
 File       = statements
-Statement  = BlockSetting | Definition | Layout | Broken
-Expression = Name | Call | Integer | Infinity | Boolean | Prefix | Chain | Transposed | Range
+Statement  = BlockSetting | Import | Definition | Layout | Broken
+Expression = Name | Call | Integer | Infinity | Boolean | Text | Prefix | Chain | Transposed | Range
+           | Tuple | SetBuilder | Heads
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Name(Node):
-    """A name alone: a primitive without arguments, a definition, a parameter, `n` or `m`."""
+    """A name alone: a primitive without arguments, a definition, a parameter, `n` or `m`.
+
+    That of an imported file is written `file.name`, and `text` holds both.
+    """
 
     text: str
 
@@ -46,6 +50,13 @@ class Boolean(Node):
     """`true` or `false`."""
 
     value: bool
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    """A text in quotes, without them."""
+
+    value: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,10 @@ class Prefix(Node):
 
 @dataclass(frozen=True)
 class Chain(Node):
-    """Operands joined by operators of one precedence, taken from the left: `a - b + c`."""
+    """Operands joined by operators of one precedence, taken from the left: `a - b + c`.
+
+    A chain of comparisons, `0 <= a < b`, holds where each of them does.
+    """
 
     operands: tuple[Expression, ...]
     ops: tuple[str, ...]
@@ -96,8 +110,50 @@ class Range(Node):
     step: Expression | None
 
 
+@dataclass(frozen=True)
+class Tuple(Node):
+    """`(a, b)`."""
+
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class SetBuilder(Node):
+    """`{i, j : predicate}` over blocks, or `{q, k : predicate}` over tokens."""
+
+    variables: tuple[Name, Name]
+    predicate: Expression
+
+
+@dataclass(frozen=True)
+class Branch(Node):
+    """One line of `heads`: an index or a range of heads, and their pattern."""
+
+    heads: Expression
+    pattern: Expression
+
+
+@dataclass(frozen=True)
+class Heads(Node):
+    """`heads { 0:4 -> p; 4: -> q }`."""
+
+    branches: tuple[Branch, ...]
+
+
 Expression: TypeAlias = (
-    Name | Integer | Infinity | Boolean | Call | Prefix | Chain | Transposed | Range
+    Name
+    | Integer
+    | Infinity
+    | Boolean
+    | Text
+    | Call
+    | Prefix
+    | Chain
+    | Transposed
+    | Range
+    | Tuple
+    | SetBuilder
+    | Heads
 )
 
 
@@ -106,6 +162,14 @@ class BlockSetting(Node):
     """`block 64` or `block 128x64`: sides in tokens, query then key."""
 
     sides: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Import(Node):
+    """`import "common.bsl"`, or with `as c` under a name of its own."""
+
+    path: Text
+    name: Name | None
 
 
 @dataclass(frozen=True)
@@ -139,7 +203,7 @@ class Broken(Node):
     name: str | None
 
 
-Statement: TypeAlias = BlockSetting | Definition | Layout | Broken
+Statement: TypeAlias = BlockSetting | Import | Definition | Layout | Broken
 
 
 @dataclass(frozen=True)

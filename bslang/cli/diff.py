@@ -1,0 +1,112 @@
+"""bslang diff: what one layout has and another lacks."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bslang import compiler
+from bslang.cli.common import (
+    BlockOption,
+    HeadOption,
+    JsonOption,
+    LayerOption,
+    LongOption,
+    print_json,
+    resolve_spec,
+)
+from bslang.cli.show import cells
+from bslang.errors import BslangError
+from bslang.resolve.program import Resolved
+
+if TYPE_CHECKING:
+    from bslang.graph.blockgraph import BlockGraph
+    from bslang.graph.difference import Side
+
+First = Annotated[str, typer.Argument(metavar="A", help="A spec file, or FILE:NAME.")]
+Second = Annotated[str, typer.Argument(metavar="B", help="Another, or another NAME of the same.")]
+
+
+def diff(
+    first: First,
+    second: Second,
+    seq_len: LongOption = 16384,
+    block: BlockOption = None,
+    head: HeadOption = 0,
+    layer: LayerOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Compare two layouts: pairs and blocks that only one of them has, and a picture.
+
+    Exits with 0 if they are equal at this length, and with 1 if they are not.
+    """
+    from bslang.graph.difference import Side
+
+    layouts = [resolve_spec(spec, None, block) for spec in (first, second)]
+    _refuse(*layouts)
+    a, b = (compiler.lower(x, seq_len, seq_len, head=head, layer=layer) for x in layouts)
+    plus, minus = Side.of(a, b), Side.of(b, a)
+    if json:
+        print_json({
+            "equal": not plus.pairs + minus.pairs,
+            "tokens": seq_len,
+            "only_a": _as_dict(first, layouts[0], plus),
+            "only_b": _as_dict(second, layouts[1], minus),
+        })  # fmt: skip
+    else:
+        for sign, spec, resolved in zip("+-", (first, second), layouts, strict=True):
+            print(f"{sign} {spec}: {resolved.pattern}")
+        print()
+        if not plus.pairs + minus.pairs:
+            print(f"equal at {seq_len:,} tokens: {int(a.blocks_by_row.sum()):,} blocks")
+            return
+        print(_line("+", "only A", plus))
+        print(_line("-", "only B", minus))
+        size = shutil.get_terminal_size((80, 40))
+        height, width = max(8, size.lines - 8), max(8, size.columns // 2)
+        print(f"\n{picture(a, b, plus, minus, height, width)}")
+    if plus.pairs + minus.pairs:
+        raise typer.Exit(1)
+
+
+def _refuse(a: Resolved, b: Resolved) -> None:
+    """Refuse layouts that cannot be compared pair by pair, or block by block."""
+    if a.block != b.block:
+        sides = ["x".join(map(str, layout.block)) for layout in (a, b)]
+        raise BslangError(
+            f"blocks of {sides[0]} and {sides[1]} tokens do not compare; give both the same with "
+            f"`--block {sides[0]}`"
+        )
+    for layout in (a, b):
+        if any(primitive.labelled for primitive in layout.pattern.primitives()):
+            raise BslangError(
+                f"`{layout.name}` depends on the labels of a call; compare without them"
+            )
+
+
+def _line(sign: str, name: str, side: Side) -> str:
+    example = f", such as query {side.pair[0]} and key {side.pair[1]}" if side.pair else ""
+    counts = f"{side.pairs:,} pairs, {side.blocks:,} blocks"
+    return f"{sign} {name}: {counts}{example}"
+
+
+def _as_dict(spec: str, resolved: Resolved, side: Side) -> dict[str, object]:
+    return {
+        "spec": spec,
+        "pattern": str(resolved.pattern),
+        "pairs": side.pairs,
+        "blocks": side.blocks,
+        "pair": side.pair,
+    }
+
+
+def picture(a: BlockGraph, b: BlockGraph, plus: Side, minus: Side, height: int, width: int) -> str:
+    """Where two layouts differ, in characters, two to a cell, at most `height` x `width` cells."""
+    from bslang.graph.difference import marks
+
+    drawn = marks(a, b, plus, minus, height, width)
+    lines = ["".join(cell * 2 for cell in row) for row in drawn.tolist()]
+    key = "++ only A has pairs there  -- only B  ** each some  ## the same  .. none"
+    return "\n".join([*lines, "", f"{cells(a, drawn)}:  {key}"])

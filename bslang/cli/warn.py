@@ -1,0 +1,77 @@
+"""Warnings of a checked file, as diagnostics that point into it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+from bslang.resolve.evaluator import Origin
+from bslang.resolve.module import layout_name
+from bslang.resolve.program import Program, Resolved
+from bslang.syntax import tree
+from bslang.syntax.diagnostics import Diagnostic
+from bslang.syntax.source import Source
+
+_OF_WHOLE = ("W401", "W402")
+"""Warnings about whole layouts: what only others are made of need not be one."""
+
+
+def warnings(source: Source, program: Program, length: int | None = None) -> list[Diagnostic]:
+    """What is odd about the layouts that a file defines, each once, in the order of the file.
+
+    length: in tokens; left out, one for each layout that is large beside its numbers.
+    """
+    from bslang.graph.warnings import Budget, findings
+
+    budget = Budget()
+    parts = _used(program)
+    parameters = {p.name.text for d in program.definitions.values() for p in d.parameters}
+    found: dict[tuple[object, ...], Diagnostic] = {}
+    for name, resolved in _layouts(source, program):
+        if budget.spent:
+            break
+        for finding in findings(resolved.pattern, resolved.block, length, budget):
+            if finding.code in _OF_WHOLE and name in parts:
+                continue
+            origin = resolved.origins.get(str(finding.subject))
+            if origin and (origin.source != source or _words(origin) & parameters):
+                continue  # of a library's, or true of a default that another value takes the place of
+            label = "" if finding.code in _OF_WHOLE else "here"
+            span = origin.span if origin else None
+            key = (finding.code, span or finding.message)
+            said = Diagnostic(finding.code, finding.message, source, span, label, finding.hint)
+            found.setdefault(key, said)
+    return sorted(found.values(), key=lambda d: d.span.start if d.span else -1)
+
+
+def _layouts(source: Source, program: Program) -> Iterator[tuple[str | None, Resolved]]:
+    """The public layouts of a file whose parameters all have defaults."""
+    if program.layout is not None:
+        yield None, program.pick(None, layout_name(source), {})
+    for name in program.names:
+        if all(p.default is not None for p in program.definitions[name].parameters):
+            yield name, program.pick(name, name, {})
+
+
+def _used(program: Program) -> set[str]:
+    """The definitions that others of the file are made of."""
+    bodies = [(name, d.body) for name, d in program.definitions.items()]
+    bodies += [("", program.layout.body)] if program.layout else []
+    return {word for name, body in bodies for word in _names(body) if word != name}
+
+
+def _names(node: object) -> Iterator[str]:
+    if isinstance(node, tree.Name):
+        yield node.text
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from _names(item)
+    elif is_dataclass(node):
+        for f in fields(node):
+            yield from _names(getattr(node, f.name))
+
+
+def _words(origin: Origin) -> set[str]:
+    written = origin.source.text[origin.span.start : origin.span.stop]
+    return set(re.findall(r"[A-Za-z_]\w*", written))

@@ -1,0 +1,313 @@
+"""Properties of a layout at a length, decided exactly, each with a pair that shows why not.
+
+A question that only more masks than MAX_MASK_WORK could settle, or the labels of a call, stays open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bslang.errors import LimitError, PatternError
+from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.graph.lower import lower, nonempty
+from bslang.graph.pairs import Pair, asked, combined, corner, dense, first_pair, masks, sees
+from bslang.graph.residual import fold_xor
+from bslang.graph.settle import batches, mask_names, positions
+from bslang.ir.grid import Axis, Grid, Ints
+from bslang.ir.pattern import (
+    Complement,
+    Difference,
+    Heads,
+    Intersection,
+    Pattern,
+    Primitive,
+    Transpose,
+    Union,
+    Xor,
+)
+from bslang.ir.runs import Bools, Runs
+from bslang.limits import MAX_MASK_WORK
+
+MAX_COMPARED = 2**20
+"""Runs of blocks in all the shorter layouts that one is compared with."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether a layout has a property; None where that stays open.
+
+    pair: a query and a key that show that it has not; because: that, or why it stays open, in words.
+    """
+
+    holds: bool | None
+    pair: Pair | None = None
+    because: str = ""
+
+
+YES = Answer(True)
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What decoding, training and theory ask of a layout at a length.
+
+    causal: no key lies after its query. prefix_stable: causal, and no row depends on the total
+    length. symmetric: each query is seen by the keys that it sees. star: some token sees every
+    token and is seen by every token.
+    """
+
+    causal: Answer
+    prefix_stable: Answer
+    symmetric: Answer
+    star: Answer
+
+    @classmethod
+    def of(cls, pattern: Pattern, graph: BlockGraph) -> Properties:
+        """Decide them for a pattern; graph: what it was lowered to."""
+        causal = _decided(is_causal, pattern, graph)
+        stable = _decided(is_prefix_stable, pattern, graph) if causal.holds else causal
+        square = _decided(is_symmetric, pattern, graph)
+        return cls(causal, stable, square, _decided(has_star, pattern, graph))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The answers as plain values, for JSON."""
+        return asdict(self)
+
+
+Question: TypeAlias = Callable[[Pattern, BlockGraph], Answer]
+
+
+def _decided(question: Question, pattern: Pattern, graph: BlockGraph) -> Answer:
+    try:
+        return question(pattern, graph)
+    except LimitError as error:
+        return Answer(None, because=f"only too many token masks could tell ({error.limit})")
+
+
+_LABELS = Answer(None, because="it depends on the labels of the call")
+_SQUARE = Answer(None, because="queries and keys are not the same tokens")
+
+
+def _labelled(pattern: Pattern) -> bool:
+    return any(primitive.labelled for primitive in pattern.primitives())
+
+
+def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
+    """Whether no key lies after its query; with labels, whatever they are.
+
+    Raises LimitError.
+    """
+    if _labelled(pattern) and not _grows_with_labels(pattern, graph.grid.head):
+        return _LABELS
+    pair = first_pair(graph, ahead=True)
+    if pair is None:
+        return YES
+    where = " where their labels are equal" if _labelled(pattern) else ""
+    return Answer(False, pair, f"query {pair[0]} sees key {pair[1]}, which comes later{where}")
+
+
+def _grows_with_labels(pattern: Pattern, head: int, positive: bool = True) -> bool:
+    """Whether more equal labels never take a pair away, so that all equal are the worst case."""
+    if isinstance(pattern, Heads):
+        return _grows_with_labels(pattern.choose(head), head, positive)
+    if isinstance(pattern, Complement):
+        return _grows_with_labels(pattern.part, head, not positive)
+    if isinstance(pattern, Difference):
+        right = _grows_with_labels(pattern.right, head, not positive)
+        return right and _grows_with_labels(pattern.left, head, positive)
+    if isinstance(pattern, (Union, Intersection, Transpose)):
+        return all(_grows_with_labels(part, head, positive) for part in pattern.parts)
+    if isinstance(pattern, Primitive) and pattern.labelled:
+        return positive
+    return not _labelled(pattern)
+
+
+def is_symmetric(pattern: Pattern, graph: BlockGraph) -> Answer:
+    """Whether (q, k) belongs wherever (k, q) does. Raises LimitError."""
+    grid = graph.grid
+    if not _same_tokens(grid):
+        return _SQUARE
+    if _labelled(pattern):
+        return _LABELS
+    pair: Pair | None
+    if grid.q.block == grid.k.block:
+        pair = first_pair(combined(graph, graph.transpose(), fold_xor))
+    else:  # blocks are not mirrored onto blocks
+        mask = dense(graph)[: grid.q.length, : grid.k.length]
+        pair = next(((int(q), int(k)) for q, k in np.argwhere(mask & ~mask.T)), None)
+    if pair is None:
+        return YES
+    pair = (pair[0], pair[1]) if sees(graph, *pair) else (pair[1], pair[0])
+    return Answer(False, pair, f"query {pair[0]} sees key {pair[1]}, but not the other way round")
+
+
+def _same_tokens(grid: Grid) -> bool:
+    def sides(axis: Axis) -> tuple[int, int, int]:
+        return axis.length, axis.start, axis.stop
+
+    return sides(grid.q) == sides(grid.k)
+
+
+def has_star(pattern: Pattern, graph: BlockGraph) -> Answer:
+    """Whether some token sees all tokens and all see it: BigBird's condition (Zaheer 2020, 3).
+
+    Where none does, the pair is one that the token nearest to it misses. Raises LimitError.
+    """
+    grid = graph.grid
+    if not _same_tokens(grid):
+        return _SQUARE
+    if _labelled(pattern):
+        return _LABELS
+    mirrored = graph.transpose()
+    # A token of a star lies in blocks whose rows and columns have no gap; only these are asked. Where
+    # blocks are not square, tokens are compared: rows and columns of blocks do not pair up.
+    no_gap = [_by_token(g.blocks_by_row == g.grid.m, g.grid.q) for g in (graph, mirrored)]
+    candidates = no_gap[0] & no_gap[1]
+    unseen, unseeing = (_missing(g, candidates) for g in (graph, mirrored))
+    whole = (unseen < 0).astype(np.int64) + (unseeing < 0)
+    visited, by = (_by_token(g.blocks_by_row, g.grid.q) for g in (graph, mirrored))
+    best = int(np.lexsort((-np.arange(whole.size), visited + by, whole))[-1])
+    if whole[best] == 2:
+        return Answer(True, because=f"token {best} sees all tokens, and all see it")
+    near = f"token {best} comes nearest"
+    if unseen[best] >= 0:
+        key = int(unseen[best])
+        return Answer(False, (best, key), f"{near}, and it does not see token {key}")
+    query = int(unseeing[best])
+    return Answer(False, (query, best), f"{near}, and token {query} does not see it")
+
+
+def _by_token(by_block: np.ndarray[Any, Any], axis: Axis) -> np.ndarray[Any, Any]:
+    return np.repeat(by_block, axis.block)[: axis.length]
+
+
+def _missing(graph: BlockGraph, candidates: Bools) -> Ints:
+    """A key that each query does not see: int64 (queries,), -1 where there is none.
+
+    Partial blocks are asked in the rows of candidates alone: bool (queries,).
+    """
+    grid = graph.grid
+    missing = np.full((grid.n, grid.q.block), -1, dtype=np.int64)
+    row, start, _ = (Runs.domain(grid) - graph.held).rows()
+    missing[row[::-1]] = start[::-1, None] * grid.k.block  # the first gap of each row comes last
+    rows = np.unique(np.flatnonzero(candidates) // grid.q.block)
+    among = Runs.of_rows(grid.m, rows, np.zeros_like(rows), np.full_like(rows, grid.m))
+    for part in asked(graph, among, in_rows=True):
+        lacks = part.there & ~part.mask
+        key = np.take_along_axis(part.k[:, 0, :], lacks.argmax(axis=2), axis=1)
+        key[~lacks.any(axis=2)] = -1
+        np.maximum.at(missing, part.cells // grid.m, key)
+    return missing.ravel()[: grid.q.length]
+
+
+def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
+    """Whether the layout is causal, and no row depends on the total length.
+
+    Where its parts do not settle that, the layout is compared with what it is at shorter lengths, as
+    far as MAX_COMPARED goes. Raises LimitError.
+    """
+    causal = is_causal(pattern, graph)
+    if not causal.holds:
+        return causal
+    grid = graph.grid
+    if not _same_tokens(grid):
+        return _SQUARE
+    meant = pattern.at({"head": grid.head, "layer": grid.layer})
+    if _keeps_rows(meant, grid):
+        return YES
+    if _labelled(pattern):
+        return _LABELS
+    compared = 0
+    for length in _shorter(meant, grid):
+        try:
+            other = lower(pattern, _cut(grid, length))
+        except PatternError:  # it means nothing at that length, so that no row changes
+            continue
+        if (pair := _difference(graph, other)) is not None:
+            here, there = grid.k.length, length
+            if sees(other, *pair):
+                here, there = there, here
+            why = f"query {pair[0]} sees key {pair[1]} with {here} tokens, but not with {there}"
+            return Answer(False, pair, why)
+        compared += other.start.size
+        if compared > MAX_COMPARED:
+            return Answer(None, because="too many shorter lengths would have to be compared")
+    return YES
+
+
+def _keeps_rows(pattern: Pattern, grid: Grid) -> bool:
+    """Whether no pair comes or goes with the length, as far as the parts of the pattern can tell."""
+    if isinstance(pattern, Primitive):
+        meant = pattern.expand()
+        if meant is not pattern:
+            return _keeps_rows(meant, grid)
+        read = [value for value in vars(pattern).values() if isinstance(value, Pattern)]
+        if not read:
+            return not pattern.depends_on_length()
+        # The numbers of what it reads count among its names, and have to be without a length as well.
+        return not pattern.names() & {"n", "m"} and _reads_kept_rows(read, grid)
+    if isinstance(pattern, (Union, Intersection, Xor, Difference, Complement, Transpose)):
+        return all(_keeps_rows(part, grid) for part in pattern.parts)
+    return _reads_kept_rows(pattern.parts, grid)
+
+
+def _reads_kept_rows(parts: Iterable[Pattern], grid: Grid) -> bool:
+    """Whether what reads whole rows of these patterns, as `random` does, reads the same at any length."""
+    whole, rows = grid.whole(), np.arange(grid.n, dtype=np.int64)
+    later = Runs.of_rows(grid.m, rows, rows + 1, np.full_like(rows, grid.m))
+    return grid.q == grid.k and all(
+        _keeps_rows(part, grid) and not nonempty(part, whole) & later for part in parts
+    )
+
+
+def _cut(grid: Grid, length: int) -> Grid:
+    q, k = (replace(axis, length=length, stop=length) for axis in (grid.q, grid.k))
+    return replace(grid, q=q, k=k)
+
+
+def _shorter(pattern: Pattern, grid: Grid) -> Iterator[int]:
+    """The shorter lengths that can matter, those first where most layouts differ."""
+    length, sides = grid.k.length, {grid.q.block, grid.k.block}
+    moving = [p for p in pattern.primitives() if p.depends_on_length()]
+    # What counts blocks changes with their number alone.
+    steps = {1} if any(p.tokens for p in moving) else sides
+    every = sorted({n for step in steps for n in range(step, length, step)})
+    likely = [n for n in (length - 1, length - max(sides), length // 2) if 0 < n < length]
+    yield from dict.fromkeys([*likely, *every])
+
+
+def _difference(graph: BlockGraph, shorter: BlockGraph) -> Pair | None:
+    """A pair that is in one of two layouts of one pattern and not in the other, where both have it."""
+    grid = shorter.grid
+
+    def cut(runs: Runs) -> Runs:
+        row, start, stop = runs.rows()
+        keep = row < grid.n
+        return Runs.of_rows(grid.m, row[keep], start[keep], np.minimum(stop, grid.m)[keep])
+
+    full, held = cut(graph.of_kind(FULL)), cut(graph.held)
+    alone = (full - shorter.held) | (shorter.of_kind(FULL) - held)
+    if alone:
+        return corner(grid, int(alone.start[0]))
+    open_ = (held | shorter.held) - (full & shorter.of_kind(FULL))
+    for kind, residual in enumerate(graph.residuals):
+        if not mask_names(residual, grid) & _LENGTHS:
+            open_ = open_ - (cut(graph.of_kind(kind)) & shorter.of_kind(kind))
+    if open_.size > MAX_MASK_WORK // (grid.q.block * grid.k.block):
+        raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, f"the token masks of {open_.size} blocks")
+    cells = open_.cells()
+    for part in batches(cells.size, grid):
+        i, j = cells[part] // grid.m, cells[part] % grid.m
+        q, k, there = positions(cells[part], grid)
+        found = np.argwhere((masks(graph, i, j) ^ masks(shorter, i, j)) & there)
+        if found.size:
+            block, query, key = found[0]
+            return int(q[block, query, 0]), int(k[block, 0, key])
+    return None
+
+
+_LENGTHS = {"n", "m", "len_q", "len_k"}

@@ -1,0 +1,60 @@
+"""Provenance: which term of a layout first brings in each block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bslang.graph.lower import lower
+from bslang.ir.grid import Grid
+from bslang.ir.pattern import Difference, Heads, Intersection, Pattern, Transpose, Union, Xor
+from bslang.ir.runs import Runs
+
+
+def provenance(pattern: Pattern, grid: Grid) -> list[tuple[Pattern, Runs]]:
+    """The terms of a layout, as `terms` finds them, each with the visited blocks that it is first to hold.
+
+    The blocks are disjoint, and all that the layout visits: one whose terms all turn out to be empty
+    there, where only too many masks could have told, counts for the last. Raises as `lower`.
+    """
+    found = list(terms(pattern, grid.head))
+    left = lower(pattern, grid).held
+    own: list[tuple[Pattern, Runs]] = []
+    for place, (term, contribution) in enumerate(found):
+        last = place == len(found) - 1
+        brought = left if last else lower(contribution, grid).held & left
+        own.append((term, brought))
+        left = left - brought
+    return own
+
+
+def terms(pattern: Pattern, head: int = 0) -> Iterator[tuple[Pattern, Pattern]]:
+    """The operands whose union a layout is, and what each contributes after the rest is applied.
+
+    `(window(3) | cols(0)) & causal` has the terms `window(3)` and `cols(0)`, which contribute
+    `window(3) & causal` and `cols(0) & causal`.
+    """
+    if isinstance(pattern, Heads):
+        yield from terms(pattern.choose(head), head)
+    elif isinstance(pattern, Union):
+        for part in pattern.parts:
+            yield from terms(part, head)
+    elif isinstance(pattern, Xor):
+        for part in pattern.parts:
+            yield part, Intersection.of(part, pattern)
+    elif isinstance(pattern, Transpose):
+        for term, contribution in terms(pattern.part, head):
+            yield term.T, contribution.T
+    elif isinstance(pattern, Difference) and len(found := list(terms(pattern.left, head))) > 1:
+        for term, contribution in found:
+            yield term, Difference.of(contribution, pattern.right)
+    elif isinstance(pattern, Intersection):
+        sums = [list(terms(part, head)) for part in pattern.parts]
+        place = next((i for i, found in enumerate(sums) if len(found) > 1), None)
+        if place is None:
+            yield pattern, pattern
+            return
+        before, after = pattern.parts[:place], pattern.parts[place + 1 :]
+        for term, contribution in sums[place]:
+            yield term, Intersection.of(*before, contribution, *after)
+    else:
+        yield pattern, pattern

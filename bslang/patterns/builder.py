@@ -1,0 +1,304 @@
+"""Set-builders: any predicate over the indices of two blocks, or over two token positions.
+
+What a predicate depends on decides how its blocks are found. One index alone, or the difference of
+the two, takes time and memory of the axis; a comparison of two linear forms, those of the rows; any
+other predicate is asked for every pair of blocks, in chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from bslang.errors import LimitError
+from bslang.ir.bounds import bounds
+from bslang.ir.expr import Number, Op, Var, over, variables
+from bslang.ir.grid import At, Grid, Ints
+from bslang.ir.pattern import (
+    Complement,
+    Decided,
+    Intersection,
+    Lower,
+    Pattern,
+    Primitive,
+    Union,
+    Xor,
+)
+from bslang.ir.runs import Bools, Runs
+from bslang.ir.signature import Kind, argument
+from bslang.ir.text import number_text
+from bslang.limits import MAX_MASK_WORK, MAX_NUMBER
+from bslang.patterns.shapes import bands, indices
+
+TOKENS, BLOCKS = ("q", "k"), ("i", "j")
+"""What a predicate calls the query and the key."""
+
+_CHUNK = 2**21  # pairs of blocks asked at once
+_JOINS = {"&": Intersection, "|": Union, "^": Xor}
+_COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+
+
+@dataclass(frozen=True)
+class Builder(Primitive):
+    """Pairs for which a predicate holds: of blocks in `{i, j : ...}`, of tokens in `{q, k : ...}`.
+
+    A predicate compares numbers made of the two indices, `n`, `m`, `head`, `layer` and parameters,
+    and joins comparisons by `&`, `|`, `^` and `~`.
+
+    Example: `{i, j : j <= i & (i - j) % 3 < 2}`
+    """
+
+    name = "{...}"
+
+    condition: Number = argument("what holds for a pair", Kind.NUMBER)
+    by_tokens: bool = argument("whether it is asked of tokens", Kind.FLAG)
+
+    @property
+    def tokens(self) -> bool:
+        return self.by_tokens
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return TOKENS if self.by_tokens else BLOCKS
+
+    @property
+    def relational(self) -> bool:  # type: ignore[override]  # depends on the predicate
+        return any(variables(c).issuperset(self.pair) for c in _comparisons(self.condition))
+
+    @property
+    def shift_invariant(self) -> bool:  # type: ignore[override]  # depends on the predicate
+        # Blocks begin anywhere relative to a pair of tokens, so that blocks' differences vary.
+        return self.by_tokens and self._form() == "difference"
+
+    def predicate(self, at: At) -> Any:
+        side = at.unit(self.by_tokens)
+        return over(self.condition, dict(zip(self.pair, (side.row, side.col), strict=True)))
+
+    def names(self) -> frozenset[str]:
+        return super().names() - {*self.pair}
+
+    def expand(self) -> Pattern:
+        condition = self.condition
+        if not isinstance(condition, Op) or self._form() is not None:
+            return self
+        if condition.op == "not":
+            return Complement(self._of(condition.args[0]))
+        if condition.op in _JOINS:
+            return _JOINS[condition.op].of(*map(self._of, condition.args))
+        return self
+
+    def _of(self, condition: Number) -> Pattern:
+        return Builder(condition, self.by_tokens)
+
+    def _form(self) -> str | None:
+        return _form(self.condition, self.pair)
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        form = self._form()
+        rows, cols = grid.q.size(self.by_tokens), grid.k.size(self.by_tokens)
+        if form == "neither":
+            holds = over(self.condition, dict.fromkeys(self.pair, 0))
+            held = Runs.domain(grid) if holds else Runs.empty(grid.m)
+            return Decided(held, held)
+        if form == "row":
+            marks = self._along(0, rows).dense(1)[0]
+            return indices(grid, self.by_tokens, marks, None)
+        if form == "col":
+            marks = self._along(0, cols, of_key=True).dense(1)[0]
+            return indices(grid, self.by_tokens, None, marks)
+        if form == "difference":
+            back = self._along(1 - cols, rows)  # query minus key, counted from its least value
+            low, high = 1 - cols + back.start, -cols + back.stop
+            return bands(grid, self.by_tokens, -high, -low)
+        sides = _sides(self.condition, self.pair)
+        if sides is not None:
+            return _half_planes(grid, self.by_tokens, *sides)
+        return self._asked(grid)
+
+    def _along(self, start: int, stop: int, of_key: bool = False) -> Runs:
+        """Where the predicate holds while one index runs from start to stop - 1 and the other is 0."""
+        names = self.pair[::-1] if of_key else self.pair
+
+        def held(predicate: Number) -> Runs:
+            if isinstance(predicate, Op) and predicate.op in _RUNS_OF:
+                return _RUNS_OF[predicate.op](*map(held, predicate.args))
+            if isinstance(predicate, Op) and predicate.op == "not":
+                return whole - held(predicate.args[0])
+            bound = _linear_bound(predicate, names, start, stop)
+            if bound is not None:
+                return bound
+            where = over(predicate, {names[0]: np.arange(start, stop), names[1]: 0})
+            return _runs(np.broadcast_to(np.asarray(where, dtype=bool), (stop - start,)))
+
+        whole = Runs(stop - start, np.array([0]), np.array([stop - start]))
+        return held(self.condition)
+
+    def by_pairs(self) -> bool:
+        meant = self.expand()
+        if meant is not self:
+            return any(part.by_pairs() for part in meant.primitives())
+        return self._form() is None and _sides(self.condition, self.pair) is None
+
+    def _asked(self, grid: Grid) -> Decided:
+        """Ask every pair of blocks, what their tokens let it be where it is asked of tokens."""
+        n, m, first = grid.n, grid.m, grid.q.first
+        if (n - first) * m > MAX_MASK_WORK:
+            what = f"`{self}` is asked block by block, and there are {(n - first) * m} blocks"
+            raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, what)
+        sure, possible = [Runs.empty(m)], [Runs.empty(m)]
+        step = max(1, _CHUNK // m)
+        for begin in range(first, n, step):
+            marks = np.zeros((2, min(step, n - begin), m), dtype=bool)
+            marks[..., grid.k.first :] = self._truths(
+                grid, slice(begin - first, begin - first + step)
+            )
+            for found, mark in zip((sure, possible), marks, strict=True):
+                found.append(_runs(mark.ravel(), m, begin * m))
+        must, may = (reduce(Runs.__or__, found) for found in (sure, possible))
+        return Decided(must, may, exact=not self.by_tokens)
+
+    def _truths(self, grid: Grid, rows: slice) -> tuple[Any, Any]:
+        """Whether the predicate is surely, and possibly, true in blocks: some rows by all columns."""
+        if self.by_tokens:
+            ends = ([side[rows, None] for side in grid.q.spans()], [*grid.k.spans()])
+            names = {name: (low, high) for name, (low, high) in zip(self.pair, ends, strict=True)}
+            return bounds(self.condition, names)
+        row = np.arange(grid.q.first, grid.n, dtype=np.int64)[rows, None]
+        column = np.arange(grid.k.first, grid.m, dtype=np.int64)
+        held = over(self.condition, dict(zip(self.pair, (row, column), strict=True)))
+        return held, held
+
+    def __str__(self) -> str:
+        return f"{{{', '.join(self.pair)} : {number_text(self.condition, 0)}}}"
+
+
+_RUNS_OF = {"&": Runs.__and__, "|": Runs.__or__, "^": Runs.__xor__}
+
+
+def _runs(marks: Bools, width: int | None = None, offset: int = 0) -> Runs:
+    """The true cells of a line, which begins at a cell."""
+    edge = np.flatnonzero(np.diff(marks, prepend=False, append=False)).astype(np.int64) + offset
+    return Runs(marks.size if width is None else width, edge[0::2], edge[1::2])
+
+
+def _comparisons(number: Number) -> Iterator[Op]:
+    if isinstance(number, Op):
+        if number.op in _COMPARISONS:
+            yield number
+        for arg in number.args:
+            yield from _comparisons(arg)
+
+
+def linear(number: Number, names: tuple[str, str]) -> tuple[int, int, int] | None:
+    """(a, b, c) where a number is a * query + b * key + c; None where it is no such form."""
+    if isinstance(number, Var) and number.name in names:
+        return (1, 0, 0) if number.name == names[0] else (0, 1, 0)
+    if isinstance(number, int):
+        return 0, 0, int(number)
+    if not isinstance(number, Op) or number.op not in ("+", "-", "*"):
+        return None
+    left, right = (linear(arg, names) for arg in number.args)
+    if left is None or right is None:
+        return None
+    if number.op == "*":
+        if any(left[:2]) and any(right[:2]):
+            return None
+        form, factor = (left, right[2]) if any(left[:2]) else (right, left[2])
+        made = form[0] * factor, form[1] * factor, form[2] * factor
+    else:
+        sign = 1 if number.op == "+" else -1
+        a, b, c = (x + sign * y for x, y in zip(left, right, strict=True))
+        made = a, b, c
+    return made if max(map(abs, made)) <= MAX_NUMBER else None
+
+
+def _form(number: Number, names: tuple[str, str]) -> str | None:
+    """What alone a number depends on: neither index, one of them, or their difference."""
+    form = linear(number, names)
+    if form is not None:
+        a, b, _ = form
+        if a == b == 0:
+            return "neither"
+        if a == 0 or b == 0:
+            return "row" if b == 0 else "col"
+        return "difference" if a == -b else None
+    if not isinstance(number, Op):
+        return "neither"  # a name that is bound when lowering, to one number for all pairs
+    if number.op in _COMPARISONS:  # only what stands between the two sides counts
+        between = Op("-", number.args)
+        if linear(between, names) is not None:
+            return _form(between, names)
+    forms = {_form(arg, names) for arg in number.args} - {"neither"}
+    return (forms.pop() if forms else "neither") if len(forms) < 2 else None
+
+
+def _sides(number: Number, names: tuple[str, str]) -> tuple[str, tuple[int, int, int]] | None:
+    """A comparison of linear forms as (operator, (a, b, c)): a * query + b * key + c against 0."""
+    if isinstance(number, Op) and number.op in _COMPARISONS:
+        form = linear(Op("-", number.args), names)
+        return None if form is None else (number.op, form)
+    return None
+
+
+def _linear_bound(predicate: Number, names: tuple[str, str], start: int, stop: int) -> Runs | None:
+    """Where a comparison of linear forms holds while the first name runs from start to stop - 1."""
+    sides = _sides(predicate, names)
+    if sides is None:
+        return None
+    op, (a, _, c) = sides
+    if a == 0:
+        return None
+    if op in ("==", "!="):
+        at = -c // a if -c % a == 0 else start - 1
+        low, high = at, at
+    else:
+        if op in (">", ">="):
+            a, c = -a, -c
+        c += op in ("<", ">")  # a * x + c <= 0
+        low, high = (start, -c // a) if a > 0 else (-(c // a), stop - 1)
+    low, high = max(low, start), min(high, stop - 1)
+    some = low <= high
+    width = stop - start
+    ends = np.array([low - start] * some), np.array([high + 1 - start] * some)
+    held = Runs(width, *(end.astype(np.int64) for end in ends))
+    whole = Runs(width, np.array([0]), np.array([width]))
+    return whole - held if op == "!=" else held
+
+
+def _half_planes(grid: Grid, tokens: bool, op: str, form: tuple[int, int, int]) -> Decided:
+    """The blocks where a * query + b * key + c compares with 0, for a and b that are not 0."""
+    a, b, c = form
+    if op in ("==", "!="):
+        met = reduce(
+            lambda x, y: Decided(x.must & y.must, x.may & y.may),
+            (_half_planes(grid, tokens, sign, form) for sign in ("<=", ">=")),
+        )
+        if op == "!=":
+            domain = Runs.domain(grid)
+            met = Decided(domain - met.may, domain - met.must)
+        return Decided(met.must, met.may, exact=not tokens)
+    if op in (">", ">="):
+        a, b, c = -a, -b, -c
+    c += op in ("<", ">")  # a * query + b * key + c <= 0
+    rows = np.arange(grid.q.first, grid.n, dtype=np.int64)
+    low, high = grid.q.spans() if tokens else (rows, rows)
+    least, most = (a * low + c, a * high + c) if a > 0 else (a * high + c, a * low + c)
+    cut = grid.k.touched if tokens else _cells(grid)
+    cover = grid.k.covered if tokens else _cells(grid)
+
+    def keys(value: Ints) -> tuple[Ints, Ints]:
+        """The keys with b * key <= -value."""
+        far = np.full_like(value, grid.k.size(tokens))
+        return (-far, -value // b) if b > 0 else (-(value // b), far)
+
+    may = Runs.of_rows(grid.m, rows, *cut(*keys(least))) & Runs.domain(grid)
+    must = Runs.of_rows(grid.m, rows, *cover(*keys(most))) & Runs.domain(grid)
+    return Decided(must, may)
+
+
+def _cells(grid: Grid) -> Any:
+    return lambda low, high: (np.maximum(low, 0), np.minimum(high + 1, grid.m))

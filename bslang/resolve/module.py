@@ -1,0 +1,222 @@
+"""One spec file with what it defines and what it imports, its statements checked for their names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bslang.limits import MAX_BLOCK, MAX_FILES
+from bslang.patterns import BY_NAME
+from bslang.resolve.sources import SUFFIXES, Unreadable, imported
+from bslang.resolve.values import FUNCTIONS
+from bslang.syntax import tree
+from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
+from bslang.syntax.reader import read
+from bslang.syntax.source import Source, Span
+
+BOUND_WHEN_LOWERED = ("n", "m", "head", "layer")
+"""Names of numbers that are known when a layout is lowered: blocks of the length, and for which head."""
+
+_RESERVED = {*BY_NAME, *FUNCTIONS, *BOUND_WHEN_LOWERED, "block", "import"}
+_RESERVED |= {"heads", "as", "inf", "true", "false"}
+
+
+@dataclass(eq=False)
+class Module:
+    """What a file defines.
+
+    broken: names whose definitions have mistakes of their own; lost: whether some names are missing,
+    since a file that brings them in could not be read; imports: names that an import without
+    `as` brings in, each with the file that defines it; files: those imported under a name.
+    """
+
+    source: Source
+    definitions: dict[str, tree.Definition] = field(default_factory=dict)
+    layout: tree.Layout | None = None
+    setting: tree.BlockSetting | None = None
+    broken: set[str] = field(default_factory=set)
+    lost: bool = False
+    imports: dict[str, Module] = field(default_factory=dict)
+    files: dict[str, Module | None] = field(default_factory=dict)
+
+    @property
+    def public(self) -> dict[str, tree.Definition]:
+        """What importing it brings in: its layout under the name of the file, too."""
+        found = {k: d for k, d in self.definitions.items() if not k.startswith("_")}
+        if self.layout is not None:
+            name, span = layout_name(self.source), self.layout.span
+            whole = tree.Definition(span, tree.Name(span, name), (), self.layout.body)
+            found.setdefault(name, whole)
+        return found
+
+    def find(self, name: str) -> tuple[Module, tree.Definition] | None:
+        """What a name stands for in this file: the file that defines it, and how."""
+        file, dot, own = name.partition(".")
+        if dot:
+            module = self.files.get(file)
+            found = module and module.public.get(own)
+            return (module, found) if module and found else None
+        if name in self.definitions:
+            return self, self.definitions[name]
+        if name in self.imports:
+            module = self.imports[name]
+            return module, module.public[name]
+        return None
+
+
+def layout_name(source: Source) -> str:
+    """The name of a layout that its file does not name: the file's own, as an identifier."""
+    stem = Path(source.name).stem if Path(source.name).suffix in SUFFIXES else "layout"
+    name = re.sub(r"\W", "_", stem, flags=re.ASCII)
+    return name if name.isidentifier() else f"layout_{name}"
+
+
+DEFAULT_BLOCK = (64, 64)
+"""Sides of a block where a spec sets none, in tokens (query, key)."""
+
+
+def load(file: tree.File, findings: Findings, block: tuple[int, int] | None = None) -> Module:
+    """The module of a file, with those that it imports; their mistakes go to the findings.
+
+    block: sides that take the place of every setting. Files are written for one block: without
+    `block`, one that sets another than the first is refused.
+    """
+    loading = _Loading(findings)
+    loading.block = block
+    loading.any_block = block is not None
+    return loading.module(file)
+
+
+class _Loading:
+    """Loads a file and all that it imports, each once. active: the files that are being loaded."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+        self.known: dict[tuple[str, str], Module] = {}
+        self.active: list[Source] = []
+        self.block: tuple[int, int] | None = None
+        self.any_block = False
+
+    def module(self, file: tree.File) -> Module:
+        self.active.append(file.source)
+        module = Module(file.source)
+        for statement in file.statements:
+            if isinstance(statement, tree.Broken):
+                module.broken |= {statement.name} if statement.name else set()
+            elif isinstance(statement, tree.BlockSetting):
+                self._set_block(module, statement)
+            elif isinstance(statement, tree.Definition):
+                self._define(module, statement)
+            elif isinstance(statement, tree.Layout):
+                self._set_layout(module, statement)
+        if self.block is None:
+            self.block = module.setting.sides if module.setting else DEFAULT_BLOCK
+        for statement in file.statements:
+            if isinstance(statement, tree.Import):
+                self._import(module, statement)
+        self.active.pop()
+        return module
+
+    def _report(
+        self, module: Module, code: str, message: str, span: Span, hint: str = "",
+        limit: bool = False,
+    ) -> None:  # fmt: skip
+        self.findings.add(Diagnostic(code, message, module.source, span, hint=hint, limit=limit))
+
+    def _set_block(self, module: Module, setting: tree.BlockSetting) -> None:
+        if module.setting is not None:
+            self._report(module, "E206", "the block is set twice", setting.span, "keep one")
+        if all(1 <= side <= MAX_BLOCK for side in setting.sides):
+            module.setting = setting
+        else:
+            message = f"a block has sides of 1 to {MAX_BLOCK} tokens (MAX_BLOCK)"
+            past = max(setting.sides) > MAX_BLOCK
+            self._report(module, "E303", message, setting.span, limit=past)
+
+    def _set_layout(self, module: Module, layout: tree.Layout) -> None:
+        if module.layout is None:
+            module.layout = layout
+            return
+        message = "a file has one layout without a name, and this is the second"
+        self._report(module, "E206", message, layout.span, "give each a name: `name = pattern`")
+
+    def _define(self, module: Module, definition: tree.Definition) -> None:
+        name = definition.name
+        if self._free(module, name):
+            module.definitions[name.text] = definition
+        seen: set[str] = set()
+        for parameter in definition.parameters:
+            key = parameter.name.text
+            if key in seen:
+                message = f"parameter `{key}` is declared twice"
+                self._report(module, "E205", message, parameter.span)
+            elif key in _RESERVED:
+                message = f"`{key}` is a name of the language"
+                self._report(module, "E206", message, parameter.name.span, "choose another")
+            seen.add(key)
+
+    def _free(self, module: Module, name: tree.Name) -> bool:
+        """Whether a name can be defined; reported where it cannot."""
+        if name.text in _RESERVED:
+            message, hint = f"`{name.text}` is a name of the language", "choose another"
+        elif name.text in module.definitions:
+            message, hint = f"`{name.text}` is defined twice", "rename one of them"
+        elif name.text in module.imports or name.text in module.files:
+            message, hint = f"`{name.text}` is imported twice", 'write `import "file.bsl" as c`'
+        else:
+            return True
+        self._report(module, "E206", message, name.span, hint)
+        return False
+
+    def _import(self, module: Module, statement: tree.Import) -> None:
+        found = self._load(module, statement.path)
+        setting = found and found.setting
+        if setting and setting.sides != self.block and not self.any_block and self.block:
+            (rows, columns), (own_rows, own_columns) = setting.sides, self.block
+            self._report(
+                module,
+                "E213",
+                f"this file is written for blocks of {rows}x{columns} tokens, and here they are "
+                f"{own_rows}x{own_columns}",
+                statement.path.span,
+                f"write `block {rows}x{columns}` here, or take the setting out there",
+            )
+        if statement.name is not None:
+            if self._free(module, statement.name):
+                module.files[statement.name.text] = found
+            return
+        module.lost = module.lost or found is None
+        for name in found.public if found else ():
+            if self._free(module, tree.Name(statement.span, name)):
+                module.imports[name] = found  # type: ignore[assignment]  # it is not None here
+
+    def _load(self, module: Module, path: tree.Text) -> Module | None:
+        """The module of an imported file; None, and reported, where there is none."""
+        try:
+            source = imported(module.source, path.value)
+        except Unreadable as error:
+            self._report(module, "E211", error.message, path.span, error.hint, error.limit)
+            return None
+        except SpecError as error:
+            for diagnostic in error.diagnostics:
+                self.findings.add(diagnostic)
+            return None
+        key = (str(source.folder), Path(source.name).name)
+        for place, active in enumerate(self.active):
+            if (str(active.folder), Path(active.name).name) == key:
+                circle = [Path(s.name).name for s in (*self.active[place:], active)]
+                message = f"this file imports itself: {' -> '.join(circle)}"
+                hint = "move what both need to a third file"
+                self._report(module, "E212", message, path.span, hint)
+                return None
+        if key not in self.known:
+            if len(self.known) + len(self.active) > MAX_FILES:  # the first of these imports
+                message = f"more than {MAX_FILES} files are imported (MAX_FILES)"
+                self._report(module, "E211", message, path.span, limit=True)
+                return None
+            file = read(source)
+            for diagnostic in file.errors:
+                self.findings.add(diagnostic)
+            self.known[key] = self.module(file)
+        return self.known[key]

@@ -1,0 +1,142 @@
+"""Operators on values: of patterns, of numbers, and of truths in a predicate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial, reduce
+from typing import TYPE_CHECKING
+
+from bslang.errors import PatternError
+from bslang.ir.pattern import (
+    Complement,
+    Difference,
+    Intersection,
+    Pattern,
+    Union,
+    Xor,
+    check_bounds,
+)
+from bslang.ir.signature import Count
+from bslang.patterns.composition import Composition, Power
+from bslang.resolve.values import (
+    COMPARISONS,
+    UNKNOWN,
+    Truth,
+    Unknown,
+    Value,
+    arithmetic,
+    comparison,
+    kind_of,
+    truth,
+)
+from bslang.syntax import tree
+
+if TYPE_CHECKING:
+    from bslang.resolve.evaluator import Evaluator, Scope
+
+_SETS: Mapping[str, Callable[..., Pattern]] = {
+    "|": Union.of,
+    "^": Xor.of,
+    "&": Intersection.of,
+    "-": Difference.of,
+}
+_MEANT = {
+    "+": "the union of patterns is `p | q`",
+    "*": "the intersection of patterns is `p & q`",
+}
+
+
+def prefix(evaluator: Evaluator, node: tree.Prefix, scope: Scope) -> Value:
+    """`~p`, `-x`, and `~` before a comparison."""
+    value = evaluator.value(node.operand, scope)
+    if value is UNKNOWN:
+        return UNKNOWN
+    if node.op == "~" and isinstance(value, Pattern):
+        return evaluator.made(Complement(value), node.span)
+    if node.op == "~" and isinstance(value, Truth | bool):
+        return evaluator.computed(node.span, lambda: truth("not", value))
+    if node.op == "-" and isinstance(value, Count):
+        negated = partial(arithmetic, "-", Count(0, value.tokens), value)
+        return evaluator.computed(node.span, negated)
+    hint = "the complement of a pattern is `~p`" if isinstance(value, Pattern) else ""
+    evaluator.report(
+        "E301", f"`{node.op}` does not apply to {kind_of(value)}", node.span, hint=hint
+    )
+    return UNKNOWN
+
+
+def chain(evaluator: Evaluator, node: tree.Chain, scope: Scope) -> Value:
+    """Operands joined by operators of one precedence."""
+    values = [evaluator.value(operand, scope) for operand in node.operands]
+    if any(value is UNKNOWN for value in values):
+        return UNKNOWN
+    patterns = [value for value in values if isinstance(value, Pattern)]
+    counts = [value for value in values if isinstance(value, Count)]
+    truths = [value for value in values if isinstance(value, Truth | bool)]
+    # A `-` alone subtracts numbers or patterns; any other operator says which is meant, `@` at once.
+    op = next((op for op in node.ops if op not in ("-", "@")), node.ops[0])
+    if "@" in node.ops and len(patterns) < len(values):
+        op = "@"
+    fits: tuple[type, ...]
+    if op in ("|", "^", "&") and len(truths) == len(values):
+        return evaluator.computed(node.span, partial(truth, op, *truths))
+    if op == "@" or (op in _SETS and (op != "-" or isinstance(values[0], Pattern))):
+        if len(patterns) == len(values):
+            if op == "@":
+                return _composition(evaluator, node, reduce(Composition, patterns))
+            return evaluator.made(_SETS[op](*patterns), node.span)
+        wanted = "comparisons" if truths or evaluator.predicate_of else "patterns"
+        fits = (Truth, bool) if wanted == "comparisons" else (Pattern,)
+    elif op == "**" and patterns and isinstance(values[1], Count):
+        if not values[1].tokens and not values[1].infinite:
+            return _composition(evaluator, node, Power(patterns[0], values[1].value))
+        message = "a pattern is composed a number of times, as in `p ** 2`"
+        evaluator.report("E301", message, node.operands[1].span)
+        return UNKNOWN
+    elif len(counts) == len(values):
+        return (_compared if op in COMPARISONS else _arithmetic)(evaluator, node, counts)
+    else:
+        wanted, fits = "numbers", (Count,)
+    culprits = zip(values, node.operands, strict=True)
+    value, operand = next((v, o) for v, o in culprits if not isinstance(v, fits))
+    hint = _MEANT.get(op, "") if isinstance(value, Pattern) else ""
+    if wanted == "comparisons":
+        hint = "compare it, as in `... == 0`" if isinstance(value, Count) else ""
+        hint = "join patterns outside of it: `{...} & p`" if isinstance(value, Pattern) else hint
+    message = f"`{op}` joins {wanted}, and this is {kind_of(value)}"
+    evaluator.report("E301", message, operand.span, hint=hint)
+    return UNKNOWN
+
+
+def _composition(evaluator: Evaluator, node: tree.Chain, made: Pattern) -> Value:
+    assert isinstance(made, Composition | Power)
+    evaluator.made(made, node.span)  # first of all: what follows goes as deep as it is
+    rows, columns = evaluator.block
+    try:
+        check_bounds(made)
+        made.check()
+    except PatternError as error:
+        evaluator.report("E305", error.message, node.span, hint=error.hint)
+        return UNKNOWN
+    if rows != columns:
+        message = f"`{made.name}` goes on from a block column as a block row, and a block is "
+        message += f"{rows}x{columns} tokens"
+        evaluator.report("E306", message, node.span, hint="use square blocks")
+        return UNKNOWN
+    return made
+
+
+def _compared(evaluator: Evaluator, node: tree.Chain, counts: list[Count]) -> Value:
+    def compare() -> Truth:
+        pairs = zip(node.ops, counts, counts[1:], strict=False)
+        return truth("&", *(comparison(op, left, right) for op, left, right in pairs))
+
+    return evaluator.computed(node.span, compare)
+
+
+def _arithmetic(evaluator: Evaluator, node: tree.Chain, counts: list[Count]) -> Value:
+    result: Count | Unknown = counts[0]
+    for op, right in zip(node.ops, counts[1:], strict=True):
+        if result is not UNKNOWN:
+            result = evaluator.computed(node.span, partial(arithmetic, op, result, right))
+    return result

@@ -1,0 +1,5 @@
+# Each head sees every s-th key, from another start: for attention to a long source.
+# Source: Efficient Attentions for Long Document Summarization (Huang 2021), head-wise positional
+# strides, in encoder-decoder attention (`align="start"`).
+# s: distance of the keys.
+hepos(s = 4) = every(s, offset=head)

@@ -1,0 +1,4 @@
+# The first tokens as attention sinks, and the latest ones.
+# Source: StreamingLLM (Xiao 2023, 3.2); MInference calls it A-shape (Jiang 2024, 3.2).
+# sinks: how many are kept in front; recent: of the latest, the query's own included.
+streaming_llm(sinks = 1, recent = 3) = (cols(0:sinks) | last(recent)) & causal

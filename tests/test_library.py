@@ -1,0 +1,271 @@
+"""The library of published layouts, against their exact matrices.
+
+tests/data/layouts.json holds each as CSR over key blocks, a query block a row.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bslang
+from bslang import compiler
+from bslang.cli.list import list as list_layouts
+from bslang.ir.grid import Grid
+from bslang.ir.oracle import Labels, dense
+from bslang.ir.runs import Bools
+from bslang.patterns.window import Causal
+from bslang.resolve.library import Entry, library
+from bslang.resolve.program import Resolved
+from bslang.resolve.sources import source_of
+from bslang.syntax.comments import comment_above
+from bslang.syntax.diagnostics import SpecError
+from bslang.syntax.format import formatted
+from bslang.syntax.source import Source
+
+GOLDEN: dict[str, Any] = json.loads(
+    (Path(__file__).parent / "data" / "layouts.json").read_text(encoding="utf-8")
+)
+
+PUBLISHED: dict[str, str] = {
+    "dense": "transformer.bsl:encoder",
+    "causal": "transformer.bsl:decoder",
+    "window3": "longformer.bsl:longformer w=3 g=0",
+    "window5_causal": "mistral.bsl:mistral w=3",
+    "natten_k3": "natten.bsl:natten k=3",
+    "natten_k4": "natten.bsl:natten k=4",
+    "dilated_w4_d2": "longformer.bsl:dilated w=5 gap=2",
+    "chunked4_causal": "llama4.bsl:llama4 c=4",
+    "prefix3": "prefix_lm.bsl:prefix_lm p=3",
+    "document_5_4_3_causal": "packed.bsl:packed",
+    "hf_bigbird_base": "bigbird.bsl:bigbird r=0",
+    "etc_g2_l10_w3": "etc.bsl:etc g=2 w=3",
+    "ds_fixed_bi": "deepspeed.bsl:fixed local=4 summary=1",
+    "ds_fixed_uni": "deepspeed.bsl:fixed_causal local=4 summary=1",
+    "ds_fixed_bi_horiz_L4G2": "deepspeed.bsl:fixed_horizontal local=4 summary=2",
+    "ds_fixed_bi_n10_h2of4": "deepspeed.bsl:fixed local=4 summary=1 patterns=4 head=2",
+    "ds_variable_uni": "deepspeed.bsl:variable_causal first=4 rest=3 start=5 stop=6",
+    "ds_variable_ranges_bi": "deepspeed.bsl:variable first=2 rest=4 start=6 stop=8",
+    "ds_bigbird_bi": "deepspeed.bsl:bigbird r=0",
+    "ds_bigbird_uni": "deepspeed.bsl:bigbird_causal r=0",
+    "ds_bslongformer_0_5": "deepspeed.bsl:bslongformer first=0 second=5",
+    "ds_local_uni": "deepspeed.bsl:local_causal w=3",
+    "ds_local_bi_w4": "deepspeed.bsl:local w=4",
+    "openai_fixed_s4_h0": "sparse_transformer.bsl:fixed s=4",
+    "openai_fixed_s4_h1": "sparse_transformer.bsl:fixed s=4 head=1",
+    "openai_local_e1": "sparse_transformer.bsl:local_head e=1",
+    "openai_strided_s4_tok": "sparse_transformer.bsl:strided_head s=4",
+    "phi3_l4_v3": "phi3.bsl:phi3 local=4 vert=3",
+    "phi3_l2_v4_H2_h1": "phi3.bsl:phi3 local=2 vert=4 count=2 head=1",
+    "butterfly16_K3_G1": "pixelfly.bsl:pixelfly k=3 g=1",
+    "streaming_1_3": "streaming_llm.bsl:streaming_llm sinks=1 recent=3",
+    "trishape_1_2_2": "minference.bsl:tri_shape sinks=1 recent=2 tail=2",
+    "vertical_slash": "minference.bsl:vertical_slash v=5 s=7",
+    "longnet_w4r1_w12r3_h0": "longnet.bsl:longnet w1=4 r1=1 w2=12 r2=3",
+    "logsparse": "logsparse.bsl:log_sparse",
+    "logsparse_local3": "logsparse.bsl:log_sparse_local w=3",
+    "blockbert_shift1": "blockbert.bsl:blockbert shift=1",
+    "axial_3x4": "axial.bsl:axial h=3 w=4",
+    "natten2d_4x4_k3": "natten.bsl:natten2d h=4 w=4 k=3",
+    "swin_4x4_w2_s1": "swin.bsl:swin w=4 side=2 shift=1",
+    "hepos_8x12_s4_h1": "hepos.bsl:hepos s=4 head=1",
+    "blockdiff_6_b2": "block_diffusion.bsl:block_diffusion b=2",
+}
+"""The definition of each golden layout, with its parameters and the head."""
+
+ENTRIES = library()
+
+
+def golden_matrix(name: str) -> Bools:
+    entry = GOLDEN[name]
+    matrix = np.zeros(entry["shape"], dtype=bool)
+    for row, (start, stop) in enumerate(zip(entry["indptr"], entry["indptr"][1:], strict=False)):
+        matrix[row, entry["indices"][start:stop]] = True
+    assert matrix.sum() == entry["nnz"]
+    return matrix
+
+
+def published(name: str, block: int) -> tuple[Resolved, int]:
+    """The layout of a golden name, and the head that the matrix is of."""
+    spec, *options = PUBLISHED[name].split()
+    values = dict(option.split("=") for option in options)
+    head = int(values.pop("head", 0))
+    path, definition = compiler.split_name(f"std/{spec}")
+    return compiler.resolve(source_of(path), definition, block=block, parameters=values), head
+
+
+@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_layout_is_its_published_matrix(name: str, block: int) -> None:
+    expected = golden_matrix(name)
+    rows, columns = expected.shape
+    align = "end" if rows == columns else "start"
+    resolved, head = published(name, block)
+    grid = Grid.of(rows * block, columns * block, (block, block), align, head=head)
+    labels: Labels = {}
+    if name.startswith("document"):
+        doc = np.repeat([0, 1, 2], [5 * block, 4 * block, 3 * block])
+        labels = {"doc": (doc, doc)}
+    else:
+        graph = compiler.lower(resolved, rows * block, columns * block, align, head=head)
+        np.testing.assert_array_equal(graph.held.dense(rows), expected)
+    mask = dense(resolved.pattern, grid, labels)
+    whole = expected.repeat(block, 0).repeat(block, 1)
+    held = mask.reshape(rows, block, columns, block).any(axis=(1, 3))
+    np.testing.assert_array_equal(held, expected)
+    if any(isinstance(part, Causal) for part in resolved.pattern.primitives()):
+        # Decoders are causal to the token: their blocks on the diagonal are triangles, but in a prefix.
+        i, j = np.indices(whole.shape)
+        whole &= (i // block != j // block) | (i >= j) | ((j < 3 * block) & (name == "prefix3"))
+    np.testing.assert_array_equal(mask, whole)
+
+
+def test_every_golden_layout_is_in_the_library() -> None:
+    assert set(PUBLISHED) == set(GOLDEN)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.file}:{entry.name}")
+def test_definitions_are_documented(entry: Entry) -> None:
+    assert entry.summary.endswith((".", ":")) and len(entry.summary) < 110
+    assert "Source: " in entry.comment
+    for parameter in entry.parameters:
+        name, _, default = parameter.partition(" = ")
+        assert default, "every parameter has a default, so that the layout can be looked at"
+        _, _, about = entry.comment.partition("Source: ")
+        assert name in about, f"`{name}` is not explained"
+    # A file sets no block: it is for any.
+    resolved = compiler.resolve(source_of(Path(entry.file)), entry.name, block=2)
+    assert not {"n", "m"} & {parameter.split()[0] for parameter in entry.parameters}
+    compiler.lower(resolved, 24, 24)
+
+
+@pytest.mark.parametrize("file", sorted({entry.file for entry in ENTRIES}))
+def test_files_are_formatted(file: str) -> None:
+    source = source_of(Path(file))
+    assert formatted(source) == source.text
+
+
+def test_fixed_is_deepspeeds_layout_at_any_length() -> None:
+    """The loops of FixedSparsityConfig as they are described there, short last chunks included."""
+    source = source_of(Path("std/deepspeed.bsl"))
+    for n in (5, 9, 10, 12, 14, 100):
+        for local, summary, patterns, head in [
+            (4, 1, 1, 0),
+            (4, 1, 4, 2),
+            (4, 2, 2, 1),
+            (6, 2, 3, 5),
+        ]:
+            options = {"local": local, "summary": summary, "patterns": patterns}
+            resolved = compiler.resolve(
+                source, "fixed", block=1, parameters={k: str(v) for k, v in options.items()}
+            )
+            expected = np.zeros((n, n), dtype=bool)
+            for begin in range(0, n, local):
+                expected[begin : begin + local, begin : begin + local] = True
+            first = local - (1 + head % patterns) * summary
+            for begin in range(first, n - n % local, local):
+                expected[:, begin : begin + summary] = True
+            if n % local:
+                begin = min(n - n % local + first, n - summary)
+                expected[:, begin : begin + summary] = True
+            graph = compiler.lower(resolved, n, n, head=head)
+            np.testing.assert_array_equal(graph.held.dense(n), expected)
+
+
+def test_bigbird_draws_outside_of_what_it_sees_anyway() -> None:
+    resolved = compiler.resolve(source_of(Path("std/bigbird.bsl")), "bigbird", block=1)
+    rows = compiler.lower(resolved, 40, 40).held.dense(40).sum(axis=1)
+    assert rows[0] == rows[-1] == 40
+    assert list(rows[1:-1]) == [7, *[8] * 36, 7]
+
+
+def test_axial_heads_take_turns() -> None:
+    source = source_of(Path("std/axial.bsl"))
+    resolved = compiler.resolve(source, "axial_heads", block=1)
+    both = compiler.lower(compiler.resolve(source, "axial", block=1), 12, 12).held
+    even, odd = (compiler.lower(resolved, 12, 12, head=head).held for head in (0, 1))
+    assert even | odd == both and even != odd
+
+
+def test_layouts_are_listed_with_their_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    list_layouts()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(ENTRIES)
+    (natten,) = (line for line in lines if line.startswith("std/natten.bsl:natten(k = 3) "))
+    assert natten.endswith("  " + next(e.summary for e in ENTRIES if e.name == "natten"))
+    list_layouts(json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert [(entry["file"], entry["name"]) for entry in found] == [
+        (e.file, e.name) for e in ENTRIES
+    ]
+    assert all(entry.keys() == {"file", "name", "parameters", "comment", "text"} for entry in found)
+
+
+def test_a_terminal_gets_a_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    list_layouts()
+    out = capsys.readouterr().out
+    assert "what it is" in out and all(f"{entry.file}:{entry.name}" in out for entry in ENTRIES)
+
+
+SPEC = """\
+# Not of anything: a blank line follows.
+
+#  Near [bold]ones[/bold].
+#: w, how many
+near(w, s = 2t) = last(w) & strided(s)
+bare = causal   # this is no line above
+
+   # indented
+_own = all
+# of the layout
+bare | _own
+"""
+
+
+def test_layouts_of_a_file_are_listed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.bsl"
+    file.write_text(SPEC, encoding="utf-8")
+    list_layouts(str(file), json=True)
+    near, bare, whole = json.loads(capsys.readouterr().out)
+    assert near["parameters"] == ["w", "s = 2t"]
+    assert near["comment"] == "Near [bold]ones[/bold].\n: w, how many"
+    assert near["text"] == "near(w, s = 2t) = last(w) & strided(s)"
+    assert (bare["name"], bare["comment"]) == ("bare", "")
+    assert (whole["name"], whole["comment"]) == ("mine", "of the layout")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    list_layouts(str(file))
+    assert "Near [bold]ones[/bold]." in capsys.readouterr().out
+    file.write_text("near = windw(3)", encoding="utf-8")
+    with pytest.raises(SpecError, match="windw"):
+        list_layouts(str(file))
+
+
+def test_comments_above() -> None:
+    assert comment_above("a = all", 0) == ""
+    assert comment_above("# one\n#two\na = all", 13) == "one\ntwo"
+    assert comment_above("# one\n\n#\n# two\na = all", 16) == "\ntwo"
+    assert comment_above("b = all # no\na = all", 14) == ""
+
+
+def test_the_library_is_imported_and_loaded_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = 'import "std/longformer.bsl" as lf\nmine = lf.longformer(w=5) & causal'
+    mine = compiler.resolve(Source("mine.bsl", spec), "mine")
+    assert str(mine.pattern) == "(window(5) | global(0:1)) & causal"
+    layout = bslang.load("std/longformer.bsl:longformer", target="torch", w=5, g=1)
+    q, k, v = torch.randn(3, 1, 2, 100, 8)
+    assert layout(q, k, v).shape == q.shape

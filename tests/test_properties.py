@@ -1,0 +1,208 @@
+"""Properties and pairs, against what is read off dense masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from strategies import Case, cases
+
+from bslang import compiler
+from bslang.errors import BslangError
+from bslang.graph import properties
+from bslang.graph.blockgraph import BlockGraph
+from bslang.graph.lower import lower
+from bslang.graph.pairs import asked, count_pairs, dense, first_pair, masks, sees
+from bslang.graph.properties import MAX_COMPARED, Answer, Properties
+from bslang.ir.runs import Bools
+from bslang.resolve.program import Resolved
+from bslang.syntax.source import Source
+
+
+def square(case: Case) -> Case:
+    """The same program where queries and keys are the same tokens."""
+    return Case(case.spec, case.block, case.len_k, case.len_k, "end")
+
+
+def graph_of(case: Case) -> BlockGraph:
+    return compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+
+
+def resolved(spec: str, block: int = 4) -> Resolved:
+    return compiler.resolve(Source("spec.bsl", spec), block=block)
+
+
+def answers(spec: str, length: int = 40, block: int = 4, head: int = 0) -> Properties:
+    layout = resolved(spec, block)
+    return Properties.of(layout.pattern, compiler.lower(layout, length, length, head=head))
+
+
+# ---- pairs ---------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(cases())
+def test_pairs_are_those_of_the_mask(case: Case) -> None:
+    assume(case.has_meaning())
+    graph, mask, grid = graph_of(case), case.mask(), case.grid
+    assert count_pairs(graph) == mask.sum()
+    q = np.arange(grid.q.start, grid.q.stop)[:, None]
+    k = np.arange(grid.k.start, grid.k.stop)[None, :]
+    for ahead, wanted in ((False, mask), (True, mask & (k > q))):
+        pair = first_pair(graph, ahead=ahead)
+        assert (pair is None) == (not wanted.any())
+        if pair is not None:
+            assert wanted[pair[0] - grid.q.start, pair[1]]
+    for query, key in ((grid.q.start, 0), (grid.q.stop - 1, grid.k.stop - 1)):
+        assert sees(graph, query, key) == mask[query - grid.q.start, key]
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_masks_of_blocks_are_parts_of_the_mask(case: Case) -> None:
+    assume(case.has_meaning())
+    graph, mask, grid = graph_of(case), case.mask(), case.grid
+    rows, columns = (grid.n - grid.q.first) * grid.q.block, grid.m * grid.k.block
+    padded = np.zeros((rows, columns), dtype=bool)
+    top = grid.q.start - grid.q.first * grid.q.block
+    padded[top : top + mask.shape[0], : mask.shape[1]] = mask
+    assert np.array_equal(dense(graph), padded)
+    i, j = np.array([grid.n - 1]), np.array([grid.m - 1])
+    assert np.array_equal(masks(graph, i, j)[0], padded[-grid.q.block :, -grid.k.block :])
+
+
+def test_blocks_that_repeat_one_another_are_asked_once() -> None:
+    def blocks(spec: str) -> int:
+        layout = resolved(spec, 8)
+        return sum(part.cells.size for part in asked(compiler.lower(layout, 4096, 4096)))
+
+    assert blocks("causal") <= 4  # one on the diagonal, and at its ends
+    assert blocks("cols(0t)") <= 4
+    assert blocks("rows(3t)") <= 4
+    assert blocks("last(20t)") <= 12
+
+
+# ---- properties ----------------------------------------------------------------------------------
+
+
+def check_pair(answer: Answer, wanted: bool, wrong: Bools) -> None:
+    """An exact answer, and a pair among those that show it."""
+    assert answer.holds == wanted
+    assert (answer.pair is None) == wanted
+    assert answer.pair is None or wrong[answer.pair]
+
+
+@settings(max_examples=200)
+@given(cases())
+def test_properties_are_those_of_the_mask(case: Case) -> None:
+    case = square(case)
+    assume(case.has_meaning())
+    mask = case.mask()
+    found = Properties.of(case.resolved.pattern, graph_of(case))
+    later = np.triu(np.ones_like(mask), 1)
+    check_pair(found.causal, not (mask & later).any(), mask & later)
+    check_pair(found.symmetric, bool((mask == mask.T).all()), mask & ~mask.T)
+    stars = mask.all(axis=0) & mask.all(axis=1)
+    check_pair(found.star, bool(stars.any()), ~mask)
+
+
+@settings(max_examples=80)
+@given(cases(longest=20))
+def test_prefix_stable_layouts_keep_rows_at_every_shorter_length(case: Case) -> None:
+    case = square(case)
+    assume(case.has_meaning())
+    found = Properties.of(case.resolved.pattern, graph_of(case))
+    mask = case.mask()
+    changed = np.triu(mask, 1)
+    for length in range(1, case.len_k):
+        shorter = Case(case.spec, case.block, length, length, "end")
+        if shorter.has_meaning():
+            changed[:length, :length] |= mask[:length, :length] ^ shorter.mask()
+    check_pair(found.prefix_stable, not changed.any(), changed)
+
+
+@settings(max_examples=150)
+@given(cases(blocks=((4, 4), (5, 3), (1, 1)), longest=20))
+def test_what_keeps_rows_by_its_parts_keeps_them(case: Case) -> None:
+    case = square(case)
+    assume(case.has_meaning())
+    pattern = case.resolved.pattern
+    if not properties._keeps_rows(pattern, case.grid):
+        return
+    mask = case.mask()
+    for length in range(1, case.len_k):
+        shorter = Case(case.spec, case.block, length, length, "end")
+        if shorter.has_meaning():
+            assert np.array_equal(shorter.mask(), mask[:length, :length])
+
+
+@pytest.mark.parametrize(
+    ("spec", "stable"),
+    [
+        ("causal", True),
+        ("(last(3) | cols(0)) & causal", True),
+        ("(random(2, seed=7, within=causal - window(3)) | window(3)) & causal", True),
+        ("random(2, seed=7) & causal", False),
+        ("(window(3) | global(0, -1)) & causal", False),
+        ("window(3, clamp=true) & causal", False),
+        ("last(min(n, 3)) & causal", True),
+        ("last(1 + isqrt(n)) & causal", False),
+        ("cols(n - n) & causal", True),
+        ("last(max(n, 40)) & causal", True),
+        ("rows(-1t) & causal", False),
+        ("window(3)", False),
+        ("none", True),
+    ],
+)
+def test_prefix_stable(spec: str, stable: bool) -> None:
+    assert answers(spec).prefix_stable.holds is stable
+
+
+def test_answers_say_why() -> None:
+    def because(name: str, spec: str) -> str:
+        found: Answer = getattr(answers(spec), name)
+        return found.because
+
+    assert because("causal", "all") == "query 0 sees key 3, which comes later"
+    assert because("symmetric", "last(2)") == "query 4 sees key 0, but not the other way round"
+    stable = because("prefix_stable", "(window(3) | global(0, -1)) & causal")
+    assert stable == "query 32 sees key 4 with 36 tokens, but not with 40"
+    assert because("star", "window(3) | global(0)") == "token 0 sees all tokens, and all see it"
+    assert because("star", "causal") == "token 0 comes nearest, and it does not see token 4"
+
+
+def test_labels_are_decided_where_the_worst_case_is_known() -> None:
+    documents = answers("same(doc) & causal")
+    assert documents.causal.holds and documents.prefix_stable.holds
+    assert documents.symmetric.holds is documents.star.holds is None
+    assert "labels" in documents.star.because
+    ahead = answers("same(doc)")
+    assert ahead.causal.holds is False and "where their labels are equal" in ahead.causal.because
+    assert answers("all - same(doc)").causal.holds is None
+
+
+def test_heads_are_decided_one_by_one() -> None:
+    assert answers("last(1 + head) & causal", head=0).star.holds is False
+    first = resolved("diagonals(head)")
+    assert [
+        Properties.of(first.pattern, compiler.lower(first, 40, 40, head=head)).symmetric.holds
+        for head in (0, 1)
+    ] == [True, False]
+
+
+def test_what_costs_too_much_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bslang.graph.pairs.MAX_MASK_WORK", 8)
+    found = answers("chunks(6t) & causal")
+    assert found.causal.holds is None and "MAX_MASK_WORK" in found.causal.because
+    monkeypatch.setattr("bslang.graph.properties.MAX_COMPARED", 3)
+    assert answers("cols(n - n) & last(inf)", block=1).prefix_stable.holds is None
+    assert MAX_COMPARED > 3
+
+
+def test_queries_that_are_not_the_keys() -> None:
+    layout = resolved("causal")
+    found = Properties.of(layout.pattern, compiler.lower(layout, 8, 40))
+    assert found.causal.holds
+    assert found.symmetric.holds is found.star.holds is found.prefix_stable.holds is None
+    with pytest.raises(BslangError):
+        lower(resolved("cols(10)").pattern, compiler.grid(layout, 8, 8))

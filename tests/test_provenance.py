@@ -1,0 +1,80 @@
+"""Provenance: each visited block belongs to the first term that brings it in."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import assume, given, settings
+from strategies import Case, cases
+from test_cli import Run, run
+
+from bslang import compiler
+from bslang.graph.provenance import provenance, terms
+from bslang.ir.oracle import dense
+from bslang.ir.pattern import Union
+
+__all__ = ["run"]  # the fixture
+
+
+def blocks(case: Case, mask: np.ndarray) -> np.ndarray:
+    """Which blocks a token mask has a pair in: bool (n, m)."""
+    grid = case.grid
+    held = np.zeros((grid.n, grid.m), dtype=bool)
+    q, k = np.nonzero(mask)
+    held[(q + grid.q.start) // grid.q.block, k // grid.k.block] = True
+    return held
+
+
+@settings(max_examples=150)
+@given(cases())
+def test_blocks_belong_to_the_first_term_that_has_a_pair_there(case: Case) -> None:
+    assume(case.has_meaning())
+    pattern, grid = case.resolved.pattern, case.grid
+    parts = list(terms(pattern))
+    contributions = [dense(part, grid) for _, part in parts]
+    assert np.array_equal(np.logical_or.reduce(contributions), case.mask())
+    found = provenance(pattern, grid)
+    assert [term for term, _ in found] == [term for term, _ in parts]
+    taken = np.zeros((grid.n, grid.m), dtype=bool)
+    for (_, runs), contribution in zip(found, contributions, strict=True):
+        own = runs.dense(grid.n)
+        assert not (own & taken).any()
+        assert np.array_equal(own, blocks(case, contribution) & ~taken)
+        taken |= own
+    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    assert np.array_equal(taken, graph.held.dense(grid.n))
+
+
+def test_terms_are_those_of_the_spec() -> None:
+    def shown(spec: str) -> list[str]:
+        return [str(term) for term, _ in terms(Case(spec, (4, 4), 4, 4, "end").resolved.pattern)]
+
+    assert shown("(window(3) | cols(0)) & causal - rows(0)") == ["window(3)", "cols(0)"]
+    assert shown("(last(2) | cols(0)).T | rows(1)") == ["last(2).T", "cols(0).T", "rows(1)"]
+    assert shown("causal & last(2)") == ["causal & last(2)"]
+    assert shown("last(3) - last(1)") == ["last(3) - last(1)"]
+    assert shown("last(3) ^ rows(0)") == ["last(3)", "rows(0)"]
+    assert shown("heads { 0 -> last(1) | cols(0); 1: -> all }") == ["last(1)", "cols(0)"]
+    assert shown("random(2, within=last(1) | cols(0))") == ["random(2, within=last(1) | cols(0))"]
+    assert isinstance(Case("last(1) | cols(0)", (4, 4), 4, 4, "end").resolved.pattern, Union)
+
+
+def test_show_terms(run: Run) -> None:
+    done = run("show", "-", "--terms", "--seq-len", "256", stdin=b"last(2) | cols(0) | last(1)")
+    assert (done.status, done.err) == (0, "")
+    assert (
+        done.out
+        == """\
+layout: last(2) | cols(0) | last(1)
+256 tokens, block 64x64: 4 x 4 blocks
+
+aa......
+aaaa....
+bbaaaa..
+bb..aaaa
+
+each cell a block, .. empty
+aa last(2): 7 blocks
+bb cols(0): 2 blocks
+cc last(1): 0 blocks
+"""
+    )
