@@ -4,13 +4,13 @@ A spec is data from someone else; these bound what one can cost. Each is reporte
 by its name when it is passed, with exit status 3 on the command line.
 """
 
-MAX_FILE_BYTES = 1_000_000
+MAX_FILE_BYTES = 400_000
 """Size of a spec file, in bytes."""
 
 MAX_FILES = 64
 """Files that a spec imports, those that they import included."""
 
-MAX_WORDS = 100_000
+MAX_WORDS = 40_000
 """Names, numbers and signs in a spec file, comments left out."""
 
 MAX_ERRORS = 100

@@ -28,6 +28,20 @@ BY_HEAD = [
     "heads { 0:2 -> window(3); 2 -> causal - cols(3t); 3: -> cols(0:3t) | last(9t) }",
     "window(3) ^ every(2 ** min(head, 3) * 1t)",
 ]
+PREDICATES = [
+    "{q, k : 0 <= q - k < 13}",
+    "{q, k : (q * 3 + k) % 5 < 2 & k <= q}",
+    "{q, k : max(q, k) // 7 == abs(q - 2 * k) % 9}",
+    "{q, k : isqrt(q + 3 * k) % 2 == 0 & log2(q + k + 1) >= 4}",
+    "{q, k : (q - k) // 4 % 3 == head % 3}",
+    "{q, k : q * (k + n) % 7 < 3}",  # beyond 32 bits at long lengths
+    "{q, k : (5 - q) % 8 >= min(n, 3) ^ k % 2 == 0}",
+]
+"""Masks with arithmetic of their own."""
+
+FAR = "{q, k : q * (k + n) % 7 < 3 & 0 <= q - k < 100}"
+"""A mask whose numbers pass 32 bits at the end of 70,000 tokens."""
+
 LABELLED = [
     "same(doc)",
     "same(doc) & causal",
@@ -146,7 +160,7 @@ class Call:
 
 def few(spec: str) -> list[Call]:
     """Calls for a target that runs slowly: every kind of labels, numbers of key heads and shapes in turn."""
-    square = "window" in spec or "global" in spec or spec in BY_HEAD
+    square = "window" in spec or "global" in spec or spec in (*BY_HEAD, *PREDICATES)
     made = []
     for place, kind in enumerate(KINDS if spec in LABELLED else KINDS[:3]):
         block = (16, 16) if square or place % 2 else (5, 3)

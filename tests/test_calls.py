@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from calls import BY_HEAD, KINDS, LABELLED, SHAPES, Call
+from calls import BY_HEAD, FAR, KINDS, LABELLED, PREDICATES, SHAPES, Call
 
 import bslang
 from bslang.errors import BuildError
@@ -26,11 +26,16 @@ def _quick_builds() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("spec", BY_HEAD)
+@pytest.mark.parametrize("spec", [*BY_HEAD, *PREDICATES])
 def test_heads(spec: str, target: str) -> None:
     for len_q, len_k, align in SHAPES:
         for key_heads in (4, 2, 1):
             Call(spec, (8, 8), len_q, len_k, align, key_heads=key_heads, layer=2).check(target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_numbers_beyond_32_bits(target: str) -> None:
+    Call(FAR, (64, 64), 3, 70_000, heads=1, key_heads=1, batch=1).check(target)
 
 
 @pytest.mark.parametrize("target", TARGETS)

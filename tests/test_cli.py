@@ -132,6 +132,23 @@ def test_check_as_json(run: Run) -> None:
     assert run("check", "--json", "spec.bsl").json["diagnostics"] == []
 
 
+def test_check_at_a_length_refuses_what_means_nothing_there(run: Run) -> None:
+    spec = b"a = cols(12)\nb = last(3)\nc(w = 4) = rows(w - 20)\n"
+    assert run("check", "-", stdin=spec).status == 0
+    done = run("check", "-", "--seq-len", "640", stdin=spec)
+    assert done.status == 1
+    assert done.err.count("error[E401]") == 2
+    assert "column 12 of `cols(12)` lies outside of 10 blocks" in done.err
+    assert run("check", "-", "--seq-len", "1280", stdin=spec).status == 0
+
+
+def test_the_layout_named_like_its_file_needs_no_name(run: Run) -> None:
+    Path("near.bsl").write_text("far = last(9)\nnear(w = 3) = last(w)\n", encoding="utf-8")
+    assert run("show", "near.bsl", "-D", "w=2").out.startswith("near: last(2)\n")
+    assert run("show", "near.bsl:far").out.startswith("far: last(9)\n")
+    assert run("show", "std/bigbird.bsl").out.startswith("bigbird: window(3) | ")
+
+
 def test_check_takes_a_block_and_a_name(run: Run) -> None:
     assert run("check", "spec.bsl", "--block", "16").out.endswith("block 16x16\n")
     assert run("check", "spec.bsl", "--block", "16x8").status == 1  # last(w) in blocks

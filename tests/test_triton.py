@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from calls import BY_HEAD, LABELLED, Call, few
+from calls import BY_HEAD, FAR, LABELLED, PREDICATES, Call, few
 from hypothesis import given, settings
 from reference import TOLERANCE, Inputs, agrees, inputs, run
 from strategies import Case, cases
@@ -138,10 +138,15 @@ def test_random_programs(interpreter: Executor) -> None:
     interpreter.submit(check_random_programs).result()
 
 
-@pytest.mark.parametrize("spec", [*BY_HEAD, *LABELLED])
+@pytest.mark.parametrize("spec", [*BY_HEAD, *LABELLED, *PREDICATES])
 def test_heads_and_labels(interpreter: Executor, spec: str) -> None:
     for call in few(spec):
         interpreter.submit(call.check, "triton").result()
+
+
+def test_numbers_beyond_32_bits(interpreter: Executor) -> None:
+    call = Call(FAR, (64, 64), 3, 70_000, heads=1, key_heads=1, batch=1)
+    interpreter.submit(call.check, "triton").result()
 
 
 def test_blocks_of_other_documents_are_not_visited(interpreter: Executor) -> None:

@@ -17,8 +17,10 @@ from bslang.cli.common import (
     print_json,
     read_spec,
 )
-from bslang.cli.warn import warnings
+from bslang.cli.warn import layouts, warnings
+from bslang.errors import LimitError
 from bslang.resolve.module import layout_name
+from bslang.resolve.program import Program
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.source import Source
 
@@ -50,17 +52,19 @@ def check(
             program = compiler.program(source, block_option(block))
             if name is not None:
                 compiler.resolve(source, name, block=block_option(block))
+            if seq_len is not None:
+                _lowered(source, program, seq_len)
         except SpecError as error:
             found.extend(error.diagnostics)
             continue
         of_file = warnings(source, program, seq_len)
         warned.extend(of_file)
         unnamed = [] if program.layout is None else [layout_name(source)]
-        layouts = [*unnamed, *program.names]
-        checked.append({"file": source.name, "layouts": layouts, "block": list(program.block)})
+        names = [*unnamed, *program.names]
+        checked.append({"file": source.name, "layouts": names, "block": list(program.block)})
         if not json:
             rows, columns = program.block
-            defines = ", ".join(layouts) or "no layout"
+            defines = ", ".join(names) or "no layout"
             count = len(of_file)
             also = f"; {count} warning{'s' * (count != 1)}" if count else ""
             print(f"{source.name}: ok; {defines}; block {rows}x{columns}{also}")
@@ -75,6 +79,20 @@ def check(
         raise SpecError(found)
     if strict and warned:
         raise typer.Exit(1)
+
+
+def _lowered(source: Source, program: Program, length: int) -> None:
+    """Raises SpecError for every layout that means nothing at a length."""
+    found: list[Diagnostic] = []
+    for _, resolved in layouts(source, program):
+        try:
+            compiler.lower(resolved, length, length)
+        except SpecError as error:
+            found += error.diagnostics
+        except LimitError:
+            pass  # of what it costs, not of what it means
+    if found:
+        raise SpecError(found)
 
 
 def diagnostics(text: str) -> list[Diagnostic]:

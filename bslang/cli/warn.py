@@ -28,7 +28,7 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
     parts = _used(program)
     parameters = {p.name.text for d in program.definitions.values() for p in d.parameters}
     found: dict[tuple[object, ...], Diagnostic] = {}
-    for name, resolved in _layouts(source, program):
+    for name, resolved in layouts(source, program):
         if budget.spent:
             break
         for finding in findings(resolved.pattern, resolved.block, length, budget):
@@ -45,7 +45,7 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
     return sorted(found.values(), key=lambda d: d.span.start if d.span else -1)
 
 
-def _layouts(source: Source, program: Program) -> Iterator[tuple[str | None, Resolved]]:
+def layouts(source: Source, program: Program) -> Iterator[tuple[str | None, Resolved]]:
     """The public layouts of a file whose parameters all have defaults."""
     if program.layout is not None:
         yield None, program.pick(None, layout_name(source), {})

@@ -56,7 +56,7 @@ class Source:
     """What the templates in templates/cpu see as `target`.
 
     layout: the spec in lines; tile_q, tile_k: sides of a tile; step_k: keys at a time along a row;
-    divides: whether masks divide numbers that may be negative; of_head: whether what a program visits
+    helpers: what masks call; of_head: whether what a program visits
     depends on its head, or on its sequence in the batch; mask_arguments: the first ones of a mask's loop.
     """
 
@@ -64,7 +64,7 @@ class Source:
     tile_q: int
     tile_k: int
     step_k: int
-    divides: bool
+    helpers: list[str]
     of_head: bool
     mask_arguments: str
     masks: list[Mask]
@@ -72,7 +72,8 @@ class Source:
     @classmethod
     def of(cls, plan: Plan) -> Source:
         masks = [_mask(plan, number) for number in range(len(plan.masks))]
-        divides = any("floor_" in line for mask in masks for line in mask.code)
+        lines = [line for mask in masks for line in mask.code]
+        helpers = [h for h in ("floor_", "isqrt", "log2_floor") if any(h in line for line in lines)]
         of_head = plan.by_head or bool(plan.labels)
         first = "parameters" if of_head else "args.parameters"
         return cls(
@@ -80,7 +81,7 @@ class Source:
             tile(plan.block_q),
             tile(plan.block_k),
             STEP_K,
-            divides,
+            helpers,
             of_head,
             f"args, head, {first}" if plan.labels else first,
             masks,
@@ -101,7 +102,7 @@ def _mask(plan: Plan, number: int) -> Mask:
     def argument(kind: str, name: str) -> str:
         return f"{kind} {name}" if name in used or (name == "parameters" and mask.reads) else kind
 
-    signature = [("int64_t", "q"), ("int64_t", "k"), ("const int32_t*", "parameters")]
+    signature = [("int64_t", "q"), ("int64_t", "k"), ("const int64_t*", "parameters")]
     labels = [(f"q_label{i}", f"k_label{i}") for i in range(len(plan.labels))]
     lines = [signature, *([("int32_t", name) for name in pair] for pair in labels)]
     comment = [f"Mask {number}: {mask.text}"]

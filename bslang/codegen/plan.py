@@ -19,7 +19,7 @@ class Mask:
 
     apart: sets of labels (numbers in `Plan.labels`); where two blocks share no value of any label in one
     of the sets, no pair of them belongs. equal: labels; where two blocks hold one value of each, every
-    pair does; None where that is not enough.
+    pair does; None where that is not enough. wide: whether the predicate passes 32 bits on the way.
     """
 
     number: int
@@ -27,6 +27,7 @@ class Mask:
     predicate: Number
     apart: tuple[tuple[int, ...], ...] = ()
     equal: tuple[int, ...] | None = None
+    wide: bool = False
 
     @classmethod
     def of(cls, number: int, residual: Pattern, predicate: Number, names: tuple[str, ...]) -> Mask:
@@ -39,7 +40,8 @@ class Mask:
             apart.append(numbers)
         whole = settled(residual, dict.fromkeys(compared, True)) is True
         equal = numbers if compared and whole else None
-        return cls(number, str(residual), predicate, tuple(apart), equal)
+        wide = any(primitive.wide for primitive in residual.primitives())
+        return cls(number, str(residual), predicate, tuple(apart), equal, wide)
 
     @property
     def kind(self) -> int:
@@ -102,6 +104,11 @@ class Plan:
         parameters = tuple(code(number, _TEXT) for number in found.parameters)
         by_head = "head" in pattern.names()
         return cls(name, str(pattern), digest, *block, masks, parameters, by_head, names, targets)
+
+    @property
+    def wide(self) -> bool:
+        """Whether some mask needs 64-bit integers."""
+        return any(mask.wide for mask in self.masks)
 
     @property
     def classes(self) -> int:

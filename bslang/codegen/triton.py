@@ -17,6 +17,9 @@ from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE
 LINE = 100
 """Longest line of generated Python."""
 
+_HELPERS = ("floor_div", "floor_mod", "isqrt", "log2")
+"""Functions that masks may call and Triton does not have."""
+
 SMALLEST, LARGEST = 16, 128
 """Sides of a tile: the least that a matrix instruction takes, the most that registers hold."""
 
@@ -164,7 +167,7 @@ class Kernels:
             [f"p{number}" for number in range(len(plan.parameters))],
             sorted({label for mask in masks for label in mask.labels}),
             sorted({i for mask in masks if mask.settles for i in mask.settles.labels}),
-            [h for h in ("floor_div", "floor_mod") if any(f"{h}(" in text for text in texts)],
+            [h for h in _HELPERS if any(f"{h}(" in text for text in texts)],
             masks,
             _walks(masks, divides_k),
             _walks(masks, divides_q),
@@ -206,7 +209,10 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _mask(mask: plans.Mask) -> Mask:
-    steps, result = stepped(_narrow(mask.predicate), TRITON, LINE - len("    return "))
+    predicate = mask.predicate if mask.wide else _narrow(mask.predicate)
+    steps, result = stepped(predicate, TRITON, LINE - len("    return "))
+    if mask.wide:
+        steps = [("q, k", "q.to(tl.int64), k.to(tl.int64)"), *steps]
     names = [name for name, _ in mask.reads]
     return Mask(
         f"_mask_{mask.number}",

@@ -20,8 +20,10 @@ LARGEST = 2**62
 """Numbers beyond it may overflow 64 bits in a step that follows."""
 
 
-def bounds(number: Number, names: Mapping[str, Interval]) -> Interval:
-    """The bounds of a number whose names have the given bounds.
+def bounds(
+    number: Number, names: Mapping[str, Interval], steps: list[Interval] | None = None
+) -> Interval:
+    """The bounds of a number whose names have the given bounds; those of each step go to `steps`.
 
     Raises ValueError or ArithmeticError where, within them, the number may have no value (a division
     by zero) or, for integers, pass 64 bits.
@@ -30,10 +32,12 @@ def bounds(number: Number, names: Mapping[str, Interval]) -> Interval:
         return names[number.name]
     if not isinstance(number, Op):
         return number, number  # an integer or a truth value
-    args = [bounds(arg, names) for arg in number.args]
+    args = [bounds(arg, names, steps) for arg in number.args]
     low, high = _RULES[number.op](*args)
     if isinstance(low, int) and max(abs(low), abs(high)) > LARGEST:
         raise OverflowError("this can pass 64 bits")
+    if steps is not None:
+        steps.append((low, high))
     return low, high
 
 
@@ -82,6 +86,8 @@ def _remainder(a: Interval, b: Interval) -> Interval:
 def _nonzero(b: Interval) -> None:
     if np.any(np.asarray(b[0] <= 0) & np.asarray(b[1] >= 0)):
         raise ZeroDivisionError("this can divide by zero")
+    if np.any(np.asarray(b[0] < 0)):
+        raise ValueError("a divisor in a predicate must be above 0")
 
 
 def _both(*tests: Any) -> Any:

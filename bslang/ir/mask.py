@@ -89,13 +89,17 @@ TORCH: Mapping[str, str] = _PYTHON | {
     "abs": "abs({0})",
     "min": "minimum({0}, {1})",
     "max": "maximum({0}, {1})",
+    "isqrt": "isqrt({0})",
+    "log2": "log2({0})",
 }
-"""torch tensors; `minimum` and `maximum` are bslang.runtime.masks', which take numbers too."""
+"""torch tensors; the functions are those of bslang.runtime.masks, which take numbers too."""
 
 TRITON: Mapping[str, str] = _PYTHON | {
     "abs": "tl.abs({0})",
     "min": "tl.minimum({0}, {1})",
     "max": "tl.maximum({0}, {1})",
+    "isqrt": "isqrt({0})",
+    "log2": "log2({0})",
     "floor //": "floor_div({0}, {1})",
     "floor %": "floor_mod({0}, {1})",
 }
@@ -110,6 +114,8 @@ CPP: Mapping[str, str] = _PYTHON | {
     "abs": "std::abs({0})",
     "min": "std::min<int64_t>({0}, {1})",
     "max": "std::max<int64_t>({0}, {1})",
+    "isqrt": "isqrt({0})",
+    "log2": "log2_floor({0})",
     "floor //": "floor_div({0}, {1})",
     "floor %": "floor_mod({0}, {1})",
 }
@@ -174,6 +180,8 @@ def _nonnegative(number: Number) -> bool:
     assert isinstance(number, Op)
     if number.op == "%":
         return isinstance(number.args[1], int) and number.args[1] > 0
+    if number.op in ("isqrt", "log2"):
+        return True
     if number.op == "max":
         return any(map(_nonnegative, number.args))
     return number.op in ("+", "*", "//", "min", "abs") and all(map(_nonnegative, number.args))

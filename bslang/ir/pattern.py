@@ -284,6 +284,9 @@ class Primitive(Pattern, ABC):
     labelled: ClassVar[bool] = False
     """Whether the set depends on labels that are known at the call only."""
 
+    wide: ClassVar[bool] = False
+    """Whether its mask passes 32 bits on the way."""
+
     @abstractmethod
     def predicate(self, at: At) -> Any:
         """Whether each pair belongs: one boolean array, or term, over `at`."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bslang.errors import LimitError
-from bslang.ir.bounds import bounds
+from bslang.ir.bounds import Interval, bounds
 from bslang.ir.expr import Number, Op, Var, over, variables
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import (
@@ -31,11 +31,19 @@ from bslang.ir.pattern import (
 from bslang.ir.runs import Bools, Runs
 from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
-from bslang.limits import MAX_MASK_WORK, MAX_NUMBER
+from bslang.limits import MAX_HEADS, MAX_LENGTH, MAX_MASK_WORK, MAX_NUMBER
 from bslang.patterns.shapes import bands, indices
 
 TOKENS, BLOCKS = ("q", "k"), ("i", "j")
 """What a predicate calls the query and the key."""
+
+RANGES = dict.fromkeys((*TOKENS, *BLOCKS), (0, MAX_LENGTH - 1)) | {
+    "n": (1, MAX_LENGTH),
+    "m": (1, MAX_LENGTH),
+    "head": (0, MAX_HEADS),
+    "layer": (0, MAX_HEADS),
+}
+"""Least and greatest value of every name in a predicate."""
 
 _CHUNK = 2**21  # pairs of blocks asked at once
 _JOINS = {"&": Intersection, "|": Union, "^": Xor}
@@ -73,6 +81,12 @@ class Builder(Primitive):
     def shift_invariant(self) -> bool:  # type: ignore[override]  # depends on the predicate
         # Blocks begin anywhere relative to a pair of tokens, so that blocks' differences vary.
         return self.by_tokens and self._form() == "difference"
+
+    @property
+    def wide(self) -> bool:  # type: ignore[override]  # depends on the predicate
+        steps: list[Interval] = []
+        bounds(self.condition, RANGES, steps)
+        return any(max(-low, high) > MAX_NUMBER for low, high in steps)
 
     def predicate(self, at: At) -> Any:
         side = at.unit(self.by_tokens)

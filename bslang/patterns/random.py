@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bslang.errors import LimitError
+from bslang.errors import LimitError, PatternError
 from bslang.ir.expr import Number
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import Decided, Intersection, Lower, Pattern, Primitive
@@ -42,6 +42,16 @@ class Random(Primitive):
     within: Pattern | None = argument(
         "where to draw from", Kind.PATTERN, default=None, keyword_only=True
     )
+
+    def check(self) -> None:
+        parts = () if self.within is None else self.within.primitives()
+        labelled = next((part for part in parts if part.labelled), None)
+        if labelled is not None:
+            raise PatternError(
+                f"blocks cannot be drawn within `{labelled}`: labels are known at the call only",
+                hint=f"draw first, and intersect then: `random(...) & {labelled}`",
+                field="within",
+            )
 
     def depends_on_length(self) -> bool:
         return True  # there are as many candidates as columns

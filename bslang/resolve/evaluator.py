@@ -11,6 +11,7 @@ from bslang.ir.pattern import Pattern, Transpose
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
 from bslang.limits import MAX_LABELS, MAX_NESTING, MAX_STEPS, MAX_TERMS
 from bslang.patterns import BY_NAME
+from bslang.patterns.builder import BLOCKS, TOKENS
 from bslang.patterns.labels import Same
 from bslang.patterns.table import Matrix, Table
 from bslang.resolve import forms, operators
@@ -213,7 +214,13 @@ class Evaluator:
         value = self.value(node, scope)
         if value is UNKNOWN or isinstance(value, Pattern):
             return value
-        self.report("E301", f"a pattern must stand here, not {kind_of(value)}", node.span)
+        hint = ""
+        if isinstance(value, Count) and isinstance(node, tree.Integer):
+            hint = (
+                "a number is an argument, as in `last(3)`, or a parameter: `name(w = 3) = last(w)`"
+            )
+        message = f"a pattern must stand here, not {kind_of(value)}"
+        self.report("E301", message, node.span, hint=hint)
         return UNKNOWN
 
     def value(self, node: tree.Expression, scope: Scope) -> Value:
@@ -274,16 +281,24 @@ class Evaluator:
             return UNKNOWN
         if "." in name or name in self.module.files:
             return self._no_member(node)
-        close = closest(name, [*scope, *BY_NAME, *self.module.definitions, *self.module.imports])
-        numbers = ", ".join([*BOUND_WHEN_LOWERED, *scope])
+        numbers = [*BOUND_WHEN_LOWERED, *scope]
+        close = closest(
+            name,
+            [*numbers, *BY_NAME, *FUNCTIONS, *self.module.definitions, *self.module.imports],
+        )
+        files = self.module.files.items()
+        close = next((f"{file}.{name}" for file, m in files if m and name in m.public), close)
+        hint = f"known patterns: {', '.join(BY_NAME)}; known numbers: {', '.join(numbers)}"
+        if name in (*BLOCKS, *TOKENS):
+            hint = (
+                "`i, j` are the blocks of `{i, j : ...}`, and `q, k` the tokens of `{q, k : ...}`"
+            )
         self.report(
             "E201",
             f"unknown name `{name}`",
             node.span,
             label="not a pattern, definition or parameter",
-            hint=f"did you mean `{close}`?"
-            if close
-            else f"known patterns: {', '.join(BY_NAME)}; known numbers: {numbers}",
+            hint=f"did you mean `{close}`?" if close else hint,
         )
         return UNKNOWN
 
@@ -296,6 +311,8 @@ class Evaluator:
         elif file not in self.module.files:
             close = closest(file, self.module.files)
             hint = f"did you mean `{close}`?" if close else f'write `import "{file}.bsl" as {file}`'
+            if own in self.module.imports:
+                hint = f"write `{own}` alone: its file is imported without `as`"
             if own in ("t", "transpose"):
                 hint = f"the transposed pattern is `{file}.T`"
             self.report("E201", f"no file is imported as `{file}`", node.span, hint=hint)

@@ -8,8 +8,8 @@ from bslang.ir.bounds import bounds
 from bslang.ir.expr import Number, Op, Symbol, Var, fold
 from bslang.ir.pattern import Branch, Heads, Pattern
 from bslang.ir.signature import Count, Range
-from bslang.limits import MAX_HEADS, MAX_LENGTH
-from bslang.patterns.builder import BLOCKS, TOKENS, Builder
+from bslang.limits import MAX_HEADS
+from bslang.patterns.builder import BLOCKS, RANGES, TOKENS, Builder
 from bslang.patterns.table import BadTable, Matrix, Table
 from bslang.resolve.sources import Unreadable, below
 from bslang.resolve.values import UNKNOWN, Truth, Unknown, Value, kind_of
@@ -17,14 +17,6 @@ from bslang.syntax import tree
 
 if TYPE_CHECKING:
     from bslang.resolve.evaluator import Evaluator, Scope
-
-_RANGES = dict.fromkeys(("i", "j", "q", "k"), (0, MAX_LENGTH)) | {
-    "n": (1, MAX_LENGTH),
-    "m": (1, MAX_LENGTH),
-    "head": (0, MAX_HEADS),
-    "layer": (0, MAX_HEADS),
-}
-"""Least and greatest value of every name in a predicate."""
 
 
 def several(evaluator: Evaluator, node: tree.Tuple, scope: Scope) -> Value:
@@ -72,7 +64,7 @@ def set_builder(evaluator: Evaluator, node: tree.SetBuilder, scope: Scope) -> Va
         return UNKNOWN
     condition = _multiplied(value.value if isinstance(value, Truth) else value)
     try:
-        bounds(condition, _RANGES)
+        bounds(condition, RANGES)
     except (ValueError, ArithmeticError) as error:
         hint = "the first index is 0; write one that is never, as in `max(j, 1)`"
         hint = hint if isinstance(error, ZeroDivisionError) or "at least 1" in str(error) else ""

@@ -87,9 +87,10 @@ def chain(evaluator: Evaluator, node: tree.Chain, scope: Scope) -> Value:
             return evaluator.made(_SETS[op](*patterns), node.span)
         wanted = "comparisons" if truths or evaluator.predicate_of else "patterns"
         fits = (Truth, bool) if wanted == "comparisons" else (Pattern,)
-    elif op == "**" and patterns and isinstance(values[1], Count):
-        if not values[1].tokens and not values[1].infinite:
-            return _composition(evaluator, node, Power(patterns[0], values[1].value))
+    elif op == "**" and isinstance(values[0], Pattern):
+        times = values[1]
+        if isinstance(times, Count) and not times.tokens and not times.infinite:
+            return _composition(evaluator, node, Power(values[0], times.value))
         message = "a pattern is composed a number of times, as in `p ** 2`"
         evaluator.report("E301", message, node.operands[1].span)
         return UNKNOWN

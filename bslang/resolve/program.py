@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NoReturn
 
 from bslang.ir.pattern import Pattern
@@ -63,7 +64,7 @@ class Program:
         self.block = block or (setting.sides if setting else DEFAULT_BLOCK)
         self._check(findings)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The public definitions, in order."""
         return tuple(name for name in self._module.definitions if not name.startswith("_"))
@@ -81,10 +82,10 @@ class Program:
     def pick(self, name: str | None, file_name: str, parameters: Parameters) -> Resolved:
         """The pattern of a definition, or of the file where it is one layout.
 
-        name: which; None for the file's layout or only definition. file_name: the name of a layout
-        that has none of its own. Raises SpecError.
+        name: which; None for the file's layout, its only definition, or the one called like the file.
+        file_name: the name of a layout that has none of its own. Raises SpecError.
         """
-        definition = self._choose(name)
+        definition = self._choose(name, file_name)
         findings = Findings()
         evaluator = Evaluator(self._module, self.block, findings, self._tables)
         if definition is None:
@@ -108,14 +109,14 @@ class Program:
             evaluator.layout(self.layout.body)
         findings.raise_any()
 
-    def _choose(self, name: str | None) -> tree.Definition | None:
+    def _choose(self, name: str | None, file_name: str) -> tree.Definition | None:
         """The definition to compile; None for the file's own layout."""
         names = self.names
         if name is None:
             if self.layout is not None:
                 return None
-            if len(names) == 1:
-                return self._module.definitions[names[0]]
+            if len(names) == 1 or file_name in names:
+                return self._module.definitions[names[0] if len(names) == 1 else file_name]
             if not names:
                 private = ", and a name without `_` is public" if self._module.definitions else ""
                 hint = f"write one: `name = window(3)`, or `window(3)` alone{private}"

@@ -111,12 +111,13 @@ def below(importer: Source, name: str) -> Path:
             )
         if path.is_file():
             return path
-        kind = "this is no regular file" if path.exists() else "no such file"
+        if path.exists():
+            raise Unreadable("this is no regular file")
         near = closest(written.name, (entry.name for entry in path.parent.iterdir()))
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         reason = error.strerror if isinstance(error, OSError) else "links in a circle"
         raise Unreadable(f"this file cannot be read: {reason}") from None
-    raise Unreadable(kind, f"did you mean `{written.with_name(near)}`?" if near else "")
+    raise Unreadable("no such file", f"did you mean `{written.with_name(near)}`?" if near else "")
 
 
 def _library(name: str) -> Source:

@@ -10,7 +10,7 @@ from bslang.errors import TargetError
 from bslang.runtime.triton import TritonTarget, launch
 
 _DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-_TABLES = ("order", "pointer", "runs", "parameters", "head_graph")
+_TABLES = ("order", "pointer", "runs", "head_graph")
 _LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
 _FLOATS = ("lse", "grad_lse", "delta", "lse2")
 _SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}
@@ -68,6 +68,8 @@ def _type(name: str, constants: dict[str, Any], dtype: torch.dtype) -> str:
         return "constexpr"
     if name == "scale":
         return "fp32"
+    if name == "parameters":
+        return "*i64"
     if name in (*_TABLES, *_LABELS):
         return "*i32"
     if name in _FLOATS:

@@ -13,3 +13,18 @@ def minimum(a: torch.Tensor | int, b: torch.Tensor | int) -> torch.Tensor:
 def maximum(a: torch.Tensor | int, b: torch.Tensor | int) -> torch.Tensor:
     """The larger of two integer tensors or numbers, element by element."""
     return torch.maximum(torch.as_tensor(a), torch.as_tensor(b))
+
+
+def isqrt(x: torch.Tensor) -> torch.Tensor:
+    """The square root of integers that are at least 0, rounded down."""
+    root = x.double().sqrt().long()
+    root = root - (root * root > x).long()  # a float cannot tell neighbours among large squares
+    return root + ((root + 1) * (root + 1) <= x).long()
+
+
+def log2(x: torch.Tensor) -> torch.Tensor:
+    """The logarithm of integers that are at least 1, rounded down."""
+    power = torch.frexp(x.double())[1].long() - 1
+    return (
+        power - (torch.ones_like(power) << power > x).long()
+    )  # x may have been rounded up to a power

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.bounds import LARGEST
 from bslang.ir.expr import evaluate
 from bslang.ir.grid import Axis, Ints
 from bslang.ir.mask import Masks, labels
@@ -54,14 +55,14 @@ class Schedule:
     graphs: the distinct ones of the heads, on grids that differ in the head alone.
     head_graph: int32 (heads,), the graph of each query head; None where the layout is one for all heads.
     rows: for the forward pass and dQ; cols: for dK and dV, over the transposed graphs.
-    parameters: int32 (graphs, parameters), the values of the masks' `p0`, `p1`, ... at this length.
+    parameters: int64 (graphs, parameters), the values of the masks' `p0`, `p1`, ... at this length.
     """
 
     graphs: tuple[BlockGraph, ...]
     head_graph: Ints32 | None
     rows: Table
     cols: Table
-    parameters: Ints32
+    parameters: Ints
 
 
 def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Schedule:
@@ -69,14 +70,17 @@ def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Sc
     grid, residuals = graphs[0].grid, graphs[0].residuals
     weights = np.bincount([0] if head_graph is None else head_graph, minlength=len(graphs))
     masks = Masks.of(residuals, (grid.q.block, grid.k.block), labels(*residuals))
+    wide = any(p.wide for residual in residuals for p in residual.primitives())
+    largest = LARGEST if wide else MAX_NUMBER
     exact = [[evaluate(p, graph.grid.env()) for p in masks.parameters] for graph in graphs]
     return Schedule(
         graphs,
         None if head_graph is None else np.array(head_graph, dtype=np.int32),
         _table(graphs, weights, grid.q, grid.k),
         _table([graph.transpose() for graph in graphs], weights, grid.k, grid.q),
-        # What lies beyond 32 bits lies beyond every position, and so does the largest number of them.
-        np.array(exact, dtype=object).clip(-MAX_NUMBER, MAX_NUMBER).astype(np.int32),
+        # What lies beyond 32 bits lies beyond every position, and so does the largest number of them;
+        # masks that compute beyond them have numbers that 64 bits hold.
+        np.array(exact, dtype=object).clip(-largest, largest).astype(np.int64),
     )
 
 

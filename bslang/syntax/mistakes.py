@@ -13,6 +13,7 @@ _OTHER_SIGNS = {"and": "&", "or": "|", "not": "~", "||": "|", "&&": "&", "!": "~
 _OTHER_SIGNS |= {"=>": ">=", "=<": "<=", "<>": "!="}
 _OTHER_SIGNS |= {"\N{LESS-THAN OR EQUAL TO}": "<=", "\N{GREATER-THAN OR EQUAL TO}": ">="}
 _OTHER_SIGNS |= {"\N{NOT EQUAL TO}": "!=", "\N{NOT SIGN}": "~", "\N{MINUS SIGN}": "-"}
+_OTHER_SIGNS |= {"\N{EN DASH}": "-", "\N{EM DASH}": "-"}
 _OTHER_SIGNS |= {"\N{UNION}": "|", "\N{INTERSECTION}": "&", "\N{SET MINUS}": "-"}
 _OTHER_SIGNS |= {"\N{LEFT DOUBLE QUOTATION MARK}": '"', "\N{RIGHT DOUBLE QUOTATION MARK}": '"'}
 _DEFINITION = "write `name = pattern` or `name(parameter = default) = pattern`"
@@ -119,6 +120,10 @@ def _hint(before: str, rest: str, expected: list[str]) -> str:
         return "a number of tokens is written as in `64t`"
     if found[:1].isdigit() and called:
         return f"arguments stand in parentheses: `{last}({found})`"
+    if not before and rest[:2] in ("//", "/*", "--"):
+        return "a comment begins with `#`"
+    if rest[:2] == "..":
+        return "a range is written as in `0:4`"
     if found == "." and last.isdigit():
         return "numbers are whole"
     if found.isidentifier() and "the end of the line" in expected:
