@@ -22,7 +22,7 @@ MAX_NESTING = 100
 MAX_TERMS = 10_000
 """Primitives, operators and numbers in one layout, definitions expanded."""
 
-MAX_STEPS = 400_000
+MAX_STEPS = 200_000
 """Expressions evaluated for one file, those of a definition once for each set of arguments."""
 
 MAX_NUMBER = 2**31 - 1

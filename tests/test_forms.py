@@ -13,6 +13,7 @@ from bslang import compiler
 from bslang.errors import BslangError, LimitError
 from bslang.graph.blockgraph import FULL
 from bslang.graph.lower import lower
+from bslang.graph.stats import asked_by_pairs
 from bslang.ir.bounds import bounds
 from bslang.ir.expr import Op, over
 from bslang.ir.grid import Grid
@@ -262,3 +263,16 @@ def test_units_in_a_predicate() -> None:
         dense(found.pattern, grid), dense(resolved("last(8t)").pattern, grid)
     )
     assert found.pattern.names() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("{i, j : i * j % 7 == 3} | window(3)", ["{i, j : i * j % 7 == 3}"]),
+        ("{i, j : i // 2 == j // 2 & i > 3}", ["{i, j : i // 2 == j // 2 & i > 3}"]),
+        ("{q, k : 0 <= q - k < 9 & 2 * k <= q & k % n < 3} - causal", []),
+    ],
+)
+def test_what_is_asked_block_by_block_is_said(text: str, asked: list[str]) -> None:
+    found = asked_by_pairs(resolved(text).pattern, Grid.of(40, 40, (4, 4)))
+    assert [str(part) for part in found] == asked

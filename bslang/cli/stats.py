@@ -37,23 +37,29 @@ def stats(
 ) -> None:
     """Count what a layout visits and costs beside dense attention, and decide its properties."""
     from bslang.graph.properties import Properties
-    from bslang.graph.stats import Stats
+    from bslang.graph.stats import Stats, asked_by_pairs
 
     resolved = resolve_spec(spec, define, block)
     graph = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
     properties = Properties.of(resolved.pattern, graph)
     found = Stats.of(graph, dim)
     if json:
-        about = {
+        about: dict[str, object] = {
             "name": resolved.name,
             "spec": str(resolved.pattern),
             "digest": compiler.digest(resolved),
         }
         decided = {"hops": _hops(graph), "properties": properties.as_dict()}
+        about["asked_by_pairs"] = [
+            str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)
+        ]
         print_json(about | found.as_dict() | decided)
         return
     print(f"{resolved.name}: {resolved.pattern}\n")
     lines = [*_lines(found), *_answers(properties), ("reach", _reach(graph))]
+    for part in asked_by_pairs(resolved.pattern, graph.grid):
+        blocks = found.shape[0] * found.shape[1]
+        lines.append(("lowering", f"`{part}` has no affine form: all {blocks:,} blocks were asked"))
     for label, value in lines:
         print(f"{label:<18}{value}")
 

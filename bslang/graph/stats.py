@@ -10,7 +10,8 @@ import numpy as np
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.pairs import count_pairs
-from bslang.ir.grid import Ints
+from bslang.ir.grid import Grid, Ints
+from bslang.ir.pattern import Pattern, Primitive
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,12 @@ def _pairs(graph: BlockGraph) -> int | None:
         return count_pairs(graph)
     except LimitError:
         return None
+
+
+def asked_by_pairs(pattern: Pattern, grid: Grid) -> list[Primitive]:
+    """The primitives that lowering asks for every pair of blocks, as they have no faster form."""
+    primitives = dict.fromkeys(pattern.primitives())
+    return [p for p in primitives if p.bind(grid.env()).by_pairs()]
 
 
 def coverage(graph: BlockGraph, height: int, width: int) -> np.ndarray[Any, np.dtype[np.float64]]:

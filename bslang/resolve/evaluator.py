@@ -282,10 +282,9 @@ class Evaluator:
         if "." in name or name in self.module.files:
             return self._no_member(node)
         numbers = [*BOUND_WHEN_LOWERED, *scope]
-        close = closest(
-            name,
-            [*numbers, *BY_NAME, *FUNCTIONS, *self.module.definitions, *self.module.imports],
-        )
+        functions = [f for f in FUNCTIONS if len(name) > 2 and name in f]  # sqrt, log
+        known = [*functions, *numbers, *BY_NAME, *self.module.definitions, *self.module.imports]
+        close = closest(name, known)
         files = self.module.files.items()
         close = next((f"{file}.{name}" for file, m in files if m and name in m.public), close)
         hint = f"known patterns: {', '.join(BY_NAME)}; known numbers: {', '.join(numbers)}"

@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from itertools import islice
 
 _LONGEST, _MOST = 60, 200  # names compared: comparing costs the product of their lengths
-_LIKE = 0.65  # share of the letters that a name that was meant has in common
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -16,4 +15,4 @@ def closest(name: str, known: Iterable[str]) -> str:
         return ""
     near = [*islice((other for other in known if abs(len(other) - len(name)) <= 4), _MOST)]
     same = [other for other in near if other.lower() == name.lower()]
-    return next(iter(same or get_close_matches(name, near, 1, _LIKE)), "")
+    return next(iter(same or get_close_matches(name, near, 1)), "")
