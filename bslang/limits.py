@@ -46,7 +46,7 @@ MAX_TABLE_BYTES = 2**26
 MAX_RUNS = 50_000_000
 """Runs of blocks that lowering may hold for one layout at one length."""
 
-MAX_MASK_WORK = 2**28
+MAX_MASK_WORK = 2**26
 """Token pairs that lowering may evaluate to settle blocks that only masks can settle."""
 
 MAX_RESIDUALS = 12

@@ -28,11 +28,11 @@ from bslang.graph.residual import (
 )
 from bslang.graph.settle import settle
 from bslang.ir.grid import Grid
+from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
     Complement,
     Decided,
     Difference,
-    Heads,
     Intersection,
     Pattern,
     Primitive,

@@ -18,10 +18,10 @@ from bslang.graph.pairs import Pair, asked, combined, corner, dense, first_pair,
 from bslang.graph.residual import fold_xor
 from bslang.graph.settle import batches, mask_names, positions
 from bslang.ir.grid import Axis, Grid, Ints
+from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
     Complement,
     Difference,
-    Heads,
     Intersection,
     Pattern,
     Primitive,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from bslang.graph.lower import lower
 from bslang.ir.grid import Grid
-from bslang.ir.pattern import Difference, Heads, Intersection, Pattern, Transpose, Union, Xor
+from bslang.ir.heads import Heads
+from bslang.ir.pattern import Difference, Intersection, Pattern, Transpose, Union, Xor
 from bslang.ir.runs import Runs
 
 

@@ -7,10 +7,10 @@ from functools import lru_cache, reduce
 from typing import TypeAlias
 
 from bslang.errors import LimitError
+from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
     Complement,
     Difference,
-    Heads,
     Intersection,
     Pattern,
     Primitive,

@@ -20,10 +20,10 @@ from bslang.graph.pairs import asked, combined, first_pair
 from bslang.graph.residual import Fold, fold_difference, fold_intersection, fold_union
 from bslang.ir.expr import Op
 from bslang.ir.grid import Grid
+from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
     Complement,
     Difference,
-    Heads,
     Intersection,
     Pattern,
     Primitive,

@@ -11,10 +11,10 @@ import numpy as np
 from bslang.graph.lower import lower
 from bslang.graph.pairs import Pair, sees
 from bslang.ir.grid import At, Grid
+from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
     Complement,
     Difference,
-    Heads,
     Intersection,
     Pattern,
     Primitive,

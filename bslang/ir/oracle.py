@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bslang.ir.grid import At, Grid, Ints
+from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
     Complement,
     Difference,
-    Heads,
     Intersection,
     Pattern,
     Primitive,

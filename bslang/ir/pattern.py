@@ -3,7 +3,7 @@
     Pattern = Primitive
             | Union(parts) | Intersection(parts) | Xor(parts)
             | Difference(left, right) | Complement(part) | Transpose(part)
-            | Heads(branches)
+            | Heads(branches)                                       (ir/heads.py)
 
 A pattern is hashable, has no source positions, and prints itself as canonical bsl text. It is
 evaluated in two ways that share nothing but the tree: `bslang.ir.oracle` asks each primitive's
@@ -184,62 +184,6 @@ class Transpose(Pattern):
 
     def __str__(self) -> str:
         return f"{_inside(self.part, 8)}.T"
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One line of `heads`: the heads start, start + step, ... below `stop` (None: without end)."""
-
-    start: int
-    stop: int | None
-    step: int
-    pattern: Pattern
-
-    def holds(self, head: int) -> bool:
-        """Whether a head is among them."""
-        below = self.stop is None or head < self.stop
-        return head >= self.start and below and (head - self.start) % self.step == 0
-
-    def __str__(self) -> str:
-        if self.stop == self.start + 1 and self.step == 1:
-            return f"{self.start} -> {self.pattern}"
-        stop = "" if self.stop is None else self.stop
-        step = "" if self.step == 1 else f":{self.step}"
-        return f"{self.start}:{stop}{step} -> {self.pattern}"
-
-
-@dataclass(frozen=True)
-class Heads(Pattern):
-    """Another pattern for each range of heads; the ranges are disjoint."""
-
-    branches: tuple[Branch, ...]
-
-    @property
-    def parts(self) -> tuple[Pattern, ...]:
-        return tuple(branch.pattern for branch in self.branches)
-
-    def names(self) -> frozenset[str]:
-        return super().names() | {"head"}
-
-    def choose(self, head: int) -> Pattern:
-        """The pattern of one head. Raises PatternError where none is given."""
-        for branch in self.branches:
-            if branch.holds(head):
-                return branch.pattern
-        given = "; ".join(str(branch).partition(" -> ")[0] for branch in self.branches)
-        raise PatternError(
-            f"`heads` gives no pattern for head {head}, only for {given}",
-            hint=f"add `{head}: -> ...`",
-            subject=self,
-        )
-
-    def at(self, env: Mapping[str, Number]) -> Pattern:
-        if isinstance(head := env.get("head"), int):
-            return self.choose(head).at(env)
-        return Heads(tuple(replace(b, pattern=b.pattern.at(env)) for b in self.branches))
-
-    def __str__(self) -> str:
-        return f"heads {{ {'; '.join(map(str, self.branches))} }}"
 
 
 def _inside(part: Pattern, precedence: int) -> str:

@@ -11,10 +11,9 @@ from bslang.ir.pattern import Pattern, Transpose
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
 from bslang.limits import MAX_LABELS, MAX_NESTING, MAX_STEPS, MAX_TERMS
 from bslang.patterns import BY_NAME
-from bslang.patterns.builder import BLOCKS, TOKENS
 from bslang.patterns.labels import Same
 from bslang.patterns.table import Matrix, Table
-from bslang.resolve import forms, operators
+from bslang.resolve import forms, operators, unknown
 from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
 from bslang.resolve.extent import Extents
 from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
@@ -279,50 +278,8 @@ class Evaluator:
             return self._function(node, scope)
         if name in self.module.broken or self.module.lost:
             return UNKNOWN
-        if "." in name or name in self.module.files:
-            return self._no_member(node)
-        numbers = [*BOUND_WHEN_LOWERED, *scope]
-        functions = [f for f in FUNCTIONS if len(name) > 2 and name in f]  # sqrt, log
-        known = [*functions, *numbers, *BY_NAME, *self.module.definitions, *self.module.imports]
-        close = closest(name, known)
-        files = self.module.files.items()
-        close = next((f"{file}.{name}" for file, m in files if m and name in m.public), close)
-        hint = f"known patterns: {', '.join(BY_NAME)}; known numbers: {', '.join(numbers)}"
-        if name in (*BLOCKS, *TOKENS):
-            hint = (
-                "`i, j` are the blocks of `{i, j : ...}`, and `q, k` the tokens of `{q, k : ...}`"
-            )
-        self.report(
-            "E201",
-            f"unknown name `{name}`",
-            node.span,
-            label="not a pattern, definition or parameter",
-            hint=f"did you mean `{close}`?" if close else hint,
-        )
+        unknown.report(self, node, scope)
         return UNKNOWN
-
-    def _no_member(self, node: tree.Name) -> Value:
-        """Report a name `file.name` that is not there."""
-        file, dot, own = node.text.partition(".")
-        if not dot:
-            hint = f"write what is meant of it, as in `{file}.name`"
-            self.report("E201", f"`{file}` is a file, not a pattern", node.span, hint=hint)
-        elif file not in self.module.files:
-            close = closest(file, self.module.files)
-            hint = f"did you mean `{close}`?" if close else f'write `import "{file}.bsl" as {file}`'
-            if own in self.module.imports:
-                hint = f"write `{own}` alone: its file is imported without `as`"
-            if own in ("t", "transpose"):
-                hint = f"the transposed pattern is `{file}.T`"
-            self.report("E201", f"no file is imported as `{file}`", node.span, hint=hint)
-        elif module := self.module.files[file]:
-            close = closest(own, module.public)
-            hint = f"did you mean `{close}`?" if close else f"it has: {', '.join(module.public)}"
-            if own in module.definitions:
-                hint = "a name that begins with `_` is private to its file"
-            message = f"`{module.source.name}` defines no `{own}`"
-            self.report("E201", message, node.span, hint=hint)
-        return UNKNOWN  # of a file that could not be read, no more is said
 
     def _call(self, node: tree.Call, scope: Scope) -> Value:
         name = node.function.text

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bslang.ir.bounds import bounds
 from bslang.ir.expr import Number, Op, Symbol, Var, fold
-from bslang.ir.pattern import Branch, Heads, Pattern
+from bslang.ir.heads import Branch, Heads
+from bslang.ir.pattern import Pattern
 from bslang.ir.signature import Count, Range
 from bslang.limits import MAX_HEADS
 from bslang.patterns.builder import BLOCKS, RANGES, TOKENS, Builder
