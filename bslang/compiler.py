@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
-from bslang.ir.pattern import Pattern, Primitive
+from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_BLOCK, MAX_NUMBER
 from bslang.resolve.module import layout_name
 from bslang.resolve.program import Program, Resolved
@@ -123,7 +123,7 @@ def lower(
         return _lower(resolved.pattern, here)
     except PatternError as error:
         subject = error.subject
-        origin = resolved.origins.get(str(subject)) if isinstance(subject, Primitive) else None
+        origin = resolved.origins.of(subject) if isinstance(subject, Pattern) else None
         source = origin.source if origin else Source(resolved.name, str(resolved.pattern))
         span = origin.span if origin else None
         label = f"at this length n = {here.n} and m = {here.m}"

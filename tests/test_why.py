@@ -172,3 +172,14 @@ def test_wrong_positions_and_lengths(ask: Run) -> None:
     assert ask("spec.bsl:layout", "x", "0").status == 2
     assert "error[E401]" in ask("-", "0", "0", "--seq-len", "64", stdin=b"cols(9)").err
     assert "(MAX_LENGTH" in ask("-", "0", "0", "--seq-len", str(2**31), stdin=b"causal").err
+
+
+def test_a_term_is_shown_where_it_stands(run: Run) -> None:
+    """Equal terms have places of their own: here the last of three."""
+    spec = "heads { 0:4 -> window(3); 4: -> last(9) & window(3) }"
+    Path("equal.bsl").write_text(f"a = window(3)\nb = {spec}\n", encoding="utf-8")
+    shown = run("why", "equal.bsl:b", "300", "290", "--head", "5").out
+    assert f"2 | b = {spec}" in shown and "1 | a" not in shown
+    under = shown.splitlines()[shown.splitlines().index(f"2 | b = {spec}") + 1]
+    assert under.index("^") == len("2 | b = ") + spec.index("last(9)")
+    assert under.rindex("^") == len("2 | b = ") + spec.rindex("window(3)") + len("window(3)") - 1

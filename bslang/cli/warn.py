@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-from bslang.resolve.evaluator import Origin
 from bslang.resolve.module import layout_name
+from bslang.resolve.origins import Origin
 from bslang.resolve.program import Program, Resolved
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic
@@ -34,7 +34,7 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
         for finding in findings(resolved.pattern, resolved.block, length, budget):
             if finding.code in _OF_WHOLE and name in parts:
                 continue
-            origin = resolved.origins.get(str(finding.subject))
+            origin = resolved.origins.of(finding.subject)
             if origin and (origin.source != source or _words(origin) & parameters):
                 continue  # of a library's, or true of a default that another value takes the place of
             label = "" if finding.code in _OF_WHOLE else "here"

@@ -79,7 +79,7 @@ def _shown(resolved: Resolved, verdict: Verdict) -> Iterator[list[str]]:
     marked: dict[tuple[Source, int, Effect], set[Span]] = {}
     unmarked = []
     for reason in verdict.reasons:
-        origin = resolved.origins.get(str(reason.term))
+        origin = resolved.origins.of(reason.term)
         if origin is None:
             unmarked.append(f"`{reason.term}` {reason.effect.value}")
         else:
@@ -103,7 +103,7 @@ _PLURAL = {
 def _as_dict(resolved: Resolved, verdict: Verdict, query: int, key: int) -> dict[str, object]:
     reasons = []
     for reason in verdict.reasons:
-        origin = resolved.origins.get(str(reason.term))
+        origin = resolved.origins.of(reason.term)
         line, column = origin.source.position(origin.span.start) if origin else (None, None)
         reasons.append(
             {

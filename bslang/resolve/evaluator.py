@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NoReturn
 
 from bslang.ir.expr import Op, Var
@@ -17,6 +16,7 @@ from bslang.resolve import forms, operators, unknown
 from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
 from bslang.resolve.extent import Extents
 from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
+from bslang.resolve.origins import Origin, Origins
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import (
     FUNCTIONS,
@@ -30,17 +30,9 @@ from bslang.resolve.values import (
 )
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings
-from bslang.syntax.source import Source, Span
+from bslang.syntax.source import Span
 
 Scope = Mapping[str, Value]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where in a spec a primitive was written."""
-
-    source: Source
-    span: Span
 
 
 class _Abandoned(Exception):
@@ -64,7 +56,7 @@ class Evaluator:
         """tables: those that are known already, by the names that canonical text gives them."""
         self.module, self.block, self.findings = module, block, findings
         self.tables = tables or {}
-        self.origins: dict[str, Origin] = {}
+        self.origins = Origins()
         self._extents = Extents()
         self._active: list[tuple[Module, str]] = []
         self._circular: set[tuple[Module, str]] = set()
@@ -369,7 +361,7 @@ class Evaluator:
     def made(self, pattern: Pattern, span: Span) -> Pattern:
         """A pattern just built, if it is not larger than the limits."""
         self._bound(pattern, "pattern", span)
-        self.origins.setdefault(str(pattern), Origin(self.module.source, span))
+        self.origins.add(pattern, Origin(self.module.source, span))
         return pattern
 
     def _bound(self, value: Pattern | Count, noun: str, span: Span) -> None:

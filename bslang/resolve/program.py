@@ -13,8 +13,9 @@ from typing import NoReturn
 
 from bslang.ir.pattern import Pattern
 from bslang.patterns.table import Matrix, tables
-from bslang.resolve.evaluator import Evaluator, Origin
+from bslang.resolve.evaluator import Evaluator
 from bslang.resolve.module import DEFAULT_BLOCK, Module, load
+from bslang.resolve.origins import Origins
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import Value
 from bslang.syntax import tree
@@ -29,13 +30,13 @@ Parameters = Mapping[str, tuple[Source, tree.Expression]]
 class Resolved:
     """A layout as it is meant: its name, pattern and block sides in tokens (query, key).
 
-    origins: where each part of it, by its text, was first written; the pattern itself knows no source.
+    origins: where its parts were written; the pattern itself knows no source.
     """
 
     name: str
     pattern: Pattern
     block: tuple[int, int]
-    origins: Mapping[str, Origin] = field(compare=False, hash=False, repr=False)
+    origins: Origins = field(compare=False, hash=False, repr=False)
 
     @property
     def tables(self) -> Mapping[str, Matrix]:
