@@ -276,3 +276,19 @@ def test_units_in_a_predicate() -> None:
 def test_what_is_asked_block_by_block_is_said(text: str, asked: list[str]) -> None:
     found = asked_by_pairs(resolved(text).pattern, Grid.of(40, 40, (4, 4)))
     assert [str(part) for part in found] == asked
+
+
+def test_many_hops_end_where_no_more_is_reached() -> None:
+    grid = Grid.of(40, 40, (4, 4))
+    for part in (
+        "last(2)",
+        "every(2)",
+        "diagonals(1)",
+        "window(3) & ~cols(4)",
+        "rows(1) | cols(0)",
+    ):
+        few, many = (lower(resolved(f"({part}) ** {k}").pattern, grid).held for k in (64, 10**9))
+        matrix = lower(resolved(part).pattern, grid).held.dense(10).astype(int)
+        power = np.linalg.matrix_power(matrix.astype(object), 64) > 0
+        np.testing.assert_array_equal(few.dense(10), power.astype(bool))
+        np.testing.assert_array_equal(many.dense(10), power.astype(bool))

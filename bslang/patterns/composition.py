@@ -105,9 +105,11 @@ class Power(_Composed):
         hop = lower(self.part, grid.square())
         reached = hop
         for bit in bin(self.k)[3:]:  # from the second bit of k on, the highest first
-            reached = compose(reached, reached)
-            if bit == "1":
-                reached = compose(reached, hop)
+            twice = compose(reached, reached)
+            further = compose(twice, hop) if bit == "1" else twice
+            if further == twice == reached == compose(reached, hop):
+                break  # more hops reach nothing new, however many there are
+            reached = further
         return _within(reached, grid)
 
     def __str__(self) -> str:
