@@ -29,6 +29,7 @@ from bslang.graph.residual import (
 from bslang.graph.settle import settle
 from bslang.ir.grid import Grid
 from bslang.ir.heads import Heads
+from bslang.ir.mask import labels
 from bslang.ir.pattern import (
     Complement,
     Decided,
@@ -101,7 +102,7 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
     exact = True
     for residual, runs in classes.items():
         assert isinstance(residual, Pattern)
-        if any(p.labelled for p in residual.primitives()):
+        if labels(residual):
             exact = False  # the call decides, so that no block of these is surely partial
         elif not lowering.is_exact(residual):
             found = settle(residual, runs, grid)

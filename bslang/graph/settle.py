@@ -12,6 +12,7 @@ import numpy as np
 
 from bslang.ir.expr import variables
 from bslang.ir.grid import At, Grid, Ints
+from bslang.ir.mask import labels
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import SYMBOLIC, holds
 from bslang.ir.runs import Bools, Runs
@@ -77,8 +78,7 @@ def likeness(
 
 def mask_names(pattern: Pattern, grid: Grid) -> frozenset[str]:
     """What the mask of a residual asks for: `q`, `k`, `n`, `len_k`, ..."""
-    labels = sorted({p.label for p in pattern.primitives() if p.labelled})  # type: ignore[attr-defined]  # they have one
-    at = At.symbolic((grid.q.block, grid.k.block), labels)
+    at = At.symbolic((grid.q.block, grid.k.block), labels(pattern))
     return variables(holds(pattern, at, SYMBOLIC).number)
 
 
@@ -94,7 +94,7 @@ def positions(cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools]:
 def ask(pattern: Pattern, cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools, Bools]:
     """`positions` of some blocks, and which of their pairs belong to a residual, labels being equal."""
     q, k, there = positions(cells, grid)
-    equal = {p.label: (q * 0, k * 0) for p in pattern.primitives() if p.labelled}  # type: ignore[attr-defined]  # they have one
+    equal = dict.fromkeys(labels(pattern), (q * 0, k * 0))
     mask = holds(pattern, At.positions(grid, q, k, labels=equal), grid.env())
     return q, k, there, np.broadcast_to(mask, there.shape) & there
 

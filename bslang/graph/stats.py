@@ -11,6 +11,7 @@ from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.pairs import count_pairs
 from bslang.ir.grid import Grid, Ints
+from bslang.ir.mask import labels
 from bslang.ir.pattern import Pattern, Primitive
 
 
@@ -87,7 +88,7 @@ class Stats:
 
 
 def _pairs(graph: BlockGraph) -> int | None:
-    if any(p.labelled for residual in graph.residuals for p in residual.primitives()):
+    if labels(*graph.residuals):
         return None
     try:
         return count_pairs(graph)

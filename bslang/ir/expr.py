@@ -122,6 +122,10 @@ OPERATORS: Mapping[str, Callable[..., int]] = {
 """What each operator means on integers; `//` and `%` round toward minus infinity."""
 
 
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+"""Those of the operators that give a truth value."""
+
+
 def fold(op: str, *args: Number) -> Number:
     """Apply an operator, at once where every argument is known.
 

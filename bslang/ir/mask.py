@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bslang.ir.expr import Number, Op, Var, variables
+from bslang.ir.expr import COMPARISONS, Number, Op, Var, variables
 from bslang.ir.grid import At
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import SYMBOLIC, holds
@@ -165,9 +165,7 @@ def stepped(
     return steps, code(short, language)
 
 
-_BINDING = {"*": 4, "//": 4, "%": 4, "+": 3, "-": 3} | dict.fromkeys(
-    ("<", "<=", ">", ">=", "==", "!="), 2
-)
+_BINDING = {"*": 4, "//": 4, "%": 4, "+": 3, "-": 3} | dict.fromkeys(COMPARISONS, 2)
 """How tightly operators bind, alike in every language here; `& | ^ ~` put their operands in parentheses."""
 
 

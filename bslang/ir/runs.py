@@ -35,6 +35,12 @@ class Runs:
         return cls(width, _EMPTY, _EMPTY)
 
     @classmethod
+    def of_marks(cls, width: int, marks: Bools, first: int = 0) -> Runs:
+        """The cells that are marked on a line, which begins at the cell `first`: bool (cells,)."""
+        edge = np.flatnonzero(np.diff(marks, prepend=False, append=False)).astype(np.int64) + first
+        return cls(width, edge[0::2], edge[1::2])
+
+    @classmethod
     def domain(cls, grid: Grid) -> Runs:
         """Every block that holds a pair of positions that are there."""
         n, m, row, col = grid.n, grid.m, grid.q.first, grid.k.first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bslang.ir.expr import Number, Op, Symbol, Var
+from bslang.ir.expr import COMPARISONS, Number, Op, Symbol, Var
 from bslang.ir.signature import INFINITE, Count, Range
 
 
@@ -31,7 +31,7 @@ def value_text(value: Any) -> str:
 
 
 _PRECEDENCE = {"|": 1, "^": 2, "&": 3, "+": 5, "-": 5, "*": 6, "//": 6, "%": 6, "**": 8}
-_PRECEDENCE |= dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 4)
+_PRECEDENCE |= dict.fromkeys(COMPARISONS, 4)
 _FROM_THE_LEFT = ("+", "-", "*", "//", "%", "|", "^", "&")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from bslang.errors import LimitError
 from bslang.ir.bounds import Interval, bounds
-from bslang.ir.expr import Number, Op, Var, over, variables
+from bslang.ir.expr import COMPARISONS, Number, Op, Var, over, variables
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import (
     Complement,
@@ -28,7 +28,7 @@ from bslang.ir.pattern import (
     Union,
     Xor,
 )
-from bslang.ir.runs import Bools, Runs
+from bslang.ir.runs import Runs
 from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
 from bslang.limits import MAX_HEADS, MAX_LENGTH, MAX_MASK_WORK, MAX_NUMBER
@@ -47,7 +47,6 @@ RANGES = dict.fromkeys((*TOKENS, *BLOCKS), (0, MAX_LENGTH - 1)) | {
 
 _CHUNK = 2**21  # pairs of blocks asked at once
 _JOINS = {"&": Intersection, "|": Union, "^": Xor}
-_COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,8 @@ class Builder(Primitive):
             if bound is not None:
                 return bound
             where = over(predicate, {names[0]: np.arange(start, stop), names[1]: 0})
-            return _runs(np.broadcast_to(np.asarray(where, dtype=bool), (stop - start,)))
+            marks = np.broadcast_to(np.asarray(where, dtype=bool), (stop - start,))
+            return Runs.of_marks(stop - start, marks)
 
         whole = Runs(stop - start, np.array([0]), np.array([stop - start]))
         return held(self.condition)
@@ -171,16 +171,16 @@ class Builder(Primitive):
                 grid, slice(begin - first, begin - first + step)
             )
             for found, mark in zip((sure, possible), marks, strict=True):
-                found.append(_runs(mark.ravel(), m, begin * m))
+                found.append(Runs.of_marks(m, mark.ravel(), begin * m))
         must, may = (reduce(Runs.__or__, found) for found in (sure, possible))
         return Decided(must, may, exact=not self.by_tokens)
 
     def _truths(self, grid: Grid, rows: slice) -> tuple[Any, Any]:
         """Whether the predicate is surely, and possibly, true in blocks: some rows by all columns."""
         if self.by_tokens:
-            ends = ([side[rows, None] for side in grid.q.spans()], [*grid.k.spans()])
-            names = {name: (low, high) for name, (low, high) in zip(self.pair, ends, strict=True)}
-            return bounds(self.condition, names)
+            first, last = (side[rows, None] for side in grid.q.spans())
+            ends = ((first, last), grid.k.spans())
+            return bounds(self.condition, dict(zip(self.pair, ends, strict=True)))
         row = np.arange(grid.q.first, grid.n, dtype=np.int64)[rows, None]
         column = np.arange(grid.k.first, grid.m, dtype=np.int64)
         held = over(self.condition, dict(zip(self.pair, (row, column), strict=True)))
@@ -193,15 +193,9 @@ class Builder(Primitive):
 _RUNS_OF = {"&": Runs.__and__, "|": Runs.__or__, "^": Runs.__xor__}
 
 
-def _runs(marks: Bools, width: int | None = None, offset: int = 0) -> Runs:
-    """The true cells of a line, which begins at a cell."""
-    edge = np.flatnonzero(np.diff(marks, prepend=False, append=False)).astype(np.int64) + offset
-    return Runs(marks.size if width is None else width, edge[0::2], edge[1::2])
-
-
 def _comparisons(number: Number) -> Iterator[Op]:
     if isinstance(number, Op):
-        if number.op in _COMPARISONS:
+        if number.op in COMPARISONS:
             yield number
         for arg in number.args:
             yield from _comparisons(arg)
@@ -242,7 +236,7 @@ def _form(number: Number, names: tuple[str, str]) -> str | None:
         return "difference" if a == -b else None
     if not isinstance(number, Op):
         return "neither"  # a name that is bound when lowering, to one number for all pairs
-    if number.op in _COMPARISONS:  # only what stands between the two sides counts
+    if number.op in COMPARISONS:  # only what stands between the two sides counts
         between = Op("-", number.args)
         if linear(between, names) is not None:
             return _form(between, names)
@@ -252,7 +246,7 @@ def _form(number: Number, names: tuple[str, str]) -> str | None:
 
 def _sides(number: Number, names: tuple[str, str]) -> tuple[str, tuple[int, int, int]] | None:
     """A comparison of linear forms as (operator, (a, b, c)): a * query + b * key + c against 0."""
-    if isinstance(number, Op) and number.op in _COMPARISONS:
+    if isinstance(number, Op) and number.op in COMPARISONS:
         form = linear(Op("-", number.args), names)
         return None if form is None else (number.op, form)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +26,14 @@ class _Composed(Primitive):
     drawn = True
     relational = True
 
-    def parts_(self) -> Iterator[Pattern]:
-        return (value for value in vars(self).values() if isinstance(value, Pattern))
-
     def check(self) -> None:
-        for part in self.parts_():
-            for primitive in part.primitives():
-                if primitive.tokens and not isinstance(primitive, _Composed):
-                    raise PatternError(
-                        f"`{self.name}` composes patterns of blocks, and `{primitive}` counts tokens",
-                        hint="count in blocks: the lower triangle of blocks is `last(inf)`",
-                        subject=self,
-                    )
+        for primitive in self.primitives():
+            if primitive.tokens:
+                raise PatternError(
+                    f"`{self.name}` composes patterns of blocks, and `{primitive}` counts tokens",
+                    hint="count in blocks: the lower triangle of blocks is `last(inf)`",
+                    subject=self,
+                )
 
     def fits(self, grid: Grid) -> None:
         if grid.n != grid.m:

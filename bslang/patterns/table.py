@@ -74,9 +74,7 @@ class Matrix:
     @cached_property
     def runs(self) -> Runs:
         """Its blocks as runs."""
-        marks = self.blocks.ravel()
-        edge = np.flatnonzero(np.diff(marks, prepend=False, append=False)).astype(np.int64)
-        return Runs(self.blocks.shape[1], edge[0::2], edge[1::2])
+        return Runs.of_marks(self.blocks.shape[1], self.blocks.ravel())
 
     def file(self) -> bytes:
         """The content of a .npy file that holds it."""

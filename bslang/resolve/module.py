@@ -82,21 +82,17 @@ def load(file: tree.File, findings: Findings, block: tuple[int, int] | None = No
     block: sides that take the place of every setting. Files are written for one block: without
     `block`, one that sets another than the first is refused.
     """
-    loading = _Loading(findings)
-    loading.block = block
-    loading.any_block = block is not None
-    return loading.module(file)
+    return _Loading(findings, block).module(file)
 
 
 class _Loading:
     """Loads a file and all that it imports, each once. active: the files that are being loaded."""
 
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, block: tuple[int, int] | None) -> None:
         self.findings = findings
         self.known: dict[tuple[str, str], Module] = {}
         self.active: list[Source] = []
-        self.block: tuple[int, int] | None = None
-        self.any_block = False
+        self.block, self.any_block = block, block is not None
 
     def module(self, file: tree.File) -> Module:
         self.active.append(file.source)

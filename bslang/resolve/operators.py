@@ -7,6 +7,7 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from bslang.errors import PatternError
+from bslang.ir.expr import COMPARISONS
 from bslang.ir.pattern import (
     Complement,
     Difference,
@@ -19,7 +20,6 @@ from bslang.ir.pattern import (
 from bslang.ir.signature import Count
 from bslang.patterns.composition import Composition, Power
 from bslang.resolve.values import (
-    COMPARISONS,
     UNKNOWN,
     Truth,
     Unknown,

@@ -123,9 +123,6 @@ def _unit(op: str, tokens: list[bool]) -> bool:
     return tokens[0] and op != "//"
 
 
-COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-
-
 def comparison(op: str, left: Count, right: Count) -> Truth:
     """Compare two numbers of one unit. Raises ArithmeticProblem."""
     _finite(left, right)
