@@ -154,6 +154,7 @@ def test_masks_print_what_they_mean_in_cpp(tmp_path: Path) -> None:
     source = "\n".join(
         [
             "#include <algorithm>\n#include <cstdint>\n#include <cstdio>\n#include <cstdlib>",
+            "using position = int64_t;",
             "int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }",
             "int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }",
             "int main() {",

@@ -241,16 +241,6 @@ def test_same_bits_whatever_the_threads(heads: tuple[int, int]) -> None:
             assert same_bits(found, expected), f"{count} threads"
 
 
-@pytest.mark.parametrize("size", ["1", "1 << 20", "1LL << 40"])
-def test_same_bits_whatever_fits_in_a_wave(size: str) -> None:
-    case = Case(BIGBIRD, (32, 32), 300, 310, "end")
-    text, usual = source(case), "wave_bytes = 32 << 20"
-    assert usual in text
-    other = CpuTarget(text.replace(usual, f"wave_bytes = {size}"))
-    given = inputs(300, 310, heads=6, key_heads=3, batch=2)
-    assert same_bits(results(other, case, given), results(CpuTarget(text), case, given))
-
-
 # ---- generated code -------------------------------------------------------------------------
 
 

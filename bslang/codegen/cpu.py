@@ -16,11 +16,13 @@ from bslang.ir.mask import CPP, code
 LINE = 100
 """Longest line of generated C++."""
 
-LARGEST_TILE = 128
-"""Most queries, or keys, that a thread works on at once: more scores would leave the nearest caches."""
+LARGEST_TILE_Q = 128
+LARGEST_TILE_K = 64
+"""Most queries (forward), or keys (backward), that a thread works on at once: more scores would leave
+the nearest caches."""
 
-STEP_K = 64
-"""Keys in one step of the online softmax."""
+STEP_Q, STEP_K = 64, 128
+"""Queries (backward), or keys (forward), that a tile meets at a time."""
 
 
 def section(plan: Plan) -> Section:
@@ -55,18 +57,19 @@ class Mask:
 class Source:
     """What the templates in templates/cpu see as `target`.
 
-    layout: the spec in lines; tile_q, tile_k: sides of a tile; step_k: keys at a time along a row;
-    helpers: what masks call; of_head: whether what a program visits
-    depends on its head, or on its sequence in the batch; mask_arguments: the first ones of a mask's loop.
+    layout: the spec in lines; position: the type of positions; tile_q, tile_k: queries of a tile
+    forward, keys of one backward; step_q, step_k: those that it meets at a time; helpers: what masks
+    call; of_head: whether what a program visits depends on its head, or on its sequence in the batch.
     """
 
     layout: list[str]
+    position: str
     tile_q: int
     tile_k: int
+    step_q: int
     step_k: int
     helpers: list[str]
     of_head: bool
-    mask_arguments: str
     masks: list[Mask]
 
     @classmethod
@@ -74,23 +77,22 @@ class Source:
         masks = [_mask(plan, number) for number in range(len(plan.masks))]
         lines = [line for mask in masks for line in mask.code]
         helpers = [h for h in ("floor_", "isqrt", "log2_floor") if any(h in line for line in lines)]
-        of_head = plan.by_head or bool(plan.labels)
-        first = "parameters" if of_head else "args.parameters"
         return cls(
             _wrapped(plan.spec),
-            tile(plan.block_q),
-            tile(plan.block_k),
+            "int64_t" if plan.wide else "int32_t",
+            tile(plan.block_q, LARGEST_TILE_Q),
+            tile(plan.block_k, LARGEST_TILE_K),
+            STEP_Q,
             STEP_K,
             helpers,
-            of_head,
-            f"args, head, {first}" if plan.labels else first,
+            plan.by_head or bool(plan.labels),
             masks,
         )
 
 
-def tile(block: int) -> int:
+def tile(block: int, largest: int) -> int:
     """The side of a tile: a block's, or that of the fewest equal parts that are small enough."""
-    parts = -(-block // LARGEST_TILE)
+    parts = -(-block // largest)
     return -(-block // parts)
 
 
@@ -102,7 +104,7 @@ def _mask(plan: Plan, number: int) -> Mask:
     def argument(kind: str, name: str) -> str:
         return f"{kind} {name}" if name in used or (name == "parameters" and mask.reads) else kind
 
-    signature = [("int64_t", "q"), ("int64_t", "k"), ("const int64_t*", "parameters")]
+    signature = [("position", "q"), ("position", "k"), ("const int64_t*", "parameters")]
     labels = [(f"q_label{i}", f"k_label{i}") for i in range(len(plan.labels))]
     lines = [signature, *([("int32_t", name) for name in pair] for pair in labels)]
     comment = [f"Mask {number}: {mask.text}"]

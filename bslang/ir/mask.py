@@ -112,14 +112,14 @@ CPP: Mapping[str, str] = _PYTHON | {
     "^": "{0} != {1}",
     "not": "!{0}",
     "abs": "std::abs({0})",
-    "min": "std::min<int64_t>({0}, {1})",
-    "max": "std::max<int64_t>({0}, {1})",
+    "min": "std::min<position>({0}, {1})",
+    "max": "std::max<position>({0}, {1})",
     "isqrt": "isqrt({0})",
     "log2": "log2_floor({0})",
     "floor //": "floor_div({0}, {1})",
     "floor %": "floor_mod({0}, {1})",
 }
-"""C++ on int64_t; division truncates there too."""
+"""C++ on the type `position`; division truncates there too."""
 
 
 def code(number: Number, language: Mapping[str, str]) -> str:
