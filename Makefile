@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs accuracy fuzz clean
+.PHONY: demo test lint format docs accuracy fuzz bench bench-quick bench-lowering clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -24,6 +24,12 @@ accuracy: $(READY) ## The table of docs/verification.md: errors of every target 
 fuzz: $(READY) ## A million random and broken specs: each is compiled or refused, in bounded time
 	$(BIN)/python tests/fuzz.py
 
+bench: $(READY)-bench ## The CPU target beside its peers, about 20 minutes; writes benchmarks/results and docs/performance.md
+	$(BIN)/python -m benchmarks.cpu --output benchmarks/results --docs
+
+bench-quick: $(READY)-bench ## The same on fewer workloads, about 3 minutes; writes nothing
+	$(BIN)/python -m benchmarks.cpu --quick
+
 bench-lowering: $(READY) ## Time and memory of lowering
 	$(BIN)/python benchmarks/lowering.py
 
@@ -39,6 +45,11 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The peers that benchmarks run beside, and what draws their plots.
+$(READY)-bench: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@
 
 clean:

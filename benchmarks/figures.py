@@ -1,0 +1,120 @@
+"""A run: everything that a suite measures, and the figures that the project wants to reach."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from benchmarks import bigbird, probe
+from benchmarks.contest import (
+    OURS,
+    Contestant,
+    Row,
+    check_ours,
+    contest,
+    measure,
+    ours,
+    progress,
+)
+from benchmarks.machine import MM, PEAK, Yardstick, describe, yardsticks
+from benchmarks.peers import NotRun
+from benchmarks.suites import Suite
+from benchmarks.timing import Spread, alternate, rate_ratio
+from benchmarks.workloads import BACKWARD, BIGBIRD, FORWARD, Workload
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """torch.mm and the processor's fused multiply-adds in GFLOP/s, and the first over the second."""
+
+    mm_gflops: Spread
+    peak_gflops: Spread
+    mm_of_peak: Spread
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The whole of a run. dtypes and scaling compare ours with ours: `to_ours` is over the first row."""
+
+    machine: dict[str, str | int | float]
+    rounds: int
+    yardsticks: Yardsticks
+    contests: list[Row]
+    hugging_face: list[Row]
+    dtypes: list[Row]
+    scaling: list[Row]
+    memory: list[probe.Memory]
+    start: probe.Start
+    minutes: float
+
+
+def run(suite: Suite) -> Figures:
+    """Measure a suite. Raises WrongResult where ours computes something else, BuildError
+    where there is no compiler."""
+    begin = time.perf_counter()
+    machine, yards, rounds = describe(), yardsticks(), suite.rounds
+    progress("starts and memory, in processes of their own")
+    start, memory = probe.starts(suite.starts), probe.memories(suite.memory)
+    times = alternate({name: yard.call for name, yard in yards.items()}, 2 * rounds)
+    rates = {
+        name: Spread.of([yard.flops / 1e9 / t for t in times[name]]) for name, yard in yards.items()
+    }
+    share = rate_ratio(times, MM, yards[MM].flops, PEAK, yards[PEAK].flops)
+
+    rows: list[Row] = []
+    for number, entry in enumerate(suite.contests, 1):
+        progress(
+            f"{number}/{len(suite.contests)} {describe_workload(entry.workload)}, {entry.phase}"
+        )
+        rows += contest(entry.workload, entry.phase, entry.peers, yards, rounds)
+    drawn: list[Row] = []
+    for shape in suite.hugging_face:
+        for phase in (FORWARD, BACKWARD):
+            progress(f"Hugging Face's layout: {describe_workload(shape)}, {phase}")
+            peers = (bigbird.HUGGING_FACE, bigbird.HUGGING_FACE_BARE)
+            try:
+                work = bigbird.workload(shape.length, shape.block, shape.dim, shape.heads)
+                drawn += contest(work, phase, peers, yards, rounds)
+            except NotRun as error:
+                drawn += [Row.of(peer.name, shape, phase, why=str(error)) for peer in peers]
+    dtypes: list[Row] = []
+    scaling: list[Row] = []
+    for phase in (FORWARD, BACKWARD):
+        progress(f"dtypes and lengths, {phase}")
+        kinds = [replace(suite.dtypes, dtype=name) for name in ("float32", "bfloat16", "float16")]
+        dtypes += _each(kinds, phase, yards, rounds)
+        scaling += _each(
+            [Workload(BIGBIRD, length) for length in suite.scaling], phase, yards, rounds
+        )
+    return Figures(
+        machine,
+        rounds,
+        Yardsticks(rates[MM], rates[PEAK], share),
+        rows,
+        drawn,
+        dtypes,
+        scaling,
+        memory,
+        start,
+        (time.perf_counter() - begin) / 60,
+    )
+
+
+def _each(
+    workloads: list[Workload], phase: str, yards: dict[str, Yardstick], rounds: int
+) -> list[Row]:
+    """Ours on several workloads, in the same rounds."""
+    entered: list[Contestant] = []
+    for work in workloads:
+        check_ours(work, phase)
+        entered.append(ours(work, f"{OURS}, {work.length} {work.dtype}"))
+    rows = measure(entered, None, phase, yards, rounds)
+    return [replace(row, contestant=OURS) for row in rows]
+
+
+def describe_workload(work: Workload | Row) -> str:
+    """A workload in words."""
+    layout = work.pattern.name if isinstance(work, Workload) else work.layout
+    heads = f"{work.heads} head{'s' * (work.heads > 1)}"
+    dtype = "" if work.dtype == "float32" else f", {work.dtype}"
+    return f"{layout}, {work.length:,} tokens, block {work.block}, dim {work.dim}, {heads}{dtype}"

@@ -1,0 +1,183 @@
+"""The figures that the project wants to reach, and whether a run reached them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from benchmarks.bigbird import HUGGING_FACE
+from benchmarks.contest import OURS, Measured, Row
+from benchmarks.figures import Figures, describe_workload
+from benchmarks.peers import FLEX, SDPA
+from benchmarks.workloads import BACKWARD, BOTH, CAUSAL, FORWARD
+
+Values = list[tuple[float, str]]
+"""Values, each with where it was measured."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure wanted: at least `wanted`, or at most, of every value."""
+
+    text: str
+    wanted: float
+    values: Callable[[Figures], Values]
+    at_least: bool = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A goal held against a run. worst is where the measured values come nearest to missing it; None
+    where there are none."""
+
+    text: str
+    wanted: str
+    worst: float | None = None
+    best: float | None = None
+    where: str = ""
+    reached: bool | None = None
+
+
+def verdicts(figures: Figures) -> list[Verdict]:
+    return [judge(goal, figures) for goal in GOALS]
+
+
+def judge(goal: Goal, figures: Figures) -> Verdict:
+    sign = "at least" if goal.at_least else "at most"
+    wanted = f"{sign} {goal.wanted:g}"
+    values = sorted(goal.values(figures), reverse=not goal.at_least)
+    if not values:
+        return Verdict(goal.text, wanted)
+    worst, where = values[0]
+    reached = worst >= goal.wanted if goal.at_least else worst <= goal.wanted
+    return Verdict(goal.text, wanted, worst, values[-1][0], where, reached)
+
+
+# ---- where the values stand ----------------------------------------------------------------------
+
+
+def _of(
+    rows: Iterable[Row], name: str, keep: Callable[[Row], bool], value: Callable[[Measured], float]
+) -> Values:
+    return [
+        (value(row.measured), f"{row.phase}, {describe_workload(row)}")
+        for row in rows
+        if row.contestant == name and row.measured and keep(row)
+    ]
+
+
+def _ours(
+    phase: str, value: Callable[[Measured], float], keep: Callable[[Row], bool] = lambda row: True
+) -> Callable[[Figures], Values]:
+    return lambda figures: _of(
+        figures.contests, OURS, lambda row: row.phase == phase and keep(row), value
+    )
+
+
+def _peer(name: str, keep: Callable[[Row], bool]) -> Callable[[Figures], Values]:
+    def values(figures: Figures) -> Values:
+        rows = figures.contests + figures.hugging_face
+        return _of(rows, name, keep, lambda measured: measured.to_ours.median)
+
+    return values
+
+
+def _of_ideal(figures: Figures) -> Values:
+    """Speed-up over dense attention, times density: 1 where time is as the visited blocks."""
+    return [
+        (row.measured.to_ours.median * row.density, describe_workload(row))
+        for row in figures.contests
+        if row.contestant == SDPA.name and row.phase == BOTH and row.measured
+    ]
+
+
+def growth(figures: Figures) -> Values:
+    """Most time per visited block over the least, from length to length."""
+    found = []
+    for phase in (FORWARD, BACKWARD):
+        rows = [row for row in figures.scaling if row.phase == phase and row.measured]
+        each = [row.measured.to_ours.median / row.visited for row in rows if row.measured]
+        if len(each) > 1:
+            where = f"{phase}, {rows[0].length:,} to {rows[-1].length:,} tokens"
+            found.append((max(each) / min(each), where))
+    return found
+
+
+def _dtype(name: str) -> Callable[[Figures], Values]:
+    return lambda figures: [
+        (row.measured.to_ours.median, f"{row.phase}, {describe_workload(row)}")
+        for row in figures.dtypes
+        if row.dtype == name and row.measured
+    ]
+
+
+def _memory(phase: str) -> Callable[[Figures], Values]:
+    return lambda figures: [
+        (m.units, f"{m.length:,} tokens") for m in figures.memory if m.phase == phase
+    ]
+
+
+def _mm(measured: Measured) -> float:
+    return measured.of_mm.median
+
+
+GOALS = (
+    Goal(
+        "forward: rate over that of torch.mm, up to 16,384 tokens",
+        1.0,
+        _ours(FORWARD, _mm, lambda row: row.length <= 16_384),
+    ),
+    Goal(
+        "forward: rate over that of torch.mm, beyond",
+        0.9,
+        _ours(FORWARD, _mm, lambda row: row.length > 16_384),
+    ),
+    Goal(
+        "forward: rate over the FMA peak",
+        0.65,
+        _ours(FORWARD, lambda measured: measured.of_peak.median),
+    ),
+    Goal(
+        "forward: time of FlexAttention, compiled, over ours",
+        2.5,
+        _peer(FLEX.name, lambda row: row.phase == FORWARD),
+    ),
+    Goal(
+        "forward: time of Hugging Face BigBird over ours, same pairs",
+        12,
+        _peer(HUGGING_FACE.name, lambda row: row.phase == FORWARD),
+    ),
+    Goal(
+        "forward: time of SDPA with is_causal over ours, dense causal",
+        1.0,
+        _peer(SDPA.name, lambda row: row.layout == CAUSAL.name and row.phase == FORWARD),
+    ),
+    Goal(
+        "backward: rate over that of torch.mm, 4 to 8 heads",
+        1.05,
+        _ours(BACKWARD, _mm, lambda row: row.heads > 1),
+    ),
+    Goal(
+        "backward: the same, one head for all threads",
+        0.7,
+        _ours(BACKWARD, _mm, lambda row: row.heads == 1),
+    ),
+    Goal("forward and backward: speed-up over dense SDPA, times density", 0.9, _of_ideal),
+    Goal("forward: growth of peak memory, in tensors (out is one)", 1.5, _memory(FORWARD), False),
+    Goal("forward and backward: the same (out and gradients are four)", 8, _memory(BOTH), False),
+    Goal("time per visited block: most over least, by length", 1.15, growth, False),
+    Goal("time of bf16 over fp32", 1.3, _dtype("bfloat16"), False),
+    Goal("time of fp16 over fp32", 1.3, _dtype("float16"), False),
+    Goal(
+        "seconds from spec to first result, empty cache",
+        5.0,
+        lambda figures: [(figures.start.cold, "a process with torch and bslang imported")],
+        False,
+    ),
+    Goal(
+        "seconds from spec to first result, warm cache",
+        0.05,
+        lambda figures: [(figures.start.warm.median, "a process with torch and bslang imported")],
+        False,
+    ),
+)

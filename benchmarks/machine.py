@@ -1,0 +1,106 @@
+"""The machine that is measured on: what it is, and the two rates that all others are held against."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import bslang
+from benchmarks.timing import Call
+from bslang.runtime.build import build, find_compiler
+
+MM_SIZE = 2048
+PEAK = "FMA peak"
+MM = "torch.mm"
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Something whose rate is known to be good: a call, and the floating-point operations in it."""
+
+    call: Call
+    flops: float
+
+
+def yardsticks() -> dict[str, Yardstick]:
+    """The processor's fused multiply-adds alone, and torch's product of two fp32 matrices.
+
+    Both on torch's number of threads. Raises BuildError where there is no compiler.
+    """
+    return {PEAK: _fma_peak(), MM: _matrix_product()}
+
+
+def _fma_peak(steps: int = 5_000_000) -> Yardstick:
+    source = Path(__file__).with_name("peak.cpp").read_text(encoding="utf-8")
+    run = ctypes.CDLL(str(build(source))).bslang_peak
+    run.argtypes = (ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(ctypes.c_float))
+    run.restype = ctypes.c_double
+    sink, threads = ctypes.c_float(), torch.get_num_threads()
+    flops = run(threads, 1, sink) * steps
+    return Yardstick(lambda: run(threads, steps, sink), flops)
+
+
+def _matrix_product() -> Yardstick:
+    a, b = torch.randn(MM_SIZE, MM_SIZE), torch.randn(MM_SIZE, MM_SIZE)
+    return Yardstick(lambda: torch.mm(a, b), 2.0 * MM_SIZE**3)
+
+
+def memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def describe() -> dict[str, str | int | float]:
+    """What a reader must know to compare figures with others."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
+        "load": round(os.getloadavg()[0], 2),
+        "memory_gb": round(memory() / 1e9, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "compiler": _first_line([*find_compiler(), "--version"]),
+        "bslang": bslang.__version__,
+        "commit": _commit(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """The commit that is checked out, and whether files differ from it; "unknown" outside of git."""
+    here = ["git", "-C", str(Path(__file__).parent)]
+    commit = _first_line([*here, "rev-parse", "--short=12", "HEAD"])
+    changed = _first_line([*here, "status", "--porcelain", "--untracked-files=no"])
+    return (commit or "unknown") + (" with changes" if changed else "")
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.partition("\n")[0].strip()

@@ -1,0 +1,70 @@
+"""Two plots of a run, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmarks.contest import OURS, Measured, Row
+from benchmarks.figures import Figures
+from benchmarks.workloads import BACKWARD, BIGBIRD, FORWARD, Workload
+
+BASE = Workload(BIGBIRD, 0)
+"""The shape that is drawn: every length is measured in it."""
+
+
+def plots(figures: Figures, folder: Path) -> list[Path]:
+    """cpu_rate.svg and cpu_time.svg; nothing where matplotlib is not installed. Returns their paths."""
+    try:
+        import matplotlib
+    except ImportError:
+        return []
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "bslang"  # the same figures make the same file
+    rows = [
+        row
+        for row in figures.contests
+        if (row.block, row.dim, row.heads) == (BASE.block, BASE.dim, BASE.heads) and row.measured
+    ]
+    mine = [row for row in rows if row.contestant == OURS and row.phase in (FORWARD, BACKWARD)]
+    rates = _series(mine, lambda row: f"{row.layout}, {row.phase}", lambda m: m.of_mm.median)
+    forward = [row for row in rows if row.layout == BIGBIRD.name and row.phase == FORWARD]
+    times = _series(forward, lambda row: row.contestant, lambda m: 1000 * m.seconds.median)
+    return [
+        _draw(folder / "cpu_rate.svg", rates, "rate of bslang / torch.mm"),
+        _draw(folder / "cpu_time.svg", times, "BigBird, forward: ms", log=True),
+    ]
+
+
+Series = dict[str, list[tuple[int, float]]]
+
+
+def _series(
+    rows: Iterable[Row], label: Callable[[Row], str], value: Callable[[Measured], float]
+) -> Series:
+    """Points (tokens, value) by label."""
+    found: Series = {}
+    for row in rows:
+        if row.measured:
+            found.setdefault(label(row), []).append((row.length, value(row.measured)))
+    return found
+
+
+def _draw(path: Path, series: Series, what: str, log: bool = False) -> Path:
+    from matplotlib import pyplot
+
+    chart, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for name, points in series.items():
+        axes.plot(*zip(*sorted(points), strict=True), "o-", label=name)
+    axes.set_xscale("log", base=2)
+    axes.set(xlabel="tokens", ylabel=what)
+    if log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    if series:
+        axes.legend(fontsize="small")
+    chart.savefig(path, metadata={"Date": None})
+    pyplot.close(chart)
+    return path

@@ -1,0 +1,200 @@
+"""A run as text: JSON for programs, Markdown for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+from benchmarks.contest import OURS, Measured, Row
+from benchmarks.figures import Figures
+from benchmarks.goals import Verdict, verdicts
+from benchmarks.plots import plots
+from benchmarks.timing import Spread
+from benchmarks.workloads import BACKWARD, BOTH, FORWARD
+
+
+def as_json(figures: Figures) -> str:
+    """All figures and the goals held against them, as one object."""
+    goals = [asdict(verdict) for verdict in verdicts(figures)]
+    return json.dumps(asdict(figures) | {"goals": goals}, indent=1) + "\n"
+
+
+def as_markdown(figures: Figures) -> str:
+    """Tables, without headings above the third level."""
+    return (
+        "\n\n".join(
+            [
+                _machine(figures),
+                "### Figures wanted and reached\n\n" + _goals(verdicts(figures)),
+                *(
+                    f"### {phase.capitalize()}\n\n" + _contests(figures.contests, phase)
+                    for phase in (FORWARD, BACKWARD, BOTH)
+                ),
+                "### The layout of Hugging Face's BigBird\n\n"
+                + "".join(
+                    _contests(figures.hugging_face, phase) + "\n\n" for phase in (FORWARD, BACKWARD)
+                ).rstrip(),
+                "### Dtypes\n\n" + _dtypes(figures.dtypes),
+                "### Lengths\n\n" + _scaling(figures.scaling),
+                "### Memory and starts\n\n" + _memory(figures),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _machine(figures: Figures) -> str:
+    about, yards = figures.machine, figures.yardsticks
+    return (
+        f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, load {about['load']} "
+        f"at the start, {about['memory_gb']} GB, {about['vectors']}; "
+        f"{about['system']}, Python {about['python']}, torch {about['torch']}, "
+        f"{about['compiler']}; bslang {about['bslang']}, commit {about['commit']}, {about['date']}. "
+        f"{figures.rounds} rounds, {figures.minutes:.0f} minutes.\n\n"
+        f"FMA peak: {_spread(yards.peak_gflops, '.0f')} GFLOP/s. torch.mm: "
+        f"{_spread(yards.mm_gflops, '.0f')} GFLOP/s, {_spread(yards.mm_of_peak)} of the peak."
+    )
+
+
+def _spread(spread: Spread, form: str = ".2f") -> str:
+    """Median and quartiles."""
+    return f"{spread.median:{form}} ({spread.low:{form}} to {spread.high:{form}})"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _goals(found: list[Verdict]) -> str:
+    words = {True: "yes", False: "no", None: "not measured"}
+    return _table(
+        ("figure", "wanted", "worst", "best", "where it is worst", "reached"),
+        (
+            (
+                verdict.text,
+                verdict.wanted,
+                "" if verdict.worst is None else f"{verdict.worst:.3g}",
+                "" if verdict.best is None else f"{verdict.best:.3g}",
+                verdict.where,
+                words[verdict.reached],
+            )
+            for verdict in found
+        ),
+    )
+
+
+def _shape(row: Row) -> str:
+    dtype = "" if row.dtype == "float32" else f", {row.dtype}"
+    return f"block {row.block}, dim {row.dim}, {row.heads} head{'s' * (row.heads > 1)}{dtype}"
+
+
+def _rates(measured: Measured) -> tuple[str, ...]:
+    return (
+        f"{1000 * measured.seconds.median:,.1f}",
+        f"{measured.gflops:.0f}",
+        f"{measured.exact_gflops:.0f}",
+        _spread(measured.of_mm),
+        _spread(measured.of_peak),
+    )
+
+
+def _contests(rows: list[Row], phase: str) -> str:
+    """Contestants of one phase; those that were not run, below, with why."""
+    mine = [row for row in rows if row.phase == phase]
+    timed = _table(
+        ("layout", "tokens", "shape", "contestant", "ms", "GFLOP/s", "of exact pairs",
+         "rate / torch.mm", "rate / FMA peak", "time / bslang"),
+        (
+            (
+                row.layout,
+                f"{row.length:,}",
+                _shape(row),
+                row.contestant,
+                *_rates(row.measured),
+                "1" if row.contestant == OURS else _spread(row.measured.to_ours),
+            )
+            for row in mine
+            if row.measured
+        ),
+    )  # fmt: skip
+    missed = [row for row in mine if not row.measured]
+    missed.sort(key=lambda row: (row.contestant, row.not_run))
+    lines = []
+    for (name, why), group in groupby(missed, lambda row: (row.contestant, row.not_run)):
+        where = ", ".join(f"{row.layout} at {row.length:,}" for row in group)
+        lines.append(f"- {name}: not run ({where}): {why}.")
+    return "\n".join([timed, *(["", *lines] if lines else [])])
+
+
+def _dtypes(rows: list[Row]) -> str:
+    return _table(
+        ("phase", "dtype", "layout", "tokens", "shape", "ms", "time / fp32"),
+        (
+            (row.phase, row.dtype, row.layout, f"{row.length:,}", _shape(row),
+             f"{1000 * row.measured.seconds.median:,.1f}", _spread(row.measured.to_ours))
+            for row in rows
+            if row.measured
+        ),
+    )  # fmt: skip
+
+
+def _scaling(rows: list[Row]) -> str:
+    first = {row.phase: row for row in reversed(rows)}
+    return _table(
+        ("phase", "layout", "tokens", "shape", "ms", "GFLOP/s", "time per visited block / that of the first"),
+        (
+            (row.phase, row.layout, f"{row.length:,}", _shape(row),
+             f"{1000 * row.measured.seconds.median:,.1f}", f"{row.measured.gflops:.0f}",
+             f"{row.measured.to_ours.median * first[row.phase].visited / row.visited:.2f}")
+            for row in rows
+            if row.measured
+        ),
+    )  # fmt: skip
+
+
+def _memory(figures: Figures) -> str:
+    start = figures.start
+    table = _table(
+        (
+            "phase",
+            "tokens",
+            "shape",
+            "growth of peak memory, in tensors (heads, length, dim) of fp32",
+        ),
+        (
+            (m.phase, f"{m.length:,}", f"dim {m.dim}, {m.heads} heads", f"{m.units:.2f}")
+            for m in figures.memory
+        ),
+    )
+    return (
+        f"{table}\n\nFrom a spec to its first result: {start.cold:.2f} s with an empty cache, "
+        f"{_spread(start.warm, '.3f')} s in a new process with the cache that it left."
+    )
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def write(figures: Figures, folder: Path) -> list[Path]:
+    """cpu.json, cpu.md, and the plots where matplotlib is installed: the paths of what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"cpu.json": as_json(figures), "cpu.md": as_markdown(figures)}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in files] + plots(figures, folder)
+
+
+def include(text: str, page: str) -> str:
+    """A page with a text in the place of what stands between its two comments. Raises ValueError."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page lacks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{text.strip()}\n{END}{after}"

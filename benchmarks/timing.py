@@ -1,0 +1,88 @@
+"""Timing several contestants fairly: round by round, every ratio taken within a round.
+
+A machine that others use too is now fast and now slow, and a mean over it says little. In a round
+each contestant runs once, so that what slows one down slows all, and the ratio of two times of one
+round is left almost as it was. The figures are the median of these ratios, with their quartiles.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+Call = Callable[[], object]
+Times = dict[str, tuple[float, ...]]
+"""Seconds a call, one for each round, by contestant."""
+
+LEAST_SECONDS = 0.05
+"""What takes less is called several times a round, until it takes that long."""
+
+PAUSE_SECONDS = 0.01
+"""Between contestants: OpenMP's threads spin for a while after their work, and would disturb the next."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some values, and their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high)
+
+
+def alternate(
+    calls: Mapping[str, Call],
+    rounds: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Times:
+    """Time all calls in every round, each round beginning with another; they are warmed up first.
+
+    Raises what a call raises.
+    """
+    names = list(calls)
+    repeats = {name: _repeats(calls[name], clock) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            sleep(PAUSE_SECONDS)
+            begin = clock()
+            for _ in range(repeats[name]):
+                calls[name]()
+            times[name].append((clock() - begin) / repeats[name])
+    return {name: tuple(values) for name, values in times.items()}
+
+
+def _repeats(call: Call, clock: Callable[[], float]) -> int:
+    """Calls a round; warms up. The first call may build what later ones use, so it is not believed."""
+    seconds = 0.0
+    for _ in range(2):
+        begin = clock()
+        call()
+        seconds = clock() - begin
+        if seconds > 20 * LEAST_SECONDS:
+            return 1
+    return max(1, math.ceil(LEAST_SECONDS / max(seconds, 1e-9)))
+
+
+def ratio(times: Times, above: str, below: str) -> Spread:
+    """Time of one contestant over that of another, of each round: how many times as long it takes."""
+    return Spread.of([a / b for a, b in zip(times[above], times[below], strict=True)])
+
+
+def rate_ratio(times: Times, mine: str, my_work: float, other: str, other_work: float) -> Spread:
+    """Rate (work over time) of one contestant over that of another, of each round."""
+    share = my_work / other_work
+    return Spread.of([share * b / a for a, b in zip(times[mine], times[other], strict=True)])
