@@ -6,6 +6,7 @@ what it computes. Layouts register their key when they are first called.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,8 +47,7 @@ def _plan(
     return plan, Labels.of(q_labels, k_labels, plan)
 
 
-@torch.library.custom_op("bslang::attention", mutates_args=())
-def attention(
+def _attention(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -64,8 +64,7 @@ def attention(
         return found.target(q).forward(q, k, v, plan, scale, labels)
 
 
-@attention.register_fake
-def _(
+def _attention_fake(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -79,8 +78,7 @@ def _(
     return out, torch.empty(q.shape[:3], dtype=lse_dtype(q.dtype), device=q.device)
 
 
-@torch.library.custom_op("bslang::attention_backward", mutates_args=())
-def attention_backward(
+def _attention_backward(
     grad_out: torch.Tensor,
     grad_lse: torch.Tensor,
     q: torch.Tensor,
@@ -101,8 +99,7 @@ def attention_backward(
         return found.target(q).backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale, labels)
 
 
-@attention_backward.register_fake
-def _(
+def _attention_backward_fake(
     grad_out: torch.Tensor,
     grad_lse: torch.Tensor,
     q: torch.Tensor,
@@ -135,7 +132,23 @@ def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple
     return (*grads, None, None, None, *(None for _ in labels))
 
 
-attention.register_autograd(_backward, setup_context=_setup_context)
+def _define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """An operator of a function. torch.library.custom_op would load torch's compiler when it is first
+    called, which takes longer than anything else that a new process does."""
+    qualified = f"bslang::{name}"
+    torch.library.define(qualified, torch.library.infer_schema(function, mutates_args=()))
+    torch.library.impl(qualified, "default", function)
+    torch.library.register_fake(qualified, fake)
+    return getattr(torch.ops.bslang, name).default
+
+
+attention = _define("attention", _attention, _attention_fake)
+"""(out, lse) of q, k, v, layout, scale, align, q_labels, k_labels; it has gradients."""
+
+attention_backward = _define("attention_backward", _attention_backward, _attention_backward_fake)
+"""(dq, dk, dv) of grad_out, grad_lse, q, k, v, out, lse, layout, scale, align, q_labels, k_labels."""
+
+torch.library.register_autograd("bslang::attention", _backward, setup_context=_setup_context)
 
 
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:
