@@ -28,6 +28,21 @@ def cache_dir() -> Path:
     return folder
 
 
+def private_dir(name: str) -> Path:
+    """A folder of the cache for what is run when it is read, made on first use.
+
+    Raises OSError where it cannot be made, or where others could put something into it.
+    """
+    folder = cache_dir() / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(
+            f"others may write to {folder}, which holds code to be run: `chmod 700` it"
+        )
+    return folder
+
+
 def source_digest(text: str) -> str:
     """A name for the text of a generated file, by which the module beside it knows its own."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

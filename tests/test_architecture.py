@@ -20,7 +20,7 @@ COMMON = {"errors", "limits"}
 """What everything may use."""
 
 MAY_USE = {
-    "syntax": {"resources"},
+    "syntax": {"files", "resources"},
     "ir": set(),
     "patterns": {"ir"},
     "resolve": {"syntax", "patterns", "ir", "resources"},

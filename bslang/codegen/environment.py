@@ -9,15 +9,21 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 
 from bslang.codegen.plan import Plan
+from bslang.files import private_dir
 from bslang.resources import resource
 
 
 @cache
 def _environment() -> Environment:
+    try:  # compiling the templates costs more than filling them in
+        kept = FileSystemBytecodeCache(str(private_dir("templates")))
+    except OSError:
+        kept = None
     return Environment(
+        bytecode_cache=kept,
         loader=FileSystemLoader(resource("templates")),
         undefined=StrictUndefined,
         trim_blocks=True,

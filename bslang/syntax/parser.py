@@ -14,6 +14,7 @@ from lark import Lark, TextSlice, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 from lark.lexer import Lexer, LexerState, LexerThread, LineCounter
 
+from bslang.files import private_dir
 from bslang.resources import resource
 from bslang.syntax import tree
 from bslang.syntax.source import Span
@@ -113,6 +114,12 @@ def _named(terminals: set[str]) -> list[str]:
 
 @cache
 def _lark() -> Lark:
+    """The parser. Lark keeps its tables in a file, which holds the digest of the grammar: they cost more
+    than a spec's whole way to generated code."""
+    try:
+        kept: str | bool = str(private_dir("grammar") / "bsl.lark")
+    except OSError:
+        kept = False
     return Lark(
         resource("grammar", "bsl.lark").read_text(encoding="utf-8"),
         parser="lalr",
@@ -121,6 +128,7 @@ def _lark() -> Lark:
         maybe_placeholders=False,
         transformer=_Builder(),
         _plugins={"LexerThread": _Lexing},
+        cache=kept,
     )
 
 
