@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bslang import compiler
 from bslang.errors import BslangError
-from bslang.files import cache_dir, write_whole
+from bslang.files import private_dir, write_whole
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
 from bslang.syntax.source import Source
@@ -92,6 +92,25 @@ def _layout(resolved: Resolved, targets: tuple[str, ...] | None) -> Layout:
     return layout
 
 
+def files(
+    resolved: Resolved, targets: Iterable[str] | None = None, march: str = ""
+) -> dict[str, str | bytes]:
+    """The generated files of a layout by name, the module first; see `compiler.emit`.
+
+    march: a processor as the compiler's -march names it, "x86-64-v3" say. The C++ is then built for it
+    now, and the module needs no compiler where it runs. Raises TargetError for an unknown target,
+    BuildError where the C++ cannot be built.
+    """
+    made = compiler.emit(resolved, targets, march)
+    if march:
+        from bslang.runtime.build import build
+
+        text = made[f"{resolved.name}.cpp"]
+        assert isinstance(text, str)
+        made[f"{resolved.name}.{march}.so"] = build(text, march).read_bytes()
+    return made
+
+
 @lru_cache(maxsize=256)
 def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> ModuleType:
     """The generated module of a layout, written to the cache folder and imported.
@@ -104,7 +123,7 @@ def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> Module
         data = text.encode() if isinstance(text, str) else text
         content.update(f"{name}\0{len(data)}\0".encode() + data)
     try:
-        folder = cache_dir() / "modules" / content.hexdigest()[:32]
+        folder = private_dir("modules") / content.hexdigest()[:32]
         path = write_whole(folder, files)[0]
     except OSError as error:
         message = (

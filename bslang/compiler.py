@@ -146,10 +146,14 @@ def digest(resolved: Resolved) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def emit(resolved: Resolved, targets: Iterable[str] | None = None) -> dict[str, str | bytes]:
+def emit(
+    resolved: Resolved, targets: Iterable[str] | None = None, march: str = ""
+) -> dict[str, str | bytes]:
     """The generated files, by name: `NAME.py`, what its targets put beside it, and the tables it reads.
 
-    Raises TargetError for an unknown target.
+    march: the processor for which somebody builds the C++, so that the module asks for the library
+    `NAME.MARCH.so`; for "" it builds the C++ itself. Raises TargetError for an unknown target, and for
+    a processor without the cpu target.
     """
     text, matrices = Source("<canonical>", str(resolved.pattern)), resolved.tables
     # A module asks for tables by its text: were that another pattern, its masks would be too.
@@ -158,7 +162,7 @@ def emit(resolved: Resolved, targets: Iterable[str] | None = None) -> dict[str, 
     from bslang.codegen.emit import emit as _emit
 
     name, pattern, block = resolved.name, resolved.pattern, resolved.block
-    files = _emit(name, pattern, block, digest(resolved), targets, bool(matrices))
+    files = _emit(name, pattern, block, digest(resolved), targets, bool(matrices), march)
     return files | {matrix.name: matrix.file() for matrix in matrices.values()}
 
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from bslang import compiler
 from bslang.errors import BuildError
+from bslang.files import source_digest
 from bslang.runtime import build, cpu
+from bslang.runtime.library import sealed
 from bslang.syntax.source import Source
 
 try:
     build.find_compiler()
 except BuildError as error:
     pytest.skip(str(error), allow_module_level=True)
+
+ARM = platform.machine() in ("aarch64", "arm64")
+BASELINE = "armv8-a" if ARM else "x86-64"
+"""What the compiler calls the oldest processor of this kind."""
 
 TINY = 'extern "C" int answer() { return 42; }\n'
 
@@ -34,9 +46,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sources: list[str] = []
     compile_ = build._compile
 
-    def counted(compiler: build.Command, source: str, library: Path) -> None:
-        sources.append(source)
-        compile_(compiler, source, library)
+    def counted(command: build.Command, text: str, digest: str, library: Path) -> None:
+        sources.append(text)
+        compile_(command, text, digest, library)
 
     monkeypatch.setattr(build, "_compile", counted)
     return sources
@@ -52,9 +64,9 @@ def script(path: Path, text: str) -> str:
 def test_an_entry_is_built_once(folder: Path, compiled: list[str]) -> None:
     library = build.build(TINY)
     assert ctypes.CDLL(str(library)).answer() == 42
-    assert build.build(TINY) == library and compiled == [TINY]
+    assert build.build(TINY) == library and len(compiled) == 1
     assert build.build(f"{TINY}// other\n") != library and len(compiled) == 2
-    assert folder.stat().st_mode & 0o777 == 0o700 and not list(folder.glob("*.part"))
+    assert folder.stat().st_mode & 0o777 == 0o700 and not list(folder.glob("*.tmp"))
 
 
 def test_the_compiler_and_its_flags_are_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,32 +78,82 @@ def test_the_compiler_and_its_flags_are_part_of_the_name(monkeypatch: pytest.Mon
     assert len(libraries) == 3
 
 
-@pytest.mark.parametrize("damage", ["cut", "emptied", "changed", "without its sum", "gone"])
+def test_another_compiler_in_the_place_of_one_builds_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = script(tmp_path / "c++", f'exec {build.find_compiler()[0]} "$@"')
+    for command in (wrapper, f"env {wrapper}"):  # as with ccache, its name is an argument
+        monkeypatch.setenv("CXX", command)
+        library = build.build(TINY)
+        os.utime(wrapper, (1, 1))
+        assert build.build(TINY) != library
+        os.utime(wrapper)
+
+
+def test_the_processor_is_part_of_the_name_where_it_is_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    native, named = build.build(TINY), build.build(TINY, BASELINE)
+    assert native != named
+    assert "flags" in build._processor() or not Path("/proc/cpuinfo").is_file() or ARM
+    monkeypatch.setattr(build, "_processor", lambda: "another")
+    assert build.build(TINY) != native
+    assert build.build(TINY, BASELINE) == named
+
+
+def test_the_same_bytes_in_every_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = build.build(TINY).read_bytes()
+    monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "another"))
+    assert build.build(TINY).read_bytes() == library
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "changed", "unsealed", "other", "gone"])
 def test_a_damaged_entry_is_built_again(damage: str, compiled: list[str]) -> None:
     library = build.build(TINY)
     whole = library.read_bytes()
     middle = len(whole) // 2
-    if damage == "without its sum":
-        library.with_suffix(".sha256").unlink()
-    elif damage == "gone":
+    if damage == "gone":
         library.unlink()
     else:
         changed = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
-        library.write_bytes({"cut": whole[:middle], "emptied": b"", "changed": changed}[damage])
+        damaged = {"cut": whole[:middle], "emptied": b"", "changed": changed}
+        damaged |= {"unsealed": whole[:-1], "other": sealed(whole, source_digest("other"))}
+        library.write_bytes(damaged[damage])
     assert build.build(TINY) == library and len(compiled) == 2
-    assert ctypes.CDLL(str(library)).answer() == 42
+    assert library.read_bytes() == whole and ctypes.CDLL(str(library)).answer() == 42
 
 
-def test_what_a_killed_build_leaves_is_no_hindrance(folder: Path) -> None:
-    library = build.build(TINY)
-    library.rename(library.with_suffix(".part"))
-    assert build.build(TINY) == library and not list(folder.glob("*.part"))
+def test_a_build_that_is_killed_is_no_hindrance(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = script(tmp_path / "c++", f'echo half > "{tmp_path}/begun"; exec sleep 20')
+    program = f"from bslang.runtime import build; build.build({TINY!r})"
+    process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"CXX": hang})
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    (left,) = folder.glob("*.tmp")
+    Path(hang).write_text(f'#!/bin/sh\nexec {build.find_compiler()[0]} "$@"\n')
+    monkeypatch.setenv("CXX", hang)
+    assert ctypes.CDLL(str(build.build(TINY))).answer() == 42
+    assert left.exists()  # it could be that of a process at work, until it is too old
+    os.utime(left, (1, 1))
+    build.build(f"{TINY}// other\n")
+    assert not list(folder.glob("*.tmp"))
 
 
-def test_many_processes_build_one_entry(folder: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        libraries = set(pool.map(build.build, [TINY] * 6))
+def test_many_processes_build_one_entry(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    slow = f'echo built >> {log}; sleep 0.3; exec {build.find_compiler()[0]} "$@"'
+    monkeypatch.setenv("CXX", script(tmp_path / "c++", slow))
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        libraries = set(pool.map(build.build, [TINY] * 8, chunksize=1))
     assert list(libraries) == list(folder.glob("*.so"))
+    assert log.read_text() == "built\n" and not list(folder.glob("*.tmp"))
 
 
 def test_refused_source(folder: Path) -> None:
@@ -99,10 +161,17 @@ def test_refused_source(folder: Path) -> None:
         build.build("int wrong = here;\n" * 30)
     message = str(caught.value)
     (kept,) = folder.glob("*.cpp")
+    assert kept.read_text().startswith("int wrong")
     assert f"refused {kept} (exit status 1)" in message
     assert "here" in message and "more lines" in message
     assert len(message.splitlines()) == build.MESSAGE_LINES + 2
-    assert not list(folder.glob("*.so")) and not list(folder.glob("*.part"))
+    assert not list(folder.glob("*.so")) and not list(folder.glob("*.tmp"))
+
+
+def test_a_processor_that_the_compiler_does_not_know(folder: Path) -> None:
+    with pytest.raises(BuildError, match=r"exit status 1\):\n(.*\n)*.*no-such-processor"):
+        build.build(TINY, "no-such-processor")
+    assert not list(folder.glob("*.so"))
 
 
 def test_missing_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +191,32 @@ def test_broken_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("CXX", script(tmp_path / "broken", "echo it is broken; exit 3"))
     with pytest.raises(BuildError, match=r"exit status 3\):\nit is broken"):
         build.build(TINY)
+    monkeypatch.setenv("CXX", script(tmp_path / "killed", "kill -9 $$"))
+    with pytest.raises(BuildError, match="killed by signal 9"):
+        build.build(TINY)
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "text").chmod(0o755)
+    monkeypatch.setenv("CXX", str(tmp_path / "text"))
+    with pytest.raises(BuildError, match="text cannot be started: Exec format error"):
+        build.build(TINY)
+
+
+def test_full_disk(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = "echo 'cannot write: No space left on device'; exit 1"
+    with monkeypatch.context() as patch:
+        patch.setenv("CXX", script(tmp_path / "full", full))
+        with pytest.raises(BuildError, match="No space left on device"):
+            build.build(TINY)
+
+    def write_bytes(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(
+        BuildError, match=r"cannot build in the cache .*No space left.*BSLANG_CACHE"
+    ):
+        build.build(TINY)
+    assert not list(folder.glob("*.so")) and not list(folder.glob("*.tmp"))
 
 
 def test_slow_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +231,24 @@ def test_a_folder_that_others_may_write_is_refused(folder: Path) -> None:
     folder.chmod(0o777)
     with pytest.raises(BuildError, match=r"others may write to .*chmod 700"):
         build.build(TINY)
+
+
+def test_a_folder_of_somebody_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    build.build(TINY)
+    owner = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    with pytest.raises(BuildError, match="others may write to"):
+        build.build(TINY)
+
+
+def test_a_folder_that_cannot_be_written(folder: Path) -> None:
+    library = build.build(TINY)
+    folder.chmod(0o500)
+    assert build.build(TINY) == library  # what is there is read
+    if os.getuid() != 0:  # root may write everywhere
+        with pytest.raises(BuildError, match=r"cannot build in the cache .*Permission denied"):
+            build.build(f"{TINY}// other\n")
+    folder.chmod(0o700)
 
 
 def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

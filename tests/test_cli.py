@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -309,6 +310,67 @@ def test_output_is_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None
         made.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert made[0] == made[1] == made[2]
     assert all(str(tmp_path).encode() not in text for text in made[0].values())
+
+
+@pytest.fixture
+def march(run: Run) -> Run:
+    """`bslang compile --march` of spec.bsl:near to the folder out."""
+    if not any(
+        map(shutil.which, (os.environ.get("CXX", "c++").split()[0], "c++", "g++", "clang++"))
+    ):
+        pytest.skip("no C++ compiler")
+    return lambda *more: run("compile", "spec.bsl:near", "-o", "out", "--march", *more)
+
+
+def test_compile_builds_for_a_processor(march: Run) -> None:
+    done = march("native")
+    files = ["out/near.py", "out/near.cpp", "out/near.native.so"]
+    assert (done.status, done.out.splitlines(), done.err) == (0, files, "")
+    first = {name: Path("out", name).read_bytes() for name in names("out")}
+    assert march("native", "--json").json["files"] == files
+    assert {name: Path("out", name).read_bytes() for name in names("out")} == first
+    assert b"Library  near.native.so" in first["near.py"]
+    code = "import near, torch; print(near.LAYOUT.target(torch.zeros(1, 1, 9, 8)).name)"
+    env = os.environ | {"PATH": "", "CXX": ""}
+    used = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd="out",
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (used.stdout, used.stderr) == ("cpu\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["i586-"], "i586-"),
+        (["native -O0"], "native -O0"),
+        (["../near"], "../near"),
+        (["native", "--target", "torch"], "only the cpu target is built for a processor (native)"),
+    ],
+    ids=str,
+)
+def test_a_build_that_fails_leaves_everything_as_it_was(
+    arguments: list[str], message: str, build: Run, march: Run
+) -> None:
+    assert build().status == 0
+    before = Path("out/near.py").read_bytes()
+    done = march(*arguments)
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("error: ") and message in done.err and "Traceback" not in done.err
+    assert names("out") == ["near.py"] and Path("out/near.py").read_bytes() == before
+
+
+def test_compile_leaves_a_library_of_others_alone(march: Run) -> None:
+    Path("out").mkdir()
+    Path("out/near.native.so").write_bytes(b"\x7fELF" + bytes(5000))
+    done = march("native")
+    assert (done.status, done.out) == (1, "")
+    assert "out/near.native.so was not written by bslang and is left alone" in done.err
+    assert names("out") == ["near.native.so"]
 
 
 # ---- show and stats ------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from strategies import Case, programs
 from bslang import compiler
 from bslang.api import import_file
 from bslang.codegen.emit import TARGETS
-from bslang.errors import BuildError
+from bslang.errors import TargetError
 from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold
 from bslang.ir.mask import CPP, TORCH, TRITON, code
 from bslang.runtime import masks
@@ -94,11 +94,11 @@ def test_a_module_refuses_kernels_that_are_not_its_own(tmp_path: Path) -> None:
     kernels = tmp_path / "layout.cpp"
     kernels.write_text(emitted("last(3)", 16, ("cpu",))["layout.cpp"])
     with pytest.raises(
-        BuildError, match=r"layout\.cpp was not generated with the module beside it"
+        TargetError, match=r"layout\.cpp was not generated with the module beside it"
     ):
         import_file(tmp_path / "layout.py", "with_other_kernels").attention(q, q, q)
     kernels.unlink()
-    with pytest.raises(BuildError, match=r"layout\.cpp cannot be read .*compile the layout again"):
+    with pytest.raises(TargetError, match=r"layout\.cpp cannot be read .*compile the layout again"):
         import_file(tmp_path / "layout.py", "without_kernels").attention(q, q, q)
 
 

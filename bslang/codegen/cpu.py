@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +29,9 @@ STEP_Q, STEP_K = 64, 128
 def section(plan: Plan) -> Section:
     """The kernels of a layout."""
     text = render("cpu/kernel.cpp.jinja", plan, Source.of(plan))
+    march = f", {json.dumps(plan.march)}" if plan.march else ""
     return Section(
-        constructor=f'CpuTarget(Path(__file__).with_suffix(".cpp"), "{source_digest(text)}")',
+        constructor=f'CpuTarget(Path(__file__).with_suffix(".cpp"), "{source_digest(text)}"{march})',
         imports=("from pathlib import Path", "from bslang.runtime.cpu import CpuTarget"),
         files={".cpp": text},
     )

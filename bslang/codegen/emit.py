@@ -89,14 +89,21 @@ def emit(
     digest: str,
     targets: Iterable[str] | None,
     reads_tables: bool,
+    march: str,
 ) -> dict[str, str]:
-    """File names and their texts; reads_tables: whether the module has tables beside it.
+    """File names and their texts; reads_tables: whether the module has tables beside it; march: the
+    processor of a library beside it, "" for none.
 
-    Raises TargetError for an unknown target.
+    Raises TargetError for an unknown target, and for a processor where no target is built for one.
     """
     from bslang.codegen.environment import render  # jinja2 is loaded only to generate
 
-    plan = Plan.of(name, pattern, block, digest, target_names(targets))
+    names = target_names(targets)
+    if march and "cpu" not in names:
+        raise TargetError(
+            f"only the cpu target is built for a processor ({march}); the targets are {', '.join(names)}"
+        )
+    plan = Plan.of(name, pattern, block, digest, names, march)
     sections = {
         target: importlib.import_module(f"bslang.codegen.{target}").section(plan)
         for target in plan.targets

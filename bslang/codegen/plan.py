@@ -70,7 +70,8 @@ class Plan:
     name: a Python identifier; spec: canonical bsl text, one line; digest: of spec and block;
     masks: one for each residual; parameters: bsl text of the numbers p0, p1, ... that masks take
     from the length and the head; by_head: whether heads may have other sets; labels: names of the
-    run-time labels; targets: names, in order.
+    run-time labels; targets: names, in order; march: the processor that a library beside the module
+    is built for, "" for none.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Plan:
     by_head: bool
     labels: tuple[str, ...]
     targets: tuple[str, ...]
+    march: str
     version: str = __version__
 
     @classmethod
@@ -93,6 +95,7 @@ class Plan:
         block: tuple[int, int],
         digest: str,
         targets: tuple[str, ...],
+        march: str = "",
     ) -> Plan:
         """Derive the plan of a pattern."""
         left, names = residuals(pattern), labels(pattern)
@@ -103,7 +106,9 @@ class Plan:
         )
         parameters = tuple(code(number, _TEXT) for number in found.parameters)
         by_head = "head" in pattern.names()
-        return cls(name, str(pattern), digest, *block, masks, parameters, by_head, names, targets)
+        return cls(
+            name, str(pattern), digest, *block, masks, parameters, by_head, names, targets, march
+        )
 
     @property
     def wide(self) -> bool:

@@ -1,25 +1,27 @@
-"""Building generated C++ with the system's compiler, once: shared objects in a cache, found by content.
+"""Building generated C++ with the system's compiler, once: libraries in a cache, found by content.
 
-An entry is named by a digest of the source, the flags, and everything that the compiler says of itself
-and of this processor. Many processes may ask for one entry at once, and one may be killed midway: an
-entry appears whole, and is used only while its bytes are those that were built.
+An entry is named by a digest of the source, the compiler, the flags and the processor. Many processes
+may ask for one entry at once, and one may be killed midway: an entry appears whole, and is used only
+while its bytes are those that were built.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from bslang.errors import BuildError
-from bslang.files import cache_dir
+from bslang.files import private_dir, source_digest
+from bslang.runtime.library import is_whole, sealed
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared")
 COMPILERS = ("c++", "g++", "clang++")
@@ -29,32 +31,47 @@ BUILD_SECONDS = 300
 MESSAGE_LINES = 12
 """Lines of the compiler's message that an error repeats."""
 
+_DEAD_SECONDS = 12 * BUILD_SECONDS
+"""A build's own folder of this age is that of a process that was killed."""
+
+_PROCESSOR_CPP = Path(__file__).with_name("processor.cpp")
+"""What every library is built with, beside its source: whether a processor can run it."""
+
 Command = tuple[str, ...]
 
 
-def build(source: str) -> Path:
-    """The shared object of a C++ source, built now or found in the cache.
+def build(source: str, march: str = "native") -> Path:
+    """The library of a C++ source, built now or found in the cache.
 
-    Raises BuildError where there is no compiler, where it refuses the source or takes too long, and
+    march: the processor that it is built for, as the compiler's -march names it. Raises BuildError
+    where there is no compiler, where it refuses the source or the processor or takes too long, and
     where the cache cannot be used.
     """
     compiler = find_compiler()
     folder = cache_folder()
-    key = "\0".join((source, *compiler, *FLAGS, _identity(compiler)))
+    flags = tuple(f"-march={march}" if flag.startswith("-march=") else flag for flag in FLAGS)
+    text = source + _PROCESSOR_CPP.read_text(encoding="utf-8")
+    key = "\0".join((text, *compiler, *flags, *_versions(compiler)))
+    if "-march=native" in flags:
+        key += f"\0{_processor()}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    library = folder / f"{name}.so"
-    if _is_whole(library):
+    library, digest = folder / f"{name}.so", source_digest(source)
+    if _is_there(library, digest):
         return library
+    from filelock import FileLock, Timeout  # not loaded where nothing is built
+
     try:
         with FileLock(folder / f"{name}.lock", timeout=BUILD_SECONDS):
-            if not _is_whole(library):  # nobody built it while this process waited
-                _compile(compiler, source, library)
+            if not _is_there(library, digest):  # nobody built it while this process waited
+                _compile((*compiler, *flags), text, digest, library)
     except Timeout:
         raise BuildError(
             f"another process has been building {library} for {BUILD_SECONDS} s; end it and try again"
         ) from None
-    except OSError as error:
-        raise BuildError(f"cannot build in the cache {folder}: {error}") from error
+    except (OSError, NotImplementedError) as error:  # the latter from a disk without locks
+        raise BuildError(
+            f"cannot build in the cache {folder}: {error}; BSLANG_CACHE_DIR names another"
+        ) from error
     return library
 
 
@@ -85,87 +102,110 @@ def cache_folder() -> Path:
     Raises BuildError where it cannot be made, or where others could put code into it.
     """
     try:
-        folder = cache_dir() / "cpu"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.stat()
+        return private_dir("cpu")
     except OSError as error:
         raise BuildError(
             f"no folder for built kernels: {error}; set BSLANG_CACHE_DIR to one of yours"
         ) from None
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise BuildError(
-            f"others may write to {folder}, which holds code to be run; "
-            "set BSLANG_CACHE_DIR to a folder of yours, or `chmod 700` this one"
-        )
-    return folder
+
+
+def _versions(compiler: Command) -> list[str]:
+    """What tells a compiler from the next one in its place: the files that its command names.
+
+    Asking it for its version would cost every process that only loads a kernel as much as all the rest.
+    """
+    files = [Path(path).resolve() for word in compiler if (path := shutil.which(word))]
+    return [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+
+
+_PROCESSOR = {"vendor_id", "model name", "cpu family", "model", "stepping", "flags"}  # x86
+_PROCESSOR |= {"CPU implementer", "CPU variant", "CPU part", "CPU revision", "Features", "isa"}
+"""What Linux says of a processor that does not change from moment to moment."""
 
 
 @cache
-def _identity(compiler: Command) -> str:
-    """What a compiler predefines: its version and every feature of the processor that it builds for."""
-    command = [*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
-    status, output = _run(command)
-    if status != 0:
-        raise BuildError(
-            f"`{shlex.join(command)}` failed (exit status {status}):\n{_first_lines(output)}"
-        )
-    return output
-
-
-def _compile(compiler: Command, source: str, library: Path) -> None:
-    """Build an entry. The caller holds its lock, so that the names beside it are its own too."""
-    text, part = library.with_suffix(".cpp"), library.with_suffix(".part")
-    text.write_text(source, encoding="utf-8")
+def _processor() -> str:
+    """This processor and its features, for -march=native."""
+    about = [platform.machine(), platform.processor()]
     try:
-        status, output = _run([*compiler, *FLAGS, str(text), "-o", str(part)])
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if not line.strip():  # the next core begins
+                    break
+                if line.partition(":")[0].strip() in _PROCESSOR:
+                    about.append(line.strip())
+    except OSError:  # another system than Linux
+        pass
+    return "\n".join(about)
+
+
+def _compile(command: Command, text: str, digest: str, library: Path) -> None:
+    """Build an entry, in a folder of this build's own. The caller holds the entry's lock.
+
+    digest: of the source, for the seal.
+    """
+    _remove_dead(library.parent)
+    kept = library.with_suffix(".cpp")
+    with tempfile.TemporaryDirectory(".tmp", f"{library.stem}.", library.parent) as folder:
+        file, made = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
+        file.write_text(text, encoding="utf-8")
+        status, output = _run([*command, str(file), "-o", str(made)], folder)
         if status != 0:
+            file.replace(kept)
+            ended = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
             raise BuildError(
-                f"the C++ compiler {compiler[0]} refused {text} (exit status {status}):\n"
-                f"{_first_lines(output)}"
+                f"the C++ compiler {command[0]} refused {kept} ({ended}):\n{_first_lines(output)}"
             )
-        digest = _digest(part)
-        part.replace(library)
-        part.write_text(digest, encoding="ascii")
-        part.replace(_sum_of(library))
-    finally:
-        part.unlink(missing_ok=True)
+        made.write_bytes(sealed(made.read_bytes(), digest))
+        made.replace(library)
+        kept.unlink(missing_ok=True)  # of an attempt that failed
 
 
-def _run(command: list[str]) -> tuple[int, str]:
-    """Run a compiler and all that it starts: (exit status, output)."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+def _remove_dead(folder: Path) -> None:
+    """Remove what killed builds have left behind."""
+    for left in folder.glob("*.tmp"):
+        try:
+            if time.time() - left.stat().st_mtime > _DEAD_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        except OSError:  # its build has just ended
+            continue
+
+
+def _run(command: list[str], folder: str) -> tuple[int, str]:
+    """Run a compiler and all that it starts: (exit status, output). folder: for its temporary files."""
     try:
-        output, _ = process.communicate(timeout=BUILD_SECONDS)
-    except BaseException as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise BuildError(f"`{shlex.join(command)}` took more than {BUILD_SECONDS} s") from None
-        raise
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | {"TMPDIR": folder},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BuildError(
+            f"the C++ compiler {command[0]} cannot be started: {error.strerror}"
+        ) from None
+    with process:
+        try:
+            output, _ = process.communicate(timeout=BUILD_SECONDS)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise BuildError(
+                    f"the C++ compiler {command[0]} took more than {BUILD_SECONDS} s"
+                ) from None
+            raise
     return process.returncode, output
 
 
-def _sum_of(library: Path) -> Path:
-    return library.with_suffix(".sha256")
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _is_whole(library: Path) -> bool:
-    """Whether an entry is there with the bytes that were built: loading a damaged one can end the process."""
+def _is_there(library: Path, digest: str) -> bool:
+    """Whether an entry is there with the bytes that were built."""
     try:
-        return _sum_of(library).read_text(encoding="ascii") == _digest(library)
-    except (OSError, ValueError):
+        return is_whole(library.read_bytes(), digest)
+    except OSError:
         return False
 
 

@@ -12,8 +12,9 @@ import torch
 
 from bslang.errors import BuildError, TargetError
 from bslang.files import source_digest
-from bslang.runtime.build import build, find_compiler
+from bslang.runtime.build import build
 from bslang.runtime.labels import Labels
+from bslang.runtime.library import load
 from bslang.runtime.plan import DevicePlan, DeviceTable
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -21,6 +22,10 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _OUT_OF_MEMORY, _OTHER_VERSION = 1, 2
 """What the functions return beside 0, as the C++ enumeration `Status` has it."""
+
+
+_WARNED: set[str] = set()
+"""Why the target could not run, as this process has been warned: of each reason once, not once a layout."""
 
 
 class _Tensor(ctypes.Structure):
@@ -89,26 +94,33 @@ class CpuTarget:
     """Kernels in a generated C++ file; `bslang.runtime.target.Target` for tensors on the CPU.
 
     source: its text, or the path of the file with the `digest` of what was generated with the module:
-    another layout's kernels would be silently wrong. It is built when it is first called, which raises
-    BuildError where that fails, or where the file is missing or another.
+    another layout's kernels would be silently wrong. It is built when it is first asked for, or with
+    `march`, the processor of a library beside the file, only loaded. Where that fails, it stays
+    so for this process: `missing` says why, and calls raise BuildError.
     """
 
     name = "cpu"
     dtypes = _DTYPES
 
-    def __init__(self, source: Path | str, digest: str = "") -> None:
-        self._source, self._digest = source, digest
-        self._warned = False
+    def __init__(self, source: Path | str, digest: str = "", march: str = "") -> None:
+        self._source, self._digest, self._march = source, digest, march
 
     @cached_property
-    def _library(self) -> ctypes.CDLL:
-        path = build(self._text())
+    def _loaded(self) -> ctypes.CDLL | BuildError:
+        """The kernels, or why there are none. Not tried twice: a compiler may take minutes to fail."""
         try:
-            return ctypes.CDLL(str(path))
-        except OSError as error:  # a cache on a disk that runs no programs, say
-            raise BuildError(
-                f"{error}; set BSLANG_CACHE_DIR to a folder from which programs can run"
-            ) from None
+            if self._march and isinstance(self._source, Path):
+                return load(self._source.with_suffix(f".{self._march}.so"), self._digest)
+            text = self._text()
+            return load(build(text), source_digest(text))
+        except BuildError as error:
+            return error
+
+    @property
+    def _library(self) -> ctypes.CDLL:
+        if isinstance(self._loaded, BuildError):
+            raise self._loaded
+        return self._loaded
 
     def _text(self) -> str:
         if isinstance(self._source, str):
@@ -123,20 +135,19 @@ class CpuTarget:
         return text
 
     def missing(self, device: torch.device) -> str:
-        """As `Target.missing`. Warns where a compiler is missing: a slower target takes over."""
+        """As `Target.missing`. Warns where its kernels are missing: a slower target may take over."""
         if device.type != "cpu":
             return "runs tensors on the CPU only"
-        if "_library" not in self.__dict__:  # not built yet
-            try:
-                find_compiler()
-            except BuildError as error:
-                if not self._warned:
-                    # 4: Layout.target, Layout.__call__, and whoever called the layout
-                    text = f"the cpu target cannot run: {error}"
-                    warnings.warn(text, RuntimeWarning, stacklevel=4)
-                self._warned = True
-                return f"cannot run: {error}"
-        return ""
+        if torch.compiler.is_compiling():  # the operators ask again when they run
+            return ""
+        if not isinstance(self._loaded, BuildError):
+            return ""
+        reason = f"cannot run: {self._loaded}"
+        if reason not in _WARNED:
+            _WARNED.add(reason)
+            # 4: Layout.target, Layout.__call__, and whoever called the layout
+            warnings.warn(f"the cpu target {reason}", RuntimeWarning, stacklevel=4)
+        return reason
 
     def forward(
         self,

@@ -110,9 +110,10 @@ class Layout:
         """The first of the layout's targets that runs a tensor. Raises TargetError where none does."""
         reasons = []
         for name, target in self._targets.items():
-            reason = target.missing(q.device)
-            if not reason and q.dtype not in target.dtypes:
+            if q.dtype not in target.dtypes:
                 reason = f"takes {', '.join(map(str, target.dtypes))}"
+            else:
+                reason = target.missing(q.device)
             if not reason:
                 return target
             reasons.append(f"{name} {reason}")
