@@ -67,7 +67,7 @@ def test_operators_pass_opcheck() -> None:
     for grad in (False, True):
         given = inputs(24, 24)
         q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
-        torch.library.opcheck(op.attention, (q, k, v, op.register(made), 0.25, "end"))
+        torch.library.opcheck(op.attention, (q, k, v, made.key, 0.25, "end"))
 
 
 def test_under_torch_compile() -> None:

@@ -46,6 +46,7 @@ class Layout:
         self.labels, self.layer = labels, layer
         self._schedule, self._targets, self._by_head = schedule, dict(targets), by_head
         self._plans: OrderedDict[tuple[Any, ...], DevicePlan] = OrderedDict()
+        op.register(self)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -65,6 +66,7 @@ class Layout:
             raise ValueError(f"layer is a number from 0 on, not {layer!r}")
         other = copy.copy(self)
         other.layer = layer
+        op.register(other)
         return other
 
     def __call__(
@@ -103,7 +105,7 @@ class Layout:
             raise ValueError(f'align is "end" or "start", not {align!r}')
         pair = take_labels(labels, self.labels, q, k, align)
         self.target(q)
-        out, lse = op.attention(q, k, v, op.register(self), float(scale), align, *pair)
+        out, lse = op.attention(q, k, v, self.key, float(scale), align, *pair)
         return (out, lse) if return_lse else out
 
     def target(self, q: torch.Tensor) -> Target:

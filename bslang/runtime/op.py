@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 _LAYOUTS: dict[str, Layout] = {}
 
 
-def register(layout: Layout) -> str:
-    """Make a layout known to the operators; returns its key."""
+def register(layout: Layout) -> None:
+    """Make a layout known to the operators."""
     _LAYOUTS[layout.key] = layout
-    return layout.key
 
 
 def _layout(key: str) -> Layout:
