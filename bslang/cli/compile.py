@@ -62,10 +62,8 @@ def compile(
     files = api.files(resolved, target, march)
     try:
         for name, content in files.items():
-            if isinstance(content, str) or name.endswith(
-                ".so"
-            ):  # tables are named by their content
-                _refuse_foreign(output / name)
+            if isinstance(content, str) or name.endswith(".so"):
+                _refuse_foreign(output / name)  # others are tables, named by their content
         written = write_whole(output, files)
     except OSError as error:
         raise BslangError(f"cannot write to {output}: {error.strerror or error}") from None

@@ -1,7 +1,8 @@
 """The torch operators under every layout and target: forward and backward, each with its fake.
 
 A layout is named by its key (canonical text, block and targets), so that an exported graph says
-what it computes. Layouts register their key when they are first called.
+what it computes. Layouts register their key when they are made: what a call
+did while torch.compile traces it would come too late.
 """
 
 from __future__ import annotations
