@@ -20,6 +20,12 @@ Times = dict[str, tuple[float, ...]]
 LEAST_SECONDS = 0.05
 """What takes less is called several times a round, until it takes that long."""
 
+MOST_WARM_UP = 8
+"""Calls before the first that is timed, at most."""
+
+LONG_SECONDS = 1.0
+"""What takes longer is warmed up once."""
+
 PAUSE_SECONDS = 0.01
 """Between contestants: OpenMP's threads spin for a while after their work, and would disturb the next."""
 
@@ -66,14 +72,19 @@ def alternate(
 
 
 def _repeats(call: Call, clock: Callable[[], float]) -> int:
-    """Calls a round; warms up. The first call may build what later ones use, so it is not believed."""
-    seconds = 0.0
-    for _ in range(2):
+    """Calls a round; warms up, until a call is not much faster than those before it.
+
+    The first call may build what later ones use, and in a virtual machine the first few touch memory
+    that the host has yet to find.
+    """
+    best = seconds = math.inf
+    for number in range(MOST_WARM_UP):
         begin = clock()
         call()
         seconds = clock() - begin
-        if seconds > 20 * LEAST_SECONDS:
-            return 1
+        if seconds > LONG_SECONDS or (number and seconds > 0.95 * best):
+            break
+        best = min(best, seconds)
     return max(1, math.ceil(LEAST_SECONDS / max(seconds, 1e-9)))
 
 

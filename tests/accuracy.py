@@ -1,39 +1,81 @@
-"""The largest error of every target and dtype against dense fp64 attention, over random programs.
+"""The errors of every target and dtype against dense fp64 attention, over random programs.
 
     python tests/accuracy.py [--programs N]      # what `make accuracy` runs; prints a Markdown table
 
-Beside each figure stands that of dense attention computed in the same dtype: the error that rounding
-of that dtype brings by itself. The triton target runs in Triton's interpreter, on small shapes.
+The error of one program is the largest difference over the largest number, for the output, the
+log-sum-exp and each gradient. The figure is the root of its mean square over programs. Beside it
+stands that of dense attention computed in the same dtype: the error that rounding brings by itself.
+The triton target runs in Triton's interpreter, on small shapes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
-from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
-from reference import Inputs, dense, inputs, run
+from hypothesis import strategies as st
+from reference import dense, inputs, run
 from strategies import Case, cases
 
 import bslang
 
-NAMES = ("out", "lse", "dq", "dk", "dv")
+PARTS = ("out", "lse", "dq", "dk", "dv")
 DTYPES = {
     "cpu": ("float32", "bfloat16", "float16"),
     "triton": ("float32", "float16"),  # the interpreter multiplies the bits of bf16 as integers
     "torch": ("float64", "float32", "bfloat16", "float16"),
 }
+HEADS = 4
 
 
-def measure(target: str, programs: int) -> dict[str, object]:
-    """The largest errors of one target, by dtype: its own, and those of dense attention."""
-    worst: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    count = 0
+@dataclass
+class Errors:
+    """Errors summed up over programs, of a target and of dense attention; squares, by part."""
+
+    programs: int = 0
+    ours: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    dense: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+
+    def mean(self, part: str) -> tuple[float, float]:
+        """The figure of a target, and that of dense attention."""
+        ours, plain = (math.sqrt(x[part] / self.programs) for x in (self.ours, self.dense))
+        return ours, plain
+
+    def ratios(self) -> dict[str, float]:
+        """How many times as large the errors are as those of dense attention; 0 where neither errs."""
+        means = {part: self.mean(part) for part in PARTS}
+        return {part: ours / plain if ours else 0.0 for part, (ours, plain) in means.items()}
+
+
+def _dense(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous()
+
+
+def _as_projected(x: torch.Tensor) -> torch.Tensor:
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _in_wider_rows(x: torch.Tensor) -> torch.Tensor:
+    wide = x.new_full((*x.shape[:-1], x.shape[-1] + 3), torch.nan)
+    wide[..., : x.shape[-1]] = x
+    return wide[..., : x.shape[-1]]
+
+
+Strided = Callable[[torch.Tensor], torch.Tensor]
+STRIDES: tuple[Strided, ...] = (_dense, _as_projected, _in_wider_rows)
+
+
+def measure(target: str, dtype: torch.dtype, programs: int) -> Errors:
+    """Errors over about that many random programs, head dimensions, strides and numbers of key heads."""
+    errors = Errors()
     small = target == "triton"
 
     @settings(
@@ -45,62 +87,63 @@ def measure(target: str, programs: int) -> dict[str, object]:
         suppress_health_check=list(HealthCheck),
     )
     @given(
-        cases(blocks=((16, 16), (8, 8), (16, 32), (5, 3)), longest=40 if small else 150, terms=4)
+        cases(blocks=((16, 16), (8, 8), (16, 32), (5, 3)), longest=40 if small else 150, terms=4),
+        st.sampled_from((16, 24) if small else (8, 24, 32, 64)),
+        st.sampled_from((1, 2, HEADS)),
+        st.sampled_from(STRIDES),
+        st.integers(0, 1000),
     )
-    def one(case: Case) -> None:
-        nonlocal count
+    def one(case: Case, dim: int, key_heads: int, strided: Strided, seed: int) -> None:
         if not case.has_meaning():
             return
-        count += 1
+        given = inputs(
+            case.len_q, case.len_k,
+            dim=dim, heads=HEADS, key_heads=key_heads, dtype=dtype, seed=seed,
+        )  # fmt: skip
+        given = replace(given, **{name: strided(getattr(given, name)) for name in "qkv"})
+        # Plain autograd has the gradient of lse in the dtype of all else.
+        same = replace(given, grad_lse=given.grad_lse.to(dtype))
+        masks = case.masks(HEADS)
         layout = bslang.compile(case.spec, block=case.block, target=target)
-        for name in DTYPES[target]:
-            dtype = getattr(torch, name)
-            given = inputs(
-                case.len_q, case.len_k, dim=16 if small else 32, heads=4, key_heads=2, dtype=dtype
-            )
-            truth = dense(given, case.mask())
-            for source, found in (
-                ("ours", run(layout, given, align=case.align)),
-                ("dense", dense(_in(given, dtype), case.mask(), dtype=dtype)),
-            ):
-                for part, error in found.error(truth).items():
-                    key = f"{name} {source}"
-                    worst[key][part] = max(worst[key][part], error)
+        truth = dense(given, masks)
+        ours = run(layout, given, align=case.align).error(truth)
+        plain = dense(same, masks, dtype=dtype).error(truth)
+        errors.programs += 1
+        for part in PARTS:
+            size = float(getattr(truth, part).abs().max()) or 1.0
+            errors.ours[part] += (ours[part] / size) ** 2
+            errors.dense[part] += (plain[part] / size) ** 2
 
     one()
-    return {"programs": count, "worst": worst}
-
-
-def _in(given: Inputs, dtype: torch.dtype) -> Inputs:
-    """The same inputs with the gradient of lse in their own dtype, as plain autograd has it."""
-    return Inputs(given.q, given.k, given.v, given.grad_out, given.grad_lse.to(dtype))
+    return errors
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", choices=DTYPES)
+    parser.add_argument("--of", nargs=2, metavar=("TARGET", "DTYPE"), help="as JSON, this one")
     parser.add_argument("--programs", type=int, default=200)
     options = parser.parse_args()
-    if options.target:
-        print(json.dumps(measure(options.target, options.programs)))
+    if options.of:
+        found = measure(options.of[0], getattr(torch, options.of[1]), options.programs)
+        cells = [found.mean(part) for part in PARTS]
+        print(json.dumps([found.programs, *cells]))
         return
-    print(f"| target | dtype | programs | {' | '.join(NAMES)} |")
-    print(f"|---|---|---|{'---|' * len(NAMES)}")
+    print(f"| target | dtype | programs | {' | '.join(PARTS)} |")
+    print(f"|---|---|---|{'---|' * len(PARTS)}")
     for target, dtypes in DTYPES.items():
-        # The interpreter is chosen when Triton is imported, so each target has a process of its own.
         programs = max(1, options.programs // 4) if target == "triton" else options.programs
-        done = subprocess.run(
-            [sys.executable, __file__, "--target", target, "--programs", str(programs)],
-            env=os.environ | {"TRITON_INTERPRET": "1" if target == "triton" else "0"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        found = json.loads(done.stdout)
         for dtype in dtypes:
-            ours, plain = found["worst"][f"{dtype} ours"], found["worst"][f"{dtype} dense"]
-            cells = " | ".join(f"{ours[n]:.1e} ({plain[n]:.1e})" for n in NAMES)
-            print(f"| {target} | {dtype} | {found['programs']} | {cells} |", flush=True)
+            # The interpreter is chosen when Triton is imported, so each has a process of its own.
+            done = subprocess.run(
+                [sys.executable, __file__, "--of", target, dtype, "--programs", str(programs)],
+                env=os.environ | {"TRITON_INTERPRET": "1" if target == "triton" else "0"},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            count, *found = json.loads(done.stdout)
+            cells = " | ".join(f"{ours:.1e} ({plain:.1e})" for ours, plain in found)
+            print(f"| {target} | {dtype} | {count} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

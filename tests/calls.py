@@ -34,6 +34,7 @@ PREDICATES = [
     "{q, k : max(q, k) // 7 == abs(q - 2 * k) % 9}",
     "{q, k : isqrt(q + 3 * k) % 2 == 0 & log2(q + k + 1) >= 4}",
     "{q, k : (q - k) // 4 % 3 == head % 3}",
+    "{q, k : head % 2 == 0 & (q + k) % 3 == 0 | q == k}",  # of the head, a truth value
     "{q, k : q * (k + n) % 7 < 3}",  # beyond 32 bits at long lengths
     "{q, k : (5 - q) % 8 >= min(n, 3) ^ k % 2 == 0}",
 ]

@@ -6,8 +6,9 @@ Programs are small and shrink to small ones: fewer operators, `all` for a primit
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from hypothesis import strategies as st
 
 from bslang import compiler
@@ -147,8 +148,13 @@ class Case:
         return Grid.of(self.len_q, self.len_k, self.block, self.align)
 
     def mask(self) -> Bools:
-        """The truth, bool (len_q, len_k), from the dense oracle."""
+        """The truth of head 0, bool (len_q, len_k), from the dense oracle."""
         return dense(self.resolved.pattern, self.grid)
+
+    def masks(self, heads: int) -> Bools:
+        """The truth of each head, bool (1, heads, len_q, len_k)."""
+        grids = (replace(self.grid, head=head) for head in range(heads))
+        return np.stack([dense(self.resolved.pattern, grid) for grid in grids])[None]
 
     def has_meaning(self) -> bool:
         """Whether the program means something on the grid: an index may lie outside of it."""

@@ -75,9 +75,17 @@ def test_short_calls_are_repeated_and_each_round_begins_with_another() -> None:
 
     calls = {name: logged(name, clock.takes(s)) for name, s in (("a", 1.5), ("b", 0.02))}
     timing.alternate(calls, 2, clock=clock, sleep=clock.sleep)
-    warm = 1 + 2  # a takes long enough at once
+    warm = 1 + 2  # a is long, and the second call of b no faster than the first
     assert order[:warm] == ["a", "b", "b"]
     assert order[warm:] == ["a", "b", "b", "b", "b", "b", "b", "a"]
+
+
+def test_calls_are_warmed_up_until_they_are_as_fast_as_they_get() -> None:
+    clock = Clock()
+    times = timing.alternate(
+        {"slow to start": clock.takes(0.9, 0.7, 0.5, 0.49, 0.2)}, 1, clock=clock, sleep=clock.sleep
+    )
+    assert times["slow to start"] == pytest.approx((0.2,))
 
 
 def test_ratios_are_of_rounds_and_not_of_medians() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,8 @@ def plan(case: Case) -> DevicePlan:
 
 def check(case: Case, given: Inputs, scale: float | None = None) -> None:
     tolerance = TOLERANCE[given.q.dtype]
-    agrees(layout(case), given, case.mask(), tolerance, scale=scale, align=case.align)
+    masks = case.masks(given.q.shape[1])
+    agrees(layout(case), given, masks, tolerance, scale=scale, align=case.align)
 
 
 def results(target: CpuTarget, case: Case, given: Inputs) -> list[torch.Tensor]:
@@ -196,6 +198,14 @@ def test_batch_of_none() -> None:
 
 
 # ---- the same bits --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [8, 64, 72, 256])
+def test_one_key_has_no_score_to_learn(dim: int) -> None:
+    given = inputs(200, 200, dim=dim)
+    none = torch.zeros_like(given.grad_lse)
+    found = run(layout(Case("last(1t)", (64, 64), 200, 200, "end")), replace(given, grad_lse=none))
+    assert not found.dq.any() and not found.dk.any()
 
 
 def test_any_strides_give_the_same_bits() -> None:

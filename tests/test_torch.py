@@ -28,7 +28,7 @@ def test_random_programs_agree_with_dense_attention(case: Case) -> None:
     agrees(
         layout(case.spec, case.block),
         inputs(case.len_q, case.len_k, dim=8, dtype=torch.float64),
-        case.mask(),
+        case.masks(2),
         TOLERANCE[torch.float64],
         align=case.align,
     )

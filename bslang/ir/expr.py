@@ -123,7 +123,10 @@ OPERATORS: Mapping[str, Callable[..., int]] = {
 
 
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-"""Those of the operators that give a truth value."""
+"""Those of the operators that give a truth value of numbers."""
+
+TRUTHS = (*COMPARISONS, "&", "|", "^", "not")
+"""Those that give a truth value."""
 
 
 def fold(op: str, *args: Number) -> Number:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bslang.ir.expr import COMPARISONS, Number, Op, Var, variables
+from bslang.ir.expr import COMPARISONS, TRUTHS, Number, Op, Var, variables
 from bslang.ir.grid import At
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import SYMBOLIC, holds
@@ -60,7 +60,9 @@ def _with_parameters(number: Number, parameters: dict[Number, Var]) -> Number:
     if not names:
         return number
     if not token_names(names):
-        return parameters.setdefault(number, Var(f"p{len(parameters)}"))
+        name = parameters.setdefault(number, Var(f"p{len(parameters)}"))
+        # Parameters are integers: a truth value among them is made one again.
+        return Op("!=", (name, 0)) if isinstance(number, Op) and number.op in TRUTHS else name
     if isinstance(number, Op):
         return Op(number.op, tuple(_with_parameters(arg, parameters) for arg in number.args))
     return number
