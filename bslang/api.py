@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable
@@ -117,20 +116,18 @@ def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> Module
 
     Triton reads the source of its kernels, so the module must lie in a file.
     """
-    files = compiler.emit(resolved, targets)
-    content = hashlib.sha256()
-    for name, text in files.items():
-        data = text.encode() if isinstance(text, str) else text
-        content.update(f"{name}\0{len(data)}\0".encode() + data)
+    key = compiler.emission(resolved, targets)
     try:
-        folder = private_dir("modules") / content.hexdigest()[:32]
-        path = write_whole(folder, files)[0]
+        folder = private_dir("modules") / key
+        path = folder / f"{resolved.name}.py"
+        if not path.is_file():  # it is written last: where it is, its other files are
+            write_whole(folder, compiler.emit(resolved, targets))
     except OSError as error:
         message = (
             "the folder of generated modules cannot be written; BSLANG_CACHE_DIR names another"
         )
         raise BslangError(f"{message} ({error})") from None
-    return import_file(path, f"bslang_generated.{resolved.name}_{content.hexdigest()[:16]}")
+    return import_file(path, f"bslang_generated.{resolved.name}_{key[:16]}")
 
 
 def import_file(path: Path, name: str) -> ModuleType:

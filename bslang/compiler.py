@@ -22,6 +22,7 @@ from bslang.limits import MAX_BLOCK, MAX_NUMBER
 from bslang.resolve.module import layout_name
 from bslang.resolve.program import Program, Resolved
 from bslang.resolve.sources import is_file
+from bslang.resources import code_stamp
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.reader import read
@@ -164,6 +165,20 @@ def emit(
     name, pattern, block = resolved.name, resolved.pattern, resolved.block
     files = _emit(name, pattern, block, digest(resolved), targets, bool(matrices), march)
     return files | {matrix.name: matrix.file() for matrix in matrices.values()}
+
+
+def emission(resolved: Resolved, targets: Iterable[str] | None = None) -> str:
+    """A name for all that `emit` depends on, bslang's own code included (32 hex digits).
+
+    Raises TargetError for an unknown target.
+    """
+    from bslang.codegen.emit import target_names
+
+    what = (resolved.name, digest(resolved), target_names(targets), code_stamp())
+    content = hashlib.sha256(repr(what).encode())
+    for matrix in resolved.tables.values():
+        content.update(matrix.name.encode() + hashlib.sha256(matrix.file()).digest())
+    return content.hexdigest()[:32]
 
 
 Scheduler: TypeAlias = "Callable[[int, int, str, Sequence[int], int], Schedule]"

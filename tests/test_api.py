@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import bslang
-from bslang import BslangError, SpecError, TargetError
+from bslang import BslangError, SpecError, TargetError, api, compiler
 
 
 def test_compile_gives_a_layout() -> None:
@@ -104,6 +104,33 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "new" / "cache"))
     assert bslang.compile("last(3) | cols(7)", target="torch").spec == "last(3) | cols(7)"
     assert list((tmp_path / "new" / "cache").rglob("layout.py"))
+
+
+def test_what_is_generated_is_kept_for_later_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path))
+    made = []
+    emit = compiler.emit
+    monkeypatch.setattr(compiler, "emit", lambda *given: made.append(1) or emit(*given))
+
+    def again(**options: object) -> int:
+        """How many modules a new process generates."""
+        api.module.cache_clear()
+        made.clear()
+        q = torch.randn(1, 1, 20, 8)
+        layout = bslang.compile("window(3)", **({"block": 8, "target": "torch"} | options))
+        assert layout(q, q, q).shape == q.shape
+        return len(made)
+
+    assert again() == 1
+    assert again() == 0
+    assert again(block=16) == again(target=["torch", "triton"]) == 1
+    for module in tmp_path.glob("modules/*/*.py"):
+        module.unlink()
+    assert again() == 1
+    monkeypatch.setattr(compiler, "code_stamp", lambda: "another version of bslang")
+    assert again() == 1
 
 
 def test_a_length_at_which_a_layout_means_nothing() -> None:

@@ -28,7 +28,7 @@ MAY_USE = {
     "schedule": {"graph", "ir"},
     "codegen": {"schedule", "graph", "ir", "files", "resources", "_version"},
     "runtime": {"files"},
-    "compiler": {"syntax", "resolve", "ir", "graph", "schedule", "codegen"},
+    "compiler": {"syntax", "resolve", "ir", "graph", "schedule", "codegen", "resources"},
     "api": {"compiler", "files", "resolve", "runtime", "syntax"},
     "importer": {"api", "compiler", "resolve"},
     "cli": {"api", "compiler", "files", "graph", "resolve", "syntax", "_version"},
