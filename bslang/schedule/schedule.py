@@ -53,12 +53,14 @@ class Schedule:
     """What kernels need of a layout at one length.
 
     graphs: the distinct ones of the heads, on grids that differ in the head alone.
+    weights: int64 (graphs,), how many heads have each.
     head_graph: int32 (heads,), the graph of each query head; None where the layout is one for all heads.
     rows: for the forward pass and dQ; cols: for dK and dV, over the transposed graphs.
     parameters: int64 (graphs, parameters), the values of the masks' `p0`, `p1`, ... at this length.
     """
 
     graphs: tuple[BlockGraph, ...]
+    weights: Ints
     head_graph: Ints32 | None
     rows: Table
     cols: Table
@@ -75,6 +77,7 @@ def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Sc
     exact = [[evaluate(p, graph.grid.env()) for p in masks.parameters] for graph in graphs]
     return Schedule(
         graphs,
+        weights,
         None if head_graph is None else np.array(head_graph, dtype=np.int32),
         _table(graphs, weights, grid.q, grid.k),
         _table([graph.transpose() for graph in graphs], weights, grid.k, grid.q),
@@ -89,7 +92,7 @@ def _table(graphs: Sequence[BlockGraph], weights: Ints, down: Axis, across: Axis
     parts = []
     for graph in graphs:
         kind = np.where(graph.kind == FULL, WHOLE, graph.kind + PARTIAL)
-        parts.append(_cut_edges(graph.row, graph.start, graph.stop, kind, across))
+        parts.append(cut_edges(graph.row, graph.start, graph.stop, kind, across))
     rows = np.arange(down.first, down.blocks)
     work = np.zeros(down.blocks)
     for weight, (row, start, stop, _) in zip(weights, parts, strict=True):
@@ -109,7 +112,7 @@ def _table(graphs: Sequence[BlockGraph], weights: Ints, down: Axis, across: Axis
     return Table(*(np.ascontiguousarray(part, dtype=np.int32) for part in (order, pointer, runs)))
 
 
-def _cut_edges(
+def cut_edges(
     row: Ints, start: Ints, stop: Ints, kind: Ints, across: Axis
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Cut the short blocks at the ends of an axis off the full runs that hold them."""

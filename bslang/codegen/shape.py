@@ -1,0 +1,129 @@
+"""Shape: what of a layout follows from the block row alone, found on the graphs of some lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bslang.errors import LimitError, PatternError
+from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.graph.lower import lower
+from bslang.ir.grid import Grid
+from bslang.ir.pattern import Pattern, Union
+from bslang.schedule.strips import Edge, Rules, Strip, find
+
+BLOCKS = (391, 97)
+"""Lengths that are looked at, in the larger side of a block: enough rows for wide windows to show."""
+
+SCATTERED = 4
+"""Full blocks that no strip covers are listed one by one where their runs are shorter on average."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The strips of block rows (or of block columns, over the transposed graph).
+
+    texts: what each strip comes from, in bsl.
+    """
+
+    rules: Rules
+    texts: tuple[str, ...]
+
+
+def shapes(pattern: Pattern, block: tuple[int, int], skipped: frozenset[int]) -> list[Shape]:
+    """The shape of the block rows, and that of the block columns.
+
+    skipped: residuals that have no strips.
+    """
+    by_rows = _graphs(pattern, block)
+    terms = pattern.parts if isinstance(pattern, Union) else ()
+    by_terms = {str(term): _graphs(term, block)[:1] for term in terms}
+    made = []
+    for turned in (False, True):
+        graphs = [graph.transpose() for graph in by_rows] if turned else by_rows
+        if not graphs:
+            made.append(Shape(Rules(), ()))
+            continue
+        kinds = [FULL, *(r for r in range(len(graphs[0].residuals)) if r not in skipped)]
+        strips = find(graphs, kinds)
+        texts = tuple(
+            _text(strip, pattern, graphs[0], by_terms, turned)
+            if strip.kind == FULL
+            else str(graphs[0].residuals[strip.kind])
+            for strip in strips
+        )
+        rules = Rules(strips)
+        (_, left), *_ = rules.left(graphs[0], rules.kept(graphs[0]))
+        scattered = bool(left) and left.size < SCATTERED * left.rows()[0].size
+        made.append(Shape(Rules(strips, scattered), texts))
+    return made
+
+
+def _graphs(pattern: Pattern, block: tuple[int, int]) -> list[BlockGraph]:
+    """A pattern at some lengths, the longest first; none where it means nothing there."""
+    try:
+        lengths = [count * max(block) for count in BLOCKS]
+        heads = range(2) if "head" in pattern.names() else range(1)
+        return [
+            lower(pattern, Grid.of(length, length, block, head=head))
+            for length in lengths
+            for head in heads
+        ]
+    except (PatternError, LimitError):
+        return []
+
+
+def _text(
+    strip: Strip,
+    pattern: Pattern,
+    graph: BlockGraph,
+    by_terms: dict[str, list[BlockGraph]],
+    turned: bool,
+) -> str:
+    """The terms of a union that hold a strip by themselves, or all of the pattern."""
+    row, columns = graph.grid.n // 2, graph.grid.m
+    start, stop = strip.start.at(row, columns), strip.stop.at(row, columns)
+    found = []
+    for text, graphs in by_terms.items():
+        for of_term in graphs:
+            term = of_term.transpose() if turned else of_term
+            at, first, last = term.of_kind(FULL).rows()
+            if np.any((at == row) & (first <= start) & (stop <= last)):
+                found.append(text)
+    return " | ".join(found) or str(pattern)
+
+
+def edge_text(edge: Edge, row: str, columns: str) -> str:
+    """The column of an edge as an expression of Python and Triton alike."""
+    base = columns if edge.end else row
+    if not edge.end and edge.by == 0:
+        return str(edge.offset)
+    if edge.every > 1:
+        base = f"{base} // {edge.every}"
+    if not edge.end and edge.by > 1:
+        base = f"{base} * {edge.by}"
+    if edge.offset == 0:
+        return base
+    return f"{base} {'+' if edge.offset > 0 else '-'} {abs(edge.offset)}"
+
+
+def literal(name: str, shape: Shape) -> list[str]:
+    """Lines of Python that make the rules again, each strip with what it comes from."""
+    listed = "listed=True" if shape.rules.listed else ""
+    if not shape.texts:
+        return [f"{name} = Rules({listed})"]
+    lines = [f"{name} = Rules(", "    ("]
+    for strip, text in zip(shape.rules.strips, shape.texts, strict=True):
+        of = text if strip.kind == FULL else f"mask {strip.kind}"
+        lines.append(f"        Strip({strip.kind}, {_edge(strip.start)}, {_edge(strip.stop)}),  # {of}")
+    return [*lines, "    ),", *([f"    {listed},"] if listed else []), ")"]
+
+
+def _edge(edge: Edge) -> str:
+    if edge.end:
+        return f"Edge({edge.offset}, end=True)"
+    given = [edge.offset, edge.by, edge.every]
+    while len(given) > 1 and given[-1] == (0, 0, 1)[len(given) - 1]:
+        given.pop()
+    return f"Edge({', '.join(map(str, given))})"

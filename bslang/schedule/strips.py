@@ -1,0 +1,228 @@
+"""Strips: block columns that follow from the block row alone, so that no table need list them.
+
+A window, a chunk, the causal triangle or a global column gives every block row r one run of columns
+whose ends are simple functions of r. A kernel computes such a run. Strips are found on the graphs of
+a few lengths and taken on trust nowhere: `cut` holds them against the graph of each length that is
+scheduled. Rows that do not follow the rule, and what strips do not cover, stay in the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.grid import Axis, Ints
+from bslang.ir.runs import Bools, Runs
+
+MOST = 6
+"""Strips of one class; what has more is better listed."""
+
+MOST_ROWS = 0.8
+"""Share of the rows that follow a strip, at least."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An end of a strip, in block columns: row // every * by + offset, or with `end` counted from the
+    end of the axis (then every is 1 and by 0)."""
+
+    offset: int
+    by: int = 0
+    every: int = 1
+    end: bool = False
+
+    def at(self, row: Any, columns: int) -> Any:
+        """Its column in each block row of a layout with so many block columns."""
+        return (columns if self.end else row // self.every * self.by) + self.offset
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Columns [start, stop) of every block row, of one kind: FULL, or a residual's number."""
+
+    kind: int
+    start: Edge
+    stop: Edge
+
+
+def intervals(
+    strips: Iterable[Strip], row: Ints, first: Ints, last: Ints, columns: int
+) -> list[tuple[Ints, Ints]]:
+    """What each strip of a kind covers in each row: columns [start, stop) within [first, last).
+
+    A strip begins where those before it end, at the earliest. Kernels compute the same.
+    """
+    found, reached = [], first
+    for strip in strips:
+        start = np.maximum(strip.start.at(row, columns), reached)
+        reached = np.maximum(np.minimum(strip.stop.at(row, columns), last), start)
+        found.append((start, reached))
+    return found
+
+
+def whole(across: Axis) -> tuple[int, int]:
+    """The blocks of an axis that are there with all of their positions: [first, last)."""
+    return -(-across.start // across.block), across.stop // across.block
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a kernel computes of the rows (or columns) that it holds, so that its tables lack it.
+
+    strips: by kind and then from left to right; listed: whether the full blocks that no strip covers
+    stand in the tables one by one.
+    """
+
+    strips: tuple[Strip, ...] = ()
+    listed: bool = False
+
+    def kept(self, graph: BlockGraph) -> Bools:
+        """bool (block rows,): the rows of a graph that hold all that the strips say of them."""
+        kept = np.ones(graph.grid.n, dtype=bool)
+        for kind in dict.fromkeys(strip.kind for strip in self.strips):
+            held = graph.of_kind(kind)
+            for part in self._covered(graph, kind, kept):
+                row, _, _ = (part - held).rows()
+                kept[row] = False
+        return kept
+
+    def left(self, graph: BlockGraph, kept: Bools) -> list[tuple[int, Runs]]:
+        """The blocks that strips do not cover in the rows that are kept, and all of other rows, by kind."""
+        found = []
+        for kind in range(FULL, len(graph.residuals)):
+            runs = graph.of_kind(kind)
+            for part in self._covered(graph, kind, kept):
+                runs = runs - part
+            found.append((kind, runs))
+        return found
+
+    def _covered(self, graph: BlockGraph, kind: int, rows: Bools) -> list[Runs]:
+        grid = graph.grid
+        low, high = whole(grid.k) if kind == FULL else (grid.k.first, grid.m)
+        row = np.flatnonzero(rows)
+        row = row[row >= grid.q.first]
+        first, last = np.full_like(row, low), np.full_like(row, max(low, high))
+        strips = [strip for strip in self.strips if strip.kind == kind]
+        parts = intervals(strips, row, first, last, grid.m)
+        return [Runs.of_rows(grid.m, row, start, stop) for start, stop in parts]
+
+
+def find(graphs: Sequence[BlockGraph], kinds: Iterable[int]) -> tuple[Strip, ...]:
+    """The strips of a layout, by kind and then from left to right, that most rows of some graphs hold.
+
+    graphs: of whole blocks, the longest first.
+    """
+
+    def hold(strips: Sequence[Strip]) -> bool:
+        rules = Rules(tuple(strips))
+        return all(rules.kept(graph).mean() > MOST_ROWS for graph in graphs)
+
+    found: list[Strip] = []
+    for kind in kinds:
+        candidates = _candidates(graphs[0], kind)
+        if len(candidates) > MOST:  # all but what is near is spread far and wide: better listed
+            candidates = [strip for strip in candidates if _near(strip, graphs[0])]
+        candidates.sort(key=lambda strip: -_width(strip, graphs[0]))
+        chosen: list[Strip] = []
+        for strip in candidates[:MOST]:
+            more = sorted((*chosen, strip), key=lambda strip: _middle(strip, graphs[0]))
+            if hold(more):
+                chosen = more
+        found += chosen
+    return tuple(found) if hold(found) else ()
+
+
+def _rows(graph: BlockGraph) -> tuple[int, int]:
+    """The middle third of the rows, far from what happens at the ends."""
+    return graph.grid.n // 3, 2 * graph.grid.n // 3
+
+
+def _middle(strip: Strip, graph: BlockGraph) -> int:
+    return int(strip.start.at(graph.grid.n // 2, graph.grid.m))
+
+
+def _width(strip: Strip, graph: BlockGraph) -> int:
+    row, columns = graph.grid.n // 2, graph.grid.m
+    return int(strip.stop.at(row, columns) - strip.start.at(row, columns))
+
+
+def _near(strip: Strip, graph: BlockGraph) -> bool:
+    """Whether a strip holds the diagonal, and more."""
+    row, columns = graph.grid.n // 2, graph.grid.m
+    start, stop = strip.start.at(row, columns), strip.stop.at(row, columns)
+    here = row * columns // graph.grid.n
+    return bool(start <= here <= stop and stop - start > 1)
+
+
+def _candidates(graph: BlockGraph, kind: int) -> list[Strip]:
+    """Runs that every row in the middle has, at the same columns or at the same distance from itself."""
+    low, high = _rows(graph)
+    rows = np.arange(low, high)
+    marks = graph.of_kind(kind).dense(graph.grid.n)[low:high]
+    columns = graph.grid.m
+    q, k = graph.grid.q.block, graph.grid.k.block
+    diagonals = []
+    if q % k == 0 or k % q == 0:
+        by, every = max(1, q // k), max(1, k // q)
+        base = rows // every * by
+        left, right = int(base[0]), columns - int(base[-1])
+        shifted = marks[np.arange(rows.size)[:, None], base[:, None] + np.arange(-left, right)]
+        diagonals = [
+            Strip(kind, Edge(start - left, by, every), Edge(stop - left, by, every))
+            for start, stop in _runs(shifted.all(0))
+        ]
+    wide = [strip for seed in diagonals for strip in _widened(seed, marks, rows, columns)]
+    kept = [
+        Strip(kind, Edge(start), Edge(stop))
+        if stop <= low
+        else Strip(kind, Edge(start - columns, end=True), Edge(stop - columns, end=True))
+        for start, stop in _runs(marks.all(0))
+        if (stop - start) * 8 < columns  # else the part of a triangle that all rows share
+    ]
+    return list(dict.fromkeys((*wide, *kept)))
+
+
+def _widened(seed: Strip, marks: Bools, rows: Ints, columns: int) -> list[Strip]:
+    """The runs in which a diagonal lies, if they have simple ends; itself where that is all."""
+    lines = np.arange(rows.size)
+    at = seed.start.at(rows, columns)
+    # The nearest column on either side that does not belong, or the end of the axis.
+    gaps = np.pad(~marks, ((0, 0), (1, 1)), constant_values=True)
+    number = np.arange(columns + 2)
+    before = np.maximum.accumulate(np.where(gaps, number, -1), axis=1)[lines, at + 1]
+    after = np.minimum.accumulate(np.where(gaps, number, columns + 2)[:, ::-1], axis=1)[:, ::-1]
+    starts = _edges(before, rows, columns)
+    stops = _edges(after[lines, at + 1] - 1, rows, columns)
+    return [Strip(seed.kind, start, stop) for start in starts[:1] for stop in stops[:1]] or (
+        [seed] if _inside(seed, rows, columns) else []
+    )
+
+
+def _inside(seed: Strip, rows: Ints, columns: int) -> bool:
+    """Whether a diagonal ends before the axis does: one that is cut there is something wider."""
+    return bool(
+        seed.start.at(rows, columns).min() > 0 and seed.stop.at(rows, columns).max() < columns
+    )
+
+
+def _edges(ends: Ints, rows: Ints, columns: int) -> list[Edge]:
+    """Forms that give these ends in these rows."""
+    if (ends == ends[0]).all():
+        constant = int(ends[0])
+        return [Edge(constant - columns, end=True) if constant > rows[-1] else Edge(constant)]
+    found = []
+    for every in range(1, 65):
+        for by in {every, 1, max(1, columns // max(1, int(rows[-1])))} if every == 1 else {every, 1}:
+            rest = ends - rows // every * by
+            if (rest == rest[0]).all():
+                found.append(Edge(int(rest[0]), by, every))
+    return found
+
+
+def _runs(marks: Bools) -> list[tuple[int, int]]:
+    edge = np.flatnonzero(np.diff(marks, prepend=False, append=False))
+    return [(int(a), int(b)) for a, b in zip(edge[0::2], edge[1::2], strict=True)]

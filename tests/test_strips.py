@@ -1,0 +1,121 @@
+"""Strips: what kernels compute and what tables hold are together the block graph, at every length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from strategies import Case, cases
+
+from bslang import compiler
+from bslang.codegen.shape import Shape, literal, shapes
+from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.runs import Runs
+from bslang.schedule.schedule import EDGE, PARTIAL
+from bslang.schedule.strips import Edge, Rules, Strip, intervals, whole
+from bslang.schedule.tables import Tables
+from bslang.syntax.source import Source
+
+ALL_OF_ROW = Strip(FULL, Edge(0), Edge(0, end=True))
+
+
+def found(spec: str, block: int | tuple[int, int] = 64) -> list[Shape]:
+    pattern = compiler.resolve(Source("<spec>", spec), block=block).pattern
+    return shapes(pattern, compiler.block_sides(block), frozenset())
+
+
+def visited(graph: BlockGraph, rules: Rules) -> dict[int, Runs]:
+    """The blocks that the programs of a kernel visit, by kind, walked as kernels walk them."""
+    tables = Tables.of([graph], np.array([1]), rules)
+    grid, classes = graph.grid, PARTIAL + len(graph.residuals)
+    cells: dict[int, list[int]] = {kind: [] for kind in range(FULL, len(graph.residuals))}
+    for place, (row, low, high, _) in enumerate(tables.programs.tolist()):
+        for kind in cells:
+            first, last = (low, high) if kind != FULL else _within(whole(grid.k), low, high)
+            strips = [strip for strip in rules.strips if strip.kind == kind]
+            one = np.array([row])
+            for start, stop in intervals(strips, one, one * 0 + first, one * 0 + last, grid.m):
+                cells[kind] += range(row * grid.m + int(start[0]), row * grid.m + int(stop[0]))
+            numbers = (0, EDGE) if kind == FULL else (PARTIAL + kind,)
+            for number in numbers:
+                begin, end = tables.pointer[place * classes + number :][:2]
+                for start, stop in tables.runs[begin:end].tolist():
+                    cells[kind] += range(row * grid.m + start, row * grid.m + stop)
+                    assert stop == start + 1 or number or not rules.listed
+    made = {}
+    for kind, numbers in cells.items():
+        assert len(set(numbers)) == len(numbers), "a block is visited twice"
+        at = np.array(sorted(numbers), dtype=np.int64)
+        made[kind] = Runs.of_rows(grid.m, at // grid.m, at % grid.m, at % grid.m + 1)
+    return made
+
+
+def _within(ends: tuple[int, int], low: int, high: int) -> tuple[int, int]:
+    return max(ends[0], low), min(ends[1], high)
+
+
+@settings(max_examples=150)
+@given(cases(blocks=((4, 4), (5, 3), (2, 4), (1, 1))))
+def test_every_block_is_visited_once(case: Case) -> None:
+    if not case.has_meaning():
+        return
+    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    made = shapes(case.resolved.pattern, case.block, frozenset())
+    for shape, of in zip(made, (graph, graph.transpose()), strict=True):
+        for kind, runs in visited(of, shape.rules).items():
+            assert runs == of.of_kind(kind)
+
+
+def test_a_spec_shows_in_its_strips() -> None:
+    rows, columns = found("window(3) | global(0, -1) | random(2, seed=7)")
+    assert rows.rules.listed and columns.rules.listed
+    assert rows.rules.strips == (
+        Strip(FULL, Edge(0), Edge(1)),
+        Strip(FULL, Edge(-1, 1), Edge(2, 1)),
+        Strip(FULL, Edge(-1, end=True), Edge(0, end=True)),
+    )
+    assert rows.texts == ("global(0, -1)", "window(3)", "global(0, -1)")
+
+
+@pytest.mark.parametrize(
+    ("spec", "block", "strips"),
+    [
+        ("all", 64, [(Edge(0), Edge(0, end=True))]),
+        ("causal", 64, [(Edge(0), Edge(0, 1))]),
+        ("causal.T", 64, [(Edge(1, 1), Edge(0, end=True))]),
+        ("last(512t)", 64, [(Edge(-7, 1), Edge(0, 1))]),
+        ("last(512t)", (128, 64), [(Edge(-6, 2), Edge(0, 2))]),
+        ("last(512t)", (64, 128), [(Edge(-3, 1, 2), Edge(0, 1, 2))]),
+        ("chunks(4)", 64, [(Edge(0, 4, 4), Edge(4, 4, 4))]),
+        ("~window(3)", 64, [(Edge(0), Edge(-1, 1)), (Edge(2, 1), Edge(0, end=True))]),
+        ("last(8192t)", 64, [(Edge(-127, 1), Edge(0, 1))]),
+        ("window(7, clamp=true)", 64, [(Edge(-3, 1), Edge(4, 1))]),
+        ("random(2, seed=1)", 64, []),
+        ("strided(16) & causal", 64, []),  # every column in its turn: better listed
+    ],
+)
+def test_strips_of_full_blocks(
+    spec: str, block: int | tuple[int, int], strips: list[tuple[Edge, Edge]]
+) -> None:
+    full = [strip for strip in found(spec, block)[0].rules.strips if strip.kind == FULL]
+    assert full == [Strip(FULL, *ends) for ends in strips]
+
+
+def test_rows_that_do_not_follow_are_left_to_the_table() -> None:
+    rules = found("window(3)")[0].rules
+    wrapped = compiler.resolve(Source("<spec>", "window(3) - cols(5)"), block=64)
+    graph = compiler.lower(wrapped, 64 * 20, 64 * 20)
+    assert np.flatnonzero(~rules.kept(graph)).tolist() == [4, 5, 6]
+    assert visited(graph, rules)[FULL] == graph.of_kind(FULL)
+
+
+def test_a_layout_that_means_nothing_at_the_lengths_looked_at_has_no_strips() -> None:
+    assert [shape.rules for shape in found("cols(5000)")] == [Rules(), Rules()]
+
+
+def test_rules_are_written_as_python() -> None:
+    for spec in ("window(3) | random(2, seed=1)", "chunks(4)", "(last(70t) | cols(:4t)) & causal"):
+        for shape in found(spec):
+            names: dict[str, object] = {"Rules": Rules, "Strip": Strip, "Edge": Edge}
+            exec("\n".join(literal("RULES", shape)), names)
+            assert names["RULES"] == shape.rules
