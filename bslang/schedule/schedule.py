@@ -1,7 +1,8 @@
 """Scheduling: the block graphs of a layout's heads to the tables that kernels walk.
 
-A kernel program handles one block row (or, in the backward pass, one block column). Its runs come
-in classes, and each class has a loop of its own in the kernel:
+A kernel program handles one block row (or, in the backward pass, one block column), or on a GPU a
+part of a heavy one (`bslang.schedule.programs`). Its runs come in classes, and each class has a loop
+of its own in the kernel:
 
     class 0      full blocks; the loop has no mask at all
     class 1      full blocks at a ragged end of the axis that the loop walks; bounds are checked
@@ -15,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.ir.bounds import LARGEST
@@ -25,8 +26,7 @@ from bslang.ir.expr import evaluate
 from bslang.ir.grid import Axis, Ints
 from bslang.ir.mask import Masks, labels
 from bslang.limits import MAX_NUMBER
-
-Ints32 = npt.NDArray[np.int32]
+from bslang.schedule.programs import Ints32, Programs, programs
 
 WHOLE, EDGE, PARTIAL = 0, 1, 2
 """Classes of blocks; residual r is class PARTIAL + r."""
@@ -34,18 +34,22 @@ WHOLE, EDGE, PARTIAL = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The runs of every block row (or column), in the order in which programs take them.
+    """The runs of every program of a kernel over block rows (or columns).
 
-    order: int32 (programs,), the block row that each program handles, heaviest first by the work of
-        all heads together.
+    programs: what each of them handles: a row, or, in the tables of split rows, a part of one.
     pointer: int32 (graphs * programs * classes + 1,); in graph g, program p finds its runs of class c at
         pointer[s * classes + c] .. pointer[s * classes + c + 1], where s = g * programs + p.
     runs: int32 (runs, 2), [start, stop) in blocks of the other axis, ascending in each class.
     """
 
-    order: Ints32
+    programs: Programs
     pointer: Ints32
     runs: Ints32
+
+    @property
+    def order(self) -> Ints32:
+        """int32 (programs,), the block row of each program, heaviest first."""
+        return np.ascontiguousarray(self.programs.program[:, 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +58,47 @@ class Schedule:
 
     graphs: the distinct ones of the heads, on grids that differ in the head alone.
     head_graph: int32 (heads,), the graph of each query head; None where the layout is one for all heads.
-    rows: for the forward pass and dQ; cols: for dK and dV, over the transposed graphs.
     parameters: int64 (graphs, parameters), the values of the masks' `p0`, `p1`, ... at this length.
+
+    Tables are made when they are asked for: rows for the forward pass and dQ, cols for dK and dV over
+    the transposed graphs; split_rows and split_cols with heavy ones in parts, for GPUs.
     """
 
     graphs: tuple[BlockGraph, ...]
     head_graph: Ints32 | None
-    rows: Table
-    cols: Table
     parameters: Ints
+
+    @cached_property
+    def rows(self) -> Table:
+        return _table(self.graphs, self._weights, split=False)
+
+    @cached_property
+    def cols(self) -> Table:
+        return _table(self._transposed, self._weights, split=False)
+
+    @cached_property
+    def split_rows(self) -> Table:
+        return _table(self.graphs, self._weights, split=True)
+
+    @cached_property
+    def split_cols(self) -> Table:
+        return _table(self._transposed, self._weights, split=True)
+
+    @cached_property
+    def _transposed(self) -> tuple[BlockGraph, ...]:
+        return tuple(graph.transpose() for graph in self.graphs)
+
+    @property
+    def _weights(self) -> Ints:
+        """int64 (graphs,), how many heads have each."""
+        return np.bincount(
+            [0] if self.head_graph is None else self.head_graph, minlength=len(self.graphs)
+        )
 
 
 def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Schedule:
-    """Order the rows and columns of graphs and lay out their runs; head_graph as in `Schedule`."""
+    """The schedule of the graphs of some heads; head_graph as in `Schedule`."""
     grid, residuals = graphs[0].grid, graphs[0].residuals
-    weights = np.bincount([0] if head_graph is None else head_graph, minlength=len(graphs))
     masks = Masks.of(residuals, (grid.q.block, grid.k.block), labels(*residuals))
     wide = any(p.wide for residual in residuals for p in residual.primitives())
     largest = LARGEST if wide else MAX_NUMBER
@@ -76,37 +106,21 @@ def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Sc
     return Schedule(
         graphs,
         None if head_graph is None else np.array(head_graph, dtype=np.int32),
-        _table(graphs, weights, grid.q, grid.k),
-        _table([graph.transpose() for graph in graphs], weights, grid.k, grid.q),
         # What lies beyond 32 bits lies beyond every position, and so does the largest number of them;
         # masks that compute beyond them have numbers that 64 bits hold.
         np.array(exact, dtype=object).clip(-largest, largest).astype(np.int64),
     )
 
 
-def _table(graphs: Sequence[BlockGraph], weights: Ints, down: Axis, across: Axis) -> Table:
-    classes = PARTIAL + len(graphs[0].residuals)
-    parts = []
+def _table(graphs: Sequence[BlockGraph], weights: Ints, *, split: bool) -> Table:
+    """The table of the block rows of graphs, or of transposed ones of the block columns."""
+    across, residuals = graphs[0].grid.k, graphs[0].residuals
+    pieces = []
     for graph in graphs:
         kind = np.where(graph.kind == FULL, WHOLE, graph.kind + PARTIAL)
-        parts.append(_cut_edges(graph.row, graph.start, graph.stop, kind, across))
-    rows = np.arange(down.first, down.blocks)
-    work = np.zeros(down.blocks)
-    for weight, (row, start, stop, _) in zip(weights, parts, strict=True):
-        work += weight * np.bincount(row, weights=stop - start, minlength=down.blocks)
-    order = rows[np.argsort(-work[down.first :], kind="stable")]
-    rank = np.empty(down.blocks, dtype=np.int64)
-    rank[order] = np.arange(order.size)
-    slots = [
-        (number * order.size + rank[row]) * classes + kind
-        for number, (row, _, _, kind) in enumerate(parts)
-    ]
-    _, starts, stops, _ = zip(*parts, strict=True)
-    slot, start, stop = (np.concatenate(part) for part in (slots, starts, stops))
-    by_slot = np.lexsort((start, slot))
-    pointer = np.searchsorted(slot[by_slot], np.arange(len(graphs) * order.size * classes + 1))
-    runs = np.stack((start[by_slot], stop[by_slot]), axis=1)
-    return Table(*(np.ascontiguousarray(part, dtype=np.int32) for part in (order, pointer, runs)))
+        pieces.append(_cut_edges(graph.row, graph.start, graph.stop, kind, across))
+    found = programs(graphs, weights, split=split)
+    return Table(found, *found.lay_out(pieces, PARTIAL + len(residuals), across.blocks))
 
 
 def _cut_edges(
