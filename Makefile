@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs accuracy fuzz bench bench-quick bench-lowering clean
+.PHONY: demo test lint format docs accuracy fuzz bench bench-quick bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -32,6 +32,9 @@ bench-quick: $(READY)-bench ## The same on fewer workloads, about 3 minutes; wri
 
 bench-lowering: $(READY) ## Time and memory of lowering
 	$(BIN)/python benchmarks/lowering.py
+
+bench-balance: $(READY) ## A simulation: how evenly the programs of the Triton kernels load a GPU
+	$(BIN)/python -m benchmarks.balance
 
 docs: $(READY) ## The pages that are made from the code
 	$(BIN)/python docs/generate.py

@@ -22,16 +22,16 @@ def classes_of(
 ) -> np.ndarray:
     """The class of every block of a graph, -1 for none; checks the form of the table on the way."""
     found = np.full(shape, -1)
-    assert len(set(table.order.tolist())) == table.order.size
     assert table.pointer.size == graphs * table.order.size * count + 1
     assert table.pointer[-1] == len(table.runs) and (np.diff(table.pointer) >= 0).all()
-    for program, row in enumerate(table.order):
+    for program, (row, first, last, _) in enumerate(table.programs.program):
         for kind in range(count):
             slot = (graph * table.order.size + program) * count + kind
             runs = table.runs[table.pointer[slot] : table.pointer[slot + 1]]
             assert (runs[1:, 0] >= runs[:-1, 1]).all(), "ascending within a class"
             for start, stop in runs:
-                assert start < stop and (found[row, start:stop] == -1).all()
+                assert first <= start < stop <= last
+                assert (found[row, start:stop] == -1).all()
                 found[row, start:stop] = kind
     return found
 

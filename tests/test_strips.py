@@ -11,9 +11,8 @@ from bslang import compiler
 from bslang.codegen.shape import Shape, literal, shapes
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.ir.runs import Runs
-from bslang.schedule.schedule import EDGE, PARTIAL
+from bslang.schedule.schedule import EDGE, PARTIAL, schedule
 from bslang.schedule.strips import Edge, Rules, Strip, intervals, whole
-from bslang.schedule.tables import Tables
 from bslang.syntax.source import Source
 
 ALL_OF_ROW = Strip(FULL, Edge(0), Edge(0, end=True))
@@ -26,20 +25,22 @@ def found(spec: str, block: int | tuple[int, int] = 64) -> list[Shape]:
 
 def visited(graph: BlockGraph, rules: Rules) -> dict[int, Runs]:
     """The blocks that the programs of a kernel visit, by kind, walked as kernels walk them."""
-    tables = Tables.of([graph], np.array([1]), rules)
+    table = schedule(graph).split_rows(rules)
     grid, classes = graph.grid, PARTIAL + len(graph.residuals)
     cells: dict[int, list[int]] = {kind: [] for kind in range(FULL, len(graph.residuals))}
-    for place, (row, low, high, _) in enumerate(tables.programs.tolist()):
+    for place, (row, low, high, _) in enumerate(table.programs.program.tolist()):
+        low, high = (low, high) if table.ruled[place] else (0, 0)
         for kind in cells:
-            first, last = (low, high) if kind != FULL else _within(whole(grid.k), low, high)
+            ends = whole(grid.k) if kind == FULL else (grid.k.first, grid.m)
+            first, last = max(ends[0], low), min(ends[1], high)
             strips = [strip for strip in rules.strips if strip.kind == kind]
             one = np.array([row])
             for start, stop in intervals(strips, one, one * 0 + first, one * 0 + last, grid.m):
                 cells[kind] += range(row * grid.m + int(start[0]), row * grid.m + int(stop[0]))
             numbers = (0, EDGE) if kind == FULL else (PARTIAL + kind,)
             for number in numbers:
-                begin, end = tables.pointer[place * classes + number :][:2]
-                for start, stop in tables.runs[begin:end].tolist():
+                begin, end = table.pointer[place * classes + number :][:2]
+                for start, stop in table.runs[begin:end].tolist():
                     cells[kind] += range(row * grid.m + start, row * grid.m + stop)
                     assert stop == start + 1 or number or not rules.listed
     made = {}
@@ -48,10 +49,6 @@ def visited(graph: BlockGraph, rules: Rules) -> dict[int, Runs]:
         at = np.array(sorted(numbers), dtype=np.int64)
         made[kind] = Runs.of_rows(grid.m, at // grid.m, at % grid.m, at % grid.m + 1)
     return made
-
-
-def _within(ends: tuple[int, int], low: int, high: int) -> tuple[int, int]:
-    return max(ends[0], low), min(ends[1], high)
 
 
 @settings(max_examples=150)

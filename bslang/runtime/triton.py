@@ -15,6 +15,7 @@ from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
 
 if TYPE_CHECKING:
+    from bslang.schedule.schedule import Table
     from bslang.schedule.strips import Rules
 
 
@@ -107,13 +108,30 @@ def launch(
 
 @dataclass(frozen=True, eq=False)
 class DeviceTables:
-    """`bslang.schedule.tables.Tables` as int32 tensors on a device; the shapes are given there."""
+    """A `bslang.schedule.Table` of split rows as int32 tensors on a device.
+
+    programs: (programs, 4), block row, first and last block that strips may cover (0 and 0 where the row
+    does not follow the rules), slot. merges, pointer: as in the table; runs: with one more at the end.
+    """
 
     programs: torch.Tensor
     merges: torch.Tensor
     pointer: torch.Tensor
     runs: torch.Tensor
     slots: int
+
+    @classmethod
+    def of(cls, table: Table, device: torch.device) -> DeviceTables:
+        programs = torch.from_numpy(table.programs.program.copy())
+        programs[torch.from_numpy(~table.ruled), 1:3] = 0
+        runs = torch.from_numpy(table.runs)
+        given = (
+            programs,
+            torch.from_numpy(table.programs.merges),
+            torch.from_numpy(table.pointer),
+            torch.cat((runs, runs.new_zeros(1, 2))),
+        )
+        return cls(*(x.to(device) for x in given), table.programs.slots)
 
 
 class TritonTarget:
@@ -277,18 +295,12 @@ class TritonTarget:
         """What a kernel visits, of block rows or of block columns; made once for a plan."""
         key = f"triton {side}"
         if key not in plan.made:
-            from bslang.schedule.tables import Tables
-
-            graphs, weights = plan.schedule.graphs, plan.schedule.weights
-            if side == "columns":
-                graphs = [graph.transpose() for graph in graphs]
-            rules = self.columns if side == "columns" else self.rows
-            made, device = Tables.of(graphs, weights, rules), plan.parameters.device
-            moved = (
-                torch.from_numpy(x).to(device)
-                for x in (made.programs, made.merges, made.pointer, made.runs)
+            plan.made[key] = DeviceTables.of(
+                plan.schedule.split_cols(self.columns)
+                if side == "columns"
+                else plan.schedule.split_rows(self.rows),
+                plan.parameters.device,
             )
-            plan.made[key] = DeviceTables(*moved, made.slots)
         found: DeviceTables = plan.made[key]
         return found
 

@@ -1,7 +1,8 @@
 """Scheduling: the block graphs of a layout's heads to the tables that kernels walk.
 
-A kernel program handles one block row (or, in the backward pass, one block column). Its runs come
-in classes, and each class has a loop of its own in the kernel:
+A kernel program handles one block row (or, in the backward pass, one block column), or on a GPU a
+part of a heavy one (`bslang.schedule.programs`). Its runs come in classes, and each class has a loop
+of its own in the kernel:
 
     class 0      full blocks; the loop has no mask at all
     class 1      full blocks at a ragged end of the axis that the loop walks; bounds are checked
@@ -15,18 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.ir.bounds import LARGEST
 from bslang.ir.expr import evaluate
 from bslang.ir.grid import Axis, Ints
 from bslang.ir.mask import Masks, labels
+from bslang.ir.runs import Bools
 from bslang.limits import MAX_NUMBER
-
-Ints32 = npt.NDArray[np.int32]
+from bslang.schedule.programs import Ints32, Pieces, Programs, each, programs
+from bslang.schedule.strips import NO_RULES, Rules
 
 WHOLE, EDGE, PARTIAL = 0, 1, 2
 """Classes of blocks; residual r is class PARTIAL + r."""
@@ -34,18 +36,26 @@ WHOLE, EDGE, PARTIAL = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The runs of every block row (or column), in the order in which programs take them.
+    """The runs of every program of a kernel over block rows (or columns).
 
-    order: int32 (programs,), the block row that each program handles, heaviest first by the work of
-        all heads together.
+    programs: what each of them handles: a row, or, in the tables of split rows, a part of one.
+    ruled: bool (programs,), whether the rules' strips cover what they say of its row. The runs are what
+        is left then; else they are all.
     pointer: int32 (graphs * programs * classes + 1,); in graph g, program p finds its runs of class c at
         pointer[s * classes + c] .. pointer[s * classes + c + 1], where s = g * programs + p.
-    runs: int32 (runs, 2), [start, stop) in blocks of the other axis, ascending in each class.
+    runs: int32 (runs, 2), [start, stop) in blocks of the other axis, ascending in each class. Where the
+        rules say so, full blocks stand one by one.
     """
 
-    order: Ints32
+    programs: Programs
+    ruled: Bools
     pointer: Ints32
     runs: Ints32
+
+    @property
+    def order(self) -> Ints32:
+        """int32 (programs,), the block row of each program, heaviest first."""
+        return np.ascontiguousarray(self.programs.program[:, 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,66 +63,91 @@ class Schedule:
     """What kernels need of a layout at one length.
 
     graphs: the distinct ones of the heads, on grids that differ in the head alone.
-    weights: int64 (graphs,), how many heads have each.
     head_graph: int32 (heads,), the graph of each query head; None where the layout is one for all heads.
-    rows: for the forward pass and dQ; cols: for dK and dV, over the transposed graphs.
     parameters: int64 (graphs, parameters), the values of the masks' `p0`, `p1`, ... at this length.
+
+    Tables are made when they are asked for: rows for the forward pass and dQ, cols for dK and dV over
+    the transposed graphs; `split_rows` and `split_cols` with heavy ones in parts, and without what
+    kernels compute by rules, for GPUs.
     """
 
     graphs: tuple[BlockGraph, ...]
-    weights: Ints
     head_graph: Ints32 | None
-    rows: Table
-    cols: Table
     parameters: Ints
+
+    @cached_property
+    def rows(self) -> Table:
+        return _table(self.graphs, self._weights, NO_RULES, split=False)
+
+    @cached_property
+    def cols(self) -> Table:
+        return _table(self._transposed, self._weights, NO_RULES, split=False)
+
+    def split_rows(self, rules: Rules = NO_RULES) -> Table:
+        return _table(self.graphs, self._weights, rules, split=True)
+
+    def split_cols(self, rules: Rules = NO_RULES) -> Table:
+        return _table(self._transposed, self._weights, rules, split=True)
+
+    @cached_property
+    def _transposed(self) -> tuple[BlockGraph, ...]:
+        return tuple(graph.transpose() for graph in self.graphs)
+
+    @property
+    def _weights(self) -> Ints:
+        """int64 (graphs,), how many heads have each."""
+        return np.bincount(
+            [0] if self.head_graph is None else self.head_graph, minlength=len(self.graphs)
+        )
 
 
 def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Schedule:
-    """Order the rows and columns of graphs and lay out their runs; head_graph as in `Schedule`."""
+    """The schedule of the graphs of some heads; head_graph as in `Schedule`."""
     grid, residuals = graphs[0].grid, graphs[0].residuals
-    weights = np.bincount([0] if head_graph is None else head_graph, minlength=len(graphs))
     masks = Masks.of(residuals, (grid.q.block, grid.k.block), labels(*residuals))
     wide = any(p.wide for residual in residuals for p in residual.primitives())
     largest = LARGEST if wide else MAX_NUMBER
     exact = [[evaluate(p, graph.grid.env()) for p in masks.parameters] for graph in graphs]
     return Schedule(
         graphs,
-        weights,
         None if head_graph is None else np.array(head_graph, dtype=np.int32),
-        _table(graphs, weights, grid.q, grid.k),
-        _table([graph.transpose() for graph in graphs], weights, grid.k, grid.q),
         # What lies beyond 32 bits lies beyond every position, and so does the largest number of them;
         # masks that compute beyond them have numbers that 64 bits hold.
         np.array(exact, dtype=object).clip(-largest, largest).astype(np.int64),
     )
 
 
-def _table(graphs: Sequence[BlockGraph], weights: Ints, down: Axis, across: Axis) -> Table:
-    classes = PARTIAL + len(graphs[0].residuals)
-    parts = []
-    for graph in graphs:
+def _table(graphs: Sequence[BlockGraph], weights: Ints, rules: Rules, *, split: bool) -> Table:
+    """The table of the block rows of graphs, or of transposed ones of the block columns."""
+    across, residuals = graphs[0].grid.k, graphs[0].residuals
+    kept = np.logical_and.reduce([rules.kept(graph) for graph in graphs])
+    pieces = [_pieces(graph, rules, kept) for graph in graphs]
+    found = programs(graphs, weights, split=split)
+    ruled = kept[found.program[:, 0]]
+    return Table(found, ruled, *found.lay_out(pieces, PARTIAL + len(residuals), across.blocks))
+
+
+def _pieces(graph: BlockGraph, rules: Rules, kept: Bools) -> Pieces:
+    """The runs of a graph that the rules leave, with their classes."""
+    if not rules.strips:
         kind = np.where(graph.kind == FULL, WHOLE, graph.kind + PARTIAL)
-        parts.append(cut_edges(graph.row, graph.start, graph.stop, kind, across))
-    rows = np.arange(down.first, down.blocks)
-    work = np.zeros(down.blocks)
-    for weight, (row, start, stop, _) in zip(weights, parts, strict=True):
-        work += weight * np.bincount(row, weights=stop - start, minlength=down.blocks)
-    order = rows[np.argsort(-work[down.first :], kind="stable")]
-    rank = np.empty(down.blocks, dtype=np.int64)
-    rank[order] = np.arange(order.size)
-    slots = [
-        (number * order.size + rank[row]) * classes + kind
-        for number, (row, _, _, kind) in enumerate(parts)
-    ]
-    _, starts, stops, _ = zip(*parts, strict=True)
-    slot, start, stop = (np.concatenate(part) for part in (slots, starts, stops))
-    by_slot = np.lexsort((start, slot))
-    pointer = np.searchsorted(slot[by_slot], np.arange(len(graphs) * order.size * classes + 1))
-    runs = np.stack((start[by_slot], stop[by_slot]), axis=1)
-    return Table(*(np.ascontiguousarray(part, dtype=np.int32) for part in (order, pointer, runs)))
+        row, start, stop = graph.row, graph.start, graph.stop
+    else:
+        parts = []
+        for number, runs in rules.left(graph, kept):
+            found = runs.rows()
+            kinds = np.full_like(found[0], WHOLE if number == FULL else number + PARTIAL)
+            parts.append((*found, kinds))
+        row, start, stop, kind = (np.concatenate(part) for part in zip(*parts, strict=True))
+    row, start, stop, kind = _cut_edges(row, start, stop, kind, graph.grid.k)
+    if not rules.listed:
+        return row, start, stop, kind
+    run, number = each(np.where(kind == WHOLE, stop - start, 1))
+    start = start[run] + number
+    return row[run], start, np.where(kind[run] == WHOLE, start + 1, stop[run]), kind[run]
 
 
-def cut_edges(
+def _cut_edges(
     row: Ints, start: Ints, stop: Ints, kind: Ints, across: Axis
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Cut the short blocks at the ends of an axis off the full runs that hold them."""

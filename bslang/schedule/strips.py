@@ -111,6 +111,10 @@ class Rules:
         return [Runs.of_rows(grid.m, row, start, stop) for start, stop in parts]
 
 
+NO_RULES = Rules()
+"""Everything stands in the tables."""
+
+
 def find(graphs: Sequence[BlockGraph], kinds: Iterable[int]) -> tuple[Strip, ...]:
     """The strips of a layout, by kind and then from left to right, that most rows of some graphs hold.
 
