@@ -66,12 +66,13 @@ def launch(
     *,
     shared: int,
     precision: str = "ieee",
+    soft_cap: float = 0.0,
 ) -> Launch:
     """What suits a kernel: "forward", "delta", "dq" or "dkdv".
 
     itemsize: bytes of an element; tile: the largest (query, key) tile that the layout's blocks allow;
     shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
-    "tf32".
+    "tf32"; soft_cap: of scores, 0 for none.
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
     use = (_HALF if itemsize == 2 else _FULL)[kernel]
@@ -85,7 +86,7 @@ def launch(
         held = tile_q * (use.sums * pad + use.scores * tile_k)
     constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
-        constants |= {"TILE_K": tile_k, "PRECISION": precision}
+        constants |= {"TILE_K": tile_k, "PRECISION": precision, "SOFT_CAP": soft_cap}
     options = {
         "num_warps": 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8,
         "num_stages": 3 if itemsize == 2 and shared >= 160 * 1024 else 2,
@@ -138,12 +139,13 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
+        soft_cap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
         q, scale, _ = _positive(q, scale)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        self._walk("forward", (q, k, v), (out, lse), plan, scale, labels)
+        self._walk("forward", (q, k, v), (out, lse), plan, scale, labels, soft_cap)
         return out, lse
 
     def backward(
@@ -158,6 +160,7 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
+        soft_cap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
         q, scale, sign = _positive(q, scale)
@@ -169,8 +172,9 @@ class TritonTarget:
         known = (out.contiguous(), do, lse, grad_lse.contiguous())
         arguments = (*known, delta, lse2, *do.stride()[:3], heads, len_q)
         self._start("delta", chosen, batch * heads * -(-len_q // tile), arguments)
-        self._walk("dq", (q, k, v, do), (delta, lse2, dq), plan, scale, labels)
-        self._walk("dkdv", (q, k, v, do), (delta, lse2, dk, dv), plan, scale, labels)
+        self._walk("dq", (q, k, v, do), (delta, lse2, dq), plan, scale, labels, soft_cap)
+        columns = (delta, lse2, dk, dv)
+        self._walk("dkdv", (q, k, v, do), columns, plan, scale, labels, soft_cap)
         return (dq if sign == 1 else dq * sign), dk, dv
 
     def _walk(
@@ -181,6 +185,7 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None,
+        soft_cap: float,
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
@@ -188,7 +193,7 @@ class TritonTarget:
         """
         strided = tuple(map(_readable, strided))
         (batch, heads), key_heads = strided[0].shape[:2], strided[1].shape[1]
-        chosen = self._launch(kernel, strided[0])
+        chosen = self._launch(kernel, strided[0], soft_cap)
         if kernel == "dkdv":
             table, lanes = plan.cols, batch * key_heads
             tiles = -(-plan.block_k // chosen.constants["TILE_K"])
@@ -205,7 +210,7 @@ class TritonTarget:
         arguments = (*strided, *others, *tables, *strides, *sizes, scale)
         self._start(kernel, chosen, table.order.numel() * tiles * lanes, arguments)
 
-    def _launch(self, kernel: str, q: torch.Tensor) -> Launch:
+    def _launch(self, kernel: str, q: torch.Tensor, soft_cap: float = 0.0) -> Launch:
         fast = torch.get_float32_matmul_precision() != "highest" and torch.version.hip is None
         return launch(
             kernel,
@@ -214,6 +219,7 @@ class TritonTarget:
             self.tile,
             shared=_shared_memory(q.device),
             precision="tf32" if fast else "ieee",
+            soft_cap=soft_cap,
         )
 
     def _start(
