@@ -46,6 +46,13 @@ def test_labels(spec: str, kind: str, target: str) -> None:
         Call(spec, (8, 8), len_q, len_k, align, kind).check(target)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("spec", [BY_HEAD[4], BY_HEAD[5], *LABELLED[:2], LABELLED[9]])
+def test_soft_caps(spec: str, target: str) -> None:
+    for len_q, len_k, align in SHAPES:
+        Call(spec, (8, 8), len_q, len_k, align, layer=2).check(target, soft_cap=2.0)
+
+
 # ---- heads and layers ------------------------------------------------------------------------
 
 

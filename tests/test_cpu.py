@@ -18,6 +18,7 @@ import bslang
 from bslang import compiler
 from bslang.errors import BuildError, TargetError
 from bslang.runtime import build
+from bslang.runtime.checks import SOFT_CAPS
 from bslang.runtime.cpu import CpuTarget
 from bslang.runtime.labels import Labels, take_labels
 from bslang.runtime.plan import DevicePlan
@@ -81,18 +82,23 @@ def plan(case: Case) -> DevicePlan:
     return layout(case).plan(case.len_q, case.len_k, case.align, torch.device("cpu"))
 
 
-def check(case: Case, given: Inputs, scale: float | None = None) -> None:
+def check(
+    case: Case, given: Inputs, scale: float | None = None, soft_cap: float | None = None
+) -> None:
     tolerance = TOLERANCE[given.q.dtype]
     masks = case.masks(given.q.shape[1])
-    agrees(layout(case), given, masks, tolerance, scale=scale, align=case.align)
+    call = {"scale": scale, "soft_cap": soft_cap, "align": case.align}
+    agrees(layout(case), given, masks, tolerance, **call)
 
 
-def results(target: CpuTarget, case: Case, given: Inputs) -> list[torch.Tensor]:
+def results(
+    target: CpuTarget, case: Case, given: Inputs, soft_cap: float = 0.0
+) -> list[torch.Tensor]:
     """out, lse, dq, dk, dv of a target itself, on tensors as they are."""
     q, k, v = given.q, given.k, given.v
-    out, lse = target.forward(q, k, v, plan(case), 0.3)
-    grads = target.backward(given.grad_out, given.grad_lse, q, k, v, out, lse, plan(case), 0.3)
-    return [out, lse, *grads]
+    call = (plan(case), 0.3, None, soft_cap)
+    out, lse = target.forward(q, k, v, *call)
+    return [out, lse, *target.backward(given.grad_out, given.grad_lse, q, k, v, out, lse, *call)]
 
 
 def same_bits(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
@@ -151,11 +157,30 @@ def test_scales() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_errors_are_those_of_dense_attention(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("block", [(16, 16), (64, 48)], ids=str)
+def test_soft_caps(block: tuple[int, int], dtype: torch.dtype) -> None:
+    """Of 0.3 most scores reach it; of 1e6 the quotient is so small that tanh must be exact there."""
+    case = Case(SINKS, block, 97, 201, "end")
+    given = inputs(97, 201, dim=24, heads=3, key_heads=3, dtype=dtype)
+    for soft_cap in (0.3, 5.0, 50.0, 1e6):
+        check(case, given, soft_cap=soft_cap)
+    check(case, given, scale=-2.0, soft_cap=5.0)
+
+
+def test_the_ends_of_soft_caps() -> None:
+    case = Case(SINKS, (64, 64), 97, 201, "end")
+    for soft_cap in SOFT_CAPS:
+        check(case, inputs(97, 201, heads=3, key_heads=3), soft_cap=soft_cap)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("soft_cap", [None, 2.0])
+def test_errors_are_those_of_dense_attention(dtype: torch.dtype, soft_cap: float | None) -> None:
     case = Case("last(100t)", (64, 64), 500, 500, "end")
     given = inputs(500, 500, dim=64, heads=4, key_heads=4, dtype=dtype)
-    truth = dense(given, case.mask())
-    ours, theirs = run(layout(case), given), dense(given, case.mask(), dtype=dtype)
+    truth = dense(given, case.mask(), soft_cap=soft_cap)
+    ours = run(layout(case), given, soft_cap=soft_cap)
+    theirs = dense(given, case.mask(), dtype=dtype, soft_cap=soft_cap)
     errors, limits = ours.error(truth), theirs.error(truth)
     assert all(error <= 2 * limits[name] for name, error in errors.items()), (errors, limits)
 
@@ -183,11 +208,12 @@ def test_large_scores_stay_finite() -> None:
     torch.testing.assert_close(found.out.double(), dense(large, case.mask(), 1.0).out)
 
 
-def test_nan_is_not_hidden() -> None:
+@pytest.mark.parametrize("soft_cap", [None, 2.0])
+def test_nan_is_not_hidden(soft_cap: float | None) -> None:
     case = Case("causal", (64, 64), 150, 150, "end")
     given = inputs(150, 150)
     given.q[0, 1, 77, 3] = math.nan
-    out, lse = layout(case)(given.q, given.k, given.v, return_lse=True)
+    out, lse = layout(case)(given.q, given.k, given.v, soft_cap=soft_cap, return_lse=True)
     assert out[0, 1, 77].isnan().all() and lse[0, 1, 77].isnan()
     assert out.isnan().sum() == out.shape[-1] and lse.isnan().sum() == 1
 
@@ -204,8 +230,10 @@ def test_batch_of_none() -> None:
 def test_one_key_has_no_score_to_learn(dim: int) -> None:
     given = inputs(200, 200, dim=dim)
     none = torch.zeros_like(given.grad_lse)
-    found = run(layout(Case("last(1t)", (64, 64), 200, 200, "end")), replace(given, grad_lse=none))
-    assert not found.dq.any() and not found.dk.any()
+    made = layout(Case("last(1t)", (64, 64), 200, 200, "end"))
+    for soft_cap in (None, 2.0):
+        found = run(made, replace(given, grad_lse=none), soft_cap=soft_cap)
+        assert not found.dq.any() and not found.dk.any()
 
 
 def test_any_strides_give_the_same_bits() -> None:
@@ -240,12 +268,13 @@ def test_same_bits_whatever_the_threads(heads: tuple[int, int]) -> None:
     for case in (Case(BIGBIRD, (32, 32), 300, 310, "end"), Case(SINKS, (64, 64), 300, 310, "end")):
         target = CpuTarget(source(case))
         given = inputs(300, 310, dim=40, heads=heads[0], key_heads=heads[1])
-        expected = results(target, case, given)
-        for count in (1, 2, 3, 7):
-            torch.set_num_threads(count)
-            found = results(target, case, given)
-            torch.set_num_threads(2)
-            assert same_bits(found, expected), f"{count} threads"
+        for soft_cap in (0.0, 2.0):
+            expected = results(target, case, given, soft_cap)
+            for count in (1, 2, 3, 7):
+                torch.set_num_threads(count)
+                found = results(target, case, given, soft_cap)
+                torch.set_num_threads(2)
+                assert same_bits(found, expected), f"{count} threads"
 
 
 # ---- generated code -------------------------------------------------------------------------
@@ -314,10 +343,12 @@ def test_narrower_vectors(march: str, needs: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(build, "FLAGS", flags)
     case = Case(SINKS, (48, 48), 200, 230, "end")
     given = inputs(200, 230, dim=72, heads=3, key_heads=3)
-    found = results(CpuTarget(source(case)), case, given)
-    truth = dense(given, case.mask(), 0.3)
-    for x, (name, y) in zip(found, vars(truth).items(), strict=True):
-        assert (x - y).abs().max() <= TOLERANCE[x.dtype] * (1 + y.abs().max()), name
+    target = CpuTarget(source(case))
+    for soft_cap in (None, 2.0):
+        found = results(target, case, given, soft_cap or 0.0)
+        truth = dense(given, case.mask(), 0.3, soft_cap=soft_cap)
+        for x, (name, y) in zip(found, vars(truth).items(), strict=True):
+            assert (x - y).abs().max() <= TOLERANCE[x.dtype] * (1 + y.abs().max()), name
 
 
 # ---- where it does not run ------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import math
 
 import pytest
 import torch
@@ -53,11 +55,25 @@ def test_scale_and_its_default() -> None:
     assert torch.equal(out, layout(BIGBIRD)(given.q, given.k, given.v, given.q.shape[-1] ** -0.5))
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str
+)
+def test_soft_caps(dtype: torch.dtype) -> None:
+    case = Case(f"({BIGBIRD}) & causal", (8, 8), 61, 61, "end")
+    for soft_cap in (0.3, 5.0, 1e6):
+        given = inputs(61, 61, heads=4, key_heads=2, batch=2, dtype=dtype)
+        agrees(
+            layout(case.spec), given, case.mask(), TOLERANCE[dtype], scale=-0.7, soft_cap=soft_cap
+        )
+
+
 def test_gradcheck() -> None:
     q = torch.randn(1, 2, 11, 8, dtype=torch.float64, requires_grad=True)
     k, v = (torch.randn(1, 1, 11, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
     made = layout("(last(2) | cols(0)) & causal", 4)
-    assert torch.autograd.gradcheck(lambda *x: made(*x, return_lse=True), (q, k, v))
+    for soft_cap in (None, 1.5):
+        call = functools.partial(made, soft_cap=soft_cap, return_lse=True)
+        assert torch.autograd.gradcheck(call, (q, k, v))
 
 
 def test_operators_pass_opcheck() -> None:
@@ -67,21 +83,24 @@ def test_operators_pass_opcheck() -> None:
     for grad in (False, True):
         given = inputs(24, 24)
         q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
-        torch.library.opcheck(op.attention, (q, k, v, made.key, 0.25, "end"))
+        call = (q, k, v, made.key, 0.25, "end")
+        torch.library.opcheck(op.attention, call)
+        torch.library.opcheck(op.attention, (*call, None, None, 5.0))
 
 
-def test_under_torch_compile() -> None:
+@pytest.mark.parametrize("soft_cap", [None, 2.0])
+def test_under_torch_compile(soft_cap: float | None) -> None:
     made = layout(BIGBIRD)
 
     @torch.compile(fullgraph=True, backend="aot_eager")
     def loss(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return (made(q, k, v) ** 2).sum()
+        return (made(q, k, v, soft_cap=soft_cap) ** 2).sum()
 
     given = inputs(40, 40)
     q = given.q.detach().requires_grad_()
     loss(q, given.k, given.v).backward()
     plain = given.q.detach().requires_grad_()
-    (made(plain, given.k, given.v) ** 2).sum().backward()
+    (made(plain, given.k, given.v, soft_cap=soft_cap) ** 2).sum().backward()
     torch.testing.assert_close(q.grad, plain.grad)
 
 
@@ -140,6 +159,17 @@ def test_other_arguments_that_do_not_fit() -> None:
         bslang.SpecError, match="column 9 of `cols\\(9\\)` lies outside of 3 blocks"
     ):
         layout("cols(9)")(q, q, q)
+
+
+@pytest.mark.parametrize(
+    "cap", [0, 0.0, -3.0, math.nan, math.inf, -math.inf, 1e-31, 10**31, True, "5", torch.ones(2)]
+)
+def test_soft_caps_that_are_none(cap: object) -> None:
+    q = torch.zeros(GOOD)
+    with pytest.raises(
+        ValueError, match=r"^soft_cap is None or a number from 1e-30 to 1e\+30, not"
+    ):
+        layout(BIGBIRD)(q, q, q, soft_cap=cap)  # type: ignore[arg-type]
 
 
 def test_tensors_of_other_kinds() -> None:

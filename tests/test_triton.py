@@ -113,12 +113,12 @@ def target(made: bslang.Layout) -> TritonTarget:
     return found
 
 
-def check(case: Case, options: dict[str, Any]) -> None:
+def check(case: Case, options: dict[str, Any], **call: Any) -> None:
     made = layout(case)
     target(made)
     tensors = inputs(case.len_q, case.len_k, **options)
     masks = case.masks(tensors.q.shape[1])
-    agrees(made, tensors, masks, TOLERANCE[tensors.q.dtype], align=case.align)
+    agrees(made, tensors, masks, TOLERANCE[tensors.q.dtype], align=case.align, **call)
 
 
 @pytest.mark.parametrize(("case", "options"), RUNS, ids=lambda x: str(getattr(x, "spec", "")))
@@ -173,6 +173,36 @@ def check_strides_and_scales() -> None:
 
 def test_strides_and_scales(interpreter: Executor) -> None:
     interpreter.submit(check_strides_and_scales).result()
+
+
+@pytest.mark.parametrize("dtype", [SINGLE, HALF, BRAIN], ids=str)
+@pytest.mark.parametrize("soft_cap", [0.3, 5.0, 1e6])
+def test_soft_caps(interpreter: Executor, soft_cap: float, dtype: torch.dtype) -> None:
+    """Of 0.3 most scores reach it; of 1e6 the quotient is so small that tanh must be exact there."""
+    for spec, block in ((SINKS, (16, 32)), ("rows(20t:40t) - cols(3t)", (5, 3))):
+        options = {"dtype": dtype, "dim": 24, "heads": 4}
+        case = Case(spec, block, 50, 90, "end")
+        interpreter.submit(check, case, options, soft_cap=soft_cap).result()
+        interpreter.submit(check, case, options, scale=-0.7, soft_cap=soft_cap).result()
+
+
+@pytest.mark.parametrize("spec", [LABELLED[1], LABELLED[9]])
+def test_soft_caps_with_labels(interpreter: Executor, spec: str) -> None:
+    for call in few(spec):
+        interpreter.submit(call.check, "triton", soft_cap=2.0).result()
+
+
+def check_nan_under_a_soft_cap() -> None:
+    given = inputs(40, 40)
+    given.q[0, 1, 33, 3] = torch.nan
+    made = layout(Case("causal", (16, 16), 40, 40, "end"))
+    out, lse = made(given.q, given.k, given.v, soft_cap=5.0, return_lse=True)
+    assert out[0, 1, 33].isnan().all() and lse[0, 1, 33].isnan()
+    assert out.isnan().sum() == out.shape[-1] and lse.isnan().sum() == 1
+
+
+def test_nan_is_not_hidden_by_a_soft_cap(interpreter: Executor) -> None:
+    interpreter.submit(check_nan_under_a_soft_cap).result()
 
 
 def check_repeatable() -> None:
@@ -394,9 +424,10 @@ def stack(cubin: Path) -> int:
     return int(found[1])
 
 
-@needs_compiler
-def test_one_compilation_serves_every_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls bind their arguments to the real jit functions, with the driver of an H100 that is not there."""
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The kernels that calls launch, compiled: their arguments are bound to the real jit functions, with
+    the driver of an H100 that is not there."""
     from triton.backends.compiler import GPUTarget
     from triton.runtime.driver import driver
 
@@ -421,11 +452,27 @@ def test_one_compilation_serves_every_length(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
     monkeypatch.setattr(TritonTarget, "_start", start)
     monkeypatch.setattr(driver, "_active", Driver())
+    return made
+
+
+@needs_compiler
+def test_one_compilation_serves_every_length(launches: list[Any]) -> None:
     for len_q, len_k in ((200, 200), (64, 333), (1, 17)):
         given = inputs(len_q, len_k, dim=64, heads=4, key_heads=2, dtype=BRAIN)
         run(layout(Case("window(3)", (64, 64), len_q, len_k, "end")), given)
-    assert len(made) == 3 * len(STARTED)
-    assert len({id(kernel) for kernel in made}) == len(STARTED)
+    assert len(launches) == 3 * len(STARTED)
+    assert len({id(kernel) for kernel in launches}) == len(STARTED)
+
+
+@needs_compiler
+def test_a_soft_cap_is_compiled_in(launches: list[Any]) -> None:
+    given = inputs(200, 200, dim=64, dtype=BRAIN)
+    for soft_cap in (None, 50.0):
+        run(layout(Case("last(100t)", (64, 64), 200, 200, "end")), given, soft_cap=soft_cap)
+    plain, capped = launches[: len(STARTED)], launches[len(STARTED) :]
+    for name, before, after in zip(STARTED, plain, capped, strict=True):
+        divides = ["div.full.f32" in kernel.asm["ptx"] for kernel in (before, after)]
+        assert divides == [name == "forward", name != "delta"]
 
 
 @needs_compiler

@@ -11,6 +11,10 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What some target takes; fp64 is the torch target's alone."""
 
 
+SOFT_CAPS = (1e-30, 1e30)
+"""Least and greatest soft cap: what kernels compute with it in fp32 stays finite."""
+
+
 def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The tensors in the dtype of torch.autocast where it is on; fp64 and what is no tensor stay."""
     return tuple(
@@ -69,6 +73,18 @@ def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
         )
     if q.shape[2] == 0 or k.shape[2] == 0:
         raise ValueError(f"sequences must not be empty; q has {q.shape[2]} tokens, k {k.shape[2]}")
+
+
+def check_soft_cap(soft_cap: float | None) -> float:
+    """The soft cap as operators take it, 0.0 for None. Raises ValueError for what is no cap."""
+    if soft_cap is None:
+        return 0.0
+    least, most = SOFT_CAPS
+    number = isinstance(soft_cap, int | float) and not isinstance(soft_cap, bool)
+    if number and least <= soft_cap <= most:
+        return float(soft_cap)
+    found = repr(soft_cap) if number else type(soft_cap).__name__
+    raise ValueError(f"soft_cap is None or a number from {least:g} to {most:g}, not {found}")
 
 
 def _shape(tensor: torch.Tensor) -> str:

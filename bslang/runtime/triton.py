@@ -74,12 +74,13 @@ def launch(
     shared: int,
     precision: str = "ieee",
     block: int = 0,
+    soft_cap: float = 0.0,
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
 
     itemsize: bytes of an element; tile: the largest (query, key) tile that the layout's blocks allow;
     shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
-    "tf32"; block: for "sum", the side of the blocks of which parts are added.
+    "tf32"; block: for "sum", the side of the blocks of which parts are added; soft_cap: of scores, 0 for none.
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
     if kernel in ("merge", "sum"):
@@ -97,7 +98,7 @@ def launch(
         held = tile_q * (use.sums * pad + use.scores * tile_k)
     constants = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
-        constants |= {"TILE_K": tile_k, "PRECISION": precision}
+        constants |= {"TILE_K": tile_k, "PRECISION": precision, "SOFT_CAP": soft_cap}
     options = {
         "num_warps": 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8,
         "num_stages": 3 if itemsize == 2 and shared >= 160 * 1024 else 2,
@@ -191,12 +192,13 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
+        soft_cap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
         q, scale, _ = _positive(q, scale)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        self._walk("forward", (q, k, v), (), (out, lse), plan, scale, labels)
+        self._walk("forward", (q, k, v), (), (out, lse), plan, scale, labels, soft_cap)
         return out, lse
 
     def backward(
@@ -211,6 +213,7 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
+        soft_cap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
         q, scale, sign = _positive(q, scale)
@@ -219,11 +222,12 @@ class TritonTarget:
         delta, lse2 = torch.empty_like(lse), torch.empty_like(lse)
         chosen = self._launch("delta", q)
         (batch, heads, len_q), tile = lse.shape, chosen.constants["TILE_Q"]
-        known = (out.contiguous(), do, lse, grad_lse.contiguous())
-        arguments = (*known, delta, lse2, *do.stride()[:3], heads, len_q)
+        given = (out.contiguous(), do, lse, grad_lse.contiguous())
+        arguments = (*given, delta, lse2, *do.stride()[:3], heads, len_q)
         self._start("delta", chosen, batch * heads * -(-len_q // tile), arguments)
-        self._walk("dq", (q, k, v, do), (delta, lse2), (dq,), plan, scale, labels)
-        self._walk("dkdv", (q, k, v, do), (delta, lse2), (dk, dv), plan, scale, labels)
+        known = (delta, lse2)
+        self._walk("dq", (q, k, v, do), known, (dq,), plan, scale, labels, soft_cap)
+        self._walk("dkdv", (q, k, v, do), known, (dk, dv), plan, scale, labels, soft_cap)
         return (dq if sign == 1 else dq * sign), dk, dv
 
     def _walk(
@@ -235,6 +239,7 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None,
+        soft_cap: float,
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
@@ -242,7 +247,7 @@ class TritonTarget:
         """
         strided = tuple(map(_readable, strided))
         (batch, heads), key_heads = strided[0].shape[:2], strided[1].shape[1]
-        chosen = self._launch(kernel, strided[0])
+        chosen = self._launch(kernel, strided[0], soft_cap=soft_cap)
         if kernel == "dkdv":
             table, lanes, block = self._tables(plan, "columns"), batch * key_heads, plan.block_k
             tiles = -(-block // chosen.constants["TILE_K"])
@@ -304,7 +309,7 @@ class TritonTarget:
         found: DeviceTables = plan.made[key]
         return found
 
-    def _launch(self, kernel: str, q: torch.Tensor, block: int = 0) -> Launch:
+    def _launch(self, kernel: str, q: torch.Tensor, block: int = 0, soft_cap: float = 0.0) -> Launch:
         fast = torch.get_float32_matmul_precision() != "highest" and torch.version.hip is None
         return launch(
             kernel,
@@ -314,6 +319,7 @@ class TritonTarget:
             shared=_shared_memory(q.device),
             precision="tf32" if fast else "ieee",
             block=block,
+            soft_cap=soft_cap,
         )
 
     def _start(
