@@ -6,11 +6,12 @@ Only the generated module imports Triton; here it is met through its kernels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import torch
 
+from bslang.runtime.binaries import Binaries
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
 
@@ -120,6 +121,20 @@ class TritonTarget:
         if self._interpreted:
             self.dtypes = (torch.float32, torch.float16)
 
+    @property
+    def uncompiled(self) -> str:
+        """Why its kernels cannot be compiled, or "" if they can."""
+        if not self._installed:
+            return "this needs the package `triton`, which is not installed"
+        return "TRITON_INTERPRET is set" if self._interpreted else ""
+
+    @cached_property
+    def _binaries(self) -> Binaries:
+        """Kernels compiled ahead of time that lie beside the generated module."""
+        if self.uncompiled:
+            return Binaries()
+        return Binaries.beside(self.kernels["forward"])
+
     def missing(self, device: torch.device) -> str:
         """As `Target.missing`."""
         if not self._installed:
@@ -206,23 +221,24 @@ class TritonTarget:
         self._start(kernel, chosen, table.order.numel() * tiles * lanes, arguments)
 
     def _launch(self, kernel: str, q: torch.Tensor) -> Launch:
-        fast = torch.get_float32_matmul_precision() != "highest" and torch.version.hip is None
+        fast = q.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
         return launch(
             kernel,
             q.shape[3],
             q.itemsize,
             self.tile,
             shared=_shared_memory(q.device),
-            precision="tf32" if fast else "ieee",
+            precision="tf32" if fast and torch.version.hip is None else "ieee",
         )
 
     def _start(
         self, kernel: str, chosen: Launch, programs: int, arguments: tuple[Any, ...]
     ) -> None:
         if programs:
+            function, made = self.kernels[kernel], (chosen.constants, chosen.options)
             with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]  # torch's
-                start = self.kernels[kernel][(programs,)]
-                start(*arguments, **chosen.constants, **chosen.options)
+                if not self._binaries.launch(kernel, function, made, programs, arguments):
+                    function[(programs,)](*arguments, **chosen.constants, **chosen.options)
 
 
 @cache
