@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,9 @@ from bslang.resolve.sources import source_of
 from bslang.syntax.source import Source
 
 if TYPE_CHECKING:
+    from bslang.machine.report import Report
     from bslang.runtime.layout import Layout
+    from bslang.runtime.triton import TritonTarget
 
 Block = int | tuple[int, int]
 Targets = str | Iterable[str]
@@ -92,13 +94,21 @@ def _layout(resolved: Resolved, targets: tuple[str, ...] | None) -> Layout:
 
 
 def files(
-    resolved: Resolved, targets: Iterable[str] | None = None, march: str = ""
+    resolved: Resolved,
+    targets: Iterable[str] | None = None,
+    march: str = "",
+    *,
+    architectures: Sequence[str] = (),
+    head_dims: Sequence[int] = (64, 128),
+    dtypes: Sequence[str] = ("bf16",),
 ) -> dict[str, str | bytes]:
     """The generated files of a layout by name, the module first; see `compiler.emit`.
 
     march: a processor as the compiler's -march names it, "x86-64-v3" say. The C++ is then built for it
-    now, and the module needs no compiler where it runs. Raises TargetError for an unknown target,
-    BuildError where the C++ cannot be built.
+    now, and the module needs no compiler where it runs. architectures: GPUs, such as "cuda:90" and
+    "hip:gfx942", for which the Triton kernels are compiled now, for each of the head dimensions and
+    dtypes ("fp32", "fp16", "bf16"). Raises TargetError for what is unknown, BuildError where the C++
+    cannot be built.
     """
     made = compiler.emit(resolved, targets, march)
     if march:
@@ -107,7 +117,30 @@ def files(
         text = made[f"{resolved.name}.cpp"]
         assert isinstance(text, str)
         made[f"{resolved.name}.{march}.so"] = build(text, march).read_bytes()
+    if architectures:
+        from bslang.runtime.aot import binaries
+
+        text = made[f"{resolved.name}.py"]
+        assert isinstance(text, str)
+        about = {"digest": compiler.digest(resolved), "block": list(resolved.block)}
+        made |= binaries(
+            _kernels(resolved), resolved.name, text, architectures, head_dims, dtypes, about
+        )
     return made
+
+
+def inspect(resolved: Resolved, architecture: str, head_dim: int, dtype: str) -> list[Report]:
+    """What is in the machine code of a layout's Triton kernels, compiled for an architecture that need
+    not be there; the arguments are as for `files`. Raises TargetError for what is unknown."""
+    from bslang.runtime.inspect import inspect
+
+    return inspect(_kernels(resolved), architecture, head_dim, dtype)
+
+
+def _kernels(resolved: Resolved) -> TritonTarget:
+    layout: Layout = module(resolved, ("triton",)).LAYOUT
+    kernels: TritonTarget = layout.named("triton")  # type: ignore[assignment]  # it is that one's
+    return kernels
 
 
 @lru_cache(maxsize=256)

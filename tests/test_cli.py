@@ -227,6 +227,9 @@ def test_compile_leaves_files_of_others_alone(build: Run, text: str) -> None:
     assert Path("out/near.py").read_text(encoding="utf-8") == text
 
 
+GPU = ["--target", "cuda:90"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -239,6 +242,9 @@ def test_compile_leaves_files_of_others_alone(build: Run, text: str) -> None:
         (["spec.bsl:near", "-o", "out", "-D", "w=+"], "parameter w:1:1"),
         (["spec.bsl:near", "-o", "out", "--target", "torhc"], "did you mean 'torch'?"),
         (["spec.bsl:near", "-o", "out", "--target", "metal"], "targets are triton, cpu, torch"),
+        (["spec.bsl:near", "-o", "out", "--target", "cuda:9"], "unknown architecture 'cuda:9'"),
+        (["spec.bsl:near", "-o", "out", *GPU, "--dtype", "bf16,fp8"], "unknown dtype 'fp8'"),
+        (["spec.bsl:near", "-o", "out", *GPU, "--head-dim", "64,65"], "a multiple of 8 from 8 to"),
         (["spec.bsl:near", "-o", "spec.bsl"], "spec.bsl is a file; -o takes a folder"),
         (["spec.bsl:near", "-o", "spec.bsl/out"], "cannot write to spec.bsl/out"),
         (["spec.bsl:near", "-o", "/proc/bslang"], "cannot write to /proc/bslang"),
@@ -435,6 +441,10 @@ def test_stats(run: Run) -> None:
         ["check", "spec.bsl", "--block", "9" * 6000],
         ["compile", "spec.bsl:near"],
         ["compile", "spec.bsl:near", "-o", "out", "-D", "w"],
+        ["compile", "spec.bsl:near", "-o", "out", "--head-dim", "64"],
+        ["compile", "spec.bsl:near", "-o", "out", "--target", "triton", "--dtype", "bf16"],
+        ["compile", "spec.bsl:near", "-o", "out", "--target", "cuda:90", "--head-dim", "64;128"],
+        ["inspect", "spec.bsl:near", "--head-dim", ""],
         ["compile", "spec.bsl:near", "-o", "out", "-D", "3=4"],
         ["show", "spec.bsl:near", "--seq-len", "0"],
         ["stats", "spec.bsl:near", "--seq-len", "many"],

@@ -49,6 +49,24 @@ LengthOption = Annotated[
 LongOption = Annotated[int, typer.Option("--seq-len", min=1, help="Length in tokens.")]
 HeadOption = Annotated[int, typer.Option("--head", min=0, help="Which head.")]
 LayerOption = Annotated[int, typer.Option("--layer", min=0, help="Which layer.")]
+HeadDimsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--head-dim",
+        metavar="D,D,...",
+        help="Head dimensions that are compiled for; 64,128, if left out.",
+        show_default=False,
+    ),
+]
+DtypesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="NAME,...",
+        help="Dtypes that are compiled for: bf16, fp16, fp32; bf16, if left out.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -91,6 +109,22 @@ def block_option(block: str | None) -> tuple[int, int] | None:
         return compiler.block_sides((int(found[1]), int(found[2] or found[1])))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--block") from None
+
+
+def head_dims_option(dims: str | None) -> list[int]:
+    """`--head-dim 64,128` as numbers, in order; typer.BadParameter for one that is none."""
+    parts = ("64,128" if dims is None else dims).split(",")
+    for part in parts:
+        if not re.fullmatch(r"\s*[0-9]{1,9}\s*", part):
+            message = f"{dims!r} is no list of numbers, as in 64,128"
+            raise typer.BadParameter(message, param_hint="--head-dim")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def dtypes_option(dtypes: str | None) -> list[str]:
+    """`--dtype bf16,fp16` as names, in order."""
+    parts = ("bf16" if dtypes is None else dtypes).split(",")
+    return list(dict.fromkeys(part.strip() for part in parts))
 
 
 def print_json(value: Any) -> None:

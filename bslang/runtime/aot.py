@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from difflib import get_close_matches
+from itertools import product
 from typing import Any
 
 import torch
 
+from bslang._version import __version__
 from bslang.errors import TargetError
-from bslang.runtime.triton import TritonTarget, launch
+from bslang.files import source_digest
+from bslang.machine.devices import DEVICES
+from bslang.runtime.binaries import ALIGNMENT, FORMAT, TYPES, Binary
+from bslang.runtime.checks import MAX_DIM
+from bslang.runtime.triton import Launch, TritonTarget, launch
 
-_DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""By the names that commands take."""
+
 _TABLES = ("programs", "merges", "pointer", "runs", "head_graph")
 _LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
 _FLOATS = ("lse", "grad_lse", "delta", "lse2", "parts")
-_SHARED_KIB = {80: 163, 87: 163, 90: 227, 100: 227, 103: 227}
-"""Shared memory of a program by compute capability; others have 99 KiB."""
 _STRIDES = ("_batch", "_head", "_row")
-_SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "q_start", "lanes", "start", "length")
-_ALIGNED = [["tt.divisibility", 16]]
+_SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "q_start", "lanes", "start", "length", "block")
+_ALIGNED = [["tt.divisibility", ALIGNMENT]]
 
 
 def compile_kernel(
@@ -29,38 +40,146 @@ def compile_kernel(
     aligned to 16 bytes, and their strides to be multiples of 16 elements.
 
     Returns triton's CompiledKernel: machine code in `asm["cubin"]` or `asm["hsaco"]`. Raises
-    TargetError for an architecture that is none.
+    TargetError for an architecture that is none, a head dimension or dtype that kernels do not take,
+    and where Triton is missing or refuses.
     """
+    check(target, architecture, head_dim, dtype)
     import triton
     from triton.compiler import ASTSource
 
-    device = gpu(architecture)
-    shared = 64 if device.backend == "hip" else _SHARED_KIB.get(device.arch, 99)
-    chosen = launch(
-        kernel, head_dim, dtype.itemsize, target.tile, shared=shared * 1024, block=target.tile[0]
-    )
+    chosen = choice(kernel, architecture, head_dim, dtype, target.tile)
     function = target.kernels[kernel]
     signature = {name: _type(name, chosen.constants, dtype) for name in function.arg_names}
-    aligned = {
-        (place,): _ALIGNED
-        for place, (name, kind) in enumerate(signature.items())
-        if kind.startswith("*") or name.endswith(_STRIDES)
-    }
+    aligned = {(function.arg_names.index(name),): _ALIGNED for name in _aligned(signature)}
     source = ASTSource(function, signature, chosen.constants, aligned)
-    return triton.compile(source, target=device, options=chosen.options)
+    try:
+        return triton.compile(source, target=gpu(architecture), options=chosen.options)
+    except Exception as error:  # of whatever kind: ptxas fails, an operation has no lowering
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise TargetError(
+            f"triton cannot compile {kernel} for {architecture}, head dimension {head_dim} and "
+            f"{TYPES[dtype]}: {reason}"
+        ) from error
+
+
+def choice(
+    kernel: str, architecture: str, head_dim: int, dtype: torch.dtype, tile: tuple[int, int]
+) -> Launch:
+    """The constants and options of a kernel as a call on that device would choose them."""
+    shared = DEVICES[architecture].program * 1024
+    return launch(kernel, head_dim, dtype.itemsize, tile, shared=shared)
+
+
+def binaries(
+    target: TritonTarget,
+    name: str,
+    module: str,
+    architectures: Sequence[str],
+    head_dims: Sequence[int],
+    dtypes: Sequence[str],
+    about: dict[str, Any],
+) -> dict[str, str | bytes]:
+    """Files for the folder of a generated module: the manifest `NAME.triton.json`, then what it lists.
+
+    target: the module's kernels; module: its text, without which the manifest counts for nothing;
+    about: what else the manifest says of the layout. Raises TargetError as `compile_kernel`.
+    """
+    wanted = list(product(architectures, head_dims, dtypes))
+    for architecture, dim, dtype in wanted:
+        check(target, architecture, dim, dtype_of(dtype))
+    from triton import __version__ as triton_version
+    from triton import knobs
+
+    entries: list[Binary] = []
+    files: dict[str, str | bytes] = {}
+    with knobs.compilation.scope():
+        knobs.compilation.disable_line_info = True  # it would name folders of this machine
+        for (architecture, dim, dtype), kernel in product(wanted, target.kernels):
+            made = compile_kernel(target, kernel, architecture, dim, dtype_of(dtype))
+            suffix = "hsaco" if architecture.startswith("hip") else "cubin"
+            file = f"{name}.{kernel}.{architecture.replace(':', '')}.d{dim}.{dtype}.{suffix}"
+            files[file] = made.asm[suffix]
+            entries.append(_entry(file, kernel, architecture, dim, dtype, target, made))
+    manifest = {
+        "about": f"generated by bslang {__version__}: kernels of {name}.py compiled ahead of time",
+        "format": FORMAT,
+        "bslang": __version__,
+        "triton": triton_version,
+        "module": source_digest(module),
+        **about,
+        "binaries": [asdict(entry) for entry in entries],
+    }
+    return {f"{name}.triton.json": json.dumps(manifest, indent=1) + "\n", **files}
+
+
+def _entry(
+    file: str,
+    kernel: str,
+    architecture: str,
+    head_dim: int,
+    dtype: str,
+    target: TritonTarget,
+    made: Any,
+) -> Binary:
+    chosen = choice(kernel, architecture, head_dim, dtype_of(dtype), target.tile)
+    metadata = json.loads(json.dumps(made.metadata._asdict(), default=vars))
+    # The folder of Triton's libraries, and a key of its cache: nothing that a launch asks for.
+    metadata = {name: x for name, x in metadata.items() if name not in ("extern_libs", "hash")}
+    return Binary(
+        file=file,
+        sha256=hashlib.sha256(made.asm[file.rpartition(".")[2]]).hexdigest(),
+        kernel=kernel,
+        architecture=architecture,
+        head_dim=head_dim,
+        dtype=dtype,
+        constants=chosen.constants,
+        options=chosen.options,
+        arguments=dict(made.src.signature),
+        aligned=tuple(_aligned(made.src.signature)),
+        metadata=metadata,
+    )
 
 
 def gpu(architecture: str) -> Any:
-    """Triton's description of a device. Raises TargetError for an architecture that is none."""
+    """Triton's description of a device."""
     from triton.backends.compiler import GPUTarget
 
     backend, _, name = architecture.partition(":")
-    if backend == "cuda" and name.isdecimal():
-        return GPUTarget("cuda", int(name), 32)
-    if backend == "hip" and name.startswith("gfx"):
-        return GPUTarget("hip", name, 64 if name.startswith("gfx9") else 32)
-    raise TargetError(
-        f"unknown architecture {architecture!r}; write one such as cuda:80, cuda:90 or hip:gfx942"
+    if backend == "hip":
+        return GPUTarget("hip", name, 64)
+    return GPUTarget("cuda", int(name), 32)
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype of a name. Raises TargetError where there is none."""
+    if name not in DTYPES:
+        raise TargetError(f"unknown dtype {name!r}; kernels take {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def check(target: TritonTarget, architecture: str, head_dim: int, dtype: torch.dtype) -> None:
+    """Raise TargetError for what kernels do not take, and where Triton does not compile."""
+    if architecture not in DEVICES:
+        close = get_close_matches(architecture, DEVICES, 1, cutoff=0.8)
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        raise TargetError(
+            f"unknown architecture {architecture!r}; those that are compiled for ahead of time are "
+            f"{', '.join(DEVICES)}{guess}"
+        )
+    if target.uncompiled:
+        raise TargetError(f"kernels cannot be compiled ahead of time: {target.uncompiled}")
+    if head_dim % 8 or not 8 <= head_dim <= MAX_DIM:
+        raise TargetError(
+            f"the head dimension must be a multiple of 8 from 8 to {MAX_DIM}, not {head_dim}"
+        )
+    if dtype not in DTYPES.values():
+        raise TargetError(f"unknown dtype {dtype}; kernels take {', '.join(DTYPES)}")
+
+
+def _aligned(signature: dict[str, str]) -> Iterable[str]:
+    """Arguments that are taken to be multiples of ALIGNMENT."""
+    return (
+        name for name, kind in signature.items() if kind.startswith("*") or name.endswith(_STRIDES)
     )
 
 
@@ -80,4 +199,4 @@ def _type(name: str, constants: dict[str, Any], dtype: torch.dtype) -> str:
         return "i64"
     if name.endswith("_row") or name in _SIZES:
         return "i32"
-    return f"*{_DTYPES[dtype]}"
+    return f"*{TYPES[dtype]}"

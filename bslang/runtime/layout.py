@@ -53,6 +53,10 @@ class Layout:
         """Names of the targets that it was generated for."""
         return tuple(self._targets)
 
+    def named(self, name: str) -> Target:
+        """The target of a name. Raises KeyError where the layout was not generated for it."""
+        return self._targets[name]
+
     @property
     def key(self) -> str:
         """How operators name it: the spec with its block, targets and layer."""

@@ -6,11 +6,12 @@ Only the generated module imports Triton; here it is met through its kernels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from bslang.runtime.binaries import Binaries
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
 
@@ -73,20 +74,17 @@ def launch(
     *,
     shared: int,
     precision: str = "ieee",
-    block: int = 0,
     soft_cap: float = 0.0,
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
 
     itemsize: bytes of an element; tile: the largest (query, key) tile that the layout's blocks allow;
     shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
-    "tf32"; block: for "sum", the side of the blocks of which parts are added; soft_cap: of scores, 0 for none.
+    "tf32"; soft_cap: of scores, 0 for none.
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
     if kernel in ("merge", "sum"):
-        constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad}
-        constants |= {"TILE_Q": _JOINED} if kernel == "merge" else {"BLOCK": block, "TILE": _JOINED}
-        return Launch(constants, {"num_warps": 4})
+        return Launch({"HEAD_DIM": head_dim, "PAD": pad, "TILE": _JOINED}, {"num_warps": 4})
     use = (_HALF if itemsize == 2 else _FULL)[kernel]
     kept = max(16, min(use.kept_rows, use.kept_elements // pad))
     streamed = max(16, min(use.streamed_rows, use.streamed_elements // pad))
@@ -96,7 +94,7 @@ def launch(
     else:
         tile_q, tile_k = min(kept, tile[0]), min(streamed, tile[1])
         held = tile_q * (use.sums * pad + use.scores * tile_k)
-    constants = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
+    constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
         constants |= {"TILE_K": tile_k, "PRECISION": precision, "SOFT_CAP": soft_cap}
     options = {
@@ -173,6 +171,20 @@ class TritonTarget:
         self._interpreted = type(forward).__module__ == "triton.runtime.interpreter"
         if self._interpreted:
             self.dtypes = (torch.float32, torch.float16)
+
+    @property
+    def uncompiled(self) -> str:
+        """Why its kernels cannot be compiled, or "" if they can."""
+        if not self._installed:
+            return "this needs the package `triton`, which is not installed"
+        return "TRITON_INTERPRET is set" if self._interpreted else ""
+
+    @cached_property
+    def _binaries(self) -> Binaries:
+        """Kernels compiled ahead of time that lie beside the generated module."""
+        if self.uncompiled:
+            return Binaries()
+        return Binaries.beside(self.kernels["forward"])
 
     def missing(self, device: torch.device) -> str:
         """As `Target.missing`."""
@@ -281,20 +293,19 @@ class TritonTarget:
         lanes: int,
     ) -> None:
         """Join the parts of split blocks to results."""
-        programs = table.merges.shape[0] * lanes
         if kernel == "dkdv":
-            block, sizes = plan.block_k, (lanes, 0, plan.len_k)
+            block, start, length = plan.block_k, 0, plan.len_k
         else:
-            block, sizes = plan.block_q, (lanes, plan.q_start, plan.len_q)
+            block, start, length = plan.block_q, plan.q_start, plan.len_q
+        programs = table.merges.shape[0] * lanes * -(-block // _JOINED)
+        sizes = (table.merges, lanes, start, length, block)
         if kernel == "forward":
             chosen = self._launch("merge", written[0])
-            tiles = -(-block // chosen.constants["TILE_Q"])
-            self._start("merge", chosen, programs * tiles, (*parts, *written, table.merges, *sizes))
+            self._start("merge", chosen, programs, (*parts, *written, *sizes))
             return
+        chosen = self._launch("sum", written[0])
         for part, total in zip(parts, written, strict=True):
-            chosen = self._launch("sum", total, block)
-            tiles = -(-block // chosen.constants["TILE"])
-            self._start("sum", chosen, programs * tiles, (part, total, table.merges, *sizes))
+            self._start("sum", chosen, programs, (part, total, *sizes))
 
     def _tables(self, plan: DevicePlan, side: str) -> DeviceTables:
         """What a kernel visits, of block rows or of block columns; made once for a plan."""
@@ -309,16 +320,15 @@ class TritonTarget:
         found: DeviceTables = plan.made[key]
         return found
 
-    def _launch(self, kernel: str, q: torch.Tensor, block: int = 0, soft_cap: float = 0.0) -> Launch:
-        fast = torch.get_float32_matmul_precision() != "highest" and torch.version.hip is None
+    def _launch(self, kernel: str, q: torch.Tensor, soft_cap: float = 0.0) -> Launch:
+        fast = q.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
         return launch(
             kernel,
             q.shape[3],
             q.itemsize,
             self.tile,
             shared=_shared_memory(q.device),
-            precision="tf32" if fast else "ieee",
-            block=block,
+            precision="tf32" if fast and torch.version.hip is None else "ieee",
             soft_cap=soft_cap,
         )
 
@@ -326,9 +336,10 @@ class TritonTarget:
         self, kernel: str, chosen: Launch, programs: int, arguments: tuple[Any, ...]
     ) -> None:
         if programs:
+            function, made = self.kernels[kernel], (chosen.constants, chosen.options)
             with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]  # torch's
-                start = self.kernels[kernel][(programs,)]
-                start(*arguments, **chosen.constants, **chosen.options)
+                if not self._binaries.launch(kernel, function, made, programs, arguments):
+                    function[(programs,)](*arguments, **chosen.constants, **chosen.options)
 
 
 @cache

@@ -1,0 +1,106 @@
+"""bslang inspect: what is in the machine code of a layout's GPU kernels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bslang import api, compiler
+from bslang.cli.common import (
+    BlockOption,
+    DtypesOption,
+    HeadDimsOption,
+    JsonOption,
+    ParameterOption,
+    SpecArgument,
+    dtypes_option,
+    head_dims_option,
+    print_json,
+    resolve_spec,
+)
+
+if TYPE_CHECKING:
+    from bslang.machine.report import Report
+
+_COLUMNS = ("instructions", "matrix", "exp2", "copies", "loads", "local")
+_WIDTH = 44
+
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="GPU",
+        help="cuda:80, cuda:90, cuda:100, hip:gfx942, ...; may be given several times. cuda:90, if left out.",
+        show_default=False,
+    ),
+]
+
+
+def inspect(
+    spec: SpecArgument,
+    target: Target = None,
+    head_dim: HeadDimsOption = None,
+    dtype: DtypesOption = None,
+    define: ParameterOption = None,
+    block: BlockOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compile a layout's Triton kernels for a GPU that need not be there, and read their machine code."""
+    dims, dtypes = head_dims_option(head_dim), dtypes_option(dtype)
+    resolved = resolve_spec(spec, define, block)
+    reports = [
+        report
+        for architecture in target or ["cuda:90"]
+        for dim in dims
+        for name in dtypes
+        for report in api.inspect(resolved, architecture, dim, name)
+    ]
+    if json:
+        print_json(
+            {
+                "name": resolved.name,
+                "spec": str(resolved.pattern),
+                "digest": compiler.digest(resolved),
+                "kernels": [asdict(report) for report in reports],
+            }
+        )
+        return
+    print(f"{resolved.name}: {resolved.pattern}")
+    for report in reports:
+        print("\n" + "\n".join(_lines(report)))
+
+
+def _lines(report: Report) -> list[str]:
+    tile = " x ".join(
+        str(report.constants[n]) for n in ("TILE_Q", "TILE_K") if n in report.constants
+    )
+    title = f"{report.kernel} for {report.architecture}, head dimension {report.head_dim}, {report.dtype}"
+    running = (
+        f"{report.programs} programs, {report.programs * report.warps} of {report.most_warps} warps"
+    )
+    spills = (
+        f"{report.stack:,} B of stack, {report.local} loads and stores" if report.stack else "none"
+    )
+    about = [
+        ("tile", f"{tile}; {report.warps} warps, {report.stages} stages"),
+        ("registers", f"{report.registers}"),
+        ("spills", spills),
+        ("shared memory", f"{report.shared:,} B"),
+        ("occupancy", f"{running}; limited by {report.limit}"),
+    ]
+    lines = [title, *(f"{name:<18}{value}" for name, value in about)]
+    if report.loops:
+        lines.append(_row("inner loops", _COLUMNS))
+    for loop in report.loops:
+        text = f"{loop.line}: {loop.comment}"
+        short = text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
+        lines.append(_row(short, [f"{getattr(loop, name):,}" for name in _COLUMNS]))
+    return lines
+
+
+def _row(name: str, cells: list[str] | tuple[str, ...]) -> str:
+    widths = [len(column) for column in _COLUMNS]
+    row = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"{name:<{_WIDTH}}  {row}"

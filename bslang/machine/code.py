@@ -1,0 +1,97 @@
+"""Machine code as a list of instructions, and the loops in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction: its text, opcode first.
+
+    kind: what is counted of it, "matrix", "exp2", "copy", "load" or "local", or "" for none of them;
+    line: of the kernel's source, 0 if unknown; target: the place in the list that it may jump to;
+    falls_through: whether the next one may come after it; waits: whether it tests a barrier.
+    """
+
+    text: str
+    kind: str = ""
+    line: int = 0
+    target: int | None = None
+    falls_through: bool = True
+    waits: bool = False
+
+
+def linked(code: Iterable[tuple[Instruction, str]], labels: dict[str, int]) -> list[Instruction]:
+    """Instructions with their targets, each given with the label that it may jump to, or "".
+
+    labels: the place of the instruction after each label.
+    """
+    found = list(code)
+    places = {name: place for name, place in labels.items() if place < len(found)}
+    return [
+        Instruction(
+            each.text, each.kind, each.line, places.get(label), each.falls_through, each.waits
+        )
+        for each, label in found
+    ]
+
+
+def inner_loops(code: Sequence[Instruction]) -> list[list[Instruction]]:
+    """The loops that have no other loop inside, in the order of the text.
+
+    A loop is what can run between its head and a step back to it, where every way to that step
+    passes the head (a natural loop; Aho, Lam, Sethi and Ullman, Compilers, 9.6.6). One that only waits
+    for a barrier is a part of the loop around it, and none of its own.
+    """
+    graph = nx.DiGraph()
+    graph.add_node(0)
+    for place, each in enumerate(code):
+        if each.falls_through and place + 1 < len(code):
+            graph.add_edge(place, place + 1)
+        if each.target is not None:
+            graph.add_edge(place, each.target)
+    above = nx.immediate_dominators(graph, 0)
+    loops: dict[int, set[int]] = {}
+    for head in sorted({each.target for each in code if each.target is not None}):
+        for place in graph.pred[head]:
+            if place in above and _passes(head, place, above):
+                loops.setdefault(head, {head}).update(_between(head, place, graph))
+    loops = {head: body for head, body in loops.items() if not _only_waits(code, body)}
+    return [
+        [code[place] for place in sorted(body)]
+        for head, body in sorted(loops.items())
+        if not any(other in body for other in loops if other != head)
+    ]
+
+
+def counts(code: Iterable[Instruction]) -> Counter[str]:
+    """How many instructions there are of each kind."""
+    return Counter(each.kind for each in code if each.kind)
+
+
+def _only_waits(code: Sequence[Instruction], body: set[int]) -> bool:
+    return any(code[place].waits for place in body) and not counts(code[place] for place in body)
+
+
+def _passes(head: int, place: int, above: dict[int, int | None]) -> bool:
+    """Whether every way from the beginning to a place passes another."""
+    at: int | None = place
+    while at is not None and at != head:
+        at = above.get(at) if above.get(at) != at else None
+    return at == head
+
+
+def _between(head: int, place: int, graph: nx.DiGraph) -> set[int]:
+    """What can come before a jump from a place to the head of its loop, without passing the head."""
+    body, ahead = {head}, [place]
+    while ahead:
+        at = ahead.pop()
+        if at not in body:
+            body.add(at)
+            ahead += graph.pred[at]
+    return body

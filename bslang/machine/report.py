@@ -1,0 +1,71 @@
+"""What `bslang inspect` says of a kernel, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bslang.machine.code import Instruction, counts, inner_loops
+from bslang.machine.origin import Origin, origin
+
+
+@dataclass(frozen=True)
+class Loop:
+    """An inner loop: where it comes from, and how many instructions it has, in all and of each kind.
+
+    matrix: matrix instructions (of which one may do many products); exp2: powers of 2; copies:
+    asynchronous copies from global to shared memory; loads: other loads of global memory; local:
+    loads and stores of spilled registers.
+    """
+
+    line: int
+    comment: str
+    instructions: int
+    matrix: int
+    exp2: int
+    copies: int
+    loads: int
+    local: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """A kernel compiled for an architecture.
+
+    tile: the constants that its source was compiled with, tiles among them; registers: of a thread;
+    stack: bytes of a thread; local: instructions that load or store there; shared: bytes of a
+    program; programs: those that a multiprocessor runs at a time, of `most_warps` warps in all, and
+    limit: what keeps further ones out.
+    """
+
+    kernel: str
+    architecture: str
+    head_dim: int
+    dtype: str
+    constants: dict[str, int | str]
+    warps: int
+    stages: int
+    registers: int
+    stack: int
+    local: int
+    shared: int
+    programs: int
+    most_warps: int
+    limit: str
+    loops: tuple[Loop, ...]
+
+
+def loops(code: Sequence[Instruction], source: str, kernel: str) -> tuple[Loop, ...]:
+    """The inner loops of a kernel that come from loops of its source, in the order of the source."""
+    found = [
+        _loop(body, place)
+        for body in inner_loops(code)
+        if (place := origin(source, kernel, (each.line for each in body)))
+    ]
+    return tuple(sorted(found, key=lambda loop: loop.line))
+
+
+def _loop(body: Sequence[Instruction], place: Origin) -> Loop:
+    number = counts(body)
+    kinds = (number[kind] for kind in ("matrix", "exp2", "copy", "load", "local"))
+    return Loop(place.line, place.comment, len(body), *kinds)

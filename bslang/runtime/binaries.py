@@ -1,0 +1,229 @@
+"""Kernels that were compiled ahead of time: found beside their module, judged, and launched.
+
+`NAME.triton.json` is their manifest; bslang.runtime.aot writes it and says what is in it. What is
+wrong with a file is warned of, and kernels are then compiled as if it were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bslang.errors import BuildError
+from bslang.files import source_digest
+
+FORMAT = 1
+"""Version of the manifest; another one is not read."""
+
+TYPES = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.int16: "i16",
+    torch.int8: "i8",
+    torch.uint8: "u8",
+}
+"""Triton's names of dtypes."""
+
+ALIGNMENT = 16
+"""What addresses in bytes, and strides in elements, are taken to be multiples of."""
+
+
+@dataclass(frozen=True)
+class Binary:
+    """One entry of a manifest: a kernel for one architecture, head dimension and dtype.
+
+    constants and options: those that its source was compiled with; arguments: types by name, in
+    order, "constexpr" for a constant; aligned: arguments that are multiples of ALIGNMENT; metadata:
+    what Triton says of the binary, with `name` (its entry), `shared` (bytes), `num_warps`.
+    """
+
+    file: str
+    sha256: str
+    kernel: str
+    architecture: str
+    head_dim: int
+    dtype: str
+    constants: dict[str, Any]
+    options: dict[str, Any]
+    arguments: dict[str, str]
+    aligned: tuple[str, ...]
+    metadata: dict[str, Any]
+
+    def values(self, given: Sequence[Any]) -> list[Any] | None:
+        """All arguments, given those that are no constants; None where they are not what it takes."""
+        rest = iter(given)
+        values = [
+            self.constants[name] if kind == "constexpr" else next(rest, None)
+            for name, kind in self.arguments.items()
+        ]
+        fits = all(
+            _fits(value, kind, name in self.aligned)
+            for (name, kind), value in zip(self.arguments.items(), values, strict=True)
+        )
+        return values if fits and next(rest, None) is None else None
+
+
+def _fits(value: Any, kind: str, aligned: bool) -> bool:
+    if kind == "constexpr":
+        return True
+    if kind.startswith("*"):
+        if not isinstance(value, torch.Tensor) or TYPES.get(value.dtype) != kind[1:]:
+            return False
+        return not aligned or value.data_ptr() % ALIGNMENT == 0
+    if kind.startswith("i"):
+        inside = (
+            isinstance(value, int) and -1 << int(kind[1:]) - 1 <= value < 1 << int(kind[1:]) - 1
+        )
+        return inside and not (aligned and value % ALIGNMENT)
+    return isinstance(value, int | float)
+
+
+@dataclass
+class Binaries:
+    """The binaries of a manifest in a folder."""
+
+    folder: Path = Path()
+    entries: tuple[Binary, ...] = ()
+    _loaded: dict[tuple[str, torch.device], Any] = field(default_factory=dict)
+
+    @classmethod
+    def beside(cls, function: Any) -> Binaries:
+        """Those beside the module of a jit function; none, with a warning, where they are not for it."""
+        module = Path(plain(function).fn.__code__.co_filename)
+        path = module.with_suffix(".triton.json")
+        if not path.is_file():
+            return cls()
+        try:
+            return cls(module.parent, tuple(_read(path, module)))
+        except BuildError as error:
+            _warn(error)
+            return cls()
+
+    def launch(
+        self,
+        kernel: str,
+        function: Any,
+        chosen: tuple[Mapping[str, Any], Mapping[str, Any]],
+        programs: int,
+        arguments: Sequence[Any],
+    ) -> bool:
+        """Launch a kernel on the current device if it is here; whether it was.
+
+        function: the kernel's jit function; chosen: constants and options of the call; arguments:
+        those that are no constants.
+        """
+        if not self.entries:
+            return False
+        device = arguments[0].device
+        architecture = _architecture(device)
+        for entry in self.entries:
+            if (
+                (entry.kernel, entry.architecture) == (kernel, architecture)
+                and (entry.constants, entry.options) == chosen
+                and (values := entry.values(arguments))
+            ):
+                here = entry.file, device
+                if here not in self._loaded:
+                    self._loaded[here] = self._load(entry, function)
+                if (ready := self._loaded[here]) is not None:
+                    ready[(programs, 1, 1)](*values)
+                    return True
+        return False
+
+    def _load(self, entry: Binary, function: Any) -> Any:
+        """Triton's CompiledKernel of a binary, loaded onto the current device; None, with a warning, if
+        that cannot be."""
+        path = self.folder / entry.file
+        try:
+            return _kernel(plain(function), entry, path)
+        except OSError as error:
+            _warn(f"{path} cannot be read ({error.strerror}); compile the layout again")
+        except BuildError as error:
+            _warn(error)
+        except Exception as error:  # whatever a driver and its Triton may raise
+            _warn(f"{path} cannot be loaded: {error}")
+        return None
+
+
+def plain(function: Any) -> Any:
+    """A kernel's jit function, without what tunes it."""
+    while hasattr(function.fn, "fn"):
+        function = function.fn
+    return function
+
+
+def _read(path: Path, module: Path) -> list[Binary]:
+    """The entries of a manifest. Raises BuildError where they are not for a module or for this Triton."""
+    import triton
+
+    again = "compile the layout again"
+    try:
+        manifest = json.loads(path.read_bytes())
+        known, made, version = (manifest[name] for name in ("format", "module", "triton"))
+        if known != FORMAT or made != source_digest(module.read_text(encoding="utf-8")):
+            raise BuildError(f"{path} was not made with {module.name}; {again}")
+        if version != triton.__version__:
+            reason = f"is for triton {version}, and {triton.__version__} is installed"
+            raise BuildError(f"{path} {reason}; {again}")
+        entries = [
+            Binary(**each | {"aligned": tuple(each["aligned"])}) for each in manifest["binaries"]
+        ]
+        for entry in entries:
+            if Path(entry.file).name != entry.file or not isinstance(entry.arguments, dict):
+                raise ValueError(entry.file)  # a file of another folder, or no list of arguments
+    except (OSError, ValueError, TypeError, KeyError):
+        raise BuildError(f"{path} is damaged; {again}") from None
+    return entries
+
+
+def _kernel(function: Any, entry: Binary, path: Path) -> Any:
+    """Triton's CompiledKernel of a file, made as from Triton's own cache, and loaded.
+
+    Raises BuildError where the file is not the one that the manifest lists.
+    """
+    from triton.compiler import ASTSource, CompiledKernel
+
+    code = path.read_bytes()
+    damaged = hashlib.sha256(code).hexdigest() != entry.sha256
+    if damaged or list(function.arg_names) != list(entry.arguments):
+        raise BuildError(f"{path} is damaged, or of another layout; compile the layout again")
+    source = ASTSource(function, entry.arguments, entry.constants)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {
+            f"kernel{path.suffix}": code,
+            "kernel.json": json.dumps(entry.metadata).encode(),
+        }
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        made = CompiledKernel(source, {name: f"{folder}/{name}" for name in files}, entry.sha256)
+    made[(1, 1, 1)]  # loads it
+    return made
+
+
+_ARCHITECTURES: dict[torch.device, str] = {}
+
+
+def _architecture(device: torch.device) -> str:
+    """The architecture of the current device, as `bslang compile --target` names it."""
+    if device not in _ARCHITECTURES:
+        from triton.runtime.driver import driver
+
+        target = driver.active.get_current_target()
+        _ARCHITECTURES[device] = f"{target.backend}:{target.arch}"
+    return _ARCHITECTURES[device]
+
+
+def _warn(reason: object) -> None:
+    message = f"{reason}. Until then kernels are compiled when they are first called"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)

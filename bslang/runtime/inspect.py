@@ -1,0 +1,92 @@
+"""Reading compiled kernels with the tools that Triton's package carries."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bslang.errors import TargetError
+from bslang.machine import amdgcn, sass
+from bslang.machine.code import Instruction, counts
+from bslang.machine.devices import DEVICES
+from bslang.machine.report import Report, loops
+from bslang.runtime.aot import choice, compile_kernel, dtype_of
+from bslang.runtime.binaries import plain
+from bslang.runtime.triton import TritonTarget
+
+
+def inspect(target: TritonTarget, architecture: str, head_dim: int, dtype: str) -> list[Report]:
+    """Compile the kernels of a module and report what is in them; no GPU is needed.
+
+    Raises TargetError as `bslang.runtime.aot.compile_kernel`, and where the tools are missing.
+    """
+    return [_report(target, kernel, architecture, head_dim, dtype) for kernel in target.kernels]
+
+
+def _report(
+    target: TritonTarget, kernel: str, architecture: str, head_dim: int, dtype: str
+) -> Report:
+    made = compile_kernel(target, kernel, architecture, head_dim, dtype_of(dtype))
+    chosen = choice(kernel, architecture, head_dim, dtype_of(dtype), target.tile)
+    read = _amd if architecture.startswith("hip") else _nvidia
+    code, registers, stack = read(made)
+    shared, warps = int(made.metadata.shared), int(made.metadata.num_warps)
+    device = DEVICES[architecture]
+    columns = getattr(made.metadata, "tmem_size", None) or 0
+    programs, limit = device.occupancy(registers, shared, warps, columns)
+    function = plain(target.kernels[kernel])
+    source = Path(function.fn.__code__.co_filename).read_text(encoding="utf-8")
+    return Report(
+        kernel=kernel,
+        architecture=architecture,
+        head_dim=head_dim,
+        dtype=dtype,
+        constants=chosen.constants,
+        warps=warps,
+        stages=int(made.metadata.num_stages),
+        registers=registers,
+        stack=stack,
+        local=counts(code)["local"],
+        shared=shared,
+        programs=programs,
+        most_warps=device.warps,
+        limit=limit,
+        loops=loops(code, source, function.fn.__name__),
+    )
+
+
+def _nvidia(made: Any) -> tuple[list[Instruction], int, int]:
+    """The instructions of a kernel, its registers, and the bytes of its stack."""
+    from triton import knobs
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "kernel.cubin")
+        file.write_bytes(made.asm["cubin"])
+        usage = _run(knobs.nvidia.cuobjdump.path, "-res-usage", file)
+        text = _run(knobs.nvidia.nvdisasm.path, "-c", "-gi", file)
+    name = re.escape(made.metadata.name)
+    found = re.search(rf"Function {name}:\s+REG:(\d+) STACK:(\d+)", usage)
+    if found is None:
+        raise TargetError("cuobjdump says nothing that is understood of a kernel's registers")
+    return sass.read(text, made.metadata.name), int(found[1]), int(found[2])
+
+
+def _run(tool: str, *arguments: str | Path) -> str:
+    try:
+        done = subprocess.run([tool, *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise TargetError(
+            f"{Path(tool).name}, of triton's package, does not run: {error}"
+        ) from None
+    return done.stdout + done.stderr
+
+
+def _amd(made: Any) -> tuple[list[Instruction], int, int]:
+    """As `_nvidia`."""
+    text = made.asm["amdgcn"]
+    numbers = amdgcn.numbers(text)
+    code = amdgcn.read(text, made.metadata.name)
+    return code, numbers["vgpr_count"], numbers["private_segment_fixed_size"]
