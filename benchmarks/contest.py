@@ -222,7 +222,7 @@ def figures_of(
         of[MM],
         of.get(PEAK),
         ratio(times, one.name, mine),
-        ideal and ratio(times | {IDEAL: ideal}, IDEAL, one.name),
+        ratio(times | {IDEAL: ideal}, IDEAL, one.name) if ideal else None,
     )
 
 

@@ -5,6 +5,7 @@ The processor stands in for a GPU where there is none, so that all of the progra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
@@ -29,9 +30,8 @@ GPU_MM_SIZE = 8192
 
 
 class Device(Protocol):
-    """name: as `Workload.device`. watch: how calls are timed on it."""
+    """watch: how calls are timed on it."""
 
-    name: str
     watch: Watch
 
     def yardstick(self) -> Yardstick:
@@ -76,7 +76,7 @@ class Events:
             call()
             end.record()
         self.cuda.synchronize()
-        return sum(begin.elapsed_time(end) for begin, end in spans) / 1000 / repeats
+        return float(sum(begin.elapsed_time(end) for begin, end in spans)) / 1000 / repeats
 
     def rest(self) -> None:
         """Nothing: a call begins when those before it are done."""
@@ -84,8 +84,6 @@ class Events:
 
 class Cuda:
     """The current CUDA device. Raises RuntimeError where there is none."""
-
-    name = "cuda"
 
     def __init__(self) -> None:
         size = min(HOLD_BYTES, memory("cuda") // 16)
@@ -118,7 +116,6 @@ class Cuda:
 class Processor:
     """The processor in the place of a GPU: it proves the program, and its figures mean nothing here."""
 
-    name = "cpu"
     watch: Watch = CLOCK
 
     def yardstick(self) -> Yardstick:
@@ -133,7 +130,8 @@ class Processor:
         return ""
 
 
-DEVICES = {"cuda": Cuda, "cpu": Processor}
+DEVICES: dict[str, Callable[[], Device]] = {"cuda": Cuda, "cpu": Processor}
+"""By the name that `Workload.device` has."""
 
 
 def yardsticks(device: Device) -> dict[str, Yardstick]:

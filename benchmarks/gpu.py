@@ -11,6 +11,7 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="two lengths, two densities")
     parser.add_argument("--rounds", type=_count, default=7, help="rounds of each contest")
-    sizes = {"nargs": "+", "type": _count, "metavar": "N"}
+    sizes: dict[str, Any] = {"nargs": "+", "type": _count, "metavar": "N"}
     parser.add_argument("--lengths", **sizes, help="tokens, in place of the suite's")
     parser.add_argument("--blocks", **sizes, help="tokens, likewise")
     parser.add_argument("--dims", **sizes, help="head dimensions, likewise")
@@ -49,14 +50,12 @@ def main() -> None:
         parser.error("--docs takes the figures of a GPU only")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.exit(2, "error: no CUDA device here; `--device cpu` tries the program out\n")
-    suite = grid.quick() if options.quick else grid.Grid()
-    names = ("lengths", "blocks", "dims", "heads", "densities")
-    given = {name: getattr(options, name) for name in names}
-    suite = replace(suite, device=options.device, **{
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in given.items()
-        if value is not None
-    })  # fmt: skip
+    suite = replace(grid.quick() if options.quick else grid.Grid(), device=options.device)
+    for name in ("lengths", "blocks", "dims", "heads", "densities"):
+        value = getattr(options, name)
+        if value is not None:
+            given: Any = tuple(value) if isinstance(value, list) else value
+            suite = replace(suite, **{name: given})
     if any(length % block for length in suite.lengths for block in suite.blocks):
         parser.error("--lengths must be multiples of --blocks")
 

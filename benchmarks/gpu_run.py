@@ -133,7 +133,7 @@ def _contests(rows: list[Row]) -> str:
                 str(row.dim),
                 row.contestant,
                 f"{1000 * row.measured.seconds.median:,.3f}",
-                f"{row.measured.gflops / 1000:,.1f}",
+                f"{row.measured.gflops / 1000:.3g}",
                 spread(row.measured.of_mm),
                 spread(row.measured.of_ideal),
                 "1" if row.contestant == OURS else spread(row.measured.to_ours),
