@@ -17,7 +17,7 @@ from benchmarks import contest, device, gpu, gpu_run, grid, peers, timing, workl
 from benchmarks.contest import OURS
 from benchmarks.device import Events, Processor
 from benchmarks.machine import MM, Yardstick
-from benchmarks.peers import CUDNN, FLASH, FLEX_TUNED, SDPA, Peer, rows_are_safe
+from benchmarks.peers import CUDNN, FLASH, FLEX_TUNED, SDPA, NotRun, Peer, rows_are_safe
 from benchmarks.workloads import BACKWARD, BOTH, CAUSAL, FORWARD, WINDOW, Workload
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
@@ -170,6 +170,16 @@ def test_the_ideal_is_of_the_fastest_dense_attention_of_each_round() -> None:
     assert mine.of_ideal.median == pytest.approx(work.density * (4 / 1 + 4 / 2) / 2)
     assert flash.of_ideal.median == pytest.approx(work.density * (4 / 4 + 4 / 8) / 2)
     assert contest.ideal_times(times, entered[:1]) is None
+
+
+def test_small_values_are_held_to_their_own_size() -> None:
+    truth = torch.ones(1, 1, 1024, 8)
+    truth[:, :, 512:] = 0.01
+    found = truth.clone()
+    found[:, :, 1000:] = 0
+    with pytest.raises(NotRun, match="out of it is off by 1"):
+        contest.check("it", (found,), (truth,), "bfloat16")
+    contest.check("it", (truth,), (truth,), "bfloat16")
 
 
 def hungry(workload: Workload, phase: str) -> contest.Attend:
