@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs accuracy fuzz bench bench-quick bench-lowering bench-balance clean
+.PHONY: demo test lint format docs accuracy fuzz bench bench-quick bench-gpu bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -29,6 +29,9 @@ bench: $(READY)-bench ## The CPU target beside its peers, about 20 minutes; writ
 
 bench-quick: $(READY)-bench ## The same on fewer workloads, about 3 minutes; writes nothing
 	$(BIN)/python -m benchmarks.cpu --quick
+
+bench-gpu: $(READY) ## The triton target beside its peers, on a CUDA machine; writes benchmarks/results and docs/performance-gpu.md
+	$(BIN)/python -m benchmarks.gpu --output benchmarks/results --docs
 
 bench-lowering: $(READY) ## Time and memory of lowering
 	$(BIN)/python benchmarks/lowering.py

@@ -35,7 +35,7 @@ def yardsticks() -> dict[str, Yardstick]:
 
     Both on torch's number of threads. Raises BuildError where there is no compiler.
     """
-    return {PEAK: _fma_peak(), MM: _matrix_product()}
+    return {PEAK: _fma_peak(), MM: matrix_product(MM_SIZE)}
 
 
 def _fma_peak(steps: int = 5_000_000) -> Yardstick:
@@ -48,20 +48,23 @@ def _fma_peak(steps: int = 5_000_000) -> Yardstick:
     return Yardstick(lambda: run(threads, steps, sink), flops)
 
 
-def _matrix_product() -> Yardstick:
-    a, b = torch.randn(MM_SIZE, MM_SIZE), torch.randn(MM_SIZE, MM_SIZE)
-    return Yardstick(lambda: torch.mm(a, b), 2.0 * MM_SIZE**3)
+def matrix_product(size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Yardstick:
+    """torch's product of two square matrices."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return Yardstick(lambda: torch.mm(a, b), 2.0 * size**3)
 
 
-def memory() -> int:
-    """Bytes of the machine's memory."""
+def memory(device: str = "cpu") -> int:
+    """Bytes of a device's memory."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[1])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def describe() -> dict[str, str | int | float]:
     """What a reader must know to compare figures with others."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count() or 1,
@@ -69,18 +72,24 @@ def describe() -> dict[str, str | int | float]:
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "load": round(os.getloadavg()[0], 2),
         "memory_gb": round(memory() / 1e9, 1),
+        "numpy": np.__version__,
+        "compiler": first_line([*find_compiler(), "--version"]),
+    } | software()
+
+
+def software() -> dict[str, str | int | float]:
+    """What of it every device has."""
+    return {
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": np.__version__,
-        "compiler": _first_line([*find_compiler(), "--version"]),
         "bslang": bslang.__version__,
         "commit": _commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -93,12 +102,13 @@ def _processor() -> str:
 def _commit() -> str:
     """The commit that is checked out, and whether files differ from it; "unknown" outside of git."""
     here = ["git", "-C", str(Path(__file__).parent)]
-    commit = _first_line([*here, "rev-parse", "--short=12", "HEAD"])
-    changed = _first_line([*here, "status", "--porcelain", "--untracked-files=no"])
+    commit = first_line([*here, "rev-parse", "--short=12", "HEAD"])
+    changed = first_line([*here, "status", "--porcelain", "--untracked-files=no"])
     return (commit or "unknown") + (" with changes" if changed else "")
 
 
-def _first_line(command: list[str]) -> str:
+def first_line(command: list[str]) -> str:
+    """What a program prints first; "" where there is no such program."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -54,17 +54,20 @@ def _machine(figures: Figures) -> str:
         f"{about['system']}, Python {about['python']}, torch {about['torch']}, "
         f"{about['compiler']}; bslang {about['bslang']}, commit {about['commit']}, {about['date']}. "
         f"{figures.rounds} rounds, {figures.minutes:.0f} minutes.\n\n"
-        f"FMA peak: {_spread(yards.peak_gflops, '.0f')} GFLOP/s. torch.mm: "
-        f"{_spread(yards.mm_gflops, '.0f')} GFLOP/s, {_spread(yards.mm_of_peak)} of the peak."
+        f"FMA peak: {spread(yards.peak_gflops, '.0f')} GFLOP/s. torch.mm: "
+        f"{spread(yards.mm_gflops, '.0f')} GFLOP/s, {spread(yards.mm_of_peak)} of the peak."
     )
 
 
-def _spread(spread: Spread, form: str = ".2f") -> str:
-    """Median and quartiles."""
-    return f"{spread.median:{form}} ({spread.low:{form}} to {spread.high:{form}})"
+def spread(found: Spread | None, form: str = ".2f") -> str:
+    """Median and quartiles; nothing for None."""
+    if found is None:
+        return ""
+    return f"{found.median:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of Markdown."""
     head = list(head)
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -72,7 +75,7 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _goals(found: list[Verdict]) -> str:
     words = {True: "yes", False: "no", None: "not measured"}
-    return _table(
+    return table(
         ("figure", "wanted", "worst", "best", "where it is worst", "reached"),
         (
             (
@@ -98,15 +101,15 @@ def _rates(measured: Measured) -> tuple[str, ...]:
         f"{1000 * measured.seconds.median:,.1f}",
         f"{measured.gflops:.0f}",
         f"{measured.exact_gflops:.0f}",
-        _spread(measured.of_mm),
-        _spread(measured.of_peak),
+        spread(measured.of_mm),
+        spread(measured.of_peak),
     )
 
 
 def _contests(rows: list[Row], phase: str) -> str:
     """Contestants of one phase; those that were not run, below, with why."""
     mine = [row for row in rows if row.phase == phase]
-    timed = _table(
+    timed = table(
         ("layout", "tokens", "shape", "contestant", "ms", "GFLOP/s", "of exact pairs",
          "rate / torch.mm", "rate / FMA peak", "time / bslang"),
         (
@@ -116,27 +119,33 @@ def _contests(rows: list[Row], phase: str) -> str:
                 _shape(row),
                 row.contestant,
                 *_rates(row.measured),
-                "1" if row.contestant == OURS else _spread(row.measured.to_ours),
+                "1" if row.contestant == OURS else spread(row.measured.to_ours),
             )
             for row in mine
             if row.measured
         ),
     )  # fmt: skip
-    missed = [row for row in mine if not row.measured]
-    missed.sort(key=lambda row: (row.contestant, row.not_run))
-    lines = []
-    for (name, why), group in groupby(missed, lambda row: (row.contestant, row.not_run)):
-        where = ", ".join(f"{row.layout} at {row.length:,}" for row in group)
-        lines.append(f"- {name}: not run ({where}): {why}.")
+    lines = not_run(mine)
     return "\n".join([timed, *(["", *lines] if lines else [])])
 
 
+def not_run(rows: list[Row]) -> list[str]:
+    """A list of Markdown: the contestants that were not measured, where and why."""
+    missed = [row for row in rows if not row.measured]
+    missed.sort(key=lambda row: (row.contestant, row.not_run))
+    lines = []
+    for (name, why), group in groupby(missed, lambda row: (row.contestant, row.not_run)):
+        where = ", ".join(dict.fromkeys(f"{row.layout} at {row.length:,}" for row in group))
+        lines.append(f"- {name}: not run ({where}): {why}.")
+    return lines
+
+
 def _dtypes(rows: list[Row]) -> str:
-    return _table(
+    return table(
         ("phase", "dtype", "layout", "tokens", "shape", "ms", "time / fp32"),
         (
             (row.phase, row.dtype, row.layout, f"{row.length:,}", _shape(row),
-             f"{1000 * row.measured.seconds.median:,.1f}", _spread(row.measured.to_ours))
+             f"{1000 * row.measured.seconds.median:,.1f}", spread(row.measured.to_ours))
             for row in rows
             if row.measured
         ),
@@ -145,7 +154,7 @@ def _dtypes(rows: list[Row]) -> str:
 
 def _scaling(rows: list[Row]) -> str:
     first = {row.phase: row for row in reversed(rows)}
-    return _table(
+    return table(
         ("phase", "layout", "tokens", "shape", "ms", "GFLOP/s", "time per visited block / that of the first"),
         (
             (row.phase, row.layout, f"{row.length:,}", _shape(row),
@@ -159,7 +168,7 @@ def _scaling(rows: list[Row]) -> str:
 
 def _memory(figures: Figures) -> str:
     start = figures.start
-    table = _table(
+    grown = table(
         (
             "phase",
             "tokens",
@@ -172,8 +181,8 @@ def _memory(figures: Figures) -> str:
         ),
     )
     return (
-        f"{table}\n\nFrom a spec to its first result: {start.cold:.2f} s with an empty cache, "
-        f"{_spread(start.warm, '.3f')} s in a new process with the cache that it left."
+        f"{grown}\n\nFrom a spec to its first result: {start.cold:.2f} s with an empty cache, "
+        f"{spread(start.warm, '.3f')} s in a new process with the cache that it left."
     )
 
 
@@ -184,11 +193,16 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 def write(figures: Figures, folder: Path) -> list[Path]:
     """cpu.json, cpu.md, and the plots where matplotlib is installed: the paths of what was written."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = {"cpu.json": as_json(figures), "cpu.md": as_markdown(figures)}
+    return put(files, folder) + plots(figures, folder)
+
+
+def put(files: Mapping[str, str], folder: Path) -> list[Path]:
+    """Write texts by the names of their files: their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in files] + plots(figures, folder)
+    return [folder / name for name in files]
 
 
 def include(text: str, page: str) -> str:

@@ -12,13 +12,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 Call = Callable[[], object]
 Times = dict[str, tuple[float, ...]]
 """Seconds a call, one for each round, by contestant."""
-
-LEAST_SECONDS = 0.05
-"""What takes less is called several times a round, until it takes that long."""
 
 MOST_WARM_UP = 8
 """Calls before the first that is timed, at most."""
@@ -27,7 +25,48 @@ LONG_SECONDS = 1.0
 """What takes longer is warmed up once."""
 
 PAUSE_SECONDS = 0.01
-"""Between contestants: OpenMP's threads spin for a while after their work, and would disturb the next."""
+
+
+class Watch(Protocol):
+    """How calls are timed.
+
+    least: seconds; what takes less is called several times a round, until it takes that long.
+    warm_rounds: rounds before those that count.
+    """
+
+    @property
+    def least(self) -> float: ...
+
+    @property
+    def warm_rounds(self) -> int: ...
+
+    def __call__(self, call: Call, repeats: int) -> float:
+        """Seconds a call, over so many calls."""
+        ...
+
+    def rest(self) -> None:
+        """What is done between contestants."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The watch of calls that have done their work when they return."""
+
+    now: Callable[[], float] = time.perf_counter
+    sleep: Callable[[float], None] = time.sleep
+    least: float = 0.05
+    warm_rounds: int = 0
+
+    def __call__(self, call: Call, repeats: int) -> float:
+        begin = self.now()
+        for _ in range(repeats):
+            call()
+        return (self.now() - begin) / repeats
+
+    def rest(self) -> None:
+        # OpenMP's threads spin for a while after their work, and would disturb the next contestant.
+        self.sleep(PAUSE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -46,32 +85,26 @@ class Spread:
         return cls(median, low, high)
 
 
-def alternate(
-    calls: Mapping[str, Call],
-    rounds: int,
-    *,
-    clock: Callable[[], float] = time.perf_counter,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Times:
+CLOCK = Clock()
+
+
+def alternate(calls: Mapping[str, Call], rounds: int, watch: Watch = CLOCK) -> Times:
     """Time all calls in every round, each round beginning with another; they are warmed up first.
 
     Raises what a call raises.
     """
     names = list(calls)
-    repeats = {name: _repeats(calls[name], clock) for name in names}
+    repeats = {name: _repeats(calls[name], watch) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
+    for number in range(watch.warm_rounds + rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            sleep(PAUSE_SECONDS)
-            begin = clock()
-            for _ in range(repeats[name]):
-                calls[name]()
-            times[name].append((clock() - begin) / repeats[name])
-    return {name: tuple(values) for name, values in times.items()}
+            watch.rest()
+            times[name].append(watch(calls[name], repeats[name]))
+    return {name: tuple(values[watch.warm_rounds :]) for name, values in times.items()}
 
 
-def _repeats(call: Call, clock: Callable[[], float]) -> int:
+def _repeats(call: Call, watch: Watch) -> int:
     """Calls a round; warms up, until a call is not much faster than those before it.
 
     The first call may build what later ones use, and in a virtual machine the first few touch memory
@@ -79,13 +112,11 @@ def _repeats(call: Call, clock: Callable[[], float]) -> int:
     """
     best = seconds = math.inf
     for number in range(MOST_WARM_UP):
-        begin = clock()
-        call()
-        seconds = clock() - begin
+        seconds = watch(call, 1)
         if seconds > LONG_SECONDS or (number and seconds > 0.95 * best):
             break
         best = min(best, seconds)
-    return max(1, math.ceil(LEAST_SECONDS / max(seconds, 1e-9)))
+    return max(1, math.ceil(watch.least / max(seconds, 1e-9)))
 
 
 def ratio(times: Times, above: str, below: str) -> Spread:

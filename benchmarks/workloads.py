@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +40,9 @@ WINDOW = Pattern("sliding window", "last(512t)", lambda q, k: (q >= k) & (q - k 
 CAUSAL = Pattern("dense causal", "causal", lambda q, k: q >= k)
 DENSE = Pattern("dense", "all")
 
+TARGETS = {"cpu": "cpu", "cuda": "triton"}
+"""The target that is measured on each kind of device."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -62,7 +65,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Workload:
-    """One call: a layout at a length, for a number of heads; block and length in tokens, batch 1."""
+    """One call: a layout at a length, for a number of heads; block and length in tokens, batch 1.
+
+    device: "cpu" or "cuda", where its tensors lie.
+    """
 
     pattern: Pattern
     length: int
@@ -70,10 +76,11 @@ class Workload:
     dim: int = 64
     heads: int = 4
     dtype: str = "float32"
+    device: str = "cpu"
 
-    def layout(self, target: str = "cpu") -> bslang.Layout:
-        """The layout, compiled for one target."""
-        return _layout(self.pattern, self.block, target)
+    def layout(self, target: str = "") -> bslang.Layout:
+        """The layout, compiled for one target: that of the device, unless another is named."""
+        return _layout(self.pattern, self.block, target or TARGETS[self.device])
 
     def graph(self, head: int = 0) -> BlockGraph:
         found: BlockGraph = self.layout().graph(self.length, head=head)
@@ -81,20 +88,20 @@ class Workload:
 
     def inputs(self) -> Inputs:
         """Random tensors, the same for every workload of one shape (and, rounded, for every dtype)."""
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator(self.device).manual_seed(0)
         shape = (1, self.heads, self.length, self.dim)
-        q, k, v, grad = (torch.randn(shape, generator=generator) for _ in range(4))
-        return Inputs(q, k, v, grad).to(getattr(torch, self.dtype))
+        drawn = (torch.randn(shape, generator=generator, device=self.device) for _ in range(4))
+        return Inputs(*drawn).to(getattr(torch, self.dtype))
 
     @property
     def visited(self) -> int:
         """Pairs of the visited blocks, of all heads."""
-        return _pairs(replace(self, dim=1, dtype=""))[0]
+        return _pairs(self.pattern, self.length, self.block, self.heads)[0]
 
     @property
     def attended(self) -> int:
         """Pairs that are attended, exactly, of all heads."""
-        return _pairs(replace(self, dim=1, dtype=""))[1]
+        return _pairs(self.pattern, self.length, self.block, self.heads)[1]
 
     @property
     def density(self) -> float:
@@ -112,8 +119,9 @@ def _layout(pattern: Pattern, block: int, target: str) -> bslang.Layout:
 
 
 @cache
-def _pairs(workload: Workload) -> tuple[int, int]:
-    graphs = [workload.graph(head) for head in range(workload.heads)]
+def _pairs(pattern: Pattern, length: int, block: int, heads: int) -> tuple[int, int]:
+    workload = Workload(pattern, length, block, heads=heads)
+    graphs = [workload.graph(head) for head in range(heads)]
     stats = [Stats.of(graph) for graph in graphs]
     return (
         sum(s.blocks * s.block[0] * s.block[1] for s in stats),

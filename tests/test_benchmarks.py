@@ -62,7 +62,7 @@ class Clock:
 def test_times_are_of_one_call_and_leave_out_warming_up_and_pauses() -> None:
     clock = Clock()
     calls = {"long": clock.takes(9.0, 2.0, 4.0), "short": clock.takes(7.0, 0.01)}
-    times = timing.alternate(calls, 3, clock=clock, sleep=clock.sleep)
+    times = timing.alternate(calls, 3, timing.Clock(clock, clock.sleep))
     assert times["long"] == pytest.approx((2.0, 4.0, 4.0))
     assert times["short"] == pytest.approx((0.01, 0.01, 0.01))
 
@@ -74,7 +74,7 @@ def test_short_calls_are_repeated_and_each_round_begins_with_another() -> None:
         return lambda: (order.append(name), call())
 
     calls = {name: logged(name, clock.takes(s)) for name, s in (("a", 1.5), ("b", 0.02))}
-    timing.alternate(calls, 2, clock=clock, sleep=clock.sleep)
+    timing.alternate(calls, 2, timing.Clock(clock, clock.sleep))
     warm = 1 + 2  # a is long, and the second call of b no faster than the first
     assert order[:warm] == ["a", "b", "b"]
     assert order[warm:] == ["a", "b", "b", "b", "b", "b", "b", "a"]
@@ -83,7 +83,9 @@ def test_short_calls_are_repeated_and_each_round_begins_with_another() -> None:
 def test_calls_are_warmed_up_until_they_are_as_fast_as_they_get() -> None:
     clock = Clock()
     times = timing.alternate(
-        {"slow to start": clock.takes(0.9, 0.7, 0.5, 0.49, 0.2)}, 1, clock=clock, sleep=clock.sleep
+        {"slow to start": clock.takes(0.9, 0.7, 0.5, 0.49, 0.2)},
+        1,
+        timing.Clock(clock, clock.sleep),
     )
     assert times["slow to start"] == pytest.approx((0.2,))
 
