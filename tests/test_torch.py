@@ -58,6 +58,7 @@ def test_gradcheck() -> None:
     k, v = (torch.randn(1, 1, 11, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
     made = layout("(last(2) | cols(0)) & causal", 4)
     assert torch.autograd.gradcheck(lambda *x: made(*x, return_lse=True), (q, k, v))
+    assert torch.autograd.gradgradcheck(lambda *x: made(*x, return_lse=True), (q, k, v))
 
 
 def test_operators_pass_opcheck() -> None:
