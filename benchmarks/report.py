@@ -182,7 +182,8 @@ def _memory(figures: Figures) -> str:
     )
     return (
         f"{grown}\n\nFrom a spec to its first result: {start.cold:.2f} s with an empty cache, "
-        f"{spread(start.warm, '.3f')} s in a new process with the cache that it left."
+        f"{spread(start.warm, '.3f')} s in a new process with the cache that it left. "
+        f"Before that, loading the compiler took {spread(start.loading, '.3f')} s."
     )
 
 

@@ -240,7 +240,7 @@ SUITE = suites.Suite(
 def bare(scaling: list[Row] | None = None) -> figures.Figures:
     """The figures of a run that measured next to nothing."""
     one = timing.Spread.of([1.0])
-    yards, start = figures.Yardsticks(one, one, one), probe.Start(1.0, one)
+    yards, start = figures.Yardsticks(one, one, one), probe.Start(1.0, one, one)
     return figures.Figures({}, 1, yards, [], [], [], scaling or [], [], start, 0.0)
 
 

@@ -74,6 +74,7 @@ def test_gradcheck() -> None:
     for soft_cap in (None, 1.5):
         call = functools.partial(made, soft_cap=soft_cap, return_lse=True)
         assert torch.autograd.gradcheck(call, (q, k, v))
+        assert torch.autograd.gradgradcheck(call, (q, k, v))
 
 
 def test_operators_pass_opcheck() -> None:

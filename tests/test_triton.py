@@ -267,13 +267,17 @@ def loops(text: str, kernel: str) -> dict[str, str]:
 
 def test_a_reader_finds_the_spec() -> None:
     found = loops(kernels(BIGBIRD), "_forward")
-    assert list(found) == [
-        "global(0, -1): full blocks.",
-        "window(3): full blocks.",
-        "global(0, -1): full blocks.",
-        "Other full blocks, one by one.",
-        "Full blocks that the end of the sequence cuts short: only keys there count.",
-    ] or len(found) == 4  # two loops have one comment
+    assert (
+        list(found)
+        == [
+            "global(0, -1): full blocks.",
+            "window(3): full blocks.",
+            "global(0, -1): full blocks.",
+            "Other full blocks, one by one.",
+            "Full blocks that the end of the sequence cuts short: only keys there count.",
+        ]
+        or len(found) == 4
+    )  # two loops have one comment
     window = found["window(3): full blocks."]
     assert "tl.maximum(row - 1, end)" in window and "tl.minimum(row + 2, full_high)" in window
     assert "runs" not in window and "pointer" not in window

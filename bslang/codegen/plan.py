@@ -108,7 +108,17 @@ class Plan:
         parameters = tuple(code(number, _TEXT) for number in found.parameters)
         by_head = "head" in pattern.names()
         return cls(
-            name, pattern, str(pattern), digest, *block, masks, parameters, by_head, names, targets, march
+            name,
+            pattern,
+            str(pattern),
+            digest,
+            *block,
+            masks,
+            parameters,
+            by_head,
+            names,
+            targets,
+            march,
         )
 
     @property

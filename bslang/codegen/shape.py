@@ -116,7 +116,9 @@ def literal(name: str, shape: Shape) -> list[str]:
     lines = [f"{name} = Rules(", "    ("]
     for strip, text in zip(shape.rules.strips, shape.texts, strict=True):
         of = text if strip.kind == FULL else f"mask {strip.kind}"
-        lines.append(f"        Strip({strip.kind}, {_edge(strip.start)}, {_edge(strip.stop)}),  # {of}")
+        lines.append(
+            f"        Strip({strip.kind}, {_edge(strip.start)}, {_edge(strip.stop)}),  # {of}"
+        )
     return [*lines, "    ),", *([f"    {listed},"] if listed else []), ")"]
 
 

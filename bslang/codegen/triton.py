@@ -43,7 +43,9 @@ def section(plan: Plan) -> Section:
     ]
     used = ["Edge", "Rules", "Strip"] if kernels.has_strips else ["Rules"]
     return Section(
-        constructor="".join(("TritonTarget(\n", *(f"            {x},\n" for x in given), "        )")),
+        constructor="".join(
+            ("TritonTarget(\n", *(f"            {x},\n" for x in given), "        )")
+        ),
         code=render("triton/kernels.py.jinja", plan, kernels),
         imports=(
             "from bslang.runtime.triton import TritonTarget",

@@ -27,7 +27,18 @@ _TABLES = ("programs", "merges", "pointer", "runs", "head_graph")
 _LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
 _FLOATS = ("lse", "grad_lse", "delta", "lse2", "parts")
 _STRIDES = ("_batch", "_head", "_row")
-_SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "q_start", "lanes", "start", "length", "block")
+_SIZES = (
+    "batch",
+    "heads",
+    "key_heads",
+    "len_q",
+    "len_k",
+    "q_start",
+    "lanes",
+    "start",
+    "length",
+    "block",
+)
 _ALIGNED = [["tt.divisibility", ALIGNMENT]]
 
 

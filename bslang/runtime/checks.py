@@ -21,6 +21,7 @@ def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tensor.to(torch.get_autocast_dtype(tensor.device.type))
         if isinstance(tensor, torch.Tensor)
         and tensor.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and torch.amp.is_autocast_available(tensor.device.type)
         and torch.is_autocast_enabled(tensor.device.type)
         else tensor
         for tensor in tensors

@@ -135,8 +135,17 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -
 def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple[Any, ...]:
     q, k, v, out, lse, *labels = ctx.saved_tensors
     call = (ctx.layout, ctx.scale, ctx.align, *labels, ctx.soft_cap)
-    grads = attention_backward(grad_out, grad_lse, q, k, v, out, lse, *call)
+    given = (grad_out, grad_lse, q, k, v, out, lse, *call)
+    # The torch target is made of torch's operators: run as they are, these have gradients in turn.
+    plain = torch.is_grad_enabled() and _layout(ctx.layout).target(q).name == "torch"
+    grads = _attention_backward(*given) if plain else attention_backward(*given)
     return (*grads, None, None, None, *(None for _ in labels), None)
+
+
+def _no_second_derivatives(ctx: Any, *grads: torch.Tensor) -> None:
+    raise RuntimeError(
+        "second derivatives are computed by the torch target only: compile with target='torch'"
+    )
 
 
 def _define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -157,6 +166,7 @@ attention_backward = _define("attention_backward", _attention_backward, _attenti
 soft_cap."""
 
 torch.library.register_autograd("bslang::attention", _backward, setup_context=_setup_context)
+torch.library.register_autograd("bslang::attention_backward", _no_second_derivatives)
 
 
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:

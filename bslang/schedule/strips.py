@@ -220,7 +220,9 @@ def _edges(ends: Ints, rows: Ints, columns: int) -> list[Edge]:
         return [Edge(constant - columns, end=True) if constant > rows[-1] else Edge(constant)]
     found = []
     for every in range(1, 65):
-        for by in {every, 1, max(1, columns // max(1, int(rows[-1])))} if every == 1 else {every, 1}:
+        for by in (
+            {every, 1, max(1, columns // max(1, int(rows[-1])))} if every == 1 else {every, 1}
+        ):
             rest = ends - rows // every * by
             if (rest == rest[0]).all():
                 found.append(Edge(int(rest[0]), by, every))
