@@ -124,13 +124,13 @@ class DeviceTables:
         programs = torch.from_numpy(table.programs.program.copy())
         programs[torch.from_numpy(~table.ruled), 1:3] = 0
         runs = torch.from_numpy(table.runs)
-        given = (
-            programs,
-            torch.from_numpy(table.programs.merges),
-            torch.from_numpy(table.pointer),
-            torch.cat((runs, runs.new_zeros(1, 2))),
+        return cls(
+            programs.to(device),
+            torch.from_numpy(table.programs.merges).to(device),
+            torch.from_numpy(table.pointer).to(device),
+            torch.cat((runs, runs.new_zeros(1, 2))).to(device),
+            table.programs.slots,
         )
-        return cls(*(x.to(device) for x in given), table.programs.slots)
 
 
 class TritonTarget:

@@ -134,9 +134,9 @@ def _pieces(graph: BlockGraph, rules: Rules, kept: Bools) -> Pieces:
         row, start, stop = graph.row, graph.start, graph.stop
     else:
         parts = []
-        for number, runs in rules.left(graph, kept):
+        for of_kind, runs in rules.left(graph, kept):
             found = runs.rows()
-            kinds = np.full_like(found[0], WHOLE if number == FULL else number + PARTIAL)
+            kinds = np.full_like(found[0], WHOLE if of_kind == FULL else of_kind + PARTIAL)
             parts.append((*found, kinds))
         row, start, stop, kind = (np.concatenate(part) for part in zip(*parts, strict=True))
     row, start, stop, kind = _cut_edges(row, start, stop, kind, graph.grid.k)

@@ -177,14 +177,14 @@ def _candidates(graph: BlockGraph, kind: int) -> list[Strip]:
         shifted = marks[np.arange(rows.size)[:, None], base[:, None] + np.arange(-left, right)]
         diagonals = [
             Strip(kind, Edge(start - left, by, every), Edge(stop - left, by, every))
-            for start, stop in _runs(shifted.all(0))
+            for start, stop in _runs(np.all(shifted, axis=0))
         ]
     wide = [strip for seed in diagonals for strip in _widened(seed, marks, rows, columns)]
     kept = [
         Strip(kind, Edge(start), Edge(stop))
         if stop <= low
         else Strip(kind, Edge(start - columns, end=True), Edge(stop - columns, end=True))
-        for start, stop in _runs(marks.all(0))
+        for start, stop in _runs(np.all(marks, axis=0))
         if (stop - start) * 8 < columns  # else the part of a triangle that all rows share
     ]
     return list(dict.fromkeys((*wide, *kept)))
@@ -229,6 +229,7 @@ def _edges(ends: Ints, rows: Ints, columns: int) -> list[Edge]:
     return found
 
 
-def _runs(marks: Bools) -> list[tuple[int, int]]:
+def _runs(marks: Any) -> list[tuple[int, int]]:
+    """The runs [start, stop) of marks, bool (columns,)."""
     edge = np.flatnonzero(np.diff(marks, prepend=False, append=False))
     return [(int(a), int(b)) for a, b in zip(edge[0::2], edge[1::2], strict=True)]
