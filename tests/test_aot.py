@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference import inputs, run
+from reference import inputs
 
 import bslang
 from bslang import api, compiler
@@ -242,7 +242,8 @@ def attention(folder: Path, **options: Any) -> None:
     """Forward and backward of the module in a folder, of 200 queries and 300 keys."""
     made = api.import_file(folder / "near.py", f"made_{next(_MODULES)}")
     given = inputs(200, 300, **{"dim": 64, "heads": 4, "key_heads": 2, "dtype": BRAIN} | options)
-    run(made.LAYOUT, given)
+    q, k, v = (x.requires_grad_() for x in (given.q, given.k, given.v))
+    made.attention(q, k, v).backward(given.grad_out)  # nothing is computed: results are any numbers
 
 
 def test_calls_launch_the_binaries(compiled: Path, device: Device) -> None:
@@ -283,13 +284,21 @@ def test_a_binary_is_loaded_once(compiled: Path, device: Device) -> None:
     "call",
     [
         {"dtype": HALF},
-        {"dim": 72},
+        {"dim": 96},
         {"dtype": torch.float32},
     ],
     ids=str,
 )
 def test_other_calls_are_compiled(compiled: Path, device: Device, call: dict[str, Any]) -> None:
     attention(compiled, **call)
+    assert len(device.compiled) == 4 and device.launched == []
+
+
+def test_other_options_are_compiled_for(
+    compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "_shared_memory", lambda device: 99 * 1024)  # two stages
+    attention(compiled)
     assert len(device.compiled) == 4 and device.launched == []
 
 
