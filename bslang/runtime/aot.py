@@ -141,7 +141,14 @@ def _entry(
 
 
 def gpu(architecture: str) -> Any:
-    """Triton's description of a device."""
+    """Triton's description of a device. Raises TargetError for an architecture that is none."""
+    if architecture not in DEVICES:
+        close = get_close_matches(architecture, DEVICES, 1, cutoff=0.8)
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        raise TargetError(
+            f"unknown architecture {architecture!r}; those that are compiled for ahead of time are "
+            f"{', '.join(DEVICES)}{guess}"
+        )
     from triton.backends.compiler import GPUTarget
 
     backend, _, name = architecture.partition(":")
@@ -159,15 +166,9 @@ def dtype_of(name: str) -> torch.dtype:
 
 def check(target: TritonTarget, architecture: str, head_dim: int, dtype: torch.dtype) -> None:
     """Raise TargetError for what kernels do not take, and where Triton does not compile."""
-    if architecture not in DEVICES:
-        close = get_close_matches(architecture, DEVICES, 1, cutoff=0.8)
-        guess = f"; did you mean {close[0]!r}?" if close else ""
-        raise TargetError(
-            f"unknown architecture {architecture!r}; those that are compiled for ahead of time are "
-            f"{', '.join(DEVICES)}{guess}"
-        )
     if target.uncompiled:
         raise TargetError(f"kernels cannot be compiled ahead of time: {target.uncompiled}")
+    gpu(architecture)
     if head_dim % 8 or not 8 <= head_dim <= MAX_DIM:
         raise TargetError(
             f"the head dimension must be a multiple of 8 from 8 to {MAX_DIM}, not {head_dim}"
