@@ -21,6 +21,7 @@ from reference import inputs
 import bslang
 from bslang import api, compiler
 from bslang.errors import TargetError
+from bslang.runtime import aot
 from bslang.runtime import triton as launcher
 from bslang.runtime.triton import TritonTarget
 from bslang.syntax.source import Source
@@ -127,13 +128,8 @@ def test_what_is_not_compiled_for_is_said() -> None:
     resolved = compiler.resolve(Source("spec.bsl", SPEC), block=64)
 
     def files(architecture: str = "cuda:90", dim: int = 64, dtype: str = "bf16") -> None:
-        api.files(
-            resolved,
-            ["triton"],
-            architectures=[architecture],
-            head_dims=[dim],
-            dtypes=[dtype],
-        )
+        given = {"architectures": [architecture], "head_dims": [dim], "dtypes": [dtype]}
+        api.files(resolved, ["triton"], **given)  # type: ignore[arg-type]
 
     for wrong, message in (
         ({"architecture": "cuda:09"}, "unknown architecture 'cuda:09'; .*did you mean 'cuda:90'"),
@@ -144,6 +140,21 @@ def test_what_is_not_compiled_for_is_said() -> None:
     ):
         with pytest.raises(TargetError, match=message):
             files(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("dim", "strides"), [(64, True), (72, False)])
+def test_strides_are_aligned_if_rows_can_be(
+    dim: int, strides: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import triton
+
+    monkeypatch.setattr(triton, "compile", lambda source, **options: source)
+    kernels = api._kernels(compiler.resolve(Source("spec.bsl", SPEC), block=64))
+    source = aot.compile_kernel(kernels, "forward", "cuda:90", dim, BRAIN)
+    aligned = {source.fn.arg_names[place] for (place,) in source.attrs}
+    assert {"q", "k", "v", "out", "lse", "runs"} <= aligned
+    assert ({"q_row", "k_head", "v_batch"} <= aligned) == strides
+    assert not any(source.signature[name] == "i32" for name in aligned if not name.endswith("_row"))
 
 
 def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +185,7 @@ class Device:
     launched: list[tuple[str, tuple[int, ...], dict[str, Any]]] = field(default_factory=list)
     compiled: list[str] = field(default_factory=list)
     refuses: bool = False
+    capability: int = 90
 
     @property
     def utils(self) -> Device:
@@ -182,7 +194,7 @@ class Device:
     def get_current_target(self) -> Any:
         from triton.backends.compiler import GPUTarget
 
-        return GPUTarget("cuda", 90, 32)
+        return GPUTarget("cuda", self.capability, 32)
 
     def get_current_device(self) -> int:
         return 0
@@ -286,10 +298,12 @@ def test_other_calls_are_compiled(compiled: Path, device: Device, call: dict[str
     assert len(device.compiled) == 4 and device.launched == []
 
 
-def test_other_options_are_compiled_for(
-    compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("capability", "kib"), [(103, 227), (90, 99)])  # the latter: two stages
+def test_other_devices_are_compiled_for(
+    compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch, capability: int, kib: int
 ) -> None:
-    monkeypatch.setattr(launcher, "_shared_memory", lambda device: 99 * 1024)  # two stages
+    device.capability = capability
+    monkeypatch.setattr(launcher, "_shared_memory", lambda device: kib * 1024)
     attention(compiled)
     assert len(device.compiled) == 4 and device.launched == []
 
@@ -314,16 +328,6 @@ def test_precision_of_fp32_is_of_no_account_to_others(compiled: Path, device: De
     finally:
         torch.set_float32_matmul_precision("highest")
     assert len(device.launched) == 4 and device.compiled == []
-
-
-def test_another_architecture_is_compiled_for(
-    compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from triton.backends.compiler import GPUTarget
-
-    monkeypatch.setattr(Device, "get_current_target", lambda self: GPUTarget("cuda", 103, 32))
-    attention(compiled)
-    assert len(device.compiled) == 4 and device.launched == []
 
 
 def test_a_damaged_binary_is_left_out(folder: Path, device: Device) -> None:
@@ -371,6 +375,8 @@ def entry(folder: Path, **values: Any) -> str:
         (lambda folder: changed(folder, binaries=[{"file": "x"}]), "is damaged"),
         (lambda folder: entry(folder, file="../near.cubin"), "is damaged"),
         (lambda folder: entry(folder, more=1), "is damaged"),
+        (lambda folder: entry(folder, arguments=[]), "is damaged"),
+        (lambda folder: entry(folder, constants={}), "is damaged"),
         (lambda folder: changed(folder, format=0), "was not made with near.py"),
         (lambda folder: changed(folder, module="0"), "was not made with near.py"),
         (lambda folder: changed(folder, triton="3.5.0"), "is for triton 3.5.0, and "),

@@ -37,7 +37,7 @@ def compile_kernel(
     """Compile one kernel, "forward", "delta", "dq" or "dkdv", as a call would on that device.
 
     architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ... Tensors are taken to be
-    aligned to 16 bytes, and their strides to be multiples of 16 elements.
+    aligned to 16 bytes, and if the head dimension is a multiple of 16, their strides to be too.
 
     Returns triton's CompiledKernel: machine code in `asm["cubin"]` or `asm["hsaco"]`. Raises
     TargetError for an architecture that is none, a head dimension or dtype that kernels do not take,
@@ -50,7 +50,9 @@ def compile_kernel(
     chosen = choice(kernel, architecture, head_dim, dtype, target.tile)
     function = target.kernels[kernel]
     signature = {name: _type(name, chosen.constants, dtype) for name in function.arg_names}
-    aligned = {(function.arg_names.index(name),): _ALIGNED for name in _aligned(signature)}
+    aligned = {
+        (function.arg_names.index(name),): _ALIGNED for name in _aligned(signature, head_dim)
+    }
     source = ASTSource(function, signature, chosen.constants, aligned)
     try:
         return triton.compile(source, target=gpu(architecture), options=chosen.options)
@@ -135,7 +137,7 @@ def _entry(
         constants=chosen.constants,
         options=chosen.options,
         arguments=dict(made.src.signature),
-        aligned=tuple(_aligned(made.src.signature)),
+        aligned=tuple(_aligned(made.src.signature, head_dim)),
         metadata=metadata,
     )
 
@@ -177,10 +179,11 @@ def check(target: TritonTarget, architecture: str, head_dim: int, dtype: torch.d
         raise TargetError(f"unknown dtype {dtype}; kernels take {', '.join(DTYPES)}")
 
 
-def _aligned(signature: dict[str, str]) -> Iterable[str]:
+def _aligned(signature: dict[str, str], head_dim: int) -> Iterable[str]:
     """Arguments that are taken to be multiples of ALIGNMENT."""
+    strides = _STRIDES if head_dim % ALIGNMENT == 0 else ()  # else dense rows lie otherwise
     return (
-        name for name, kind in signature.items() if kind.startswith("*") or name.endswith(_STRIDES)
+        name for name, kind in signature.items() if kind.startswith("*") or name.endswith(strides)
     )
 
 
