@@ -7,7 +7,7 @@ import re
 from bslang.machine.code import Instruction, linked
 
 _LABEL = re.compile(r"(\.LBB\w+):")
-_LINE = re.compile(r"\.\w+:(\d+):\d+")
+_LINE = re.compile(r"(\S+\.\w+):(\d+):\d+")
 _NUMBER = re.compile(r"\s*(?:- )?\.(\w+):\s+(\d+)\s*$")
 
 
@@ -15,7 +15,7 @@ def read(text: str, kernel: str) -> list[Instruction]:
     """The instructions of a kernel; of code that was inlined, the line is the one of the kernel itself."""
     found: list[tuple[Instruction, str]] = []
     labels: dict[str, int] = {}
-    line = 0
+    line, source = 0, ""
     inside = False
     for row in text.splitlines():
         code, _, comment = row.partition(";")
@@ -27,8 +27,9 @@ def read(text: str, kernel: str) -> list[Instruction]:
         elif code.startswith((".Lfunc_end", ".section")):
             break
         elif code.startswith(".loc"):  # the comment ends in where it was inlined, if it was
-            lines = _LINE.findall(comment)
-            line = int(lines[-1] if lines else code.split()[2])
+            file, number = (_LINE.findall(comment) or [("", 0)])[-1]
+            source = source or file  # the first is where the kernel begins
+            line = int(number) if file == source else 0
         elif label := _LABEL.match(code):
             labels[label[1]] = len(found)
         elif code and not code.startswith(".") and not code.endswith(":"):

@@ -21,14 +21,14 @@ class Origin:
 def origin(source: str, kernel: str, lines: Iterable[int]) -> Origin | None:
     """The innermost loop of a kernel that most of some lines of it lie in; None where there is none.
 
-    source: of the module; lines: of the instructions, 0 where unknown.
+    source: of the module; lines: of the instructions; those outside of the kernel say nothing.
     """
     body = next(
         node
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef) and node.name == kernel
     )
-    votes = Counter(line for line in lines if line)
+    votes = Counter(line for line in lines if _holds(body, line))
     most = sum(votes.values()) / 2
     around = [
         node
@@ -44,7 +44,7 @@ def origin(source: str, kernel: str, lines: Iterable[int]) -> Origin | None:
     return Origin(around[0].lineno, text)
 
 
-def _holds(node: _Loop, line: int) -> bool:
+def _holds(node: ast.stmt, line: int) -> bool:
     return node.lineno <= line <= (node.end_lineno or node.lineno)
 
 

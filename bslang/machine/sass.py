@@ -9,7 +9,7 @@ from bslang.machine.code import Instruction, linked
 _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?P<guard>@!?\w+\s+)?(?P<text>[^;]*?)\s*;")
 _LABEL = re.compile(r"(\.L_\w+):")
 _JUMP = re.compile(r"`\((\.L_\w+)\)")
-_LINE = re.compile(r"\bline (\d+)")
+_LINE = re.compile(r'"([^"]*)", line (\d+)')
 _ENDS = ("EXIT", "RET", "BRX", "JMX", "KILL")
 """After these, unless they are guarded, the next instruction is not reached."""
 
@@ -17,11 +17,12 @@ _ENDS = ("EXIT", "RET", "BRX", "JMX", "KILL")
 def read(text: str, kernel: str) -> list[Instruction]:
     """The instructions of a kernel.
 
-    Of code that was inlined, the line is the one of the kernel itself: the last that is printed.
+    Of code that was inlined, the line is the one of the kernel itself: the last that is printed. Some
+    compilers do not keep it; then lines of the kernel's file are lines of what was inlined, too.
     """
     found: list[tuple[Instruction, str]] = []
     labels: dict[str, int] = {}
-    line = 0
+    line, source = 0, ""
     inside = False
     for row in text.splitlines():
         if row.split()[:1] == [".section"]:
@@ -29,7 +30,9 @@ def read(text: str, kernel: str) -> list[Instruction]:
         if not inside:
             continue
         if row.lstrip().startswith("//##"):
-            line = int(_LINE.findall(row)[-1])
+            file, number = _LINE.findall(row)[-1]
+            source = source or file  # the first is where the kernel begins
+            line = int(number) if file == source else 0
         elif label := _LABEL.match(row):
             labels[label[1]] = len(found)
         elif instruction := _INSTRUCTION.match(row):

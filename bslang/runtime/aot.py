@@ -48,7 +48,7 @@ def compile_kernel(
     """Compile one kernel, by its name in `TritonTarget.kernels`, as a call would on that device.
 
     architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ... Tensors are taken to be
-    aligned to 16 bytes, and their strides to be multiples of 16 elements.
+    aligned to 16 bytes, and if the head dimension is a multiple of 16, their strides to be too.
 
     Returns triton's CompiledKernel: machine code in `asm["cubin"]` or `asm["hsaco"]`. Raises
     TargetError for an architecture that is none, a head dimension or dtype that kernels do not take,
@@ -61,7 +61,9 @@ def compile_kernel(
     chosen = choice(kernel, architecture, head_dim, dtype, target.tile)
     function = target.kernels[kernel]
     signature = {name: _type(name, chosen.constants, dtype) for name in function.arg_names}
-    aligned = {(function.arg_names.index(name),): _ALIGNED for name in _aligned(signature)}
+    aligned = {
+        (function.arg_names.index(name),): _ALIGNED for name in _aligned(signature, head_dim)
+    }
     source = ASTSource(function, signature, chosen.constants, aligned)
     try:
         return triton.compile(source, target=gpu(architecture), options=chosen.options)
@@ -146,13 +148,20 @@ def _entry(
         constants=chosen.constants,
         options=chosen.options,
         arguments=dict(made.src.signature),
-        aligned=tuple(_aligned(made.src.signature)),
+        aligned=tuple(_aligned(made.src.signature, head_dim)),
         metadata=metadata,
     )
 
 
 def gpu(architecture: str) -> Any:
-    """Triton's description of a device."""
+    """Triton's description of a device. Raises TargetError for an architecture that is none."""
+    if architecture not in DEVICES:
+        close = get_close_matches(architecture, DEVICES, 1, cutoff=0.8)
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        raise TargetError(
+            f"unknown architecture {architecture!r}; those that are compiled for ahead of time are "
+            f"{', '.join(DEVICES)}{guess}"
+        )
     from triton.backends.compiler import GPUTarget
 
     backend, _, name = architecture.partition(":")
@@ -170,15 +179,9 @@ def dtype_of(name: str) -> torch.dtype:
 
 def check(target: TritonTarget, architecture: str, head_dim: int, dtype: torch.dtype) -> None:
     """Raise TargetError for what kernels do not take, and where Triton does not compile."""
-    if architecture not in DEVICES:
-        close = get_close_matches(architecture, DEVICES, 1, cutoff=0.8)
-        guess = f"; did you mean {close[0]!r}?" if close else ""
-        raise TargetError(
-            f"unknown architecture {architecture!r}; those that are compiled for ahead of time are "
-            f"{', '.join(DEVICES)}{guess}"
-        )
     if target.uncompiled:
         raise TargetError(f"kernels cannot be compiled ahead of time: {target.uncompiled}")
+    gpu(architecture)
     if head_dim % 8 or not 8 <= head_dim <= MAX_DIM:
         raise TargetError(
             f"the head dimension must be a multiple of 8 from 8 to {MAX_DIM}, not {head_dim}"
@@ -187,10 +190,11 @@ def check(target: TritonTarget, architecture: str, head_dim: int, dtype: torch.d
         raise TargetError(f"unknown dtype {dtype}; kernels take {', '.join(DTYPES)}")
 
 
-def _aligned(signature: dict[str, str]) -> Iterable[str]:
+def _aligned(signature: dict[str, str], head_dim: int) -> Iterable[str]:
     """Arguments that are taken to be multiples of ALIGNMENT."""
+    strides = _STRIDES if head_dim % ALIGNMENT == 0 else ()  # else dense rows lie otherwise
     return (
-        name for name, kind in signature.items() if kind.startswith("*") or name.endswith(_STRIDES)
+        name for name, kind in signature.items() if kind.startswith("*") or name.endswith(strides)
     )
 
 

@@ -63,30 +63,29 @@ class Binary:
     def values(self, given: Sequence[Any]) -> list[Any] | None:
         """All arguments, given those that are no constants; None where they are not what it takes."""
         rest = iter(given)
-        values = [
-            self.constants[name] if kind == "constexpr" else next(rest, None)
-            for name, kind in self.arguments.items()
-        ]
-        fits = all(
-            _fits(value, kind, name in self.aligned)
-            for (name, kind), value in zip(self.arguments.items(), values, strict=True)
-        )
-        return values if fits and next(rest, None) is None else None
+        values = []
+        for name, kind in self.arguments.items():
+            if kind == "constexpr":
+                values.append(self.constants[name])
+                continue
+            value = next(rest, None)
+            if not _fits(value, kind, name in self.aligned):
+                return None
+            values.append(value)
+        return values if next(rest, None) is None else None
+
+
+_POINTERS = {dtype: f"*{name}" for dtype, name in TYPES.items()}
+_LIMITS = {name: 1 << int(name[1:]) - 1 for name in ("i64", "i32", "i16", "i8")}
 
 
 def _fits(value: Any, kind: str, aligned: bool) -> bool:
-    if kind == "constexpr":
-        return True
-    if kind.startswith("*"):
-        if not isinstance(value, torch.Tensor) or TYPES.get(value.dtype) != kind[1:]:
-            return False
-        return not aligned or value.data_ptr() % ALIGNMENT == 0
-    if kind.startswith("i"):
-        inside = (
-            isinstance(value, int) and -1 << int(kind[1:]) - 1 <= value < 1 << int(kind[1:]) - 1
-        )
+    if isinstance(value, torch.Tensor):
+        return kind == _POINTERS.get(value.dtype) and not (aligned and value.data_ptr() % ALIGNMENT)
+    if kind in _LIMITS:
+        inside = isinstance(value, int) and -_LIMITS[kind] <= value < _LIMITS[kind]
         return inside and not (aligned and value % ALIGNMENT)
-    return isinstance(value, int | float)
+    return kind == "fp32" and isinstance(value, int | float)
 
 
 @dataclass
@@ -180,9 +179,11 @@ def _read(path: Path, module: Path) -> list[Binary]:
             Binary(**each | {"aligned": tuple(each["aligned"])}) for each in manifest["binaries"]
         ]
         for entry in entries:
-            if Path(entry.file).name != entry.file or not isinstance(entry.arguments, dict):
-                raise ValueError(entry.file)  # a file of another folder, or no list of arguments
-    except (OSError, ValueError, TypeError, KeyError):
+            inside = Path(entry.file).name == entry.file
+            constants = [name for name, kind in entry.arguments.items() if kind == "constexpr"]
+            if not inside or set(constants) != set(entry.constants):
+                raise ValueError(entry.file)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         raise BuildError(f"{path} is damaged; {again}") from None
     return entries
 
