@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bslang.codegen import plan as plans
 from bslang.codegen.emit import Section
@@ -120,7 +120,8 @@ class Walk:
     bounded: whether a tile may reach past the end of a run; mask: what decides pairs, if any does.
     strip: the blocks that are computed, and text: what they are, for people; begin, end, low, high: its
     ends, and where it may begin and end, as code. listed: whether the table has the blocks one by
-    one. others: whether strips of this class stand before it.
+    one. others: whether strips of this class stand before it. together: strips of full blocks that one
+    loop goes through, of which this is the first.
     """
 
     first: int
@@ -135,6 +136,7 @@ class Walk:
     high: str = ""
     listed: bool = False
     others: bool = False
+    together: tuple[Walk, ...] = ()
 
     @property
     def settles(self) -> Settles | None:
@@ -143,8 +145,9 @@ class Walk:
 
     @property
     def from_end(self) -> bool:
-        """Whether an end of its strip is counted from the last block."""
-        return self.strip is not None and (self.strip.start.end or self.strip.stop.end)
+        """Whether an end of its strip, or of those that go with it, is counted from the last block."""
+        strips = [walk.strip for walk in (self, *self.together) if walk.strip]
+        return any(strip.start.end or strip.stop.end for strip in strips)
 
     def comment(self, things: str) -> list[str]:
         """What stands over the loop, in lines; `things` are what it walks: keys, or queries."""
@@ -214,7 +217,7 @@ class Kernels:
             [h for h in _HELPERS if any(f"{h}(" in text for text in texts)],
             masks,
             _walks(masks, rows, divides_k, ("row", "columns", "low")),
-            _walks(masks, columns, divides_q, ("column", "rows", "full_low")),
+            _joined(_walks(masks, columns, divides_q, ("column", "rows", "full_low"))),
             rows,
             columns,
         )
@@ -273,6 +276,14 @@ def _walks(
         kind = PARTIAL + number
         walks += [*strips, Walk(kind, kind + 1, True, mask, others=bool(strips))]
     return walks
+
+
+def _joined(walks: list[Walk]) -> list[Walk]:
+    """The same with the strips of full blocks in one loop, if there are several."""
+    strips = [walk for walk in walks if walk.strip and walk.mask is None]
+    if len(strips) < 2:
+        return walks
+    return [replace(strips[0], together=tuple(strips)), *walks[len(strips) :]]
 
 
 def _strips(

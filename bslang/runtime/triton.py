@@ -47,8 +47,8 @@ class _Tiles(NamedTuple):
 _HALF = {
     "forward": _Tiles(128, 16384, 64, 8192, sums=1, scores=1),
     "delta": _Tiles(64, 8192, 64, 8192, sums=0, scores=0),
-    "dq": _Tiles(64, 8192, 64, 8192, sums=1, scores=2),
-    "dkdv": _Tiles(128, 16384, 64, 4096, sums=2, scores=2),
+    "dq": _Tiles(128, 8192, 64, 8192, sums=1, scores=2),
+    "dkdv": _Tiles(128, 8192, 32, 4096, sums=2, scores=2),
 }
 # Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
 _FULL = {
@@ -61,8 +61,8 @@ _FULL = {
 _JOINED = 16
 """Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
 
-_REGISTERS = 160
-"""Sums and scores that a thread may hold, of its 255 registers; where there are more, 8 warps share them."""
+_REGISTERS = 64
+"""Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more."""
 
 
 @cache
