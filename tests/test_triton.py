@@ -126,6 +126,32 @@ def test_results(interpreter: Executor, case: Case, options: dict[str, Any]) -> 
     interpreter.submit(check, case, options).result()
 
 
+SPLIT: list[tuple[Case, dict[str, Any]]] = [
+    (Case("rows(0) | window(3)", (16, 16), 147, 147, "end"), {"batch": 2}),
+    (Case("cols(0) | causal", (16, 16), 90, 131, "end"), {"heads": 4, "key_heads": 2, "dim": 24}),
+    (Case("causal", (16, 16), 3, 139, "end"), {"dtype": HALF}),  # decoding
+    (Case("last(40t) | cols(:4t)", (5, 3), 61, 83, "end"), {}),
+    (Case("rows(9t:20t)", (16, 32), 71, 103, "start"), {}),  # parts in which queries see no key
+]
+
+
+def check_split_rows(case: Case, options: dict[str, Any]) -> int:
+    """Check with parts that are small; returns how many blocks rows were split into."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SHORTEST", "LIGHT", "HEAVY"):
+            patch.setattr(f"bslang.schedule.programs.{name}", 1)
+        check(case, options)
+        plan = layout(case).plan(case.len_q, case.len_k, case.align, torch.device("cpu"))
+        return sum(tables.slots for tables in plan.made.values())
+
+
+@pytest.mark.parametrize(("case", "options"), SPLIT, ids=lambda x: str(getattr(x, "spec", "")))
+def test_parts_of_split_rows_are_joined(
+    interpreter: Executor, case: Case, options: dict[str, Any]
+) -> None:
+    assert interpreter.submit(check_split_rows, case, options).result() > 1
+
+
 def check_random_programs() -> None:
     @settings(max_examples=20, deadline=None, derandomize=True, database=None)
     @given(cases(blocks=((16, 16), (5, 3), (8, 32)), longest=40))
