@@ -374,7 +374,9 @@ def test_without_triton_only_launching_fails() -> None:
     for kernel in (plain, other):
         with pytest.raises(TargetError, match="needs the package `triton`, which is not installed"):
             kernel[(1,)]
-    made = TritonTarget(*(plain,) * 6, tile=(64, 64), rows=Rules(), columns=Rules())
+    made = TritonTarget(
+        *(plain,) * 6, held=(64, 64), streamed=(64, 64), rows=Rules(), columns=Rules()
+    )
     assert (
         made.missing(torch.device("cuda")) == "needs the package `triton`, which is not installed"
     )

@@ -23,8 +23,9 @@ LINE = 100
 _HELPERS = ("floor_div", "floor_mod", "isqrt", "log2")
 """Functions that masks may call and Triton does not have."""
 
-SMALLEST, LARGEST = 16, 128
-"""Sides of a tile: the least that a matrix instruction takes, the most that registers hold."""
+SMALLEST, STREAMED, LARGEST = 16, 64, 128
+"""Sides of a tile: the least that a matrix instruction takes, the least that keeps it busy, the most that
+registers hold."""
 
 
 def section(plan: Plan) -> Section:
@@ -37,7 +38,8 @@ def section(plan: Plan) -> Section:
         "_backward_dq",
         "_backward_dkdv",
         "_sum",
-        f"tile=({kernels.tile_q}, {kernels.tile_k})",
+        f"held={kernels.held}",
+        f"streamed={kernels.streamed}",
         "rows=_ROWS",
         "columns=_COLUMNS",
     ]
@@ -160,6 +162,8 @@ class Walk:
             return [
                 f"Full blocks that the end of the sequence cuts short: only {things} there count."
             ]
+        if self.bounded and self.listed:
+            return [f"{others}full blocks, one by one, as many as a tile holds.".capitalize()]
         if self.bounded:
             return [
                 f"{others}full blocks; their sides are no multiple of a tile's, so {things} are "
@@ -175,7 +179,8 @@ class Kernels:
     """What the templates in templates/triton see as `target`.
 
     tables: arguments of a kernel that say what it visits.
-    tile_q, tile_k: the largest sides of a tile; a call may choose smaller powers of two.
+    held, streamed: the largest sides (query, key) of a tile of what a program holds, and of what it
+    meets; a call may choose smaller powers of two.
     parameters: names of the masks' parameters; labels, settled: numbers of the labels that masks
     compare, and of those whose ranges settle blocks.
     helpers: names of the functions that masks call.
@@ -184,8 +189,8 @@ class Kernels:
     """
 
     tables: list[str]
-    tile_q: int
-    tile_k: int
+    held: tuple[int, int]
+    streamed: tuple[int, int]
     parameters: list[str]
     labels: list[int]
     settled: list[int]
@@ -200,8 +205,7 @@ class Kernels:
     def of(cls, plan: Plan) -> Kernels:
         masks = [_mask(mask) for mask in plan.masks]
         texts = [text for m in masks for text in (*(value for _, value in m.steps), m.result)]
-        tile_q, divides_q = tile(plan.block_q)
-        tile_k, divides_k = tile(plan.block_k)
+        (stream_q, divides_q), (stream_k, divides_k) = map(streamed, (plan.block_q, plan.block_k))
         settled = frozenset(number for number, mask in enumerate(masks) if mask.settles)
         rows, columns = shapes(plan.pattern, (plan.block_q, plan.block_k), settled)
         tables = ["programs", "pointer", "runs", "parameters"]
@@ -209,8 +213,8 @@ class Kernels:
         tables += ["q_labels", "k_labels", "q_ranges", "k_ranges"] if plan.labels else []
         return cls(
             tables,
-            tile_q,
-            tile_k,
+            (held(plan.block_q), held(plan.block_k)),
+            (stream_q, stream_k),
             [f"p{number}" for number in range(len(plan.parameters))],
             sorted({label for mask in masks for label in mask.labels}),
             sorted({i for mask in masks if mask.settles for i in mask.settles.labels}),
@@ -244,16 +248,23 @@ class Kernels:
         return f"{head}(\n{inside}){tail}"
 
 
-def tile(block: int) -> tuple[int, bool]:
-    """The largest side of a tile for a side of a block, and whether tiles divide the block.
-
-    Where they do, any smaller power of two does too.
-    """
+def held(block: int) -> int:
+    """The largest side of a tile of the block that a program holds, for a side of the block."""
     if block >= SMALLEST and block & (block - 1) == 0:
-        return min(block, LARGEST), True
-    if block % 64 == 0:
-        return 64, True
-    return min(max(SMALLEST, 1 << block.bit_length()), LARGEST), False
+        return min(block, LARGEST)
+    if block % STREAMED == 0:
+        return STREAMED
+    return min(max(SMALLEST, 1 << block.bit_length()), LARGEST)
+
+
+def streamed(block: int) -> tuple[int, bool]:
+    """The largest side of a tile of what a program meets, and whether tiles divide the block.
+
+    Where they do, any smaller power of two does too. Small blocks come several in a tile.
+    """
+    if block % STREAMED:
+        return STREAMED, False
+    return (LARGEST if block % LARGEST == 0 else STREAMED), True
 
 
 def _walks(
@@ -270,7 +281,7 @@ def _walks(
         walks.append(Walk(WHOLE, EDGE, False, listed=shape.rules.listed, others=others))
         walks.append(Walk(EDGE, PARTIAL, True))
     else:
-        walks.append(Walk(WHOLE, PARTIAL, True, others=others))
+        walks.append(Walk(WHOLE, PARTIAL, True, listed=shape.rules.listed, others=others))
     for number, mask in enumerate(masks):
         strips = _strips(shape, mask, number, True, names)
         kind = PARTIAL + number

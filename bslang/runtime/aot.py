@@ -58,7 +58,7 @@ def compile_kernel(
     import triton
     from triton.compiler import ASTSource
 
-    chosen = choice(kernel, architecture, head_dim, dtype, target.tile)
+    chosen = choice(kernel, architecture, head_dim, dtype, target.sides)
     function = target.kernels[kernel]
     signature = {name: _type(name, chosen.constants, dtype) for name in function.arg_names}
     aligned = {
@@ -76,11 +76,15 @@ def compile_kernel(
 
 
 def choice(
-    kernel: str, architecture: str, head_dim: int, dtype: torch.dtype, tile: tuple[int, int]
+    kernel: str,
+    architecture: str,
+    head_dim: int,
+    dtype: torch.dtype,
+    sides: tuple[tuple[int, int], tuple[int, int]],
 ) -> Launch:
     """The constants and options of a kernel as a call on that device would choose them."""
     shared = DEVICES[architecture].program * 1024
-    return launch(kernel, head_dim, dtype.itemsize, tile, shared=shared)
+    return launch(kernel, head_dim, dtype.itemsize, sides, shared=shared)
 
 
 def binaries(
@@ -134,7 +138,7 @@ def _entry(
     target: TritonTarget,
     made: Any,
 ) -> Binary:
-    chosen = choice(kernel, architecture, head_dim, dtype_of(dtype), target.tile)
+    chosen = choice(kernel, architecture, head_dim, dtype_of(dtype), target.sides)
     metadata = json.loads(json.dumps(made.metadata._asdict(), default=vars))
     # The folder of Triton's libraries, and a key of its cache: nothing that a launch asks for.
     metadata = {name: x for name, x in metadata.items() if name not in ("extern_libs", "hash")}

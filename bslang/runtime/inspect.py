@@ -30,7 +30,7 @@ def _report(
     target: TritonTarget, kernel: str, architecture: str, head_dim: int, dtype: str
 ) -> Report:
     made = compile_kernel(target, kernel, architecture, head_dim, dtype_of(dtype))
-    chosen = choice(kernel, architecture, head_dim, dtype_of(dtype), target.tile)
+    chosen = choice(kernel, architecture, head_dim, dtype_of(dtype), target.sides)
     read = _amd if architecture.startswith("hip") else _nvidia
     code, registers, stack = read(made)
     shared, warps = int(made.metadata.shared), int(made.metadata.num_warps)

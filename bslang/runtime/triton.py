@@ -70,7 +70,7 @@ def launch(
     kernel: str,
     head_dim: int,
     itemsize: int,
-    tile: tuple[int, int],
+    sides: tuple[tuple[int, int], tuple[int, int]],
     *,
     shared: int,
     precision: str = "ieee",
@@ -78,7 +78,8 @@ def launch(
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
 
-    itemsize: bytes of an element; tile: the largest (query, key) tile that the layout's blocks allow;
+    itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
+    allow, of what a program holds and of what it meets;
     shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
     "tf32"; soft_cap: of scores, 0 for none.
     """
@@ -88,11 +89,12 @@ def launch(
     use = (_HALF if itemsize == 2 else _FULL)[kernel]
     kept = max(16, min(use.kept_rows, use.kept_elements // pad))
     streamed = max(16, min(use.streamed_rows, use.streamed_elements // pad))
+    (held_q, held_k), (met_q, met_k) = sides
     if kernel == "dkdv":
-        tile_q, tile_k = min(streamed, tile[0]), min(kept, tile[1])
+        tile_q, tile_k = min(streamed, met_q), min(kept, held_k)
         held = tile_k * (use.sums * pad + use.scores * tile_q)
     else:
-        tile_q, tile_k = min(kept, tile[0]), min(streamed, tile[1])
+        tile_q, tile_k = min(kept, held_q), min(streamed, met_k)
         held = tile_q * (use.sums * pad + use.scores * tile_k)
     constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
@@ -152,12 +154,14 @@ class TritonTarget:
         backward_dkdv: Any,
         sum: Any,
         *,
-        tile: tuple[int, int],
+        held: tuple[int, int],
+        streamed: tuple[int, int],
         rows: Rules,
         columns: Rules,
     ) -> None:
-        """The module's jit functions; tile: the largest (query, key) tile that its blocks allow; rows,
-        columns: what the kernels compute of the block rows, or columns, that they hold."""
+        """The module's jit functions; held, streamed: the largest (query, key) sides of a tile that its
+        blocks allow, of what a program holds and of what it meets; rows, columns: what the kernels
+        compute of the block rows, or columns, that they hold."""
         self.kernels = {
             "forward": forward,
             "merge": merge,
@@ -166,7 +170,7 @@ class TritonTarget:
             "dkdv": backward_dkdv,
             "sum": sum,
         }
-        self.tile, self.rows, self.columns = tile, rows, columns
+        self.sides, self.rows, self.columns = (held, streamed), rows, columns
         self._installed = type(forward).__module__ != "bslang.runtime.no_triton"
         self._interpreted = type(forward).__module__ == "triton.runtime.interpreter"
         if self._interpreted:
@@ -326,7 +330,7 @@ class TritonTarget:
             kernel,
             q.shape[3],
             q.itemsize,
-            self.tile,
+            self.sides,
             shared=_shared_memory(q.device),
             precision="tf32" if fast and torch.version.hip is None else "ieee",
             soft_cap=soft_cap,

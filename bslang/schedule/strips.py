@@ -123,7 +123,10 @@ def find(graphs: Sequence[BlockGraph], kinds: Iterable[int]) -> tuple[Strip, ...
 
     def hold(strips: Sequence[Strip]) -> bool:
         rules = Rules(tuple(strips))
-        return all(rules.kept(graph).mean() > MOST_ROWS for graph in graphs)
+        return all(
+            rules.kept(graph).mean() > MOST_ROWS and all(_is_there(s, graph) for s in strips)
+            for graph in graphs
+        )
 
     found: list[Strip] = []
     for kind in kinds:
@@ -152,6 +155,12 @@ def _middle(strip: Strip, graph: BlockGraph) -> int:
 def _width(strip: Strip, graph: BlockGraph) -> int:
     row, columns = graph.grid.n // 2, graph.grid.m
     return int(strip.stop.at(row, columns) - strip.start.at(row, columns))
+
+
+def _is_there(strip: Strip, graph: BlockGraph) -> bool:
+    """Whether a strip covers a block of the row in the middle: one that never does holds everywhere."""
+    row, columns = graph.grid.n // 2, graph.grid.m
+    return bool(max(strip.start.at(row, columns), 0) < min(strip.stop.at(row, columns), columns))
 
 
 def _near(strip: Strip, graph: BlockGraph) -> bool:
