@@ -62,8 +62,8 @@ _JOINED = 16
 """Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
 
 _REGISTERS = {"forward": 96}
-"""Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more. By default 64;
-a row's maximum and sum are found with fewer instructions where fewer warps share the row."""
+"""Sums and scores that each thread of 4 warps may hold, of its 255 registers, 64 by default; 8 warps share
+more. Forward, fewer warps find the maximum and the sum of a row with fewer instructions."""
 
 
 @cache
