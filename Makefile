@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs accuracy fuzz bench bench-quick bench-gpu bench-lowering bench-balance clean
+.PHONY: demo test lint format docs accuracy compile-all fuzz bench bench-quick bench-gpu bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -20,6 +20,9 @@ lint: $(READY)
 
 accuracy: $(READY) ## The table of docs/verification.md: errors of every target against fp64
 	$(BIN)/python tests/accuracy.py
+
+compile-all: $(READY) ## Every published layout's kernels, ahead of time for every architecture, about half an hour
+	BSLANG_COMPILE_ALL=1 $(BIN)/python -m pytest -n 2 tests/test_triton_library.py
 
 fuzz: $(READY) ## A million random and broken specs: each is compiled or refused, in bounded time
 	$(BIN)/python tests/fuzz.py

@@ -8,8 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import torch
 from calls import BY_HEAD, FAR, LABELLED, PREDICATES, Call, few
 from hypothesis import given, settings
+from interpreter import interpreting
 from reference import TOLERANCE, Inputs, agrees, inputs, run
 from strategies import Case, cases
 
@@ -66,50 +66,16 @@ def layout(case: Case) -> bslang.Layout:
 # ---- under the interpreter -------------------------------------------------------------------
 
 
-def in_interpreter() -> None:
-    """Prepare a process whose Triton interprets. Its interpreter has no products of bf16: here are some."""
-    import numpy as np
-    import triton.language as tl
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
-
-    torch.set_num_threads(1)
-    np.seterr(divide="ignore", over="ignore")  # the logarithm of 0 in a query without keys
-    dot, truncate = InterpreterBuilder.create_dot, InterpreterBuilder.create_fp_trunc
-
-    def single(x: Any) -> Any:
-        bits = x.data.astype(np.uint32) << 16
-        return (
-            TensorHandle(bits.view(np.float32), tl.float32) if x.dtype.scalar == tl.bfloat16 else x
-        )
-
-    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
-        return dot(self, single(a), single(b), *rest)
-
-    def create_fp_trunc(self: Any, x: Any, kind: Any) -> Any:
-        if x.dtype.scalar != tl.float32 or kind.scalar != tl.bfloat16:
-            return truncate(self, x, kind)
-        rounded = torch.from_numpy(np.ascontiguousarray(x.data)).to(BRAIN).view(torch.int16)
-        return TensorHandle(rounded.numpy().view(np.uint16), kind.scalar)
-
-    InterpreterBuilder.create_dot = create_dot
-    InterpreterBuilder.create_fp_trunc = create_fp_trunc
-
-
 @pytest.fixture(scope="module")
 def interpreter() -> Iterator[Executor]:
-    """A process of its own, since Triton chooses between interpreter and compiler when it is imported."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")
-        pool = ProcessPoolExecutor(1, get_context("spawn"), in_interpreter)
-        pool.submit(os.getpid).result()  # it has started, with that variable
-    yield pool
-    pool.shutdown(cancel_futures=True)
+    with interpreting() as pool:
+        yield pool
 
 
 def target(made: bslang.Layout) -> TritonTarget:
     found = made._targets["triton"]
     assert isinstance(found, TritonTarget)
-    found.dtypes = TritonTarget.dtypes  # bf16 too, see in_interpreter
+    found.dtypes = TritonTarget.dtypes  # bf16 too, see tests/interpreter.py
     return found
 
 

@@ -1,0 +1,61 @@
+"""A process whose Triton interprets kernels on the CPU, with what its interpreter lacks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+import torch
+
+
+@contextmanager
+def interpreting() -> Iterator[Executor]:
+    """A process of its own, since Triton chooses between interpreter and compiler when it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        pool = ProcessPoolExecutor(1, get_context("spawn"), prepare)
+        pool.submit(os.getpid).result()  # it has started, with that variable
+    yield pool
+    pool.shutdown(cancel_futures=True)
+
+
+def prepare() -> None:
+    """Repair the interpreter of this process: products of bf16, and scalars as bounds of loops."""
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    torch.set_num_threads(1)
+    np.seterr(divide="ignore", over="ignore")  # the logarithm of 0 in a query without keys
+    dot, truncate = InterpreterBuilder.create_dot, InterpreterBuilder.create_fp_trunc
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def single(x: Any) -> Any:
+        bits = x.data.astype(np.uint32) << 16
+        return (
+            TensorHandle(bits.view(np.float32), tl.float32) if x.dtype.scalar == tl.bfloat16 else x
+        )
+
+    def create_dot(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return dot(self, single(a), single(b), *rest)
+
+    def create_fp_trunc(self: Any, x: Any, kind: Any) -> Any:
+        if x.dtype.scalar != tl.float32 or kind.scalar != tl.bfloat16:
+            return truncate(self, x, kind)
+        rounded = torch.from_numpy(np.ascontiguousarray(x.data)).to(torch.bfloat16)
+        return TensorHandle(rounded.view(torch.int16).numpy().view(np.uint16), kind.scalar)
+
+    def patch_lang_tensor(tensor: Any, scope: Any) -> None:
+        # Triton 3.6 asks numpy for the number of an array of one element, which numpy 2.4 refuses.
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    InterpreterBuilder.create_dot = create_dot
+    InterpreterBuilder.create_fp_trunc = create_fp_trunc
+    interpreter._patch_lang_tensor = patch_lang_tensor

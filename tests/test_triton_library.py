@@ -1,0 +1,52 @@
+"""Every layout of the library compiles ahead of time for every architecture, with no GPU.
+
+A run of all kernels for all architectures takes half an hour: `make compile-all` asks for it. Else each
+layout is compiled once, forward, in small blocks, for one architecture after another in turn.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import product
+
+import pytest
+import torch
+
+import bslang
+from bslang.resolve.library import Entry, library
+from bslang.runtime.triton import TritonTarget
+
+pytest.importorskip("triton")
+
+ENTRIES = library()
+ARCHITECTURES = ("cuda:80", "cuda:90", "cuda:100", "hip:gfx942")
+KERNELS = ("forward", "dq", "dkdv")
+
+ALL = os.environ.get("BSLANG_COMPILE_ALL", "") == "1"
+if ALL:
+    BLOCK = 64
+    COMPILED = list(product(ENTRIES, ARCHITECTURES, KERNELS))
+else:
+    BLOCK = 16
+    COMPILED = [
+        (entry, ARCHITECTURES[place % len(ARCHITECTURES)], "forward")
+        for place, entry in enumerate(ENTRIES)
+    ]
+
+
+@pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET", "0") != "0", reason="Triton interprets in this process"
+)
+@pytest.mark.parametrize(
+    ("entry", "architecture", "kernel"),
+    COMPILED,
+    ids=lambda x: f"{x.file}:{x.name}" if isinstance(x, Entry) else x,
+)
+def test_published_layouts_compile(entry: Entry, architecture: str, kernel: str) -> None:
+    from bslang.runtime.aot import compile_kernel
+
+    layout = bslang.load(f"{entry.file}:{entry.name}", block=BLOCK, target="triton")
+    target = layout._targets["triton"]
+    assert isinstance(target, TritonTarget)
+    made = compile_kernel(target, kernel, architecture, 64, torch.bfloat16)
+    assert len(made.asm["hsaco" if architecture.startswith("hip") else "cubin"]) > 1000
