@@ -181,25 +181,32 @@ def verdicts(found: Run) -> list[Verdict]:
     hopper = [kernel for kernel in loops if kernel.report.architecture == "cuda:90"]
     small = [kernel for kernel in everything if kernel.block == 64]
     failed = [text for text in found.failed if "block 64," in text]
-    same = "instructions of a full block's loop over FlexAttention's, same tile"
-    scores = "the same by warps and 64x64 scores"
+    loop = "instructions of a full block's loop over FlexAttention's, same tile, whatever its warps"
+    same, scores = "likewise by warps and 64x64 scores, same tile", "likewise, any tile"
     return [
         at_most("no spills: bytes of stack", 0, everything, lambda x: x.report.stack),
         at_most("loads and stores of spilled registers in inner loops", 0, everything, spilled),
         every("sm_90: every product of a full block by wgmma", hopper, by_wgmma),
-        at_most(f"forward: {same}", 1, forward, Kernel.of_flex_loop),
+        at_most(f"forward: {loop}", 1, forward, Kernel.of_flex_loop),
+        at_most(f"forward: {same}", 1, same_tile(forward), Kernel.of_flex_scores),
         at_most(f"forward: {scores}", 1, forward, Kernel.of_flex_scores),
         at_most(
-            "forward: likewise, the shortest loop, which needs no index", 1, forward,
-            lambda kernel: kernel.of_flex_scores(min), below=True,
+            "forward: likewise, same tile, the shortest loop, which needs no index", 1,
+            same_tile(forward), lambda kernel: kernel.of_flex_scores(min), below=True,
         ),
-        at_most(f"backward: {same}", 1, backward, Kernel.of_flex_loop),
+        at_most(f"backward: {loop}", 1, backward, Kernel.of_flex_loop),
+        at_most(f"backward: {same}", 1, same_tile(backward), Kernel.of_flex_scores),
         at_most(f"backward: {scores}", 1, backward, Kernel.of_flex_scores),
         every("asynchronous copies in the loops over full blocks", loops, copies),
         Verdict("blocks of 64 tokens compile and fit, forward and backward", "all",
                 sum(kernel.report.programs > 0 for kernel in small), len(small) + len(failed), "",
                 "; ".join(failed)),
     ]  # fmt: skip
+
+
+def same_tile(kernels: Iterable[Kernel]) -> list[Kernel]:
+    """Those for whose tile FlexAttention has a figure."""
+    return [kernel for kernel in kernels if kernel.flex and kernel.flex.tile == kernel.tile]
 
 
 def spilled(kernel: Kernel) -> int:
