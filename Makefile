@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs accuracy compile-all fuzz bench bench-quick bench-gpu bench-lowering bench-balance clean
+.PHONY: demo test lint format docs accuracy compile-all fuzz
+.PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -35,6 +36,9 @@ bench-quick: $(READY)-bench ## The same on fewer workloads, about 3 minutes; wri
 
 bench-gpu: $(READY) ## The triton target beside its peers, on a CUDA machine; writes benchmarks/results and docs/performance-gpu.md
 	$(BIN)/python -m benchmarks.gpu --output benchmarks/results --docs
+
+bench-static: $(READY) ## The triton target's machine code beside FlexAttention's, without a GPU, about 5 minutes; prints only
+	$(BIN)/python -m benchmarks.static
 
 bench-lowering: $(READY) ## Time and memory of lowering
 	$(BIN)/python benchmarks/lowering.py

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu [--quick] [--output DIR] [--docs]
 
-Prints Markdown tables. docs/performance.md says what is measured and how.
+Prints Markdown tables. docs/performance-gpu.md says what is measured and how.
 """
 
 from __future__ import annotations
@@ -21,11 +21,6 @@ from benchmarks.gpu_run import Figures
 from bslang.errors import BslangError
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance-gpu.md"
-TITLE = """# Performance of the triton target
-
-Written by `make bench-gpu`. [performance.md](performance.md#on-a-gpu) says how it is measured.
-
-"""
 
 
 def main() -> None:
@@ -71,8 +66,9 @@ def main() -> None:
         )
         print(text)
         if options.docs:
-            PAGE.write_text(TITLE + text, encoding="utf-8")
-    except (BslangError, OSError) as error:
+            page = report.include(text, PAGE.read_text(encoding="utf-8"))
+            PAGE.write_text(page, encoding="utf-8")
+    except (BslangError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

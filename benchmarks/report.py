@@ -189,8 +189,6 @@ def _memory(figures: Figures) -> str:
 
 # ---- files ---------------------------------------------------------------------------------------
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-
 
 def write(figures: Figures, folder: Path) -> list[Path]:
     """cpu.json, cpu.md, and the plots where matplotlib is installed: the paths of what was written."""
@@ -206,10 +204,11 @@ def put(files: Mapping[str, str], folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def include(text: str, page: str) -> str:
-    """A page with a text in the place of what stands between its two comments. Raises ValueError."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def include(text: str, page: str, name: str = "figures") -> str:
+    """A page with a text in the place of what stands between two comments of a name. Raises ValueError."""
+    first, last = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"the page lacks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{text.strip()}\n{END}{after}"
+        raise ValueError(f"the page lacks {first} and {last}")
+    return f"{before}{first}\n{text.strip()}\n{last}{after}"

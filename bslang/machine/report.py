@@ -13,9 +13,9 @@ from bslang.machine.origin import Origin, origin
 class Loop:
     """An inner loop: where it comes from, and how many instructions it has, in all and of each kind.
 
-    matrix: matrix instructions (of which one may do many products); exp2: powers of 2; copies:
-    asynchronous copies from global to shared memory; loads: other loads of global memory; local:
-    loads and stores of spilled registers.
+    matrix: matrix instructions (of which one may do many products), and products: their names with
+    shapes, as the disassembler has them; exp2: powers of 2; copies: asynchronous copies from global to
+    shared memory; loads: other loads of global memory; local: loads and stores of spilled registers.
     """
 
     line: int
@@ -26,6 +26,7 @@ class Loop:
     copies: int
     loads: int
     local: int
+    products: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,15 @@ def loops(code: Sequence[Instruction], source: str, kernel: str) -> tuple[Loop, 
 
 def _loop(body: Sequence[Instruction], place: Origin) -> Loop:
     number = counts(body)
-    kinds = (number[kind] for kind in ("matrix", "exp2", "copy", "load", "local"))
-    return Loop(place.line, place.comment, len(body), *kinds)
+    products = sorted({each.text.partition(" ")[0] for each in body if each.kind == "matrix"})
+    return Loop(
+        line=place.line,
+        comment=place.comment,
+        instructions=len(body),
+        matrix=number["matrix"],
+        exp2=number["exp2"],
+        copies=number["copy"],
+        loads=number["load"],
+        local=number["local"],
+        products=tuple(products),
+    )
