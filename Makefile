@@ -37,7 +37,7 @@ bench-quick: $(READY)-bench ## The same on fewer workloads, about 3 minutes; wri
 bench-gpu: $(READY) ## The triton target beside its peers, on a CUDA machine; writes benchmarks/results and docs/performance-gpu.md
 	$(BIN)/python -m benchmarks.gpu --output benchmarks/results --docs
 
-bench-static: $(READY) ## The triton target's machine code beside FlexAttention's, without a GPU, about 5 minutes; prints only
+bench-static: $(READY) ## The triton target's machine code beside FlexAttention's, without a GPU, in some minutes; prints only
 	$(BIN)/python -m benchmarks.static
 
 bench-lowering: $(READY) ## Time and memory of lowering

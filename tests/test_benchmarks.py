@@ -299,13 +299,16 @@ def report_is_whole(run: figures.Figures, folder: Path) -> None:
 
 
 def test_tables_go_between_the_comments_of_a_page() -> None:
-    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    begin, end = "<!-- figures: begin -->", "<!-- figures: end -->"
+    page = f"before\n{begin}\nold\n{end}\nafter\n"
     made = report.include("new\n", page)
-    assert made == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
+    assert made == f"before\n{begin}\nnew\n{end}\nafter\n"
     assert report.include("new", made) == made
     with pytest.raises(ValueError, match="the page lacks"):
-        report.include("new", "no comments")
-    report.include("new", (Path(__file__).parent.parent / "docs/performance.md").read_text("utf-8"))
+        report.include("new", page, "others")
+    docs = Path(__file__).parent.parent / "docs"
+    for name in ("performance.md", "performance-gpu.md"):
+        report.include("new", (docs / name).read_text("utf-8"))
 
 
 def test_goals_are_judged_by_the_worst_value() -> None:
