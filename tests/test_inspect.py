@@ -35,11 +35,12 @@ def test_kernels(architecture: str) -> None:
         found = reports[kernel]
         assert 16 <= found.registers <= 512 and 0 < found.shared <= 227 * 1024
         assert found.programs >= 1 and found.programs * found.warps <= found.most_warps
-        (loop,) = (x for x in found.loops if x.comment.startswith("Full blocks: every pair"))
+        full = (x for x in found.loops if "full blocks" in x.comment.lower())
+        loop = next(x for x in full if "cut" not in x.comment)
         assert loop.exp2 > 0 and loop.instructions > loop.matrix + loop.exp2 + loop.copies
         assert loop.copies > 0 or architecture.startswith("hip")
         # A wgmma multiplies 64 rows by up to 256 columns, an mma 16 by 8.
-        few, many = products * 4, 64
+        few, many = products * 2, 64
         assert loop.matrix >= (many if architecture == "cuda:80" else few)
         assert loop.matrix < many or architecture != "cuda:90"
     assert (reports["forward"].stack, reports["forward"].local) == (0, 0)
@@ -68,7 +69,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     status, text, err = command("--head-dim", "64", "--json", **given)
     assert (status, err) == (0, "")
     kernels = json.loads(text)["kernels"]
-    assert [each["kernel"] for each in kernels[:2]] == ["forward", "delta"]
+    assert [each["kernel"] for each in kernels[:2]] == ["forward", "merge"]
     first = kernels[0]
     assert f"{'registers':<18}{first['registers']}" in lines[3:8]
     assert f"{'spills':<18}none" in lines[3:8]

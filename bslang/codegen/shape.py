@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import lower
@@ -89,7 +87,7 @@ def _text(
         for of_term in graphs:
             term = of_term.transpose() if turned else of_term
             at, first, last = term.of_kind(FULL).rows()
-            if np.any((at == row) & (first <= start) & (stop <= last)):
+            if ((at == row) & (first <= start) & (stop <= last)).any():
                 found.append(text)
     return " | ".join(found) or str(pattern)
 

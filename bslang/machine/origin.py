@@ -49,8 +49,9 @@ def _holds(node: ast.stmt, line: int) -> bool:
 
 
 def _comment(rows: list[str], row: int) -> str:
-    """The comment that ends over a row, in one line."""
+    """The comments over a row, from the last empty line on, in one line."""
     first = row
-    while first and rows[first - 1].lstrip().startswith("#"):
+    while first and rows[first - 1].strip():
         first -= 1
-    return " ".join(line.strip().lstrip("# ") for line in rows[first:row])
+    lines = (line.strip() for line in rows[first:row])
+    return " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))

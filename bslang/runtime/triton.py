@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from bslang.runtime.binaries import Binaries
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
-
-if TYPE_CHECKING:
-    from bslang.schedule.schedule import Table
-    from bslang.schedule.strips import Rules
 
 
 @dataclass(frozen=True)
@@ -28,42 +24,41 @@ class Launch:
     options: dict[str, Any]
 
 
-class _Tiles(NamedTuple):
-    """How a kernel uses registers and shared memory.
+class _Tile(NamedTuple):
+    """Rows of the tile that a program keeps (of keys for dK and dV, else of queries), and of those that it
+    streams (of the other side); stages of the pipeline that loads them."""
 
-    A program keeps a tile of its own rows (of keys for dK and dV, else of queries) and streams
-    tiles of the other side: at most so many rows, and so many elements. For a kept tile it holds
-    `sums` tiles of sums, and `scores` of its scores.
-    """
-
-    kept_rows: int
-    kept_elements: int
-    streamed_rows: int
-    streamed_elements: int
-    sums: int
-    scores: int
+    kept: int
+    streamed: int
+    stages: int = 3
 
 
-_HALF = {
-    "forward": _Tiles(128, 16384, 64, 8192, sums=1, scores=1),
-    "delta": _Tiles(64, 8192, 64, 8192, sums=0, scores=0),
-    "dq": _Tiles(128, 8192, 64, 8192, sums=1, scores=2),
-    "dkdv": _Tiles(128, 8192, 32, 4096, sums=2, scores=2),
+_TILES: dict[int, dict[str, dict[int, _Tile]]] = {
+    2: {
+        "forward": {64: _Tile(128, 64), 128: _Tile(128, 64), 256: _Tile(64, 32)},
+        "delta": {256: _Tile(64, 64)},
+        "dq": {64: _Tile(128, 64), 128: _Tile(64, 64), 256: _Tile(32, 32)},
+        "dkdv": {64: _Tile(64, 32), 128: _Tile(64, 64, 2), 256: _Tile(32, 32, 2)},
+    },
+    # Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
+    4: {
+        "forward": {64: _Tile(64, 32, 2), 128: _Tile(32, 16, 2), 256: _Tile(16, 16, 2)},
+        "delta": {64: _Tile(64, 64), 128: _Tile(32, 32), 256: _Tile(16, 16)},
+        "dq": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
+        "dkdv": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
+    },
 }
-# Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
-_FULL = {
-    "forward": _Tiles(64, 4096, 32, 2048, sums=1, scores=1),
-    "delta": _Tiles(64, 4096, 64, 4096, sums=0, scores=0),
-    "dq": _Tiles(32, 2048, 32, 2048, sums=1, scores=2),
-    "dkdv": _Tiles(32, 2048, 32, 2048, sums=2, scores=2),
-}
+"""By bytes of an element, kernel, and the largest padded head dimension. `make bench-static` shows what the
+compiler makes of them."""
+
+_HELD = {"forward": (1, 1), "delta": (0, 0), "dq": (1, 2), "dkdv": (2, 2)}
+"""What a program holds for each row that it keeps: sums of a head dimension, scores of a streamed tile."""
 
 _JOINED = 16
 """Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
 
-_REGISTERS = {"forward": 96}
-"""Sums and scores that each thread of 4 warps may hold, of its 255 registers, 64 by default; 8 warps share
-more. Forward, fewer warps find the maximum and the sum of a row with fewer instructions."""
+_REGISTERS = 128
+"""Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more."""
 
 
 @cache
@@ -87,22 +82,22 @@ def launch(
     pad = max(16, 1 << (head_dim - 1).bit_length())
     if kernel in ("merge", "sum"):
         return Launch({"HEAD_DIM": head_dim, "PAD": pad, "TILE": _JOINED}, {"num_warps": 4})
-    use = (_HALF if itemsize == 2 else _FULL)[kernel]
-    kept = max(16, min(use.kept_rows, use.kept_elements // pad))
-    streamed = max(16, min(use.streamed_rows, use.streamed_elements // pad))
+    tile = next(tile for most, tile in _TILES[itemsize][kernel].items() if pad <= most)
     (held_q, held_k), (met_q, met_k) = sides
     if kernel == "dkdv":
-        tile_q, tile_k = min(streamed, met_q), min(kept, held_k)
-        held = tile_k * (use.sums * pad + use.scores * tile_q)
+        tile_q, tile_k = min(tile.streamed, met_q), min(tile.kept, held_k)
+        kept, streamed = tile_k, tile_q
     else:
-        tile_q, tile_k = min(kept, held_q), min(streamed, met_k)
-        held = tile_q * (use.sums * pad + use.scores * tile_k)
+        tile_q, tile_k = min(tile.kept, held_q), min(tile.streamed, met_k)
+        kept, streamed = tile_q, tile_k
+    sums, scores = _HELD[kernel]
+    held = kept * (sums * pad + scores * streamed)
     constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
         constants |= {"TILE_K": tile_k, "PRECISION": precision, "SOFT_CAP": soft_cap}
     options = {
-        "num_warps": 4 if itemsize == 2 and held <= _REGISTERS.get(kernel, 64) * 128 else 8,
-        "num_stages": 3 if itemsize == 2 and shared >= 160 * 1024 else 2,
+        "num_warps": 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8,
+        "num_stages": tile.stages if shared >= 160 * 1024 else 2,
         "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
     }
     return Launch(constants, options)
@@ -123,7 +118,7 @@ class DeviceTables:
     slots: int
 
     @classmethod
-    def of(cls, table: Table, device: torch.device) -> DeviceTables:
+    def of(cls, table: Any, device: torch.device) -> DeviceTables:
         programs = torch.from_numpy(table.programs.program.copy())
         programs[torch.from_numpy(~table.ruled), 1:3] = 0
         runs = torch.from_numpy(table.runs)
@@ -157,12 +152,12 @@ class TritonTarget:
         *,
         held: tuple[int, int],
         streamed: tuple[int, int],
-        rows: Rules,
-        columns: Rules,
+        rows: Any,
+        columns: Any,
     ) -> None:
         """The module's jit functions; held, streamed: the largest (query, key) sides of a tile that its
         blocks allow, of what a program holds and of what it meets; rows, columns: what the kernels
-        compute of the block rows, or columns, that they hold."""
+        compute of the block rows, or columns, that they hold (`bslang.schedule.strips.Rules`)."""
         self.kernels = {
             "forward": forward,
             "merge": merge,
