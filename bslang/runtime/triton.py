@@ -81,7 +81,8 @@ def launch(
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
     if kernel in ("merge", "sum"):
-        return Launch({"HEAD_DIM": head_dim, "PAD": pad, "TILE": _JOINED}, {"num_warps": 4})
+        constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE": _JOINED}
+        return Launch(constants, {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True})
     tile = next(tile for most, tile in _TILES[itemsize][kernel].items() if pad <= most)
     (held_q, held_k), (met_q, met_k) = sides
     if kernel == "dkdv":
@@ -92,7 +93,7 @@ def launch(
         kept, streamed = tile_q, tile_k
     sums, scores = _HELD[kernel]
     held = kept * (sums * pad + scores * streamed)
-    constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
+    constants = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
         constants |= {"TILE_K": tile_k, "PRECISION": precision, "SOFT_CAP": soft_cap}
     options = {
