@@ -97,7 +97,7 @@ def test_the_manifest_says_what_the_binaries_are(compiled: Path) -> None:
         assert entry["options"].keys() >= {"num_warps", "num_stages"}
         assert entry["metadata"]["name"] == function.fn.__name__
         assert entry["metadata"]["num_warps"] == entry["options"]["num_warps"]
-        assert 0 < entry["metadata"]["shared"] < 227 * 1024
+        assert 0 <= entry["metadata"]["shared"] < 227 * 1024
 
 
 def test_another_machine_writes_the_same_bytes(compiled: Path) -> None:
