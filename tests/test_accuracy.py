@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from accuracy import measure
+from accuracy import Errors, measure
+from interpreter import interpreting
 
 from bslang.errors import BuildError
 from bslang.runtime import build
@@ -22,6 +23,16 @@ def test_errors_are_those_of_rounding(
             pytest.skip(str(error))
         flags = tuple(flag.replace("-O3", "-O1") for flag in build.FLAGS)
         monkeypatch.setattr(build, "FLAGS", flags)
-    found = measure(target, dtype, 40)
-    assert found.programs > 20
+    check(measure(target, dtype, 40), 20)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_errors_of_triton_are_those_of_rounding(dtype: torch.dtype) -> None:
+    pytest.importorskip("triton")
+    with interpreting() as pool:  # slow, so on few programs
+        check(pool.submit(measure, "triton", dtype, 20).result(), 10)
+
+
+def check(found: Errors, programs: int) -> None:
+    assert found.programs > programs
     assert all(ratio <= 2 for ratio in found.ratios().values()), found.ratios()
