@@ -137,6 +137,32 @@ def inspect(resolved: Resolved, architecture: str, head_dim: int, dtype: str) ->
     return inspect(_kernels(resolved), architecture, head_dim, dtype)
 
 
+def tune(
+    path: str | Path,
+    length: int,
+    head_dims: Sequence[int] = (64, 128),
+    dtypes: Sequence[str] = ("bf16",),
+    heads: int = 16,
+) -> Path:
+    """Time the Triton kernels of a generated module on the current GPU, and store the tiles that were
+    fastest in `NAME.tune.json` beside it, where the module finds them when it is next imported.
+
+    path: the module, generated for the triton target; length: queries, and keys, in tokens; heads: as
+    many key heads; the others are as for `files`. Returns the file. Raises TargetError where there is
+    no GPU or what is to be tuned is unknown or too large for it, OSError where the file cannot be
+    written.
+    """
+    from bslang.runtime.tune import tune
+    from bslang.runtime.tuned import SUFFIX, store
+
+    path = Path(path)
+    layout: Layout = import_file(path, f"bslang_tuned.{path.stem}").LAYOUT
+    kernels: TritonTarget = layout.named("triton")  # type: ignore[assignment]  # it is that one's
+    found = tune(layout, length, head_dims, dtypes, heads)
+    store(kernels.kernels["forward"], kernels.sides, found)
+    return path.with_suffix(SUFFIX)
+
+
 def _kernels(resolved: Resolved) -> TritonTarget:
     layout: Layout = module(resolved, ("triton",)).LAYOUT
     kernels: TritonTarget = layout.named("triton")  # type: ignore[assignment]  # it is that one's

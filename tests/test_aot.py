@@ -237,7 +237,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     found = Device()
     monkeypatch.setattr(driver, "_active", found)
     monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
-    monkeypatch.setattr(launcher, "_shared_memory", lambda device: 227 * 1024)
+    monkeypatch.setattr(launcher, "shared_memory", lambda device: 227 * 1024)
     monkeypatch.setattr(binaries, "_ARCHITECTURES", {})
     monkeypatch.setattr(
         JITFunction,
@@ -306,7 +306,7 @@ def test_other_devices_are_compiled_for(
     compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch, capability: int, kib: int
 ) -> None:
     device.capability = capability
-    monkeypatch.setattr(launcher, "_shared_memory", lambda device: kib * 1024)
+    monkeypatch.setattr(launcher, "shared_memory", lambda device: kib * 1024)
     attention(compiled)
     assert len(device.compiled) == 4 and device.launched == []
 

@@ -52,12 +52,24 @@ March = Annotated[
     ),
 ]
 
+Tune = Annotated[
+    int | None,
+    typer.Option(
+        metavar="LENGTH",
+        min=1,
+        help="Time the Triton kernels on this machine's GPU at this length, in tokens, for each --head-dim "
+        "and --dtype, and store the fastest tiles beside the module.",
+        show_default=False,
+    ),
+]
+
 
 def compile(
     spec: SpecArgument,
     output: Output,
     target: Target = None,
     march: March = "",
+    tune: Tune = None,
     head_dim: HeadDimsOption = None,
     dtype: DtypesOption = None,
     define: ParameterOption = None,
@@ -71,11 +83,13 @@ def compile(
     gpus = list(dict.fromkeys(name for name in target or () if ":" in name))
     if gpus:
         target = ["triton", *(name for name in target or () if name not in gpus)]
-    elif head_dim is not None or dtype is not None:
+    elif tune is None and (head_dim is not None or dtype is not None):
         raise typer.BadParameter(
-            "it goes with a GPU to compile for, as in --target cuda:90",
+            "it goes with --tune, or with a GPU to compile for, as in --target cuda:90",
             param_hint="--dtype" if head_dim is None else "--head-dim",
         )
+    if tune is not None and target and "triton" not in target:
+        raise typer.BadParameter("it needs the triton target among --target", param_hint="--tune")
     resolved = resolve_spec(spec, define, block)
     files = api.files(resolved, target, march, architectures=gpus, head_dims=dims, dtypes=dtypes)
     try:
@@ -86,7 +100,14 @@ def compile(
             elif name.endswith(_BINARIES) and name not in listed and (output / name).exists():
                 _leave_alone(output / name)
             # others are tables, named by their content
-        written = write_whole(output, files)
+        if tune is not None:
+            _refuse_foreign(output / f"{resolved.name}.tune.json")
+        written, failure = write_whole(output, files), None
+        if tune is not None:
+            try:
+                written.append(api.tune(output / f"{resolved.name}.py", tune, dims, dtypes))
+            except BslangError as error:  # said once what was written is listed
+                failure = BslangError(f"{error}; {written[0]} is written, with the default tiles")
     except OSError as error:
         raise BslangError(f"cannot write to {output}: {error.strerror or error}") from None
     if json:
@@ -95,6 +116,8 @@ def compile(
     else:
         for path in written:
             print(path)
+    if failure is not None:
+        raise failure
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -186,6 +186,11 @@ def check(target: TritonTarget, architecture: str, head_dim: int, dtype: torch.d
     if target.uncompiled:
         raise TargetError(f"kernels cannot be compiled ahead of time: {target.uncompiled}")
     gpu(architecture)
+    check_call(head_dim, dtype)
+
+
+def check_call(head_dim: int, dtype: torch.dtype) -> None:
+    """Raise TargetError for a head dimension or a dtype that kernels do not take."""
     if head_dim % 8 or not 8 <= head_dim <= MAX_DIM:
         raise TargetError(
             f"the head dimension must be a multiple of 8 from 8 to {MAX_DIM}, not {head_dim}"

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bslang.runtime.binaries import Binaries
+from bslang.runtime.binaries import TYPES, Binaries
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
+from bslang.runtime.tuned import Key, Tuned, beside, device_name
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,22 @@ def launch(
     else:
         tile_q, tile_k = min(tile.kept, held_q), min(tile.streamed, met_k)
         kept, streamed = tile_q, tile_k
-    sums, scores = _HELD[kernel]
-    held = kept * (sums * pad + scores * streamed)
     constants = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
     if kernel != "delta":
         constants |= {"TILE_K": tile_k, "PRECISION": precision, "SOFT_CAP": soft_cap}
     options = {
-        "num_warps": 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8,
+        "num_warps": warps(kernel, pad, itemsize, kept, streamed),
         "num_stages": tile.stages if shared >= 160 * 1024 else 2,
         "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
     }
     return Launch(constants, options)
+
+
+def warps(kernel: str, pad: int, itemsize: int, kept: int, streamed: int) -> int:
+    """Warps of a program that keeps and streams so many rows, of a padded head dimension."""
+    sums, scores = _HELD[kernel]
+    held = kept * (sums * pad + scores * streamed)
+    return 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +192,11 @@ class TritonTarget:
         if self.uncompiled:
             return Binaries()
         return Binaries.beside(self.kernels["forward"])
+
+    @cached_property
+    def tuned(self) -> dict[Key, Tuned]:
+        """Winners of `bslang.runtime.tune` that lie beside the generated module, for any device."""
+        return beside(self.kernels["forward"], self.sides) if self._installed else {}
 
     def missing(self, device: torch.device) -> str:
         """As `Target.missing`."""
@@ -322,13 +333,25 @@ class TritonTarget:
         return found
 
     def _launch(self, kernel: str, q: torch.Tensor, soft_cap: float = 0.0) -> Launch:
+        chosen = self.default(kernel, q, soft_cap)
+        if not self.tuned:
+            return chosen
+        precision = chosen.constants.get("PRECISION", "")
+        key = Key(device_name(q.device), kernel, q.shape[3], TYPES[q.dtype], precision)
+        found = self.tuned.get(key)
+        if found is None:
+            return chosen
+        return Launch(chosen.constants | found.tile, chosen.options | found.options)
+
+    def default(self, kernel: str, q: torch.Tensor, soft_cap: float = 0.0) -> Launch:
+        """How a kernel is compiled for tensors like q, where nothing was tuned."""
         fast = q.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
         return launch(
             kernel,
             q.shape[3],
             q.itemsize,
             self.sides,
-            shared=_shared_memory(q.device),
+            shared=shared_memory(q.device),
             precision="tf32" if fast and torch.version.hip is None else "ieee",
             soft_cap=soft_cap,
         )
@@ -344,7 +367,7 @@ class TritonTarget:
 
 
 @cache
-def _shared_memory(device: torch.device) -> int:
+def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that a program may use on a device."""
     if device.type != "cuda":
         return 0

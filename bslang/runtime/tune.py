@@ -1,0 +1,225 @@
+"""Timing a layout's kernels with other tiles than the default ones, on the GPU that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+import torch
+
+from bslang.errors import TargetError
+from bslang.runtime.aot import check_call, dtype_of
+from bslang.runtime.binaries import TYPES
+from bslang.runtime.labels import Labels, take_labels
+from bslang.runtime.layout import Layout
+from bslang.runtime.plan import DevicePlan
+from bslang.runtime.triton import Launch, TritonTarget, launch, shared_memory, warps
+from bslang.runtime.tuned import Sides, Tuned, device_name
+
+Bench = Callable[[Callable[[], object]], float]
+"""The time of a call, in milliseconds."""
+
+GAIN = 0.02
+"""Share of a pass's time that another tile must save, for times differ by less from run to run."""
+
+KERNELS = ("forward", "dq", "dkdv")
+"""Those that are tuned, the forward pass's and then the backward's. The others read memory once."""
+
+_READS = {"forward": (1, 2), "dq": (2, 2), "dkdv": (2, 2)}
+"""Tensors of which a program has a tile in shared memory: kept for as long as it runs, and streamed."""
+
+_SMALLEST = 16
+_MOST_STAGES = 5
+
+
+def candidates(
+    kernel: str, head_dim: int, itemsize: int, sides: Sides, shared: int
+) -> list[Launch]:
+    """The default launch of a kernel of `KERNELS`, then others that differ from it in one respect: half
+    or twice a side of the tile, the other number of warps, one stage more or less. At most 8.
+
+    The arguments are those of `bslang.runtime.triton.launch`. What would not fit shared memory, as far
+    as can be told before it is compiled, is left out.
+    """
+    default = launch(kernel, head_dim, itemsize, sides, shared=shared)
+    pad = default.constants["PAD"]
+    names = ("TILE_K", "TILE_Q") if kernel == "dkdv" else ("TILE_Q", "TILE_K")
+    (held_q, held_k), (met_q, met_k) = sides
+    most = (held_k, met_q) if kernel == "dkdv" else (held_q, met_k)
+    kept, streamed = (default.constants[name] for name in names)
+    number, stages = default.options["num_warps"], default.options["num_stages"]
+
+    tiles = [
+        (2 * kept, streamed),
+        (kept, 2 * streamed),
+        (kept // 2, streamed),
+        (kept, streamed // 2),
+    ]
+    other = [(*tile, warps(kernel, pad, itemsize, *tile), stages) for tile in tiles]
+    other.append((kept, streamed, 12 - number, stages))  # 4 or 8
+    other += [(kept, streamed, number, stages + 1), (kept, streamed, number, stages - 1)]
+
+    found = [default]
+    for tile_kept, tile_streamed, count, depth in other:
+        tile = tile_kept, tile_streamed
+        if (
+            all(_SMALLEST <= side <= top for side, top in zip(tile, most, strict=True))
+            and 1 <= depth <= _MOST_STAGES
+            and _shared(kernel, pad, itemsize, *tile, depth) <= shared
+        ):
+            constants = default.constants | dict(zip(names, tile, strict=True))
+            options = default.options | {"num_warps": count, "num_stages": depth}
+            found.append(Launch(constants, options))
+    return found
+
+
+def _shared(kernel: str, pad: int, itemsize: int, kept: int, streamed: int, stages: int) -> int:
+    """Bytes of shared memory that a program takes at most, but for what the compiler moves through it."""
+    whole, each = _READS[kernel]
+    known = 8 * streamed if kernel == "dkdv" else 0  # log-sum-exp and delta of the queries
+    return itemsize * pad * whole * kept + stages * (itemsize * pad * each * streamed + known)
+
+
+def tune(
+    layout: Layout,
+    length: int,
+    head_dims: Sequence[int],
+    dtypes: Sequence[str],
+    heads: int,
+    *,
+    device: torch.device | None = None,
+    bench: Bench | None = None,
+) -> list[Tuned]:
+    """The best tiles of a layout's kernels, timed at a length; its calls have them from now on.
+
+    length: queries, and keys, in tokens; heads: as many key heads; batch 1. A layout with labels is
+    timed with one document. Each kernel's candidates are timed as parts of the pass that they belong
+    to, with those chosen before them. One that saves less than `GAIN` of it, or whose results are
+    other than the default's, is not taken.
+
+    device: the current GPU, for None; bench: triton.testing.do_bench's median, for None. Raises
+    TargetError where there is no GPU, for a head dimension or dtype that kernels do not take, and
+    where the tensors do not fit the GPU's memory.
+    """
+    target = layout.named("triton")
+    assert isinstance(target, TritonTarget)
+    if device is None:
+        if not torch.cuda.is_available():
+            raise TargetError("tuning needs the GPU that it is done for, and there is none here")
+        device = torch.device("cuda", torch.cuda.current_device())
+    if reason := target.missing(device):
+        raise TargetError(f"tuning the triton target {reason}")
+    for head_dim, dtype in product(head_dims, dtypes):
+        check_call(head_dim, dtype_of(dtype))
+    target.tuned = {}  # what was found before is no default
+    found: list[Tuned] = []
+    for head_dim, dtype in product(head_dims, dtypes):
+        shape = (1, heads, length, head_dim)
+        try:
+            passes = _Passes(layout, target, shape, dtype_of(dtype), device)
+            found += [passes.winner(kernel, bench or _do_bench()) for kernel in KERNELS]
+        except torch.OutOfMemoryError:
+            raise TargetError(
+                f"{length} tokens, {heads} heads of {head_dim} in {dtype} do not fit the GPU's memory"
+            ) from None
+    return found
+
+
+def _do_bench() -> Bench:
+    from triton.testing import do_bench
+
+    return partial(do_bench, return_mode="median")
+
+
+class _Passes:
+    """The forward and the backward pass of a layout on random tensors (batch, heads, length, dim)."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        target: TritonTarget,
+        shape: tuple[int, int, int, int],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        _, heads, length, dim = self.shape = shape
+        self.target, self.scale = target, dim**-0.5
+        generator = torch.Generator(device).manual_seed(0)
+        self.q, self.k, self.v, self.grad = (
+            torch.randn(shape, generator=generator, device=device).to(dtype) for _ in range(4)
+        )
+        self.grad_lse = torch.zeros(shape[:3], device=device)
+        self.plan: DevicePlan = layout.plan(length, length, "end", device, heads)
+        one = {
+            name: torch.zeros(length, dtype=torch.int64, device=device) for name in layout.labels
+        }
+        pair = take_labels(one or None, layout.labels, self.q, self.k, "end")
+        self.labels = None if pair[0] is None else Labels.of(*pair, self.plan)
+
+    def forward(self) -> tuple[torch.Tensor, ...]:
+        return self.target.forward(self.q, self.k, self.v, self.plan, self.scale, self.labels)
+
+    def backward(self, out: torch.Tensor, lse: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given = (self.grad, self.grad_lse, self.q, self.k, self.v, out, lse)
+        return self.target.backward(*given, self.plan, self.scale, self.labels)
+
+    def winner(self, kernel: str, bench: Bench) -> Tuned:
+        """The best tile of a kernel, which the target's calls have from now on."""
+        run: Callable[[], tuple[torch.Tensor, ...]] = self.forward
+        if kernel != "forward":
+            run = partial(self.backward, *self.forward())
+        first, *others = self._tiles(kernel)
+        self._have(first)
+        expected, default = run(), bench(run)
+        faster: list[tuple[float, Tuned]] = []
+        for tuned in others:
+            self._have(tuned)
+            try:
+                run()
+                time = bench(run)
+            except Exception:  # it takes too much of the GPU, or Triton refuses it
+                continue
+            if time <= default * (1 - GAIN):
+                faster.append((time, tuned))
+        chosen, best = first, default
+        for time, tuned in sorted(faster, key=lambda each: each[0]):
+            self._have(tuned)
+            if all(map(_agree, run(), expected)):
+                chosen, best = tuned, time
+                break
+        times = {"default": default, "best": best}
+        return self._have(replace(chosen, times=times))
+
+    def _tiles(self, kernel: str) -> list[Tuned]:
+        """The candidates of a kernel, not timed yet."""
+        dim, device = self.shape[3], self.q.device
+        precision = self.target.default(kernel, self.q).constants["PRECISION"]
+        shared = shared_memory(device)
+        return [
+            Tuned(
+                device=device_name(device),
+                kernel=kernel,
+                head_dim=dim,
+                dtype=TYPES[self.q.dtype],
+                precision=precision,
+                tile={name: each.constants[name] for name in ("TILE_Q", "TILE_K")},
+                options={name: each.options[name] for name in ("num_warps", "num_stages")},
+                length=self.shape[2],
+                times={},
+            )
+            for each in candidates(kernel, dim, self.q.itemsize, self.target.sides, shared)
+        ]
+
+    def _have(self, tuned: Tuned) -> Tuned:
+        self.target.tuned[tuned.key] = tuned
+        return tuned
+
+
+def _agree(result: Any, expected: Any) -> bool:
+    """Whether two tensors are equal up to the order in which sums are taken."""
+    size = float(expected.float().nan_to_num(neginf=0.0).abs().max())
+    near = max(4 * torch.finfo(expected.dtype).eps, 1e-3) * size
+    return torch.allclose(result.float(), expected.float(), rtol=0, atol=near)
