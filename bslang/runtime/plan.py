@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
@@ -17,6 +18,12 @@ class DeviceTable:
     pointer: torch.Tensor
     runs: torch.Tensor
 
+    @classmethod
+    def of(cls, table: Any, device: torch.device) -> DeviceTable:
+        """Move a `bslang.schedule.Table` to a device."""
+        parts = (table.order, table.pointer, table.runs)
+        return cls(*(torch.from_numpy(part).to(device) for part in parts))
+
 
 @dataclass(frozen=True, eq=False)
 class DevicePlan:
@@ -24,9 +31,11 @@ class DevicePlan:
 
     len_q, len_k: numbers of queries and keys of the call. q_start: position of the first query,
     so that query x stands at position q_start + x, in block row (q_start + x) // block_q.
-    rows, cols: the tables for the forward pass and dQ, and for dK and dV.
     parameters, head_graph: as in `bslang.schedule.Schedule`. schedule: that itself, for a target with
     tables of its own; made: what targets have made of it, by name.
+
+    rows, cols: the tables of whole rows for the forward pass and dQ, and of columns for dK and dV; made
+    when they are first asked for, since GPUs have others.
     """
 
     len_q: int
@@ -34,8 +43,6 @@ class DevicePlan:
     q_start: int
     block_q: int
     block_k: int
-    rows: DeviceTable
-    cols: DeviceTable
     parameters: torch.Tensor
     head_graph: torch.Tensor | None
     schedule: Any
@@ -48,9 +55,6 @@ class DevicePlan:
         def move(array: npt.NDArray[Any]) -> torch.Tensor:
             return torch.from_numpy(array).to(device)
 
-        def table(t: Any) -> DeviceTable:
-            return DeviceTable(move(t.order), move(t.pointer), move(t.runs))
-
         grid = schedule.graphs[0].grid
         return cls(
             grid.q.stop - grid.q.start,
@@ -58,9 +62,15 @@ class DevicePlan:
             grid.q.start,
             grid.q.block,
             grid.k.block,
-            table(schedule.rows),
-            table(schedule.cols),
             move(schedule.parameters),
             None if schedule.head_graph is None else move(schedule.head_graph),
             schedule,
         )
+
+    @cached_property
+    def rows(self) -> DeviceTable:
+        return DeviceTable.of(self.schedule.rows, self.parameters.device)
+
+    @cached_property
+    def cols(self) -> DeviceTable:
+        return DeviceTable.of(self.schedule.cols, self.parameters.device)
