@@ -157,16 +157,18 @@ def tune(
 
     path = Path(path)
     layout: Layout = import_file(path, f"bslang_tuned.{path.stem}").LAYOUT
-    kernels: TritonTarget = layout.named("triton")  # type: ignore[assignment]  # it is that one's
+    kernels = _triton(layout)
     found = tune(layout, length, head_dims, dtypes, heads)
     store(kernels.kernels["forward"], kernels.sides, found)
     return path.with_suffix(SUFFIX)
 
 
 def _kernels(resolved: Resolved) -> TritonTarget:
-    layout: Layout = module(resolved, ("triton",)).LAYOUT
-    kernels: TritonTarget = layout.named("triton")  # type: ignore[assignment]  # it is that one's
-    return kernels
+    return _triton(_layout(resolved, ("triton",)))
+
+
+def _triton(layout: Layout) -> TritonTarget:
+    return layout.named("triton")  # type: ignore[return-value]  # it is that one's
 
 
 @lru_cache(maxsize=256)

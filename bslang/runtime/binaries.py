@@ -18,10 +18,9 @@ from typing import Any
 import torch
 
 from bslang.errors import BuildError
-from bslang.files import source_digest
+from bslang.runtime.beside import module_of, plain, read
 
-FORMAT = 1
-"""Version of the manifest; another one is not read."""
+SUFFIX = ".triton.json"
 
 TYPES = {
     torch.float32: "fp32",
@@ -99,12 +98,12 @@ class Binaries:
     @classmethod
     def beside(cls, function: Any) -> Binaries:
         """Those beside the module of a jit function; none, with a warning, where they are not for it."""
-        module = Path(plain(function).fn.__code__.co_filename)
-        path = module.with_suffix(".triton.json")
+        module = module_of(function)
+        path = module.with_suffix(SUFFIX)
         if not path.is_file():
             return cls()
         try:
-            return cls(module.parent, tuple(_read(path, module)))
+            return cls(module.parent, read(path, module, "compile the layout again", _entries))
         except BuildError as error:
             _warn(error)
             return cls()
@@ -155,36 +154,16 @@ class Binaries:
         return None
 
 
-def plain(function: Any) -> Any:
-    """A kernel's jit function, without what tunes it."""
-    while hasattr(function.fn, "fn"):
-        function = function.fn
-    return function
-
-
-def _read(path: Path, module: Path) -> list[Binary]:
-    """The entries of a manifest. Raises BuildError where they are not for a module or for this Triton."""
-    import triton
-
-    again = "compile the layout again"
-    try:
-        manifest = json.loads(path.read_bytes())
-        known, made, version = (manifest[name] for name in ("format", "module", "triton"))
-        if known != FORMAT or made != source_digest(module.read_text(encoding="utf-8")):
-            raise BuildError(f"{path} was not made with {module.name}; {again}")
-        if version != triton.__version__:
-            reason = f"is for triton {version}, and {triton.__version__} is installed"
-            raise BuildError(f"{path} {reason}; {again}")
-        entries = [
-            Binary(**each | {"aligned": tuple(each["aligned"])}) for each in manifest["binaries"]
-        ]
-        for entry in entries:
-            inside = Path(entry.file).name == entry.file
-            constants = [name for name, kind in entry.arguments.items() if kind == "constexpr"]
-            if not inside or set(constants) != set(entry.constants):
-                raise ValueError(entry.file)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        raise BuildError(f"{path} is damaged; {again}") from None
+def _entries(manifest: Any) -> tuple[Binary, ...]:
+    """The entries of a manifest; raises as `bslang.runtime.beside.read` asks."""
+    entries = tuple(
+        Binary(**each | {"aligned": tuple(each["aligned"])}) for each in manifest["binaries"]
+    )
+    for entry in entries:
+        inside = Path(entry.file).name == entry.file
+        constants = [name for name, kind in entry.arguments.items() if kind == "constexpr"]
+        if not inside or set(constants) != set(entry.constants):
+            raise ValueError(entry.file)
     return entries
 
 

@@ -14,7 +14,7 @@ from bslang.machine.code import Instruction, counts
 from bslang.machine.devices import DEVICES
 from bslang.machine.report import Report, loops
 from bslang.runtime.aot import choice, compile_kernel, dtype_of
-from bslang.runtime.binaries import plain
+from bslang.runtime.beside import module_of, plain
 from bslang.runtime.triton import TritonTarget
 
 
@@ -38,7 +38,7 @@ def _report(
     columns = getattr(made.metadata, "tmem_size", None) or 0
     programs, limit = device.occupancy(registers, shared, warps, columns)
     function = plain(target.kernels[kernel])
-    source = Path(function.fn.__code__.co_filename).read_text(encoding="utf-8")
+    source = module_of(function).read_text(encoding="utf-8")
     return Report(
         kernel=kernel,
         architecture=architecture,

@@ -14,7 +14,7 @@ import torch
 from bslang.runtime.binaries import TYPES, Binaries
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
-from bslang.runtime.tuned import Key, Tuned, beside, device_name
+from bslang.runtime.tuned import Key, Sides, Tuned, beside, device_name, largest, tile_names
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def launch(
     kernel: str,
     head_dim: int,
     itemsize: int,
-    sides: tuple[tuple[int, int], tuple[int, int]],
+    sides: Sides,
     *,
     shared: int,
     precision: str = "ieee",
@@ -85,16 +85,14 @@ def launch(
         constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE": _JOINED}
         return Launch(constants, {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True})
     tile = next(tile for most, tile in _TILES[itemsize][kernel].items() if pad <= most)
-    (held_q, held_k), (met_q, met_k) = sides
-    if kernel == "dkdv":
-        tile_q, tile_k = min(tile.streamed, met_q), min(tile.kept, held_k)
-        kept, streamed = tile_k, tile_q
+    most_kept, most_streamed = largest(kernel, sides)
+    kept, streamed = min(tile.kept, most_kept), min(tile.streamed, most_streamed)
+    constants = {"HEAD_DIM": head_dim, "PAD": pad}
+    if kernel == "delta":
+        constants["TILE_Q"] = kept
     else:
-        tile_q, tile_k = min(tile.kept, held_q), min(tile.streamed, met_k)
-        kept, streamed = tile_q, tile_k
-    constants = {"HEAD_DIM": head_dim, "PAD": pad, "TILE_Q": tile_q}
-    if kernel != "delta":
-        constants |= {"TILE_K": tile_k, "PRECISION": precision, "SOFT_CAP": soft_cap}
+        constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
+        constants |= {"PRECISION": precision, "SOFT_CAP": soft_cap}
     options = {
         "num_warps": warps(kernel, pad, itemsize, kept, streamed),
         "num_stages": tile.stages if shared >= 160 * 1024 else 2,

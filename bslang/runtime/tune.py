@@ -17,7 +17,7 @@ from bslang.runtime.labels import Labels, take_labels
 from bslang.runtime.layout import Layout
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton import Launch, TritonTarget, launch, shared_memory, warps
-from bslang.runtime.tuned import Sides, Tuned, device_name
+from bslang.runtime.tuned import Sides, Tuned, device_name, largest, tile_names
 
 Bench = Callable[[Callable[[], object]], float]
 """The time of a call, in milliseconds."""
@@ -46,9 +46,7 @@ def candidates(
     """
     default = launch(kernel, head_dim, itemsize, sides, shared=shared)
     pad = default.constants["PAD"]
-    names = ("TILE_K", "TILE_Q") if kernel == "dkdv" else ("TILE_Q", "TILE_K")
-    (held_q, held_k), (met_q, met_k) = sides
-    most = (held_k, met_q) if kernel == "dkdv" else (held_q, met_k)
+    names, most = tile_names(kernel), largest(kernel, sides)
     kept, streamed = (default.constants[name] for name in names)
     number, stages = default.options["num_warps"], default.options["num_stages"]
 
