@@ -78,7 +78,12 @@ def test_a_spec_shows_in_its_strips() -> None:
     ("spec", "block", "strips"),
     [
         ("all", 64, [(Edge(0), Edge(0, end=True))]),
+        ("all", (64, 128), [(Edge(0), Edge(0, end=True))]),
+        ("global(0, -1)", (128, 64), [(Edge(0), Edge(1)), (Edge(-1, end=True), Edge(0, end=True))]),
         ("causal", 64, [(Edge(0), Edge(0, 1))]),
+        ("causal", (128, 64), [(Edge(0), Edge(0, 2))]),
+        ("causal", (64, 128), [(Edge(0), Edge(0, 1, 2))]),
+        ("causal.T", (64, 128), [(Edge(1, 1, 2), Edge(0, end=True))]),
         ("causal.T", 64, [(Edge(1, 1), Edge(0, end=True))]),
         ("last(512t)", 64, [(Edge(-7, 1), Edge(0, 1))]),
         ("last(512t)", (128, 64), [(Edge(-6, 2), Edge(0, 2))]),

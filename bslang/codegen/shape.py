@@ -9,10 +9,11 @@ from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import lower
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Pattern, Union
-from bslang.schedule.strips import Edge, Rules, Strip, find
+from bslang.schedule.strips import Edge, Rules, Strip, find, middle
 
 BLOCKS = (391, 97)
-"""Lengths that are looked at, in the larger side of a block: enough rows for wide windows to show."""
+"""Lengths that are looked at, in the larger side of a block, the longest first: enough rows for wide windows
+to show."""
 
 SCATTERED = 4
 """Full blocks that no strip covers are listed one by one where their runs are shorter on average."""
@@ -34,19 +35,20 @@ def shapes(pattern: Pattern, block: tuple[int, int], skipped: frozenset[int]) ->
 
     skipped: residuals that have no strips.
     """
-    by_rows = _graphs(pattern, block)
-    terms = pattern.parts if isinstance(pattern, Union) else ()
-    by_terms = {str(term): _graphs(term, block)[:1] for term in terms}
+    graphs = _graphs(pattern, block, BLOCKS)
+    if not graphs:
+        return [Shape(Rules(), ())] * 2
+    parts = pattern.parts if isinstance(pattern, Union) else ()
+    terms = {str(part): graph for part in parts for graph in _graphs(part, block, BLOCKS[:1])[:1]}
     made = []
     for turned in (False, True):
-        graphs = [graph.transpose() for graph in by_rows] if turned else by_rows
-        if not graphs:
-            made.append(Shape(Rules(), ()))
-            continue
+        if turned:
+            graphs = [graph.transpose() for graph in graphs]
+            terms = {text: graph.transpose() for text, graph in terms.items()}
         kinds = [FULL, *(r for r in range(len(graphs[0].residuals)) if r not in skipped)]
         strips = find(graphs, kinds)
         texts = tuple(
-            _text(strip, pattern, graphs[0], by_terms, turned)
+            _text(strip, pattern, graphs[0], terms)
             if strip.kind == FULL
             else str(graphs[0].residuals[strip.kind])
             for strip in strips
@@ -58,10 +60,10 @@ def shapes(pattern: Pattern, block: tuple[int, int], skipped: frozenset[int]) ->
     return made
 
 
-def _graphs(pattern: Pattern, block: tuple[int, int]) -> list[BlockGraph]:
-    """A pattern at some lengths, the longest first; none where it means nothing there."""
+def _graphs(pattern: Pattern, block: tuple[int, int], counts: tuple[int, ...]) -> list[BlockGraph]:
+    """A pattern at some lengths, in the larger side of a block; none where it means nothing there."""
     try:
-        lengths = [count * max(block) for count in BLOCKS]
+        lengths = [count * max(block) for count in counts]
         heads = range(2) if "head" in pattern.names() else range(1)
         return [
             lower(pattern, Grid.of(length, length, block, head=head))
@@ -72,23 +74,15 @@ def _graphs(pattern: Pattern, block: tuple[int, int]) -> list[BlockGraph]:
         return []
 
 
-def _text(
-    strip: Strip,
-    pattern: Pattern,
-    graph: BlockGraph,
-    by_terms: dict[str, list[BlockGraph]],
-    turned: bool,
-) -> str:
+def _text(strip: Strip, pattern: Pattern, graph: BlockGraph, terms: dict[str, BlockGraph]) -> str:
     """The terms of a union that hold a strip by themselves, or all of the pattern."""
-    row, columns = graph.grid.n // 2, graph.grid.m
-    start, stop = strip.start.at(row, columns), strip.stop.at(row, columns)
+    row = graph.grid.n // 2
+    start, stop = middle(strip, graph)
     found = []
-    for text, graphs in by_terms.items():
-        for of_term in graphs:
-            term = of_term.transpose() if turned else of_term
-            at, first, last = term.of_kind(FULL).rows()
-            if ((at == row) & (first <= start) & (stop <= last)).any():
-                found.append(text)
+    for text, term in terms.items():
+        at, first, last = term.of_kind(FULL).rows()
+        if ((at == row) & (first <= start) & (stop <= last)).any():
+            found.append(text)
     return " | ".join(found) or str(pattern)
 
 

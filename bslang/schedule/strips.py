@@ -2,7 +2,7 @@
 
 A window, a chunk, the causal triangle or a global column gives every block row r one run of columns
 whose ends are simple functions of r. A kernel computes such a run. Strips are found on the graphs of
-a few lengths and taken on trust nowhere: `cut` holds them against the graph of each length that is
+a few lengths and taken on trust nowhere: `Rules` hold them against the graph of each length that is
 scheduled. Rows that do not follow the rule, and what strips do not cover, stay in the tables.
 """
 
@@ -20,6 +20,9 @@ from bslang.ir.runs import Bools, Runs
 
 MOST = 6
 """Strips of one class; what has more is better listed."""
+
+LARGEST_CHUNK = 64
+"""Rows of the largest chunk that is looked for."""
 
 MOST_ROWS = 0.8
 """Share of the rows that follow a strip, at least."""
@@ -136,46 +139,41 @@ def find(graphs: Sequence[BlockGraph], kinds: Iterable[int]) -> tuple[Strip, ...
         candidates.sort(key=lambda strip: -_width(strip, graphs[0]))
         chosen: list[Strip] = []
         for strip in candidates[:MOST]:
-            more = sorted((*chosen, strip), key=lambda strip: _middle(strip, graphs[0]))
+            more = sorted((*chosen, strip), key=lambda strip: middle(strip, graphs[0])[0])
             if hold(more):
                 chosen = more
         found += chosen
     return tuple(found) if hold(found) else ()
 
 
-def _rows(graph: BlockGraph) -> tuple[int, int]:
-    """The middle third of the rows, far from what happens at the ends."""
-    return graph.grid.n // 3, 2 * graph.grid.n // 3
-
-
-def _middle(strip: Strip, graph: BlockGraph) -> int:
-    return int(strip.start.at(graph.grid.n // 2, graph.grid.m))
+def middle(strip: Strip, graph: BlockGraph) -> tuple[int, int]:
+    """The columns [start, stop) that a strip gives the row in the middle, be they there or not."""
+    row, columns = graph.grid.n // 2, graph.grid.m
+    return int(strip.start.at(row, columns)), int(strip.stop.at(row, columns))
 
 
 def _width(strip: Strip, graph: BlockGraph) -> int:
-    row, columns = graph.grid.n // 2, graph.grid.m
-    return int(strip.stop.at(row, columns) - strip.start.at(row, columns))
+    start, stop = middle(strip, graph)
+    return stop - start
 
 
 def _is_there(strip: Strip, graph: BlockGraph) -> bool:
     """Whether a strip covers a block of the row in the middle: one that never does holds everywhere."""
-    row, columns = graph.grid.n // 2, graph.grid.m
-    return bool(max(strip.start.at(row, columns), 0) < min(strip.stop.at(row, columns), columns))
+    start, stop = middle(strip, graph)
+    return max(start, 0) < min(stop, graph.grid.m)
 
 
 def _near(strip: Strip, graph: BlockGraph) -> bool:
     """Whether a strip holds the diagonal, and more."""
-    row, columns = graph.grid.n // 2, graph.grid.m
-    start, stop = strip.start.at(row, columns), strip.stop.at(row, columns)
-    here = row * columns // graph.grid.n
-    return bool(start <= here <= stop and stop - start > 1)
+    start, stop = middle(strip, graph)
+    here = graph.grid.n // 2 * graph.grid.m // graph.grid.n
+    return start <= here <= stop and stop - start > 1
 
 
 def _candidates(graph: BlockGraph, kind: int) -> list[Strip]:
     """Runs that every row in the middle has, at the same columns or at the same distance from itself."""
-    low, high = _rows(graph)
-    rows = np.arange(low, high)
-    marks = graph.of_kind(kind).dense(graph.grid.n)[low:high]
+    rows = np.arange(graph.grid.n // 3, 2 * graph.grid.n // 3)  # far from what happens at the ends
+    marks = graph.of_kind(kind).dense(graph.grid.n)[rows]
     columns = graph.grid.m
     q, k = graph.grid.q.block, graph.grid.k.block
     diagonals = []
@@ -190,9 +188,7 @@ def _candidates(graph: BlockGraph, kind: int) -> list[Strip]:
         ]
     wide = [strip for seed in diagonals for strip in _widened(seed, marks, rows, columns)]
     kept = [
-        Strip(kind, Edge(start), Edge(stop))
-        if stop <= low
-        else Strip(kind, Edge(start - columns, end=True), Edge(stop - columns, end=True))
+        Strip(kind, _column(start, columns), _column(stop, columns))
         for start, stop in _runs(np.all(marks, axis=0))
         if (stop - start) * 8 < columns  # else the part of a triangle that all rows share
     ]
@@ -208,11 +204,11 @@ def _widened(seed: Strip, marks: Bools, rows: Ints, columns: int) -> list[Strip]
     number = np.arange(columns + 2)
     before = np.maximum.accumulate(np.where(gaps, number, -1), axis=1)[lines, at + 1]
     after = np.minimum.accumulate(np.where(gaps, number, columns + 2)[:, ::-1], axis=1)[:, ::-1]
-    starts = _edges(before, rows, columns)
-    stops = _edges(after[lines, at + 1] - 1, rows, columns)
-    return [Strip(seed.kind, start, stop) for start in starts[:1] for stop in stops[:1]] or (
-        [seed] if _inside(seed, rows, columns) else []
-    )
+    start = _edge(before, rows, columns, seed)
+    stop = _edge(after[lines, at + 1] - 1, rows, columns, seed)
+    if start is not None and stop is not None:
+        return [Strip(seed.kind, start, stop)]
+    return [seed] if _inside(seed, rows, columns) else []
 
 
 def _inside(seed: Strip, rows: Ints, columns: int) -> bool:
@@ -222,20 +218,21 @@ def _inside(seed: Strip, rows: Ints, columns: int) -> bool:
     )
 
 
-def _edges(ends: Ints, rows: Ints, columns: int) -> list[Edge]:
-    """Forms that give these ends in these rows."""
+def _edge(ends: Ints, rows: Ints, columns: int, seed: Strip) -> Edge | None:
+    """The form that gives these ends in these rows: a column, a distance from the diagonal, a chunk's end."""
     if (ends == ends[0]).all():
-        constant = int(ends[0])
-        return [Edge(constant - columns, end=True) if constant > rows[-1] else Edge(constant)]
-    found = []
-    for every in range(1, 65):
-        for by in (
-            {every, 1, max(1, columns // max(1, int(rows[-1])))} if every == 1 else {every, 1}
-        ):
-            rest = ends - rows // every * by
-            if (rest == rest[0]).all():
-                found.append(Edge(int(rest[0]), by, every))
-    return found
+        return _column(int(ends[0]), columns)
+    chunks = ((every, every) for every in range(2, LARGEST_CHUNK + 1))
+    for by, every in ((seed.start.by, seed.start.every), *chunks):
+        rest = ends - rows // every * by
+        if (rest == rest[0]).all():
+            return Edge(int(rest[0]), by, every)
+    return None
+
+
+def _column(column: int, columns: int) -> Edge:
+    """A column that all rows share, counted from the nearer end."""
+    return Edge(column - columns, end=True) if 2 * column > columns else Edge(column)
 
 
 def _runs(marks: Any) -> list[tuple[int, int]]:
