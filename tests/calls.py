@@ -136,12 +136,12 @@ class Call:
         return Grid.of(self.len_q, self.len_k, self.block, self.align, head=head, layer=self.layer)
 
     def check(
-        self, target: str, dtype: torch.dtype = torch.float32, soft_cap: float | None = None
+        self, target: str, dtype: torch.dtype = torch.float32, softcap: float | None = None
     ) -> None:
         """Assert that a target's results are those of dense attention."""
         agrees(
             self.layout(target), self.inputs(dtype), self.mask(), TOLERANCE[dtype],
-            align=self.align, labels=self.labels(), soft_cap=soft_cap,
+            align=self.align, labels=self.labels(), softcap=softcap,
         )  # fmt: skip
 
     def others_are_not_visited(self, target: str) -> None:

@@ -74,7 +74,7 @@ def dense(
     mask: Bools,
     scale: float | None = None,
     dtype: torch.dtype = torch.float64,
-    soft_cap: float | None = None,
+    softcap: float | None = None,
 ) -> Attended:
     """Attention by the formula over a dense mask, in fp64 (or in another dtype, to compare errors).
 
@@ -85,8 +85,8 @@ def dense(
     allowed = torch.from_numpy(np.ascontiguousarray(mask))
     scores = q @ k.repeat_interleave(group, 1).transpose(-1, -2)
     scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if soft_cap is not None:
-        scores = soft_cap * torch.tanh(scores / soft_cap)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     some = allowed.any(-1)
     # A query without keys attends to everything here and is zeroed afterwards, so nothing is NaN.
     scores = scores.masked_fill(~(allowed | ~some[..., None]), -torch.inf)
@@ -103,13 +103,11 @@ def run(
     scale: float | None = None,
     align: str = "end",
     labels: LabelsOfCall | None = None,
-    soft_cap: float | None = None,
+    softcap: float | None = None,
 ) -> Attended:
     """A layout's own results on the same tensors."""
     q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
-    out, lse = layout(
-        q, k, v, scale, soft_cap=soft_cap, return_lse=True, align=align, labels=labels
-    )
+    out, lse = layout(q, k, v, scale, softcap=softcap, return_lse=True, align=align, labels=labels)
     none = lse == -torch.inf
     assert not out[none].any(), "a query without keys has output 0"
     lse = lse.masked_fill(none, 0)
@@ -119,10 +117,10 @@ def run(
 
 def agrees(layout: Layout, given: Inputs, mask: Bools, tolerance: float, **call: object) -> None:
     """Assert that a layout's results are within `tolerance` of the fp64 reference, all of them."""
-    scale, soft_cap = call.get("scale"), call.get("soft_cap")
+    scale, softcap = call.get("scale"), call.get("softcap")
     assert scale is None or isinstance(scale, float)
-    assert soft_cap is None or isinstance(soft_cap, float)
-    truth = dense(given, mask, scale, soft_cap=soft_cap)
+    assert softcap is None or isinstance(softcap, float)
+    truth = dense(given, mask, scale, softcap=softcap)
     found = run(layout, given, **call)  # type: ignore[arg-type]  # passed through
     for name, error in found.error(truth).items():
         size = 1 + float(getattr(truth, name).abs().max())

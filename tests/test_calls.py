@@ -48,9 +48,9 @@ def test_labels(spec: str, kind: str, target: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("spec", [BY_HEAD[4], BY_HEAD[5], *LABELLED[:2], LABELLED[9]])
-def test_soft_caps(spec: str, target: str) -> None:
+def test_softcaps(spec: str, target: str) -> None:
     for len_q, len_k, align in SHAPES:
-        Call(spec, (8, 8), len_q, len_k, align, layer=2).check(target, soft_cap=2.0)
+        Call(spec, (8, 8), len_q, len_k, align, layer=2).check(target, softcap=2.0)
 
 
 # ---- heads and layers ------------------------------------------------------------------------

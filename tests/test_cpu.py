@@ -82,20 +82,20 @@ def plan(case: Case) -> DevicePlan:
 
 
 def check(
-    case: Case, given: Inputs, scale: float | None = None, soft_cap: float | None = None
+    case: Case, given: Inputs, scale: float | None = None, softcap: float | None = None
 ) -> None:
     tolerance = TOLERANCE[given.q.dtype]
     masks = case.masks(given.q.shape[1])
-    call = {"scale": scale, "soft_cap": soft_cap, "align": case.align}
+    call = {"scale": scale, "softcap": softcap, "align": case.align}
     agrees(layout(case), given, masks, tolerance, **call)
 
 
 def results(
-    target: CpuTarget, case: Case, given: Inputs, soft_cap: float = 0.0
+    target: CpuTarget, case: Case, given: Inputs, softcap: float = 0.0
 ) -> list[torch.Tensor]:
     """out, lse, dq, dk, dv of a target itself, on tensors as they are."""
     q, k, v = given.q, given.k, given.v
-    call = (plan(case), 0.3, None, soft_cap)
+    call = (plan(case), 0.3, None, softcap)
     out, lse = target.forward(q, k, v, *call)
     return [out, lse, *target.backward(given.grad_out, given.grad_lse, q, k, v, out, lse, *call)]
 
@@ -157,29 +157,29 @@ def test_scales() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("block", [(16, 16), (64, 48)], ids=str)
-def test_soft_caps(block: tuple[int, int], dtype: torch.dtype) -> None:
+def test_softcaps(block: tuple[int, int], dtype: torch.dtype) -> None:
     """Of 0.3 most scores reach it; of 1e6 the quotient is so small that tanh must be exact there."""
     case = Case(SINKS, block, 97, 201, "end")
     given = inputs(97, 201, dim=24, heads=3, key_heads=3, dtype=dtype)
-    for soft_cap in (0.3, 5.0, 50.0, 1e6):
-        check(case, given, soft_cap=soft_cap)
-    check(case, given, scale=-2.0, soft_cap=5.0)
+    for softcap in (0.3, 5.0, 50.0, 1e6):
+        check(case, given, softcap=softcap)
+    check(case, given, scale=-2.0, softcap=5.0)
 
 
-def test_the_ends_of_soft_caps() -> None:
+def test_the_ends_of_softcaps() -> None:
     case = Case(SINKS, (64, 64), 97, 201, "end")
-    for soft_cap in SOFT_CAPS:
-        check(case, inputs(97, 201, heads=3, key_heads=3), soft_cap=soft_cap)
+    for softcap in SOFT_CAPS:
+        check(case, inputs(97, 201, heads=3, key_heads=3), softcap=softcap)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("soft_cap", [None, 2.0])
-def test_errors_are_those_of_dense_attention(dtype: torch.dtype, soft_cap: float | None) -> None:
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_errors_are_those_of_dense_attention(dtype: torch.dtype, softcap: float | None) -> None:
     case = Case("last(100t)", (64, 64), 500, 500, "end")
     given = inputs(500, 500, dim=64, heads=4, key_heads=4, dtype=dtype)
-    truth = dense(given, case.mask(), soft_cap=soft_cap)
-    ours = run(layout(case), given, soft_cap=soft_cap)
-    theirs = dense(given, case.mask(), dtype=dtype, soft_cap=soft_cap)
+    truth = dense(given, case.mask(), softcap=softcap)
+    ours = run(layout(case), given, softcap=softcap)
+    theirs = dense(given, case.mask(), dtype=dtype, softcap=softcap)
     errors, limits = ours.error(truth), theirs.error(truth)
     assert all(error <= 2 * limits[name] for name, error in errors.items()), (errors, limits)
 
@@ -211,13 +211,13 @@ def test_large_scores_stay_finite() -> None:
     "bits", [0x7FC00000, 0x7FFFFFFF, 0xFFFFFFFF - 2**32, 0x7FC00001, 0x7F800001]
 )
 @pytest.mark.parametrize("name", ["q", "k", "v", "grad_out"])
-@pytest.mark.parametrize("soft_cap", [None, 2.0])
-def test_nan_is_not_hidden(soft_cap: float | None, name: str, bits: int) -> None:
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_nan_is_not_hidden(softcap: float | None, name: str, bits: int) -> None:
     """Whatever its payload: that of CUDA's NaN has all bits set."""
     given = inputs(150, 150)
     getattr(given, name).view(torch.int32)[0, 0, 77, 3] = bits
     found, truth = (
-        run(bslang.compile("causal", block=64, target=target), given, soft_cap=soft_cap)
+        run(bslang.compile("causal", block=64, target=target), given, softcap=softcap)
         for target in ("cpu", "torch")
     )
     assert torch.isnan(found.out).any() == (name != "grad_out")
@@ -247,8 +247,8 @@ def test_one_key_has_no_score_to_learn(dim: int) -> None:
     given = inputs(200, 200, dim=dim)
     none = torch.zeros_like(given.grad_lse)
     made = layout(Case("last(1t)", (64, 64), 200, 200, "end"))
-    for soft_cap in (None, 2.0):
-        found = run(made, replace(given, grad_lse=none), soft_cap=soft_cap)
+    for softcap in (None, 2.0):
+        found = run(made, replace(given, grad_lse=none), softcap=softcap)
         assert not found.dq.any() and not found.dk.any()
 
 
@@ -284,11 +284,11 @@ def test_same_bits_whatever_the_threads(heads: tuple[int, int]) -> None:
     for case in (Case(BIGBIRD, (32, 32), 300, 310, "end"), Case(SINKS, (64, 64), 300, 310, "end")):
         target = CpuTarget(source(case))
         given = inputs(300, 310, dim=40, heads=heads[0], key_heads=heads[1])
-        for soft_cap in (0.0, 2.0):
-            expected = results(target, case, given, soft_cap)
+        for softcap in (0.0, 2.0):
+            expected = results(target, case, given, softcap)
             for count in (1, 2, 3, 7):
                 torch.set_num_threads(count)
-                found = results(target, case, given, soft_cap)
+                found = results(target, case, given, softcap)
                 torch.set_num_threads(2)
                 assert same_bits(found, expected), f"{count} threads"
 
@@ -360,9 +360,9 @@ def test_narrower_vectors(march: str, needs: str, monkeypatch: pytest.MonkeyPatc
     case = Case(SINKS, (48, 48), 200, 230, "end")
     given = inputs(200, 230, dim=72, heads=3, key_heads=3)
     target = CpuTarget(source(case))
-    for soft_cap in (None, 2.0):
-        found = results(target, case, given, soft_cap or 0.0)
-        truth = dense(given, case.mask(), 0.3, soft_cap=soft_cap)
+    for softcap in (None, 2.0):
+        found = results(target, case, given, softcap or 0.0)
+        truth = dense(given, case.mask(), 0.3, softcap=softcap)
         for x, (name, y) in zip(found, vars(truth).items(), strict=True):
             assert (x - y).abs().max() <= TOLERANCE[x.dtype] * (1 + y.abs().max()), name
 

@@ -122,10 +122,10 @@ def main(kind: str) -> None:
         torch.set_num_threads(threads)
         given, mask = call.inputs(dtype, dim), call.mask()
         apart = Inputs(*map(strided, vars(given).values()))
-        for tensors, soft_cap in ((given, None), (apart, 2.0)):
+        for tensors, softcap in ((given, None), (apart, 2.0)):
             agrees(
                 call.layout("cpu"), tensors, mask, TOLERANCE[dtype],
-                align=call.align, labels=call.labels(), soft_cap=soft_cap,
+                align=call.align, labels=call.labels(), softcap=softcap,
             )  # fmt: skip
     print("done")
 

@@ -58,21 +58,19 @@ def test_scale_and_its_default() -> None:
 @pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str
 )
-def test_soft_caps(dtype: torch.dtype) -> None:
+def test_softcaps(dtype: torch.dtype) -> None:
     case = Case(f"({BIGBIRD}) & causal", (8, 8), 61, 61, "end")
-    for soft_cap in (0.3, 5.0, 1e6):
+    for softcap in (0.3, 5.0, 1e6):
         given = inputs(61, 61, heads=4, key_heads=2, batch=2, dtype=dtype)
-        agrees(
-            layout(case.spec), given, case.mask(), TOLERANCE[dtype], scale=-0.7, soft_cap=soft_cap
-        )
+        agrees(layout(case.spec), given, case.mask(), TOLERANCE[dtype], scale=-0.7, softcap=softcap)
 
 
 def test_gradcheck() -> None:
     q = torch.randn(1, 2, 11, 8, dtype=torch.float64, requires_grad=True)
     k, v = (torch.randn(1, 1, 11, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
     made = layout("(last(2) | cols(0)) & causal", 4)
-    for soft_cap in (None, 1.5):
-        call = functools.partial(made, soft_cap=soft_cap, return_lse=True)
+    for softcap in (None, 1.5):
+        call = functools.partial(made, softcap=softcap, return_lse=True)
         assert torch.autograd.gradcheck(call, (q, k, v))
         assert torch.autograd.gradgradcheck(call, (q, k, v))
 
@@ -89,19 +87,19 @@ def test_operators_pass_opcheck() -> None:
         torch.library.opcheck(op.attention, (*call, None, None, 5.0))
 
 
-@pytest.mark.parametrize("soft_cap", [None, 2.0])
-def test_under_torch_compile(soft_cap: float | None) -> None:
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_under_torch_compile(softcap: float | None) -> None:
     made = layout(BIGBIRD)
 
     @torch.compile(fullgraph=True, backend="aot_eager")
     def loss(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return (made(q, k, v, soft_cap=soft_cap) ** 2).sum()
+        return (made(q, k, v, softcap=softcap) ** 2).sum()
 
     given = inputs(40, 40)
     q = given.q.detach().requires_grad_()
     loss(q, given.k, given.v).backward()
     plain = given.q.detach().requires_grad_()
-    (made(plain, given.k, given.v, soft_cap=soft_cap) ** 2).sum().backward()
+    (made(plain, given.k, given.v, softcap=softcap) ** 2).sum().backward()
     torch.testing.assert_close(q.grad, plain.grad)
 
 
@@ -165,12 +163,10 @@ def test_other_arguments_that_do_not_fit() -> None:
 @pytest.mark.parametrize(
     "cap", [0, 0.0, -3.0, math.nan, math.inf, -math.inf, 1e-31, 10**31, True, "5", torch.ones(2)]
 )
-def test_soft_caps_that_are_none(cap: object) -> None:
+def test_softcaps_that_are_none(cap: object) -> None:
     q = torch.zeros(GOOD)
-    with pytest.raises(
-        ValueError, match=r"^soft_cap is None or a number from 1e-30 to 1e\+30, not"
-    ):
-        layout(BIGBIRD)(q, q, q, soft_cap=cap)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^softcap is None or a number from 1e-30 to 1e\+30, not"):
+        layout(BIGBIRD)(q, q, q, softcap=cap)  # type: ignore[arg-type]
 
 
 def test_tensors_of_other_kinds() -> None:

@@ -168,33 +168,33 @@ def test_strides_and_scales(interpreter: Executor) -> None:
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, HALF, BRAIN], ids=str)
-@pytest.mark.parametrize("soft_cap", [0.3, 5.0, 1e6])
-def test_soft_caps(interpreter: Executor, soft_cap: float, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("softcap", [0.3, 5.0, 1e6])
+def test_softcaps(interpreter: Executor, softcap: float, dtype: torch.dtype) -> None:
     """Of 0.3 most scores reach it; of 1e6 the quotient is so small that tanh must be exact there."""
     for spec, block in ((SINKS, (16, 32)), ("rows(20t:40t) - cols(3t)", (5, 3))):
         options = {"dtype": dtype, "dim": 24, "heads": 4}
         case = Case(spec, block, 50, 90, "end")
-        interpreter.submit(check, case, options, soft_cap=soft_cap).result()
-        interpreter.submit(check, case, options, scale=-0.7, soft_cap=soft_cap).result()
+        interpreter.submit(check, case, options, softcap=softcap).result()
+        interpreter.submit(check, case, options, scale=-0.7, softcap=softcap).result()
 
 
 @pytest.mark.parametrize("spec", [LABELLED[1], LABELLED[9]])
-def test_soft_caps_with_labels(interpreter: Executor, spec: str) -> None:
+def test_softcaps_with_labels(interpreter: Executor, spec: str) -> None:
     for call in few(spec):
-        interpreter.submit(call.check, "triton", soft_cap=2.0).result()
+        interpreter.submit(call.check, "triton", softcap=2.0).result()
 
 
-def check_nan_under_a_soft_cap() -> None:
+def check_nan_under_a_softcap() -> None:
     given = inputs(40, 40)
     given.q[0, 1, 33, 3] = torch.nan
     made = layout(Case("causal", (16, 16), 40, 40, "end"))
-    out, lse = made(given.q, given.k, given.v, soft_cap=5.0, return_lse=True)
+    out, lse = made(given.q, given.k, given.v, softcap=5.0, return_lse=True)
     assert out[0, 1, 33].isnan().all() and lse[0, 1, 33].isnan()
     assert out.isnan().sum() == out.shape[-1] and lse.isnan().sum() == 1
 
 
-def test_nan_is_not_hidden_by_a_soft_cap(interpreter: Executor) -> None:
-    interpreter.submit(check_nan_under_a_soft_cap).result()
+def test_nan_is_not_hidden_by_a_softcap(interpreter: Executor) -> None:
+    interpreter.submit(check_nan_under_a_softcap).result()
 
 
 def check_repeatable() -> None:
@@ -471,10 +471,10 @@ def test_one_compilation_serves_every_length(launches: list[Any]) -> None:
 
 
 @needs_compiler
-def test_a_soft_cap_is_compiled_in(launches: list[Any]) -> None:
+def test_a_softcap_is_compiled_in(launches: list[Any]) -> None:
     given = inputs(200, 200, dim=64, dtype=BRAIN)
-    for soft_cap in (None, 50.0):
-        run(layout(Case("last(100t)", (64, 64), 200, 200, "end")), given, soft_cap=soft_cap)
+    for softcap in (None, 50.0):
+        run(layout(Case("last(100t)", (64, 64), 200, 200, "end")), given, softcap=softcap)
     plain, capped = launches[: len(STARTED)], launches[len(STARTED) :]
     for name, before, after in zip(STARTED, plain, capped, strict=True):
         divides = ["div.full.f32" in kernel.asm["ptx"] for kernel in (before, after)]

@@ -76,16 +76,16 @@ def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
         raise ValueError(f"sequences must not be empty; q has {q.shape[2]} tokens, k {k.shape[2]}")
 
 
-def check_soft_cap(soft_cap: float | None) -> float:
+def check_softcap(softcap: float | None) -> float:
     """The soft cap as operators take it, 0.0 for None. Raises ValueError for what is no cap."""
-    if soft_cap is None:
+    if softcap is None:
         return 0.0
     least, most = SOFT_CAPS
-    number = isinstance(soft_cap, int | float) and not isinstance(soft_cap, bool)
-    if number and least <= soft_cap <= most:
-        return float(soft_cap)
-    found = repr(soft_cap) if number else type(soft_cap).__name__
-    raise ValueError(f"soft_cap is None or a number from {least:g} to {most:g}, not {found}")
+    number = isinstance(softcap, int | float) and not isinstance(softcap, bool)
+    if number and least <= softcap <= most:
+        return float(softcap)
+    found = repr(softcap) if number else type(softcap).__name__
+    raise ValueError(f"softcap is None or a number from {least:g} to {most:g}, not {found}")
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -73,7 +73,7 @@ class _Arguments(ctypes.Structure):
         ("dtype", ctypes.c_int64),
         *((name, ctypes.c_int64) for name in _SIZES),
         ("scale", ctypes.c_double),
-        ("soft_cap", ctypes.c_double),
+        ("softcap", ctypes.c_double),
         ("by_row", _Table),
         ("by_col", _Table),
         ("parameters", ctypes.c_void_p),
@@ -158,13 +158,13 @@ class CpuTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
-        soft_cap: float = 0.0,
+        softcap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
         out = torch.empty(q.shape, dtype=q.dtype)
         lse = torch.empty(q.shape[:3], dtype=torch.float32)
         tensors = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
-        self._call(self._library.bslang_forward, plan, scale, labels, soft_cap, **tensors)
+        self._call(self._library.bslang_forward, plan, scale, labels, softcap, **tensors)
         return out, lse
 
     def backward(
@@ -179,7 +179,7 @@ class CpuTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
-        soft_cap: float = 0.0,
+        softcap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
         dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype) for t in (q, k, v))
@@ -194,7 +194,7 @@ class CpuTarget:
         }
         written = {"dq": dq, "dk": dk, "dv": dv}
         function = self._library.bslang_backward
-        self._call(function, plan, scale, labels, soft_cap, **read, **written)
+        self._call(function, plan, scale, labels, softcap, **read, **written)
         return dq, dk, dv
 
     def _call(
@@ -203,7 +203,7 @@ class CpuTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None,
-        soft_cap: float,
+        softcap: float,
         **tensors: torch.Tensor,
     ) -> None:
         # Rows are read as they lie; only a last dimension that is not dense is copied first.
@@ -224,7 +224,7 @@ class CpuTarget:
             q.shape[3],
             plan.q_start,
             scale,
-            soft_cap,
+            softcap,
             _Table.of(plan.rows),
             _Table.of(plan.cols),
             plan.parameters.data_ptr(),

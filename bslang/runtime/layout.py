@@ -11,7 +11,7 @@ import torch
 
 from bslang.errors import TargetError
 from bslang.runtime import op
-from bslang.runtime.checks import autocast, check_soft_cap, check_tensors
+from bslang.runtime.checks import autocast, check_softcap, check_tensors
 from bslang.runtime.labels import LabelsOfCall, take_labels
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Target
@@ -80,7 +80,7 @@ class Layout:
         v: torch.Tensor,
         scale: float | None = None,
         *,
-        soft_cap: float | None = None,
+        softcap: float | None = None,
         return_lse: bool = False,
         align: str = "end",
         labels: LabelsOfCall | None = None,
@@ -90,7 +90,7 @@ class Layout:
         q: (batch, heads, len_q, dim); k, v: (batch, key heads, len_k, dim), where key heads divide
         heads (grouped-query attention); fp32, fp16 or bf16 (and fp64 on the torch target); dim a
         multiple of 8 up to 256; any strides. scale: of the scores, 1/sqrt(dim) for None.
-        soft_cap: the size that scaled scores s stay below, as soft_cap * tanh(s / soft_cap), before
+        softcap: the size that scaled scores s stay below, as softcap * tanh(s / softcap), before
         the layout chooses among them (Gemma 2: arXiv 2408.00118, section 2); None leaves them as they are.
         align: "end" puts the queries at the last positions of the keys, "start" at the first.
         labels: for a layout with `same(doc)`, {"doc": integers of the key positions, (batch, len_k) or
@@ -110,7 +110,7 @@ class Layout:
             raise TypeError(f"scale is a number or None, not {type(scale).__name__}")
         if align not in ("end", "start"):
             raise ValueError(f'align is "end" or "start", not {align!r}')
-        cap = check_soft_cap(soft_cap)
+        cap = check_softcap(softcap)
         pair = take_labels(labels, self.labels, q, k, align)
         self.target(q)
         out, lse = op.attention(q, k, v, self.key, float(scale), align, *pair, cap)

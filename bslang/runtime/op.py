@@ -56,16 +56,16 @@ def _attention(
     align: str,
     q_labels: torch.Tensor | None = None,
     k_labels: torch.Tensor | None = None,
-    soft_cap: float = 0.0,
+    softcap: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(out, lse) as `bslang.runtime.target.Target.forward`; labels as in `bslang.runtime.labels`.
 
-    soft_cap comes last, so that graphs exported before it was there still run.
+    softcap comes last, so that graphs exported before it was there still run.
     """
     found = _layout(layout)
     plan, labels = _plan(found, q, k, align, q_labels, k_labels)
     with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
-        return found.target(q).forward(q, k, v, plan, scale, labels, soft_cap)
+        return found.target(q).forward(q, k, v, plan, scale, labels, softcap)
 
 
 def _attention_fake(
@@ -77,7 +77,7 @@ def _attention_fake(
     align: str,
     q_labels: torch.Tensor | None = None,
     k_labels: torch.Tensor | None = None,
-    soft_cap: float = 0.0,
+    softcap: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     return out, torch.empty(q.shape[:3], dtype=lse_dtype(q.dtype), device=q.device)
@@ -96,14 +96,14 @@ def _attention_backward(
     align: str,
     q_labels: torch.Tensor | None = None,
     k_labels: torch.Tensor | None = None,
-    soft_cap: float = 0.0,
+    softcap: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
     found = _layout(layout)
     plan, labels = _plan(found, q, k, align, q_labels, k_labels)
     with torch.autocast(q.device.type, enabled=False):
         target = found.target(q)
-        return target.backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale, labels, soft_cap)
+        return target.backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale, labels, softcap)
 
 
 def _attention_backward_fake(
@@ -119,7 +119,7 @@ def _attention_backward_fake(
     align: str,
     q_labels: torch.Tensor | None = None,
     k_labels: torch.Tensor | None = None,
-    soft_cap: float = 0.0,
+    softcap: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     def like(x: torch.Tensor) -> torch.Tensor:
         return torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -128,13 +128,13 @@ def _attention_backward_fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    q, k, v, ctx.layout, ctx.scale, ctx.align, *labels, ctx.soft_cap = inputs
+    q, k, v, ctx.layout, ctx.scale, ctx.align, *labels, ctx.softcap = inputs
     ctx.save_for_backward(q, k, v, *output, *labels)
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple[Any, ...]:
     q, k, v, out, lse, *labels = ctx.saved_tensors
-    call = (ctx.layout, ctx.scale, ctx.align, *labels, ctx.soft_cap)
+    call = (ctx.layout, ctx.scale, ctx.align, *labels, ctx.softcap)
     given = (grad_out, grad_lse, q, k, v, out, lse, *call)
     # The torch target is made of torch's operators: run as they are, these have gradients in turn.
     plain = torch.is_grad_enabled() and _layout(ctx.layout).target(q).name == "torch"
@@ -159,11 +159,11 @@ def _define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -
 
 
 attention = _define("attention", _attention, _attention_fake)
-"""(out, lse) of q, k, v, layout, scale, align, q_labels, k_labels, soft_cap; it has gradients."""
+"""(out, lse) of q, k, v, layout, scale, align, q_labels, k_labels, softcap; it has gradients."""
 
 attention_backward = _define("attention_backward", _attention_backward, _attention_backward_fake)
 """(dq, dk, dv) of grad_out, grad_lse, q, k, v, out, lse, layout, scale, align, q_labels, k_labels,
-soft_cap."""
+softcap."""
 
 torch.library.register_autograd("bslang::attention", _backward, setup_context=_setup_context)
 torch.library.register_autograd("bslang::attention_backward", _no_second_derivatives)

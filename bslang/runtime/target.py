@@ -15,7 +15,7 @@ class Target(Protocol):
 
     q: (batch, heads, len_q, dim); k, v: (batch, key heads, len_k, dim), where key heads divide
     heads and query head h reads key head h // (heads / key heads). Any strides; one dtype.
-    labels: those of the call, for a layout that has some. soft_cap: c where scaled scores s are capped
+    labels: those of the call, for a layout that has some. softcap: c where scaled scores s are capped
     to c * tanh(s / c) before any mask; 0 where they are not.
     """
 
@@ -34,7 +34,7 @@ class Target(Protocol):
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
-        soft_cap: float = 0.0,
+        softcap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(out, lse): out like q in shape and dtype, contiguous; lse (batch, heads, len_q), the natural
         logarithm of the softmax's denominator. A query without keys has out 0 and lse -inf."""
@@ -52,7 +52,7 @@ class Target(Protocol):
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
-        soft_cap: float = 0.0,
+        softcap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(dq, dk, dv), contiguous, each like its tensor; the same bits on every run."""
         ...

@@ -75,7 +75,7 @@ class TorchTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
-        soft_cap: float = 0.0,
+        softcap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         qs, ks, vs = _queries(q, plan), _keys(k, plan), _keys(v, plan)
         out = torch.zeros_like(qs)
@@ -85,7 +85,7 @@ class TorchTarget:
         for part, group in self._groups(q, plan, labels):
             mask = self._mask(part, group, plan, labels)
             rows, keys = part.at(group.row - first), part.at(group.visited)
-            scores = _capped(_products(qs[rows], ks[keys]) * scale, soft_cap)
+            scores = _capped(_products(qs[rows], ks[keys]) * scale, softcap)
             scores = scores.masked_fill(~mask, -torch.inf)
             peak = scores.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
             p = torch.exp(scores - peak)
@@ -109,7 +109,7 @@ class TorchTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
-        soft_cap: float = 0.0,
+        softcap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         kept = lse_dtype(q.dtype)
         delta = (out.to(kept) * grad_out.to(kept)).sum(-1) - grad_lse
@@ -125,12 +125,12 @@ class TorchTarget:
             rows, keys = part.at(group.row - first), part.at(group.visited)
             mask = self._mask(part, group, plan, labels)
             kg = ks[keys]
-            scores = _capped(_products(qs[rows], kg) * scale, soft_cap)
+            scores = _capped(_products(qs[rows], kg) * scale, softcap)
             p = torch.exp(scores.masked_fill(~mask, -torch.inf) - lses[rows][..., None])
             dp = _products(dos[rows], vs[keys])
             ds = p * (dp - deltas[rows][..., None])
-            if soft_cap:
-                ds *= 1 - (scores / soft_cap) ** 2
+            if softcap:
+                ds *= 1 - (scores / softcap) ** 2
             dq[rows] = torch.einsum("bhrqwk,bhrwkd->bhrqd", ds, kg) * scale
 
         for part, group in self._groups(q, plan, labels, columns=True):
@@ -140,12 +140,12 @@ class TorchTarget:
             rows, keys = part.at((group.visited - first).clamp_min(0)), part.at(group.row)
             qg, dog = qs[rows], dos[rows]
             scores = torch.einsum("bhcwqd,bhckd->bhcwqk", qg, ks[keys])
-            scores = _capped(scores * scale, soft_cap)
+            scores = _capped(scores * scale, softcap)
             p = torch.exp(scores.masked_fill(~mask, -torch.inf) - lses[rows])
             dp = torch.einsum("bhcwqd,bhckd->bhcwqk", dog, vs[keys])
             ds = p * (dp - deltas[rows])
-            if soft_cap:
-                ds *= 1 - (scores / soft_cap) ** 2
+            if softcap:
+                ds *= 1 - (scores / softcap) ** 2
             dv[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", p, dog)
             dk[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", ds, qg) * scale
 
@@ -287,9 +287,9 @@ def _products(rows: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bhrqd,bhrwkd->bhrqwk", rows, blocks)
 
 
-def _capped(scores: torch.Tensor, soft_cap: float) -> torch.Tensor:
-    """Scaled scores, capped where soft_cap is not 0."""
-    return soft_cap * torch.tanh(scores / soft_cap) if soft_cap else scores
+def _capped(scores: torch.Tensor, softcap: float) -> torch.Tensor:
+    """Scaled scores, capped where softcap is not 0."""
+    return softcap * torch.tanh(scores / softcap) if softcap else scores
 
 
 def _queries(x: torch.Tensor, plan: DevicePlan) -> torch.Tensor:

@@ -71,14 +71,14 @@ def launch(
     *,
     shared: int,
     precision: str = "ieee",
-    soft_cap: float = 0.0,
+    softcap: float = 0.0,
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
 
     itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
     allow, of what a program holds and of what it meets;
     shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
-    "tf32"; soft_cap: of scores, 0 for none.
+    "tf32"; softcap: of scores, 0 for none.
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
     if kernel in ("merge", "sum"):
@@ -92,7 +92,7 @@ def launch(
         constants["TILE_Q"] = kept
     else:
         constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
-        constants |= {"PRECISION": precision, "SOFT_CAP": soft_cap}
+        constants |= {"PRECISION": precision, "SOFT_CAP": softcap}
     options = {
         "num_warps": warps(kernel, pad, itemsize, kept, streamed),
         "num_stages": tile.stages if shared >= 160 * 1024 else 2,
@@ -214,13 +214,13 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
-        soft_cap: float = 0.0,
+        softcap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
         q, scale, _ = _positive(q, scale)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        self._walk("forward", (q, k, v), (), (out, lse), plan, scale, labels, soft_cap)
+        self._walk("forward", (q, k, v), (), (out, lse), plan, scale, labels, softcap)
         return out, lse
 
     def backward(
@@ -235,7 +235,7 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None = None,
-        soft_cap: float = 0.0,
+        softcap: float = 0.0,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
         q, scale, sign = _positive(q, scale)
@@ -248,8 +248,8 @@ class TritonTarget:
         arguments = (*given, delta, lse2, *do.stride()[:3], heads, len_q)
         self._start("delta", chosen, batch * heads * -(-len_q // tile), arguments)
         known = (delta, lse2)
-        self._walk("dq", (q, k, v, do), known, (dq,), plan, scale, labels, soft_cap)
-        self._walk("dkdv", (q, k, v, do), known, (dk, dv), plan, scale, labels, soft_cap)
+        self._walk("dq", (q, k, v, do), known, (dq,), plan, scale, labels, softcap)
+        self._walk("dkdv", (q, k, v, do), known, (dk, dv), plan, scale, labels, softcap)
         return (dq if sign == 1 else dq * sign), dk, dv
 
     def _walk(
@@ -261,7 +261,7 @@ class TritonTarget:
         plan: DevicePlan,
         scale: float,
         labels: Labels | None,
-        soft_cap: float,
+        softcap: float,
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
@@ -269,7 +269,7 @@ class TritonTarget:
         """
         strided = tuple(map(_readable, strided))
         (batch, heads), key_heads = strided[0].shape[:2], strided[1].shape[1]
-        chosen = self._launch(kernel, strided[0], soft_cap=soft_cap)
+        chosen = self._launch(kernel, strided[0], softcap=softcap)
         if kernel == "dkdv":
             table, lanes, block = self._tables(plan, "columns"), batch * key_heads, plan.block_k
             tiles = -(-block // chosen.constants["TILE_K"])
@@ -330,8 +330,8 @@ class TritonTarget:
         found: DeviceTables = plan.made[key]
         return found
 
-    def _launch(self, kernel: str, q: torch.Tensor, soft_cap: float = 0.0) -> Launch:
-        chosen = self.default(kernel, q, soft_cap)
+    def _launch(self, kernel: str, q: torch.Tensor, softcap: float = 0.0) -> Launch:
+        chosen = self.default(kernel, q, softcap)
         if not self.tuned:
             return chosen
         precision = chosen.constants.get("PRECISION", "")
@@ -341,7 +341,7 @@ class TritonTarget:
             return chosen
         return Launch(chosen.constants | found.tile, chosen.options | found.options)
 
-    def default(self, kernel: str, q: torch.Tensor, soft_cap: float = 0.0) -> Launch:
+    def default(self, kernel: str, q: torch.Tensor, softcap: float = 0.0) -> Launch:
         """How a kernel is compiled for tensors like q, where nothing was tuned."""
         fast = q.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
         return launch(
@@ -351,7 +351,7 @@ class TritonTarget:
             self.sides,
             shared=shared_memory(q.device),
             precision="tf32" if fast and torch.version.hip is None else "ieee",
-            soft_cap=soft_cap,
+            softcap=softcap,
         )
 
     def _start(
