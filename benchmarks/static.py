@@ -23,6 +23,7 @@ from bslang import __version__, api, compiler
 from bslang.errors import BslangError, TargetError
 from bslang.machine.report import Loop, Report
 from bslang.resolve.program import Resolved
+from bslang.runtime import modules
 from bslang.syntax.source import Source
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance-gpu.md"
@@ -113,7 +114,7 @@ def run(
 
 def source(resolved: Resolved) -> str:
     """The text of a layout's generated module."""
-    return Path(str(api.module(resolved, ("triton",)).__file__)).read_text(encoding="utf-8")
+    return Path(str(modules.module(resolved, ("triton",)).__file__)).read_text(encoding="utf-8")
 
 
 def full_lines(text: str) -> set[int]:

@@ -15,10 +15,11 @@ from bslang.errors import BslangError, LimitError, PatternError, TargetError
 
 if TYPE_CHECKING:
     from bslang.api import compile, load
-    from bslang.runtime.layout import Layout
+    from bslang.runtime.layout import Layout, attention
     from bslang.syntax.diagnostics import SpecError
 
 _HOMES = {
+    "attention": "bslang.runtime.layout",
     "compile": "bslang.api",
     "load": "bslang.api",
     "Layout": "bslang.runtime.layout",
@@ -33,6 +34,7 @@ __all__ = [
     "SpecError",
     "TargetError",
     "__version__",
+    "attention",
     "compile",
     "load",
 ]

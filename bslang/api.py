@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bslang import compiler
-from bslang.errors import BslangError
-from bslang.files import private_dir, write_whole
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
+from bslang.runtime.modules import import_file, layout_of
 from bslang.syntax.source import Source
 
 if TYPE_CHECKING:
@@ -51,7 +46,7 @@ def compile(
         raise TypeError(f"spec must be the text of a pattern, not {type(spec).__name__}")
     where = None if folder is None else Path(folder)
     source = Source("<spec>", spec.removeprefix("\ufeff"), where)  # as files may begin
-    return _layout(
+    return layout_of(
         compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
     )
 
@@ -71,7 +66,7 @@ def load(
         raise TypeError(f"file must be a path, or PATH:NAME, not {type(file).__name__}")
     path, name = compiler.split_name(str(file))
     source = source_of(path)
-    return _layout(
+    return layout_of(
         compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
     )
 
@@ -86,11 +81,6 @@ def _targets(target: Targets | None) -> tuple[str, ...] | None:
         if not isinstance(name, str):
             raise TypeError(f"target must be the name of a target, or several; got {name!r}")
     return names
-
-
-def _layout(resolved: Resolved, targets: tuple[str, ...] | None) -> Layout:
-    layout: Layout = module(resolved, targets).LAYOUT
-    return layout
 
 
 def files(
@@ -164,42 +154,8 @@ def tune(
 
 
 def _kernels(resolved: Resolved) -> TritonTarget:
-    return _triton(_layout(resolved, ("triton",)))
+    return _triton(layout_of(resolved, ("triton",)))
 
 
 def _triton(layout: Layout) -> TritonTarget:
     return layout.named("triton")  # type: ignore[return-value]  # it is that one's
-
-
-@lru_cache(maxsize=256)
-def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> ModuleType:
-    """The generated module of a layout, written to the cache folder and imported.
-
-    Triton reads the source of its kernels, so the module must lie in a file.
-    """
-    key = compiler.emission(resolved, targets)
-    try:
-        folder = private_dir("modules") / key
-        path = folder / f"{resolved.name}.py"
-        if not path.is_file():  # it is written last: where it is, its other files are
-            write_whole(folder, compiler.emit(resolved, targets))
-    except OSError as error:
-        message = (
-            "the folder of generated modules cannot be written; BSLANG_CACHE_DIR names another"
-        )
-        raise BslangError(f"{message} ({error})") from None
-    return import_file(path, f"bslang_generated.{resolved.name}_{key[:16]}")
-
-
-def import_file(path: Path, name: str) -> ModuleType:
-    """Import a Python file under a name of its own."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made  # Triton and pickle look modules up by name
-    try:
-        spec.loader.exec_module(made)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return made

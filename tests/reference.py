@@ -104,10 +104,12 @@ def run(
     align: str = "end",
     labels: LabelsOfCall | None = None,
     softcap: float | None = None,
+    key_padding: torch.Tensor | None = None,
 ) -> Attended:
     """A layout's own results on the same tensors."""
     q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
-    out, lse = layout(q, k, v, scale, softcap=softcap, return_lse=True, align=align, labels=labels)
+    call = {"softcap": softcap, "align": align, "labels": labels, "key_padding": key_padding}
+    out, lse = layout(q, k, v, scale, return_lse=True, **call)  # type: ignore[arg-type]
     none = lse == -torch.inf
     assert not out[none].any(), "a query without keys has output 0"
     lse = lse.masked_fill(none, 0)

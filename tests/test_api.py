@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import bslang
-from bslang import BslangError, SpecError, TargetError, api, compiler
+from bslang import BslangError, SpecError, TargetError, compiler
+from bslang.runtime import modules
 
 
 def test_compile_gives_a_layout() -> None:
@@ -116,7 +117,7 @@ def test_what_is_generated_is_kept_for_later_processes(
 
     def again(**options: object) -> int:
         """How many modules a new process generates."""
-        api.module.cache_clear()
+        modules.module.cache_clear()
         made.clear()
         q = torch.randn(1, 1, 20, 8)
         layout = bslang.compile("window(3)", **({"block": 8, "target": "torch"} | options))

@@ -7,6 +7,7 @@ import torch
 from calls import BY_HEAD, FAR, KINDS, LABELLED, PREDICATES, SHAPES, Call
 
 import bslang
+from bslang import compiler
 from bslang.errors import BuildError
 from bslang.runtime import build, op
 from bslang.runtime.labels import Labels, take_labels
@@ -58,12 +59,13 @@ def test_softcaps(spec: str, target: str) -> None:
 
 def test_heads_with_one_set_share_a_graph() -> None:
     made = bslang.compile("last((head % 2 + layer) * 7t + 1t) & causal", block=8, target="torch")
-    found = made._schedule(40, 40, "end", range(6), 3)
+    found = compiler.scheduler(made.spec, made.block)(40, 40, "end", range(6), 3)
     assert found.head_graph is not None and found.head_graph.tolist() == [0, 1] * 3
     assert len(found.graphs) == len(found.parameters) == 2
     assert [graph.grid.head for graph in found.graphs] == [0, 1]
     plain = bslang.compile("last(layer * 7t + 1t)", block=8, target="torch")
-    assert plain._schedule(40, 40, "end", range(6), 3).head_graph is None
+    scheduler = compiler.scheduler(plain.spec, plain.block)
+    assert scheduler(40, 40, "end", range(6), 3).head_graph is None
 
 
 def test_plans_are_kept_by_heads_only_where_heads_differ() -> None:

@@ -15,12 +15,12 @@ from reference import TOLERANCE, agrees, inputs
 from strategies import Case, programs
 
 from bslang import compiler
-from bslang.api import import_file
 from bslang.codegen.emit import TARGETS
 from bslang.errors import TargetError
 from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold
 from bslang.ir.mask import CPP, TORCH, TRITON, code
 from bslang.runtime import masks
+from bslang.runtime.modules import import_file
 from bslang.syntax.source import Source
 
 LAYOUTS = {

@@ -9,11 +9,11 @@ import pytest
 
 import bslang
 from bslang import compiler
-from bslang.api import import_file
 from bslang.files import write_whole
 from bslang.limits import MAX_FILES
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
+from bslang.runtime.modules import import_file
 from bslang.syntax.diagnostics import SpecError
 
 
@@ -182,7 +182,7 @@ def test_a_module_carries_its_tables(folder: Path) -> None:
     (out / table).write_bytes(data[:-1] + bytes([1 - data[-1]]))
     compiler.scheduler.cache_clear()  # another process, later
     with pytest.raises(SpecError, match="does not hold what its name says"):
-        import_file(out / "spec.py", "bslang_test_table_changed")
+        import_file(out / "spec.py", "bslang_test_table_changed").LAYOUT.graph(96)
 
 
 def test_texts_read_from_the_folder_that_python_names(folder: Path) -> None:

@@ -16,7 +16,7 @@ import bslang
 from bslang import api, compiler
 from bslang.errors import BuildError, TargetError
 from bslang.files import source_digest, write_whole
-from bslang.runtime import build, cpu
+from bslang.runtime import build, cpu, modules
 from bslang.runtime.library import load, sealed
 from bslang.syntax.source import Source
 
@@ -42,7 +42,7 @@ def _afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = tuple(f.replace("-O3", "-O1") for f in build.FLAGS)
     monkeypatch.setattr(build, "FLAGS", flags)
     monkeypatch.setattr(cpu, "_WARNED", set())
-    api.module.cache_clear()
+    modules.module.cache_clear()
 
 
 def use_compiler(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str | None) -> Path:
@@ -141,7 +141,7 @@ def travelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def layout_of(folder: Path) -> bslang.Layout:
-    layout: bslang.Layout = api.import_file(folder / "near.py", f"near_{folder.name}").LAYOUT
+    layout: bslang.Layout = modules.import_file(folder / "near.py", f"near_{folder.name}").LAYOUT
     return layout
 
 

@@ -20,10 +20,11 @@ from reference import run as attended
 from test_cli import Run, run  # noqa: F401  # a fixture
 
 import bslang
-from bslang import api, compiler
+from bslang import compiler
 from bslang.codegen.triton import held, streamed
 from bslang.errors import TargetError
 from bslang.files import write_whole
+from bslang.runtime import modules
 from bslang.runtime import triton as launcher
 from bslang.runtime import tune as tuner
 from bslang.runtime.triton import Launch, TritonTarget, launch
@@ -96,7 +97,7 @@ def made(folder: Path, spec: str = SPEC) -> Path:
 
 def imported(path: Path) -> tuple[bslang.Layout, TritonTarget]:
     """A module as another process has it: what it found before is forgotten."""
-    layout = api.import_file(path, f"tuned_{next(_MODULES)}").LAYOUT
+    layout = modules.import_file(path, f"tuned_{next(_MODULES)}").LAYOUT
     target = layout.named("triton")
     assert isinstance(target, TritonTarget)
     return layout, target

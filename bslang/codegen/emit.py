@@ -56,10 +56,7 @@ class _Module:
     @property
     def _imports(self) -> list[str]:
         lines = ["from pathlib import Path"] if self.reads_tables else []
-        lines += [
-            "from bslang.compiler import scheduler",
-            "from bslang.runtime.layout import Layout",
-        ]
+        lines.append("from bslang.runtime.layout import Layout")
         if self.label_names:
             lines.append("from bslang.runtime.labels import LabelsOfCall")
         return sorted({*lines, *(line for s in self.sections.values() for line in s.imports)})

@@ -71,6 +71,11 @@ class Matrix:
             raise BadTable("this file does not hold what its name says", "make the module again")
         return found
 
+    @classmethod
+    def of_file(cls, content: bytes) -> Matrix:
+        """The matrix in the content of a .npy file. Raises BadTable."""
+        return cls.of(_from_array(io.BytesIO(content), len(content)))
+
     @cached_property
     def runs(self) -> Runs:
         """Its blocks as runs."""

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bslang.errors import BslangError
+from bslang.runtime import modules
 from bslang.runtime.labels import Labels
+from bslang.runtime.padding import with_padding
 from bslang.runtime.plan import DevicePlan
+from bslang.runtime.target import Target
 
 if TYPE_CHECKING:
     from bslang.runtime.layout import Layout
@@ -27,24 +31,33 @@ def register(layout: Layout) -> None:
 
 
 def _layout(key: str) -> Layout:
-    if key not in _LAYOUTS:
-        raise RuntimeError(f"no layout {key!r} in this process; compile or import it first")
+    if key not in _LAYOUTS:  # a program that another process exported
+        try:
+            modules.of_key(key)
+        except (BslangError, ValueError) as error:
+            message = f"no layout {key!r} in this process; compile or import it first ({error})"
+            raise RuntimeError(message) from None
     return _LAYOUTS[key]
 
 
-def _plan(
-    layout: Layout,
+def _found(
+    key: str,
     q: torch.Tensor,
     k: torch.Tensor,
     align: str,
     q_labels: torch.Tensor | None,
     k_labels: torch.Tensor | None,
-) -> tuple[DevicePlan, Labels | None]:
-    """The tables of a call, and its labels."""
+    padding: torch.Tensor | None,
+) -> tuple[Target, DevicePlan, Labels | None]:
+    """The kernels of a call, their tables, and its labels."""
+    layout = _layout(key)
+    if padding is not None:
+        q_labels, k_labels = with_padding(padding, q.shape[2], q_labels, k_labels)
+        layout = layout.hidden
     plan = layout.plan(q.shape[2], k.shape[2], align, q.device, q.shape[1])
     if q_labels is None or k_labels is None:
-        return plan, None
-    return plan, Labels.of(q_labels, k_labels, plan)
+        return layout.target(q), plan, None
+    return layout.target(q), plan, Labels.of(q_labels, k_labels, plan)
 
 
 def _attention(
@@ -57,15 +70,16 @@ def _attention(
     q_labels: torch.Tensor | None = None,
     k_labels: torch.Tensor | None = None,
     softcap: float = 0.0,
+    padding: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(out, lse) as `bslang.runtime.target.Target.forward`; labels as in `bslang.runtime.labels`.
+    """(out, lse) as `bslang.runtime.target.Target.forward`; labels as in `bslang.runtime.labels`, padding
+    as in `bslang.runtime.padding`.
 
-    softcap comes last, so that graphs exported before it was there still run.
+    New arguments come last, so that graphs exported before they were there still run.
     """
-    found = _layout(layout)
-    plan, labels = _plan(found, q, k, align, q_labels, k_labels)
+    target, plan, labels = _found(layout, q, k, align, q_labels, k_labels, padding)
     with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
-        return found.target(q).forward(q, k, v, plan, scale, labels, softcap)
+        return target.forward(q, k, v, plan, scale, labels, softcap)
 
 
 def _attention_fake(
@@ -78,6 +92,7 @@ def _attention_fake(
     q_labels: torch.Tensor | None = None,
     k_labels: torch.Tensor | None = None,
     softcap: float = 0.0,
+    padding: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     return out, torch.empty(q.shape[:3], dtype=lse_dtype(q.dtype), device=q.device)
@@ -97,12 +112,11 @@ def _attention_backward(
     q_labels: torch.Tensor | None = None,
     k_labels: torch.Tensor | None = None,
     softcap: float = 0.0,
+    padding: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
-    found = _layout(layout)
-    plan, labels = _plan(found, q, k, align, q_labels, k_labels)
+    target, plan, labels = _found(layout, q, k, align, q_labels, k_labels, padding)
     with torch.autocast(q.device.type, enabled=False):
-        target = found.target(q)
         return target.backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale, labels, softcap)
 
 
@@ -120,6 +134,7 @@ def _attention_backward_fake(
     q_labels: torch.Tensor | None = None,
     k_labels: torch.Tensor | None = None,
     softcap: float = 0.0,
+    padding: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     def like(x: torch.Tensor) -> torch.Tensor:
         return torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -128,23 +143,29 @@ def _attention_backward_fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    q, k, v, ctx.layout, ctx.scale, ctx.align, *labels, ctx.softcap = inputs
-    ctx.save_for_backward(q, k, v, *output, *labels)
+    q, k, v, ctx.layout, ctx.scale, ctx.align, *labels, ctx.softcap, padding = inputs
+    ctx.save_for_backward(q, k, v, *output, *labels, padding)
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple[Any, ...]:
-    q, k, v, out, lse, *labels = ctx.saved_tensors
-    call = (ctx.layout, ctx.scale, ctx.align, *labels, ctx.softcap)
+    q, k, v, out, lse, *labels, padding = ctx.saved_tensors
+    call = (ctx.layout, ctx.scale, ctx.align, *labels, ctx.softcap, padding)
     given = (grad_out, grad_lse, q, k, v, out, lse, *call)
     # The torch target is made of torch's operators: run as they are, these have gradients in turn.
     plain = torch.is_grad_enabled() and _layout(ctx.layout).target(q).name == "torch"
     grads = _attention_backward(*given) if plain else attention_backward(*given)
-    return (*grads, None, None, None, *(None for _ in labels), None)
+    return (*grads, *(None for _ in call))
 
 
 def _no_second_derivatives(ctx: Any, *grads: torch.Tensor) -> None:
     raise RuntimeError(
         "second derivatives are computed by the torch target only: compile with target='torch'"
+    )
+
+
+def _no_vmap(info: Any, in_dims: Any, *given: Any) -> Any:
+    raise RuntimeError(
+        "torch.func.vmap over a bslang layout is not supported; put the mapped dimension into the batch"
     )
 
 
@@ -159,14 +180,16 @@ def _define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -
 
 
 attention = _define("attention", _attention, _attention_fake)
-"""(out, lse) of q, k, v, layout, scale, align, q_labels, k_labels, softcap; it has gradients."""
+"""(out, lse) of q, k, v, layout, scale, align, q_labels, k_labels, softcap, padding; it has gradients."""
 
 attention_backward = _define("attention_backward", _attention_backward, _attention_backward_fake)
 """(dq, dk, dv) of grad_out, grad_lse, q, k, v, out, lse, layout, scale, align, q_labels, k_labels,
-softcap."""
+softcap, padding."""
 
 torch.library.register_autograd("bslang::attention", _backward, setup_context=_setup_context)
 torch.library.register_autograd("bslang::attention_backward", _no_second_derivatives)
+for _name in ("attention", "attention_backward"):
+    torch.library.register_vmap(f"bslang::{_name}", _no_vmap)
 
 
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,394 @@
+"""Layouts in PyTorch: its compiler, exports, checkpoints, copies, padding, packing and decoding."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from interpreter import interpreting
+from reference import TOLERANCE, Attended, dense, inputs, run
+from torch.utils.checkpoint import checkpoint
+
+import bslang
+from bslang import compiler
+from bslang.ir import oracle
+from bslang.runtime import op
+from bslang.runtime.layout import Layout
+
+BIGBIRD = "window(3) | global(0, -1) | random(2, seed=7)"
+STREAMING = "(last(20t) | cols(0:4t)) & causal"
+TARGETS = ("torch", "cpu")
+DTYPES = {
+    "torch": (torch.float32, torch.float16, torch.bfloat16, torch.float64),
+    "cpu": (torch.float32, torch.float16, torch.bfloat16),
+    "triton": (torch.float32, torch.float16, torch.bfloat16),
+}
+
+
+def layout(spec: str, target: str = "torch", block: int = 8) -> Layout:
+    return bslang.compile(spec, block=block, target=target)
+
+
+def mask(made: Layout, length: int, head: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+    return oracle.dense(
+        made.resolved.pattern, compiler.grid(made.resolved, length, length, head=head)
+    )
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[Executor]:
+    with interpreting() as pool:
+        yield pool
+
+
+# ---- the operators ----------------------------------------------------------------------------
+
+
+def check_operators(target: str, dtype: torch.dtype, block: int = 8) -> None:
+    made = layout(BIGBIRD, target, block)
+    packed = layout("same(doc) & causal", target, block)
+    for one in (made, made.hidden, packed):
+        vars(one.named(target))["dtypes"] = DTYPES[target]  # bf16 too, see tests/interpreter.py
+    given = inputs(24, 24, dtype=dtype)
+    doc = (torch.arange(24, dtype=torch.int32) // 9)[None, None]
+    padding = torch.arange(24)[None] >= 19
+    for grad in (True,) if target == "triton" else (False, True):  # its interpreter is slow
+        q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
+        call = (0.25, "end", None, None, 5.0, padding)
+        torch.library.opcheck(op.attention, (q, k, v, made.key, 0.25, "end"))
+        torch.library.opcheck(op.attention, (q, k, v, made.key, *call))
+        torch.library.opcheck(op.attention, (q, k, v, packed.key, 0.25, "end", doc, doc))
+    with torch.no_grad():
+        out, lse = made(given.q, given.k, given.v, return_lse=True)  # type: ignore[misc]
+    results = (given.grad_out, given.grad_lse, given.q, given.k, given.v, out, lse)
+    torch.library.opcheck(op.attention_backward, (*results, made.key, 0.25, "end"))
+
+
+@pytest.mark.parametrize(("target", "dtype"), [(t, d) for t in TARGETS for d in DTYPES[t]], ids=str)
+def test_operators_pass_opcheck(target: str, dtype: torch.dtype) -> None:
+    check_operators(target, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES["triton"], ids=str)
+def test_operators_of_the_triton_target_pass_opcheck(
+    interpreter: Executor, dtype: torch.dtype
+) -> None:
+    interpreter.submit(check_operators, "triton", dtype, 16).result()
+
+
+def test_vmap_is_refused() -> None:
+    made = layout(BIGBIRD)
+    q = torch.randn(3, 1, 2, 16, 8)
+    with pytest.raises(RuntimeError, match="put the mapped dimension into the batch"):
+        torch.func.vmap(made)(q, q, q)
+
+
+# ---- torch.compile and torch.export ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_lengths_do_not_recompile_after_the_second(target: str) -> None:
+    made = layout(STREAMING, target)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+
+    @torch.compile(fullgraph=True, backend=counter)
+    def loss(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        out, lse = made(q, k, v, return_lse=True, softcap=9.0)
+        return out.square().sum() + lse.sum()  # type: ignore[no-any-return]
+
+    for length in (40, 56, 17, 90, 64):
+        given = inputs(length, length)
+        q = given.q.detach().requires_grad_()
+        loss(q, given.k, given.v).backward()
+        plain = given.q.detach().requires_grad_()
+        out, lse = made(plain, given.k, given.v, return_lse=True, softcap=9.0)
+        (out.square().sum() + lse.sum()).backward()
+        torch.testing.assert_close(q.grad, plain.grad)
+    assert counter.frame_count <= 2
+    torch._dynamo.reset()
+
+
+def test_compiled_calls_with_labels_and_padding() -> None:
+    made = layout("same(doc) & causal")
+    call = torch.compile(made, fullgraph=True, dynamic=True, backend="aot_eager")
+    for length in (40, 29):
+        given = inputs(length, length, batch=2)
+        doc = torch.arange(length) // 11
+        options = {"labels": doc, "key_padding": torch.tensor([length, 7])}
+        torch.testing.assert_close(
+            call(given.q, given.k, given.v, **options), made(given.q, given.k, given.v, **options)
+        )
+    torch._dynamo.reset()
+
+
+class _Block(torch.nn.Module):
+    def __init__(self, made: Layout) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(32, 96)
+        self.attention = made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self.project(x).unflatten(-1, (3, 2, 16)).permute(2, 0, 3, 1, 4)
+        out = self.attention(*parts.unbind())
+        assert isinstance(out, torch.Tensor)
+        return out.transpose(1, 2).flatten(2)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_exported_program_runs_in_another_process(target: str, tmp_path: Path) -> None:
+    block = _Block(layout(STREAMING, target))
+    x = torch.randn(1, 40, 32)
+    program = torch.export.export(
+        block, (x,), dynamic_shapes={"x": {1: torch.export.Dim("length", min=8, max=512)}}
+    )
+    calls = [str(node.args) for node in program.graph.nodes if "bslang" in str(node.target)]
+    assert len(calls) == 1 and block.attention.spec in calls[0]
+    torch.export.save(program, tmp_path / "block.pt2")
+    longer = torch.randn(1, 72, 32)
+    torch.save((longer, block(longer)), tmp_path / "expected.pt")
+    code = (
+        "import sys, torch, bslang\n"
+        "from bslang import Layout\n"
+        "program = torch.export.load(sys.argv[1] + '/block.pt2')\n"
+        "x, expected = torch.load(sys.argv[1] + '/expected.pt')\n"
+        "torch.testing.assert_close(program.module()(x), expected)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
+
+
+def test_a_program_whose_layout_cannot_be_made_says_so() -> None:
+    q = torch.zeros(1, 1, 8, 8)
+    for key in ("nonsense", 'block 8x8; table("sha256-0.npy"); torch', "block 8x8; all; brass"):
+        with pytest.raises(RuntimeError, match="compile or import it first"):
+            op.attention(q, q, q, key, 1.0, "end")
+
+
+def test_activation_checkpoints() -> None:
+    block = _Block(layout(BIGBIRD))
+    x = torch.randn(2, 40, 32, requires_grad=True)
+    block(x).square().sum().backward()
+    expected, x.grad = x.grad, None
+    checkpoint(block, x, use_reentrant=False).square().sum().backward()
+    torch.testing.assert_close(x.grad, expected)
+
+
+# ---- copies -----------------------------------------------------------------------------------
+
+
+def test_layouts_are_pickled_and_copied(tmp_path: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.eye(5, dtype=bool))
+    table = bslang.compile('table("mask.npy") & causal', block=8, target="torch", folder=tmp_path)
+    deep = layout("last((layer + 1) * 8t) & causal").at_layer(3)
+    for made in (layout(BIGBIRD), deep, table):
+        assert copy.copy(made) is made and copy.deepcopy(made) is made
+        again = pickle.loads(pickle.dumps(made))
+        assert (again.key, again.digest, again.layer) == (made.key, made.digest, made.layer)
+        given = inputs(40, 40)
+        assert torch.equal(again(given.q, given.k, given.v), made(given.q, given.k, given.v))
+
+
+def test_modules_with_layouts_are_saved_whole() -> None:
+    block = _Block(layout(BIGBIRD))
+    assert set(block.state_dict()) == {"project.weight", "project.bias"}
+    file = io.BytesIO()
+    torch.save(block, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    x = torch.randn(1, 40, 32)
+    assert torch.equal(again(x), block(x))
+
+
+def test_attention_takes_a_layout_or_a_spec() -> None:
+    given = inputs(40, 40)
+    spec = f"block 8\n{STREAMING}"
+    out = bslang.attention(given.q, given.k, given.v, spec)
+    made = bslang.compile(spec)
+    assert torch.equal(out, bslang.attention(given.q, given.k, given.v, made))
+    with pytest.raises(bslang.SpecError, match="unknown name"):
+        bslang.attention(given.q, given.k, given.v, "windw(3)")
+
+
+# ---- padding ----------------------------------------------------------------------------------
+
+PADDED = [BIGBIRD, STREAMING, "heads { 0 -> last(2) & causal; 1: -> window(3) }", "none | rows(9t)"]
+
+
+def check_padding(target: str, spec: str, block: int = 8) -> None:
+    made, dtype = layout(spec, target, block), torch.float32
+    given = inputs(45, 45, batch=3, dtype=dtype)
+    lengths = torch.tensor([45, 18, 1])
+    padding = torch.arange(45) >= lengths[:, None]
+    padding[0, 3:20] = True  # anywhere, not on the right alone
+    masks = np.stack([mask(made, 45, head) for head in range(2)])[None]
+    seen = masks & ~padding.numpy()[:, None, None]
+    found = run(made, given, key_padding=padding)
+    truth = dense(given, seen)
+    for name, error in found.error(truth).items():
+        size = 1 + float(getattr(truth, name).abs().max())
+        assert error <= TOLERANCE[dtype] * size, name
+    right = run(made, given, key_padding=lengths)
+    also = run(made, given, key_padding=torch.arange(45) >= lengths[:, None])
+    assert all(torch.equal(a, b) for a, b in zip(_all(right), _all(also), strict=True))
+
+
+def _all(found: Attended) -> list[torch.Tensor]:
+    return list(vars(found).values())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("spec", PADDED)
+def test_padded_keys_are_seen_by_no_query(spec: str, target: str) -> None:
+    check_padding(target, spec)
+
+
+def test_padded_keys_on_the_triton_target(interpreter: Executor) -> None:
+    interpreter.submit(check_padding, "triton", BIGBIRD, 16).result()
+
+
+def test_padding_beside_labels() -> None:
+    made = layout("same(padding) & causal")  # its own label has the name that padding would take
+    given = inputs(40, 40, batch=2)
+    doc = torch.arange(40) // 13
+    lengths = torch.tensor([40, 9])
+    out = made(given.q, given.k, given.v, labels=doc, key_padding=lengths)
+    same = doc[:, None] == doc
+    for row, length in enumerate(lengths.tolist()):
+        seen = (same & torch.ones(40, 40, dtype=torch.bool).tril()).clone()
+        seen[:, length:] = False
+        one = inputs(40, 40, batch=2)
+        q, k, v = (x[row : row + 1].double() for x in (one.q, one.k, one.v))
+        scores = (q @ k.expand(q.shape).transpose(-1, -2) / 4).masked_fill(~seen, -torch.inf)
+        expected = scores.softmax(-1).nan_to_num() @ v.expand(q.shape)
+        torch.testing.assert_close(out[row : row + 1].double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_that_does_not_fit() -> None:
+    made = layout(BIGBIRD)
+    q = torch.zeros(2, 1, 24, 8)
+    with pytest.raises(ValueError, match=r"key_padding must be bool \(2, 24\), True for padding"):
+        made(q, q, q, key_padding=torch.ones(2, 24, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"it is torch\.bool \(2, 23\)"):
+        made(q, q, q, key_padding=torch.ones(2, 23, dtype=torch.bool))
+    with pytest.raises(TypeError, match=r"must be a torch\.Tensor, not list"):
+        made(q, q, q, key_padding=[1, 2])  # type: ignore[arg-type]
+
+
+# ---- packed sequences ------------------------------------------------------------------------
+
+ENDS = [0, 30, 30, 47, 77, 78, 110]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("spec", [BIGBIRD, STREAMING, PADDED[2]])
+def test_packed_sequences_equal_each_by_itself(spec: str, target: str) -> None:
+    made = layout(spec, target)
+    given = inputs(110, 110, heads=4, key_heads=2)
+    q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
+    out, lse = made.packed(q, k, v, torch.tensor(ENDS), return_lse=True)
+    grads = torch.autograd.grad((out, lse), (q, k, v), (given.grad_out, given.grad_lse))
+    parts = [
+        made(q[:, :, a:b], k[:, :, a:b], v[:, :, a:b], return_lse=True)
+        for a, b in pairwise(ENDS)
+        if a < b
+    ]
+    outs, lses = (torch.cat(x, 2) for x in zip(*parts, strict=True))
+    expected = torch.autograd.grad((outs, lses), (q, k, v), (given.grad_out, given.grad_lse))
+    for mine, other in zip((out, lse, *grads), (outs, lses, *expected), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
+    assert torch.equal(out, made.packed(q, k, v, ENDS))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_labels_equal_packing_where_the_pattern_moves_along(target: str) -> None:
+    given = inputs(110, 110)
+    counts = [b - a for a, b in pairwise(ENDS)]
+    doc = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    for spec in ("causal", "last(20t) & causal", "window(25t)"):
+        packed = layout(spec, target).packed(given.q, given.k, given.v, ENDS)
+        labelled = layout(f"same(doc) & {spec}", target)(given.q, given.k, given.v, labels=doc)
+        torch.testing.assert_close(packed, labelled, atol=1e-5, rtol=1e-5)
+
+
+def test_packed_sequences_that_do_not_fit() -> None:
+    made = layout(BIGBIRD)
+    q = torch.zeros(1, 1, 24, 8)
+    for ends in ([0, 9], [1, 24], [0, 20, 9, 24], [24]):
+        with pytest.raises(ValueError, match="must rise from 0 to the length of q, 24"):
+            made.packed(q, q, q, ends)
+    with pytest.raises(ValueError, match=r"must be integers \(sequences \+ 1,\)"):
+        made.packed(q, q, q, torch.tensor([0.0, 24.0]))
+    with pytest.raises(TypeError, match="tensor of integers, or a list"):
+        made.packed(q, q, q, [0, 24.0])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="one batch row; q has batch size 2"):
+        made.packed(q.expand(2, 1, 24, 8), q.expand(2, 1, 24, 8), q.expand(2, 1, 24, 8), [0, 24])
+    with pytest.raises(ValueError, match="this layout has labels"):
+        layout("same(doc)").packed(q, q, q, [0, 24])
+
+
+# ---- decoding ---------------------------------------------------------------------------------
+
+STABLE = [
+    STREAMING,
+    "causal",
+    "last(3) & causal",
+    "logsparse & causal",
+    "(window(3) | cols(0)) & causal",
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("spec", STABLE)
+def test_decoding_in_chunks_equals_one_pass(spec: str, target: str) -> None:
+    made = layout(spec, target)
+    given = inputs(70, 70, heads=4, key_heads=2)
+    whole = made(given.q, given.k, given.v)
+    for step in (1, 7, 32):
+        outs = []
+        for start in range(0, 70, step):
+            stop = min(start + step, 70)
+            outs.append(made(given.q[:, :, start:stop], given.k[:, :, :stop], given.v[:, :, :stop]))
+        torch.testing.assert_close(torch.cat(outs, 2), whole, atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("spec", STABLE)
+def test_reachable_blocks_are_those_that_later_queries_see(spec: str) -> None:
+    made = layout(spec)
+    held = mask(made, 200)
+    for t in (0, 1, 8, 63, 100, 199):
+        expected = np.unique(np.flatnonzero(held[t:, :t].any(0)) // 8)
+        np.testing.assert_array_equal(made.reachable(t, 200), expected)
+
+
+def test_what_cannot_be_reached_can_leave_the_cache() -> None:
+    made = layout(STREAMING)
+    given = inputs(200, 200, heads=2)
+    whole = made(given.q, given.k, given.v)
+    k, v = given.k.clone(), given.v.clone()
+    for t in range(100, 200):
+        kept = made.reachable(t)
+        assert len(kept) <= 5  # 20 tokens lie in at most 4 blocks of 8, and one of sinks
+        gone = torch.ones(25, dtype=torch.bool)
+        gone[torch.from_numpy(kept)] = False
+        gone = gone.repeat_interleave(8) & (torch.arange(200) < t)
+        k[:, :, gone], v[:, :, gone] = torch.nan, torch.nan
+        out = made(given.q[:, :, t : t + 1], k[:, :, : t + 1], v[:, :, : t + 1])
+        torch.testing.assert_close(out, whole[:, :, t : t + 1], atol=2e-6, rtol=2e-6)
+
+
+def test_layouts_that_no_cache_serves() -> None:
+    with pytest.raises(ValueError, match=r"query 0 sees key 7, which comes later.*with `causal`"):
+        layout("window(3)").reachable(5)
+    with pytest.raises(ValueError, match=r"query \d+ sees key \d+ with \d+ tokens, but not with"):
+        layout("cols(-1) & causal").reachable(5, 100)
+    with pytest.raises(ValueError, match="t is a token from 0 on, before until = 100; got 100"):
+        layout("causal").reachable(100, 100)
