@@ -10,10 +10,11 @@ Lowering needs a length and emitting does not: one generated module serves every
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
@@ -181,8 +182,34 @@ def emission(resolved: Resolved, targets: Iterable[str] | None = None) -> str:
     return content.hexdigest()[:32]
 
 
-Scheduler: TypeAlias = "Callable[[int, int, str, Sequence[int], int], Schedule]"
-"""scheduler(len_q, len_k, align, heads, layer): the tables of a layout's heads for a new length."""
+@dataclass(frozen=True)
+class Scheduler:
+    """Makes the tables of a layout for new lengths: scheduler(len_q, len_k, align, heads, layer)."""
+
+    resolved: Resolved
+
+    def __call__(
+        self, len_q: int, len_k: int, align: str, heads: Sequence[int], layer: int
+    ) -> Schedule:
+        pattern = self.resolved.pattern
+
+        def graph(head: int) -> BlockGraph:
+            return lower(self.resolved, len_q, len_k, align, head=head, layer=layer)
+
+        if "head" not in pattern.names():
+            return schedule(graph(0))
+        first_head: dict[Pattern | int, int] = {}  # of those with one set
+        meant: list[Pattern | int] = []
+        for head in heads:
+            try:
+                chosen: Pattern | int = pattern.at({"head": head, "layer": layer})
+            except PatternError:
+                chosen = head  # lowering says what is wrong, and where
+            first_head.setdefault(chosen, head)
+            meant.append(chosen)
+        numbers = {pattern: number for number, pattern in enumerate(first_head)}
+        graphs = map(graph, first_head.values())
+        return schedule(*graphs, head_graph=[numbers[pattern] for pattern in meant])
 
 
 @lru_cache(maxsize=64)
@@ -191,25 +218,4 @@ def scheduler(spec: str, block: tuple[int, int], folder: Path | None = None) -> 
 
     folder: where the files of `table` lie, for a layout that has any.
     """
-    resolved = resolve(Source("<spec>", spec, folder), block=block)
-
-    def schedules(len_q: int, len_k: int, align: str, heads: Sequence[int], layer: int) -> Schedule:
-        def graph(head: int) -> BlockGraph:
-            return lower(resolved, len_q, len_k, align, head=head, layer=layer)
-
-        if "head" not in resolved.pattern.names():
-            return schedule(graph(0))
-        first_head: dict[Pattern | int, int] = {}  # of those with one set
-        meant: list[Pattern | int] = []
-        for head in heads:
-            try:
-                pattern: Pattern | int = resolved.pattern.at({"head": head, "layer": layer})
-            except PatternError:
-                pattern = head  # lowering says what is wrong, and where
-            first_head.setdefault(pattern, head)
-            meant.append(pattern)
-        numbers = {pattern: number for number, pattern in enumerate(first_head)}
-        graphs = map(graph, first_head.values())
-        return schedule(*graphs, head_graph=[numbers[pattern] for pattern in meant])
-
-    return schedules
+    return Scheduler(resolve(Source("<spec>", spec, folder), block=block))

@@ -12,6 +12,7 @@ import torch
 from bslang.errors import TargetError
 from bslang.runtime import op
 from bslang.runtime.checks import autocast, check_softcap, check_tensors
+from bslang.runtime.exports import Exports
 from bslang.runtime.labels import LabelsOfCall, take_labels
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Target
@@ -19,7 +20,7 @@ from bslang.runtime.target import Target
 _PLANS = 32  # lengths, devices and so on whose tables a layout keeps
 
 
-class Layout:
+class Layout(Exports):
     """A compiled layout. Call it as `layout(q, k, v)`.
 
     name, spec (canonical bsl text), block (tokens: query, key) and digest say what it is; equal
