@@ -14,12 +14,15 @@ from bslang._version import __version__
 from bslang.errors import BslangError, LimitError, PatternError, TargetError
 
 if TYPE_CHECKING:
-    from bslang.api import compile, load
+    from bslang.api import compile, from_dense, from_flex, from_safetensors, load
     from bslang.runtime.layout import Layout
     from bslang.syntax.diagnostics import SpecError
 
 _HOMES = {
     "compile": "bslang.api",
+    "from_dense": "bslang.api",
+    "from_flex": "bslang.api",
+    "from_safetensors": "bslang.api",
     "load": "bslang.api",
     "Layout": "bslang.runtime.layout",
     "SpecError": "bslang.syntax.diagnostics",
@@ -34,6 +37,9 @@ __all__ = [
     "TargetError",
     "__version__",
     "compile",
+    "from_dense",
+    "from_flex",
+    "from_safetensors",
     "load",
 ]
 

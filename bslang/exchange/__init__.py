@@ -1,1 +1,1 @@
-"""Layouts to and from other libraries' masks: FlexAttention, dense matrices, BSR, SciPy, networkx, safetensors."""
+"""Layouts as masks of other libraries, and such masks as layouts."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from bslang import compiler
 from bslang.errors import BslangError
-from bslang.exchange.missing import optional
+from bslang.exchange.missing import extra
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.limits import MAX_HEADS
 from bslang.patterns.table import Matrix
 from bslang.resolve.program import Program, Resolved
 from bslang.syntax.reader import read
@@ -31,7 +32,8 @@ def save(
     layer: int,
 ) -> None:
     """Write the file that `load` reads. Raises ImportError without safetensors, OSError."""
-    file = optional("safetensors.numpy")
+    with extra("safetensors"):
+        from safetensors.numpy import save_file
     numbers = (compiler.LANGUAGE, *resolved.block, len_q, len_k, heads, layer)
     metadata = {
         "format": FORMAT,
@@ -42,7 +44,7 @@ def save(
         **{name: str(number) for name, number in zip(_NUMBERS, numbers, strict=True)},
     }
     arrays = _arrays(resolved, len_q, len_k, align, heads, layer)
-    file.save_file(arrays, str(path), metadata)
+    save_file(arrays, str(path), metadata)
 
 
 def load(path: str | Path) -> tuple[Resolved, int]:
@@ -51,17 +53,17 @@ def load(path: str | Path) -> tuple[Resolved, int]:
     Raises BslangError where the file is none that bslang wrote, or where its parts disagree, SpecError,
     ImportError without safetensors, OSError. The file is read as data: nothing in it is run.
     """
-    safetensors, file = optional("safetensors"), optional("safetensors.numpy")
+    with extra("safetensors"):
+        from safetensors import SafetensorError, safe_open
+        from safetensors.numpy import load_file
     try:
-        with safetensors.safe_open(str(path), framework="numpy") as opened:
+        with safe_open(str(path), framework="numpy") as opened:
             metadata = opened.metadata() or {}
-        arrays = file.load_file(str(path))
-    except safetensors.SafetensorError as error:
+        arrays = load_file(str(path))
+    except SafetensorError as error:
         raise BslangError(f"{path} is no safetensors file: {error}") from None
     if metadata.get("format") != FORMAT:
-        raise BslangError(
-            f"{path} holds no layout; `layout.to_safetensors` writes files that do"
-        )
+        raise BslangError(f"{path} holds no layout; `layout.to_safetensors` writes files that do")
     try:
         numbers = {name: int(metadata[name]) for name in _NUMBERS}
         name, spec, digest, align = (metadata[k] for k in ("name", "spec", "digest", "align"))
@@ -74,6 +76,8 @@ def load(path: str | Path) -> tuple[Resolved, int]:
         )
     if not name.isidentifier():
         raise BslangError(f"{path} names its layout {name!r}, which is no name")
+    if not 1 <= numbers["heads"] <= MAX_HEADS or min(numbers["len_q"], numbers["len_k"]) < 1:
+        raise BslangError(f"{path} is for no call: it has no heads, too many, or no tokens")
     block = compiler.block_sides((numbers["block_q"], numbers["block_k"]))
     resolved = Program(read(Source(str(path), spec)), block, _tables(path, arrays)).pick(
         None, name, {}

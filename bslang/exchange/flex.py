@@ -44,7 +44,7 @@ def block_mask(
     mod = mask_mod(whole, graphs, head_graph, label_names(pattern), labels, device)
 
     tiles = [Tiles.of(graph) for graph in graphs]
-    order = [0] if schedule.head_graph is None or len(graphs) == 1 else schedule.head_graph
+    order = [0] if head_graph is None else head_graph.tolist()
     partial = _lists([tile.held & ~tile.full for tile in tiles], order, device)
     full = _lists([tile.full for tile in tiles], order, device)
     return BlockMask.from_kv_blocks(
@@ -74,8 +74,8 @@ def _lists(
     )
 
 
-def tokens_of(mask: BlockMask) -> Bools:
-    """The pairs that FlexAttention computes for a BlockMask: bool (heads, len_q, len_k).
+def tokens_of(mask: object) -> tuple[Bools, tuple[int, int]]:
+    """The pairs that FlexAttention computes for a BlockMask, bool (heads, len_q, len_k), and its block.
 
     Those of its full blocks, and of its partial ones those that its mask_mod holds. Raises TypeError
     for what is no BlockMask, PatternError where batch rows have lists of their own, LimitError for
@@ -99,7 +99,7 @@ def tokens_of(mask: BlockMask) -> Bools:
     if mask.full_kv_num_blocks is not None and mask.full_kv_indices is not None:
         found = found | _expanded(mask, mask.full_kv_num_blocks, mask.full_kv_indices)
     made: Bools = found.cpu().numpy()
-    return made
+    return made, mask.BLOCK_SIZE
 
 
 def _expanded(mask: BlockMask, count: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:

@@ -1,16 +1,16 @@
-"""Libraries that only some ways out need, imported when they are asked for."""
+"""Libraries of the extra `exchange`, which only some ways in and out need."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def optional(module: str) -> Any:
-    """Import a module of the extra `exchange`. Raises ImportError that says how to get it."""
+@contextmanager
+def extra(library: str) -> Iterator[None]:
+    """Around an import: where the library is not there, the ImportError says how to get it."""
     try:
-        return import_module(module)
+        yield
     except ImportError:
-        library = module.partition(".")[0]
-        message = f"{library} is not installed; `pip install 'bslang[exchange]'` has it"
+        message = f"{library} is not installed; `pip install 'bslang[exchange]'` brings it"
         raise ImportError(message) from None

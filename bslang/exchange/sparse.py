@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bslang.exchange.missing import optional
+from bslang.exchange.missing import extra
 from bslang.exchange.tiles import EMPTY, Tiles, belongs, kinds
 from bslang.graph import analyses
 from bslang.graph.blockgraph import FULL, BlockGraph
@@ -58,7 +58,8 @@ def to_bsr(graph: BlockGraph) -> Bsr:
 
 def to_scipy(graph: BlockGraph) -> Any:
     """scipy.sparse.csr_array int8 (n, m): 1 for a partial block, 2 for a full one."""
-    sparse = optional("scipy.sparse")
+    with extra("scipy"):
+        from scipy import sparse
     kind = kinds(graph)
     cells = np.where(kind == FULL, FULL_CELL, np.where(kind == EMPTY, 0, PARTIAL_CELL))
     return sparse.csr_array(cells.astype(np.int8))
@@ -66,7 +67,10 @@ def to_scipy(graph: BlockGraph) -> Any:
 
 def to_networkx(graph: BlockGraph) -> nx.DiGraph[int]:
     """Blocks that see one another, as `bslang.graph.analyses.to_networkx`; an edge has its `kind`, "full"
-    or "partial", and a partial one the `mask` that settles it, as text. Raises ValueError for two sequences."""
+    or "partial", and a partial one the `mask` that settles it, as text.
+
+    Raises ValueError where block rows and columns are not the same blocks.
+    """
     if graph.grid.n != graph.grid.m:
         raise ValueError(
             f"a graph of blocks has one set of them, and there are {graph.grid.n} block rows and "

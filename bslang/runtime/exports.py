@@ -75,7 +75,9 @@ class Exports:
             return torch.from_numpy(tokens(graph))
         of_q, of_k = (part.cpu().numpy() for part in pair)
         masks = [
-            tokens(graph, dict(zip(self.labels, zip(of_q[:, b], of_k[:, b]), strict=True)))
+            tokens(
+                graph, dict(zip(self.labels, zip(of_q[:, b], of_k[:, b], strict=True), strict=True))
+            )
             for b in range(of_q.shape[1])
         ]
         made = torch.stack([torch.from_numpy(mask) for mask in masks])
