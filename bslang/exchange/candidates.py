@@ -155,10 +155,10 @@ def _chunks(sight: Sight) -> Iterator[str]:
 def _lines(sight: Sight) -> Iterator[str]:
     """Whole columns and rows."""
     before = np.ones(sight.first, dtype=bool)  # rows that are not there may hold anything
-    cols: Bools = sight.allowed.all(axis=0)
-    rows = np.concatenate((before, np.asarray(sight.allowed.all(axis=1), dtype=bool)))
-    of_col: Bools = cols & sight.wanted.any(axis=0)
-    of_row: Bools = np.concatenate((~before, sight.wanted.any(axis=1))) & rows
+    cols: Bools = np.logical_and.reduce(sight.allowed, axis=0)
+    rows = np.concatenate((before, np.logical_and.reduce(sight.allowed, axis=1)))
+    of_col = np.logical_and(cols, sight.wanted.any(axis=0))
+    of_row = np.logical_and(rows, np.concatenate((~before, sight.wanted.any(axis=1))))
     if cols.size == rows.size:
         both = cols & rows & (of_col | of_row)
         if both.any():

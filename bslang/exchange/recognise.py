@@ -239,7 +239,7 @@ class _View:
 
     def with_table(self, grid: Grid) -> Found | None:
         """What is recognised, and a table of the blocks that are left; None where these are not whole."""
-        terms, _ = self._cover(self.held, self.held | ~self.inside)
+        terms, _ = self._cover(self.held, self.held | ~self.inside, lists=False)
         terms = [term for term in terms if (term[1] & self.held).sum() > max(self.held.shape) // 2]
         left = self.held & ~_union(terms, self.held)
         if self.frame.tokens:
@@ -277,7 +277,7 @@ class _View:
         while left.any() and len(terms) < _TERMS:
             found = [
                 (
-                    bool(lists or not _listed(text)),
+                    lists or _is_form(text),
                     int((mask & left).sum()),
                     -_cost(text),
                     text,
@@ -307,6 +307,11 @@ class _View:
 def _listed(text: str) -> int:
     """How many more numbers than two an expression lists."""
     return max(0, max((part.count(",") for part in text.split("(")), default=0) - 1)
+
+
+def _is_form(text: str) -> bool:
+    """Whether an expression says why it holds what it does, and does not list it."""
+    return "diagonals(" not in text and not _listed(text)
 
 
 def _cost(text: str) -> int:
