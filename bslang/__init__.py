@@ -14,13 +14,16 @@ from bslang._version import __version__
 from bslang.errors import BslangError, LimitError, PatternError, TargetError
 
 if TYPE_CHECKING:
-    from bslang.api import compile, load
+    from bslang.api import compile, from_dense, from_flex, from_safetensors, load
     from bslang.runtime.layout import Layout, attention
     from bslang.syntax.diagnostics import SpecError
 
 _HOMES = {
     "attention": "bslang.runtime.layout",
     "compile": "bslang.api",
+    "from_dense": "bslang.api",
+    "from_flex": "bslang.api",
+    "from_safetensors": "bslang.api",
     "load": "bslang.api",
     "Layout": "bslang.runtime.layout",
     "SpecError": "bslang.syntax.diagnostics",
@@ -36,6 +39,9 @@ __all__ = [
     "__version__",
     "attention",
     "compile",
+    "from_dense",
+    "from_flex",
+    "from_safetensors",
     "load",
 ]
 

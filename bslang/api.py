@@ -71,6 +71,55 @@ def load(
     )
 
 
+def from_dense(
+    mask: object, block: Block = 64, *, align: str = "end", target: Targets | None = None
+) -> Layout:
+    """The layout that has exactly a mask at its length: a short expression where one is found, else a table.
+
+    mask: a bool tensor or array, (len_q, len_k) or (heads, len_q, len_k), True where a query sees a key.
+    block: tokens a block, or (query, key). align, target: as in a call and in `compile`. `layout.spec` is
+    what was found; what it is at other lengths is a guess.
+
+    Raises PatternError where no expression has the mask and it is not made of whole blocks, TypeError or
+    ValueError for what is no mask or no block.
+    """
+    from bslang.exchange.recognise import as_masks, recognise
+
+    resolved = recognise(as_masks(mask), compiler.block_sides(block), align)
+    return layout_of(resolved, _targets(target))
+
+
+def from_flex(
+    mask: object,
+    block: Block | None = None,
+    *,
+    align: str = "end",
+    target: Targets | None = None,
+) -> Layout:
+    """The layout of a BlockMask of FlexAttention at its lengths, as `from_dense` of what it computes.
+
+    block: its own, for None. mask_mod is asked for batch row 0, and for as many heads as the mask has
+    lists. Raises as `from_dense`, LimitError for more than MAX_MASK_WORK pairs, and PatternError where the
+    mask has other lists for other batch rows, TypeError for what is no BlockMask.
+    """
+    from bslang.exchange.flex import tokens_of
+
+    masks, own = tokens_of(mask)
+    return from_dense(masks, own if block is None else block, align=align, target=target)
+
+
+def from_safetensors(path: str | Path, *, target: Targets | None = None) -> Layout:
+    """The layout that `Layout.to_safetensors` wrote, compiled from the spec in the file's metadata.
+
+    Raises BslangError where the lists in the file are not those of the spec or it is another kind of file,
+    SpecError, ImportError without safetensors, OSError.
+    """
+    from bslang.exchange.archive import load
+
+    resolved, layer = load(path)
+    return layout_of(resolved, _targets(target), layer)
+
+
 def _targets(target: Targets | None) -> tuple[str, ...] | None:
     if target is None:
         return None

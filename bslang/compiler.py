@@ -3,17 +3,16 @@
     spec text --read--> syntax tree --resolve--> pattern --lower--> block graph --schedule--> tables
                                              pattern --emit--> module
 
-Lowering needs a length and emitting does not: one generated module serves every length, and asks
-`scheduler` for the tables of each new one.
+Lowering needs a length and emitting does not: one generated module serves every length, and its layout
+asks `tables` for those of each new one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
@@ -181,35 +180,29 @@ def emission(resolved: Resolved, targets: Iterable[str] | None = None) -> str:
     return content.hexdigest()[:32]
 
 
-Scheduler: TypeAlias = "Callable[[int, int, str, Sequence[int], int], Schedule]"
-"""scheduler(len_q, len_k, align, heads, layer): the tables of a layout's heads for a new length."""
+def tables(
+    resolved: Resolved, len_q: int, len_k: int, align: str, heads: Sequence[int], layer: int
+) -> Schedule:
+    """The tables of some heads of a layout at a length; heads with one set share theirs.
 
-
-@lru_cache(maxsize=64)
-def scheduler(spec: str, block: tuple[int, int], folder: Path | None = None) -> Scheduler:
-    """What a generated module asks for tables, given its own canonical text.
-
-    folder: where the files of `table` lie, for a layout that has any.
+    Raises as `lower`.
     """
-    resolved = resolve(Source("<spec>", spec, folder), block=block)
+    pattern = resolved.pattern
 
-    def schedules(len_q: int, len_k: int, align: str, heads: Sequence[int], layer: int) -> Schedule:
-        def graph(head: int) -> BlockGraph:
-            return lower(resolved, len_q, len_k, align, head=head, layer=layer)
+    def graph(head: int) -> BlockGraph:
+        return lower(resolved, len_q, len_k, align, head=head, layer=layer)
 
-        if "head" not in resolved.pattern.names():
-            return schedule(graph(0))
-        first_head: dict[Pattern | int, int] = {}  # of those with one set
-        meant: list[Pattern | int] = []
-        for head in heads:
-            try:
-                pattern: Pattern | int = resolved.pattern.at({"head": head, "layer": layer})
-            except PatternError:
-                pattern = head  # lowering says what is wrong, and where
-            first_head.setdefault(pattern, head)
-            meant.append(pattern)
-        numbers = {pattern: number for number, pattern in enumerate(first_head)}
-        graphs = map(graph, first_head.values())
-        return schedule(*graphs, head_graph=[numbers[pattern] for pattern in meant])
-
-    return schedules
+    if "head" not in pattern.names():
+        return schedule(graph(0))
+    first_head: dict[Pattern | int, int] = {}  # of those with one set
+    meant: list[Pattern | int] = []
+    for head in heads:
+        try:
+            chosen: Pattern | int = pattern.at({"head": head, "layer": layer})
+        except PatternError:
+            chosen = head  # lowering says what is wrong, and where
+        first_head.setdefault(chosen, head)
+        meant.append(chosen)
+    numbers = {chosen: number for number, chosen in enumerate(first_head)}
+    graphs = map(graph, first_head.values())
+    return schedule(*graphs, head_graph=[numbers[chosen] for chosen in meant])

@@ -59,13 +59,12 @@ def test_softcaps(spec: str, target: str) -> None:
 
 def test_heads_with_one_set_share_a_graph() -> None:
     made = bslang.compile("last((head % 2 + layer) * 7t + 1t) & causal", block=8, target="torch")
-    found = compiler.scheduler(made.spec, made.block)(40, 40, "end", range(6), 3)
+    found = compiler.tables(made.resolved, 40, 40, "end", range(6), 3)
     assert found.head_graph is not None and found.head_graph.tolist() == [0, 1] * 3
     assert len(found.graphs) == len(found.parameters) == 2
     assert [graph.grid.head for graph in found.graphs] == [0, 1]
     plain = bslang.compile("last(layer * 7t + 1t)", block=8, target="torch")
-    scheduler = compiler.scheduler(plain.spec, plain.block)
-    assert scheduler(40, 40, "end", range(6), 3).head_graph is None
+    assert compiler.tables(plain.resolved, 40, 40, "end", range(6), 3).head_graph is None
 
 
 def test_plans_are_kept_by_heads_only_where_heads_differ() -> None:

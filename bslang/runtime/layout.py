@@ -19,6 +19,7 @@ from bslang.resolve.program import Resolved
 from bslang.runtime import modules, op
 from bslang.runtime.checks import autocast, check_softcap, check_tensors
 from bslang.runtime.decoding import reachable, require_prefix_stable
+from bslang.runtime.exports import Exports
 from bslang.runtime.labels import LabelsOfCall, take_labels
 from bslang.runtime.packed import attend
 from bslang.runtime.padding import hidden, take_padding
@@ -29,7 +30,7 @@ from bslang.syntax.source import Source
 _PLANS = 32  # lengths, devices and so on whose tables a layout keeps
 
 
-class Layout:
+class Layout(Exports):
     """A compiled layout. Call it as `layout(q, k, v)`.
 
     name, spec (canonical bsl text), block (tokens: query, key) and digest say what it is; equal
@@ -218,8 +219,7 @@ class Layout:
         if key in self._plans:
             self._plans.move_to_end(key)
             return self._plans[key]
-        scheduler = compiler.scheduler(self.spec, self.block, self._folder)
-        schedule = scheduler(len_q, len_k, align, range(heads), self.layer)
+        schedule = compiler.tables(self.resolved, len_q, len_k, align, range(heads), self.layer)
         plan = DevicePlan.of(schedule, device)
         self._plans[key] = plan
         while len(self._plans) > _PLANS:

@@ -1,0 +1,1 @@
+"""Layouts as masks of other libraries, and such masks as layouts."""

@@ -1,0 +1,114 @@
+"""FlexAttention's BlockMask, from a layout and to a mask of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn.attention.flex_attention import BlockMask, create_mask
+
+from bslang import compiler
+from bslang.errors import LimitError, PatternError
+from bslang.exchange.mask import mask_mod
+from bslang.exchange.tiles import Tiles
+from bslang.graph.blockgraph import BlockGraph
+from bslang.ir.mask import labels as label_names
+from bslang.ir.runs import Bools
+from bslang.limits import MAX_MASK_WORK
+from bslang.resolve.program import Resolved
+
+
+def block_mask(
+    resolved: Resolved,
+    len_q: int,
+    len_k: int,
+    align: str,
+    heads: int | None,
+    layer: int,
+    labels: tuple[torch.Tensor, torch.Tensor] | None,
+    device: torch.device,
+) -> BlockMask:
+    """The BlockMask of a call; see `Layout.to_flex`. labels: as `mask_mod` takes them."""
+    pattern = resolved.pattern
+    by_head = "head" in pattern.names()
+    if by_head and heads is None:
+        raise ValueError("heads of this layout differ: pass their number, `heads=`")
+    schedule = compiler.tables(resolved, len_q, len_k, align, range(heads or 1), layer)
+    graphs: Sequence[BlockGraph] = schedule.graphs
+    head_graph = None
+    if schedule.head_graph is not None and len(graphs) > 1:
+        head_graph = torch.from_numpy(schedule.head_graph).to(device)
+    drawn = any(primitive.drawn for primitive in pattern.primitives())
+    whole = None if drawn or len(graphs) > 1 else pattern.at({"head": 0, "layer": layer})
+    mod = mask_mod(whole, graphs, head_graph, label_names(pattern), labels, device)
+
+    tiles = [Tiles.of(graph) for graph in graphs]
+    order = [0] if head_graph is None else head_graph.tolist()
+    partial = _lists([tile.held & ~tile.full for tile in tiles], order, device)
+    full = _lists([tile.full for tile in tiles], order, device)
+    return BlockMask.from_kv_blocks(
+        *partial,
+        *full,
+        BLOCK_SIZE=resolved.block,
+        mask_mod=mod,
+        seq_lengths=(len_q, len_k),
+    )
+
+
+def _lists(
+    marks: Sequence[Bools], order: Sequence[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The marked columns of each row, int32: how many (1, heads, rows), and which (1, heads, rows, m)."""
+    counts, indices = [], []
+    for mark in marks:
+        row, column = mark.nonzero()
+        count = mark.sum(axis=1)
+        listed = np.zeros(mark.shape, dtype=np.int32)
+        listed[row, np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)] = column
+        counts.append(count.astype(np.int32))
+        indices.append(listed)
+    return (
+        torch.from_numpy(np.stack([counts[graph] for graph in order])[None]).to(device),
+        torch.from_numpy(np.stack([indices[graph] for graph in order])[None]).to(device),
+    )
+
+
+def tokens_of(mask: object) -> tuple[Bools, tuple[int, int]]:
+    """The pairs that FlexAttention computes for a BlockMask, bool (heads, len_q, len_k), and its block.
+
+    Those of its full blocks, and of its partial ones those that its mask_mod holds. Raises TypeError
+    for what is no BlockMask, PatternError where batch rows have lists of their own, LimitError for
+    more pairs than MAX_MASK_WORK.
+    """
+    if not isinstance(mask, BlockMask):
+        raise TypeError(f"mask must be a BlockMask of FlexAttention, not {type(mask).__name__}")
+    len_q, len_k = mask.seq_lengths
+    batch, heads = mask.kv_num_blocks.shape[:2]
+    if batch != 1:
+        raise PatternError(
+            f"this BlockMask has lists for {batch} batch rows, and a layout is one for all",
+            hint="make it with B=None; documents of a batch are `same(doc)` with labels",
+        )
+    if heads * len_q * len_k > MAX_MASK_WORK:
+        what = f"the pairs of {heads} heads with {len_q} queries and {len_k} keys"
+        raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, what)
+    device = mask.kv_num_blocks.device
+    held = create_mask(mask.mask_mod, 1, heads, len_q, len_k, device)[0]
+    found = held & _expanded(mask, mask.kv_num_blocks, mask.kv_indices)
+    if mask.full_kv_num_blocks is not None and mask.full_kv_indices is not None:
+        found = found | _expanded(mask, mask.full_kv_num_blocks, mask.full_kv_indices)
+    made: Bools = found.cpu().numpy()
+    return made, mask.BLOCK_SIZE
+
+
+def _expanded(mask: BlockMask, count: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """The tokens of listed blocks, bool (heads, len_q, len_k)."""
+    rows, columns = mask.BLOCK_SIZE
+    len_q, len_k = mask.seq_lengths
+    listed = torch.arange(indices.shape[-1], device=indices.device) < count[0, ..., None]
+    marks = torch.zeros((*indices.shape[1:3], -(-len_k // columns)), device=indices.device)
+    # Entries past the count may be anything: they add nothing to block 0.
+    marks.scatter_add_(2, (indices[0] * listed).long(), listed.to(marks.dtype))
+    tokens = (marks > 0).repeat_interleave(rows, 1).repeat_interleave(columns, 2)
+    return tokens[:, :len_q, :len_k]

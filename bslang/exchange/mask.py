@@ -1,0 +1,165 @@
+"""mask_mod: a layout's set of pairs as a function that FlexAttention traces."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from bslang.exchange.tiles import kinds
+from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.bounds import LARGEST
+from bslang.ir.expr import Number, Op, Var, evaluate
+from bslang.ir.mask import Masks
+from bslang.ir.pattern import Pattern
+from bslang.limits import MAX_NUMBER
+
+MaskMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""mask_mod(batch, head, query, key): whether a pair of indices belongs, as FlexAttention calls it."""
+
+Names = Mapping[str, Any]
+"""What the names in a predicate of `Masks` stand for: tensors, or numbers."""
+
+
+def mask_mod(
+    pattern: Pattern | None,
+    graphs: Sequence[BlockGraph],
+    head_graph: torch.Tensor | None,
+    names: Sequence[str],
+    labels: tuple[torch.Tensor, torch.Tensor] | None,
+    device: torch.device,
+) -> MaskMod:
+    """The mask_mod of a call.
+
+    pattern: with its head and layer bound, where its formula says it all. None where blocks are drawn
+    or heads differ: then a table says which blocks are full, and formulas what is left of the others.
+    graphs: on grids that differ in the head alone. head_graph: int (heads,), the graph of each head.
+    names, labels: of the queries (labels, batch or 1, len_q) and keys (labels, batch or 1, len_k).
+    """
+    grid = graphs[0].grid
+    start, rows, columns, first = grid.q.start, grid.q.block, grid.k.block, grid.q.first
+    asked = graphs[0].residuals if pattern is None else (pattern,)
+    masks = Masks.of(asked, (rows, columns), tuple(names))
+    predicates = [_function(mask) for mask in masks.masks]
+    wide = any(primitive.wide for part in asked for primitive in part.primitives())
+    # As in a schedule: what lies beyond 32 bits lies beyond every position.
+    most = LARGEST if wide else MAX_NUMBER
+    exact = [[evaluate(p, graph.grid.env()) for p in masks.parameters] for graph in graphs]
+    clipped = np.array(exact, dtype=object).clip(-most, most).astype(np.int64)
+    parameters = torch.from_numpy(clipped).to(device, torch.int64 if wide else torch.int32)
+    numbers = clipped[0].tolist()
+    pairs = [] if labels is None else list(zip(*(part.unbind() for part in labels), strict=True))
+
+    def bound(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> Names:
+        found: dict[str, Any] = {"q": q + start, "k": k}
+        if wide:
+            found = {name: position.long() for name, position in found.items()}
+        for number, (of_q, of_k) in enumerate(pairs):
+            found[f"q_label{number}"] = of_q[0, q] if of_q.shape[0] == 1 else of_q[b, q]
+            found[f"k_label{number}"] = of_k[0, k] if of_k.shape[0] == 1 else of_k[b, k]
+        for number, value in enumerate(numbers):
+            found[f"p{number}"] = value if head_graph is None else parameters[head_graph[h], number]
+        return found
+
+    if pattern is not None:
+
+        def by_formula(
+            b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor
+        ) -> torch.Tensor:
+            held: torch.Tensor = predicates[0](bound(b, h, q, k))
+            return held
+
+        return by_formula
+
+    tables = np.stack([kinds(graph)[first:] for graph in graphs])
+    table = torch.from_numpy(tables).to(device)
+    left = [(kind, predicates[kind]) for kind in np.unique(tables[tables >= 0]).tolist()]
+
+    def by_table(
+        b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor
+    ) -> torch.Tensor:
+        graph = 0 if head_graph is None else head_graph[h]
+        kind = table[graph, (q + start) // rows - first, k // columns]
+        held = kind == FULL
+        names = bound(b, h, q, k)
+        for number, predicate in left:
+            held = held | ((kind == number) & predicate(names))
+        return held
+
+    return by_table
+
+
+def _function(number: Number) -> Callable[[Names], Any]:
+    """A number or predicate as a function of what its names stand for."""
+    if isinstance(number, Var):
+        name = number.name
+        return lambda names: names[name]
+    if not isinstance(number, Op):
+        return lambda names: number
+    op = _OPERATORS[number.op]
+    args = [_function(arg) for arg in number.args]
+    if len(args) == 1:
+        (only,) = args
+        return lambda names: op(only(names))
+    left, right = args
+    return lambda names: op(left(names), right(names))
+
+
+def _minimum(a: Any, b: Any) -> Any:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.minimum(a, b)
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    return a.clamp(max=b) if isinstance(a, torch.Tensor) else b.clamp(max=a)
+
+
+def _maximum(a: Any, b: Any) -> Any:
+    return -_minimum(-a, -b)
+
+
+def _isqrt(x: torch.Tensor) -> torch.Tensor:
+    """The square root rounded down, bit by bit: positions have 30."""
+    root = torch.zeros_like(x)
+    for bit in reversed(range(31 if x.dtype == torch.int64 else 15)):
+        longer = root + (1 << bit)
+        root = torch.where(longer * longer <= x, longer, root)
+    return root
+
+
+def _log2(x: torch.Tensor) -> torch.Tensor:
+    """The logarithm rounded down: how many powers of two from 2 on a number reaches."""
+    power = torch.zeros_like(x)
+    for bit in range(1, 62 if x.dtype == torch.int64 else 31):
+        power = power + (x >= (1 << bit)).to(x.dtype)
+    return power
+
+
+def _not(x: Any) -> Any:
+    return not x if isinstance(x, bool) else ~x
+
+
+_OPERATORS: Mapping[str, Callable[..., Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "&": operator.and_,
+    "|": operator.or_,
+    "^": operator.xor,
+    "not": _not,
+    "abs": abs,
+    "min": _minimum,
+    "max": _maximum,
+    "isqrt": _isqrt,
+    "log2": _log2,
+}

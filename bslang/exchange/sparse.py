@@ -1,0 +1,85 @@
+"""Layouts as sparse matrices of blocks: SciPy, networkx, and BSR as FlashInfer takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bslang.exchange.missing import extra
+from bslang.exchange.tiles import EMPTY, Tiles, belongs, kinds
+from bslang.graph import analyses
+from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.runs import Bools
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+PARTIAL_CELL, FULL_CELL = 1, 2
+"""What `to_scipy` stores for a block."""
+
+
+class Bsr(NamedTuple):
+    """A block-sparse matrix in the arguments of FlashInfer's BlockSparseAttentionWrapper.plan.
+
+    indptr: int32 (rows + 1,), the blocks of each row of blocks; indices: int32 (blocks,), their columns,
+    ascending in a row; M, N: queries and keys, filled up to whole blocks; R, C: sides of a block.
+    mask: bool (blocks, R, C), which pairs of each block belong; None where all do.
+    """
+
+    indptr: npt.NDArray[np.int32]
+    indices: npt.NDArray[np.int32]
+    M: int
+    N: int
+    R: int
+    C: int
+    mask: Bools | None
+
+
+def to_bsr(graph: BlockGraph) -> Bsr:
+    """The blocks of a call, its queries counted from the first."""
+    grid, tiles = graph.grid, Tiles.of(graph)
+    rows, columns = grid.q.block, grid.k.block
+    row, column = tiles.held.nonzero()
+    indptr = np.concatenate(([0], np.cumsum(tiles.held.sum(axis=1)))).astype(np.int32)
+    partial = ~tiles.full[row, column]
+    mask = None
+    if partial.any():
+        mask = np.ones((row.size, rows, columns), dtype=bool)
+        q = grid.q.start + row[partial, None, None] * rows + np.arange(rows)[:, None]
+        k = column[partial, None, None] * columns + np.arange(columns)
+        there = (q < grid.q.stop) & (k < grid.k.stop)
+        q, k = np.minimum(q, grid.q.stop - 1), np.minimum(k, grid.k.stop - 1)
+        mask[partial] = belongs(graph, kinds(graph), q, k, {}) & there
+    sides = (tiles.held.shape[0] * rows, tiles.held.shape[1] * columns)
+    return Bsr(indptr, column.astype(np.int32), *sides, rows, columns, mask)
+
+
+def to_scipy(graph: BlockGraph) -> Any:
+    """scipy.sparse.csr_array int8 (n, m): 1 for a partial block, 2 for a full one."""
+    with extra("scipy"):
+        from scipy import sparse
+    kind = kinds(graph)
+    cells = np.where(kind == FULL, FULL_CELL, np.where(kind == EMPTY, 0, PARTIAL_CELL))
+    return sparse.csr_array(cells.astype(np.int8))
+
+
+def to_networkx(graph: BlockGraph) -> nx.DiGraph[int]:
+    """Blocks that see one another, as `bslang.graph.analyses.to_networkx`; an edge has its `kind`, "full"
+    or "partial", and a partial one the `mask` that settles it, as text.
+
+    Raises ValueError where block rows and columns are not the same blocks.
+    """
+    if graph.grid.n != graph.grid.m:
+        raise ValueError(
+            f"a graph of blocks has one set of them, and there are {graph.grid.n} block rows and "
+            f"{graph.grid.m} columns: it needs one sequence, and square blocks"
+        )
+    made, table = analyses.to_networkx(graph), kinds(graph)
+    for i, j, edge in made.edges(data=True):
+        kind = int(table[i, j])
+        edge["kind"] = "full" if kind == FULL else "partial"
+        if kind != FULL:
+            edge["mask"] = str(graph.residuals[kind])
+    return made

@@ -1,0 +1,90 @@
+"""Block graphs as matrices: what is asked of each block, and which pairs of tokens belong.
+
+Other libraries count the tiles of a call from its first query, and block rows are counted from position 0.
+Where there are fewer queries than keys, a tile may hold queries of two block rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.grid import At, Ints
+from bslang.ir.predicate import holds
+from bslang.ir.runs import Bools
+
+EMPTY = -2
+"""The kind of a block that is in no run, beside those of `BlockGraph`."""
+
+Labels = Mapping[str, tuple[Ints, Ints]]
+"""Labels of the queries and of the keys of a call, int64 (len_q,) and (len_k,), by name."""
+
+_ROWS = 2**22  # pairs asked at once, in whole rows
+
+
+def kinds(graph: BlockGraph) -> npt.NDArray[np.int8]:
+    """The kind of every block, int8 (n, m): EMPTY, FULL or the index of a residual."""
+    table = np.full((graph.grid.n, graph.grid.m), EMPTY, dtype=np.int8)
+    length = graph.stop - graph.start
+    place = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+    rows, columns = np.repeat(graph.row, length), np.repeat(graph.start, length) + place
+    table[rows, columns] = np.repeat(graph.kind, length)
+    return table
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """The tiles of a call: queries from the first on, and keys, cut into blocks.
+
+    held: bool (tile rows, m), the tiles that may hold a pair; full: the same shape, those of held
+    all of whose pairs belong, and that are no short ones at the ends.
+    """
+
+    held: Bools
+    full: Bools
+
+    @classmethod
+    def of(cls, graph: BlockGraph) -> Tiles:
+        """The tiles of a graph's call."""
+        grid, table = graph.grid, kinds(graph)
+        first = np.arange(grid.q.start, grid.q.stop, grid.q.block)
+        last = np.minimum(first + grid.q.block, grid.q.stop) - 1
+        upper, lower = table[first // grid.q.block], table[last // grid.q.block]
+        full = (upper == FULL) & (lower == FULL)
+        full[last - first + 1 < grid.q.block] = False
+        if grid.k.stop % grid.k.block:
+            full[:, -1] = False
+        return cls((upper != EMPTY) | (lower != EMPTY), full)
+
+
+def belongs(
+    graph: BlockGraph, table: npt.NDArray[np.int8], q: Ints, k: Ints, labels: Labels
+) -> Bools:
+    """Whether pairs of positions that are there belong; table: the graph's `kinds`.
+
+    q, k: int64, positions that broadcast against each other.
+    """
+    grid = graph.grid
+    kind = table[q // grid.q.block, k // grid.k.block]
+    pairs = {name: (of_q[q - grid.q.start], of_k[k]) for name, (of_q, of_k) in labels.items()}
+    at = At.positions(grid, q, k, labels=pairs)
+    mask: Bools = kind == FULL
+    for number in np.unique(kind[kind >= 0]).tolist():
+        mask |= (kind == number) & holds(graph.residuals[number], at, grid.env())
+    return mask
+
+
+def tokens(graph: BlockGraph, labels: Labels | None = None) -> Bools:
+    """The mask of a call, bool (len_q, len_k)."""
+    grid, table = graph.grid, kinds(graph)
+    q, k = np.arange(grid.q.start, grid.q.stop), np.arange(grid.k.stop)[None, :]
+    step = max(1, _ROWS // k.size)
+    parts = [
+        belongs(graph, table, q[begin : begin + step, None], k, labels or {})
+        for begin in range(0, q.size, step)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,165 @@
+"""What a layout becomes for other libraries: the methods of `Layout` that bslang.exchange implements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bslang.runtime.labels import LabelsOfCall, take_labels
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+    from bslang.exchange.sparse import Bsr
+    from bslang.graph.blockgraph import BlockGraph
+    from bslang.resolve.program import Resolved
+
+_SEVERAL = (Mapping, tuple, list)
+
+
+class Exports:
+    """Methods of `Layout`. Lengths are in tokens; len_k is len_q for None; head and heads count query heads,
+    of layouts whose heads differ. Each raises SpecError where the layout means nothing at the length, and
+    ValueError for more queries than keys with align="end"."""
+
+    labels: tuple[str, ...]
+    layer: int
+    by_head: bool
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        raise NotImplementedError
+
+    def graph(
+        self, len_q: int, len_k: int | None = None, align: str = "end", head: int = 0
+    ) -> BlockGraph:
+        raise NotImplementedError
+
+    def to_flex(
+        self,
+        len_q: int,
+        len_k: int | None = None,
+        *,
+        heads: int | None = None,
+        labels: LabelsOfCall | None = None,
+        align: str = "end",
+        device: torch.device | str = "cpu",
+    ) -> BlockMask:
+        """The BlockMask of FlexAttention for calls of these lengths, with its `mask_mod`.
+
+        `flex_attention(q, k, v, block_mask=...)` then attends to exactly the pairs of the layout, as
+        long as it is compiled for the block, or not compiled. heads: how many, needed where they differ.
+        labels: as in a call; (length,) serves every batch, (batch, length) the one that it is for.
+        Takes memory for the matrix of blocks, as BlockMask itself does, and none for tokens.
+        """
+        from bslang.exchange.flex import block_mask
+
+        len_k, device = len_q if len_k is None else len_k, torch.device(device)
+        pair = self._labels(labels, len_q, len_k, align, device)
+        return block_mask(self.resolved, len_q, len_k, align, heads, self.layer, pair, device)
+
+    def to_dense(
+        self,
+        len_q: int,
+        len_k: int | None = None,
+        *,
+        head: int = 0,
+        labels: LabelsOfCall | None = None,
+        align: str = "end",
+    ) -> torch.Tensor:
+        """The set of pairs itself, bool (len_q, len_k), on the CPU; (batch, len_q, len_k) where labels
+        are (batch, length)."""
+        from bslang.exchange.tiles import tokens
+
+        len_k = len_q if len_k is None else len_k
+        graph = self.graph(len_q, len_k, align, head)
+        pair = self._labels(labels, len_q, len_k, align, None)
+        if pair is None:
+            return torch.from_numpy(tokens(graph))
+        of_q, of_k = (part.cpu().numpy() for part in pair)
+        masks = [
+            tokens(
+                graph, dict(zip(self.labels, zip(of_q[:, b], of_k[:, b], strict=True), strict=True))
+            )
+            for b in range(of_q.shape[1])
+        ]
+        made = torch.stack([torch.from_numpy(mask) for mask in masks])
+        return made if _batch(labels) else made[0]
+
+    def to_bsr(
+        self, len_q: int, len_k: int | None = None, *, head: int = 0, align: str = "end"
+    ) -> Bsr:
+        """A head's blocks as FlashInfer's BlockSparseAttentionWrapper plans them; see
+        `bslang.exchange.sparse.Bsr`. Raises ValueError for a layout with labels."""
+        from bslang.exchange.sparse import to_bsr
+
+        if self.labels:
+            raise ValueError(
+                f"the masks of this layout need the labels of a call ({', '.join(self.labels)}), and "
+                "BSR has no place for them; `to_flex` takes labels"
+            )
+        return to_bsr(self.graph(len_q, len_k, align, head))
+
+    def to_scipy(
+        self, len_q: int, len_k: int | None = None, *, head: int = 0, align: str = "end"
+    ) -> Any:
+        """A head's blocks as scipy.sparse.csr_array int8 (block rows, block columns): 1 is a partial
+        block, 2 a full one. Raises ImportError without SciPy."""
+        from bslang.exchange.sparse import to_scipy
+
+        return to_scipy(self.graph(len_q, len_k, align, head))
+
+    def to_networkx(self, seq_len: int, *, head: int = 0) -> Any:
+        """A head's blocks as networkx.DiGraph: an edge i -> j where a query of block i sees a key of block j.
+        It has a `kind`, "full" or "partial", and a partial one the `mask` that settles its tokens."""
+        from bslang.exchange.sparse import to_networkx
+
+        return to_networkx(self.graph(seq_len, head=head))
+
+    def to_safetensors(
+        self,
+        path: str | Path,
+        len_q: int,
+        len_k: int | None = None,
+        *,
+        heads: int | None = None,
+        align: str = "end",
+    ) -> None:
+        """Write the block lists of a length, with the spec that `bslang.from_safetensors` makes the
+        layout of again. heads: how many, needed where they differ. Raises ImportError without safetensors.
+        """
+        from bslang.exchange.archive import save
+
+        if self.by_head and heads is None:
+            raise ValueError("heads of this layout differ: pass their number, `heads=`")
+        len_k = len_q if len_k is None else len_k
+        save(path, self.resolved, len_q, len_k, align, heads or 1, self.layer)
+
+    def _labels(
+        self, given: Any, len_q: int, len_k: int, align: str, device: torch.device | None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Labels as int32 (labels, batch, len_q) and (labels, batch, len_k), checked as those of a call."""
+        tensors = _tensors(given)
+        batch = _batch(given) or 1
+        if device is None:
+            device = tensors[0].device if tensors else torch.device("cpu")
+        q, k = (torch.empty(batch, 1, length, 0, device=device) for length in (len_q, len_k))
+        of_q, of_k = take_labels(given, self.labels, q, k, align)
+        return None if of_q is None or of_k is None else (of_q, of_k)
+
+
+def _tensors(labels: Any) -> list[torch.Tensor]:
+    """The tensors among labels as a call gives them."""
+    if isinstance(labels, torch.Tensor):
+        return [labels]
+    parts = labels.values() if isinstance(labels, Mapping) else labels
+    return [x for part in parts for x in _tensors(part)] if isinstance(labels, _SEVERAL) else []
+
+
+def _batch(labels: Any) -> int:
+    """The batch rows that labels are for; 0 where they serve any."""
+    return max((x.shape[0] for x in _tensors(labels) if x.dim() == 2), default=0)
