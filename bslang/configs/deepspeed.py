@@ -6,7 +6,7 @@ and at any length. Defaults are those of DeepSpeed's reader of JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bslang.configs.document import Definition
@@ -92,6 +92,14 @@ def _fixed(section: Values) -> Layout:
         raise ConfigError("`num_different_global_patterns` needs `different_layout_per_head`: true")
     causal = _unidirectional(section, "fixed")
     about = f"{local} blocks see one another, and all see the summary blocks."
+    places, summary = zip(*(_summary(local, width, at) for at in range(patterns)), strict=True)
+    where = f"The last {width} of every {local} blocks"
+    where += ", further to the left for each head of a round" if patterns > 1 else ""
+    private = [
+        Definition(
+            "_summary", _by_head(summary), f"{where}; where the sequence ends, its last ones."
+        )
+    ]
     if _horizontal(section, causal):
         body = f"chunks({local}) | _summary | _summary.T"
         about = about[:-1] + ", which see all."
@@ -100,33 +108,37 @@ def _fixed(section: Values) -> Layout:
     elif width == 1:
         body = f"(chunks({local}) | _summary) & last(inf)"
     else:
-        # A summary's rows begin at its first block, so that its blocks see one another.
-        ahead = f"{{i, j : j <= i | i >= n - {width}}} | chunks({width})"
-        body = f"chunks({local}) & last(inf) | _summary & ({ahead})"
-        about += (
-            " Of a summary, each block sees all others, those ahead of it too, as in DeepSpeed."
+        body = (
+            f"chunks({local}) & last(inf) | _summary & {{i, j : j <= i | {width} <= n <= i + {width}}} "
+            f"| _whole & chunks({width})"
         )
-    branches = [_summary(local, width, pattern) for pattern in range(patterns)]
-    summary, where = branches[0], f"The last {width} of every {local} blocks"
-    if patterns > 1:
-        heads = "; ".join(f"{h}::{patterns} -> {branch}" for h, branch in enumerate(branches))
-        summary = f"heads {{ {heads} }}"
-        where += ", further to the left for each head of a round"
-    end = "; where the sequence ends before them, its last ones."
-    summaries = Definition("_summary", summary, where + end)
-    return Layout([Definition("fixed", body, about), summaries], [])
+        about += " Rows of a summary begin at its first block, so that its blocks see one another."
+        private.append(Definition("_whole", _by_head(places), f"{where}."))
+    return Layout([Definition("fixed", body, about), *private], [])
 
 
-def _summary(local: int, width: int, pattern: int) -> str:
-    """The summary columns of the heads with one pattern."""
+def _by_head(branches: Sequence[str]) -> str:
+    """Patterns that heads take one after the other."""
+    if len(branches) == 1:
+        return branches[0]
+    each = (f"{head}::{len(branches)} -> {branch}" for head, branch in enumerate(branches))
+    return f"heads {{ {'; '.join(each)} }}"
+
+
+def _summary(local: int, width: int, pattern: int) -> tuple[str, str]:
+    """The summary columns of one pattern: those of each window, and with the last ones of the sequence.
+
+    A short last window that ends before its summary does gives its last columns, be they of the
+    window before.
+    """
     first = local - width * (1 + pattern)
     stop = first + width
     if stop == local:
-        places = f"j % {local} >= {first}"
+        places, short = f"j % {local} >= {first}", ""
     else:
         places = f"j % {local} < {stop}" if first == 0 else f"{first} <= j % {local} < {stop}"
-    short = "" if stop == local else f" & 0 < n % {local} < {stop}"
-    return f"{{i, j : {places} | j >= n - {width}{short}}}"
+        short = f" & 0 < n % {local} < {stop}"
+    return f"{{i, j : {places} & n >= {width}}}", f"{{i, j : {places} | j >= n - {width}{short}}}"
 
 
 def _variable(section: Values) -> Layout:
