@@ -53,7 +53,7 @@ def import_(config: ConfigArgument, output: Output = None, force: Force = False)
     except BslangError as error:
         raise BslangError(f"{shown}: {error}") from None
     if output is None:
-        print(text, end="")
+        typer.echo(text.encode(), nl=False)
         return
     try:
         write_whole(output.parent, {output.name: text})

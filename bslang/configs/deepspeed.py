@@ -21,10 +21,15 @@ _SHARED = ("block", "different_layout_per_head")
 
 @dataclass(frozen=True)
 class Layout:
-    """What a mode means: the definitions, the layout's first, and notes for the reader."""
+    """What a mode means: the definitions, the layout's first, and notes for the reader.
+
+    whole: the layout before what lies ahead of the query is cut off by block; `whole & causal` cuts it
+    off by token.
+    """
 
     definitions: list[Definition]
     notes: list[str]
+    whole: str = ""
 
 
 def document(section: Values, name: str) -> str:
@@ -44,7 +49,7 @@ def document(section: Values, name: str) -> str:
             f"The layout `{mode}` is DeepSpeed's, whole blocks: a block on the diagonal has tokens "
             f"that come later. Decoders mask them beside it; `{mode}_causal` is both in one."
         )
-        token = Definition(f"{mode}_causal", f"{mode} & causal", "Causal to the token.")
+        token = Definition(f"{mode}_causal", f"({layout.whole}) & causal", "Causal to the token.")
         definitions = [definitions[0], token, *definitions[1:]]
     ignored = [key for key in section.values if key in OPTIONS and key not in _MODES[mode].options]
     if ignored:
@@ -114,7 +119,7 @@ def _fixed(section: Values) -> Layout:
         )
         about += " Rows of a summary begin at its first block, so that its blocks see one another."
         private.append(Definition("_whole", _by_head(places), f"{where}."))
-    return Layout([Definition("fixed", body, about), *private], [])
+    return Layout([Definition("fixed", body, about), *private], [], f"chunks({local}) | _summary")
 
 
 def _by_head(branches: Sequence[str]) -> str:
@@ -148,20 +153,23 @@ def _variable(section: Values) -> Layout:
         raise ConfigError("`local_window_blocks` must have a number")
     indices = _indices(section)
     primitive = "global" if _horizontal(section, causal) else "cols"
-    parts = [f"chunks({', '.join(map(str, widths))})"]
-    if indices and not (causal and section.values.get("global_block_end_indices")):
-        parts.append(f"{primitive}({', '.join(indices)})")
-    if causal:
-        parts = [f"({' | '.join(parts)}) & last(inf)"]
-        if section.values.get("global_block_end_indices"):
-            # The rows of a range begin at its first block, so that its blocks see one another.
-            parts += [f"cols({one}) & rows({one.partition(':')[0]}:)" for one in indices]
+    local = f"chunks({', '.join(map(str, widths))})"
+    everywhere = [f"{primitive}({', '.join(indices)})"] if indices else []
     drawn, notes = _random(section)
+    whole = " | ".join([local, *everywhere, *drawn])
+    if not causal:
+        parts = [whole]
+    elif section.values.get("global_block_end_indices"):
+        # The rows of a range begin at its first block, so that its blocks see one another.
+        ranges = [f"cols({one}) & rows({one.partition(':')[0]}:)" for one in indices]
+        parts = [f"{local} & last(inf)", *ranges, *drawn]
+    else:
+        parts = [f"({' | '.join([local, *everywhere])}) & last(inf)", *drawn]
     about = f"Windows of {', '.join(map(str, widths))} blocks, the last again and again"
     about += "; global blocks." if indices else "."
     if drawn and causal:
         notes.append("In this mode DeepSpeed draws random blocks ahead of the query too.")
-    return Layout([Definition("variable", " | ".join(parts + drawn), about)], notes)
+    return Layout([Definition("variable", " | ".join(parts), about)], notes, whole)
 
 
 def _bigbird(section: Values) -> Layout:
@@ -169,7 +177,9 @@ def _bigbird(section: Values) -> Layout:
     leading = section.number("num_global_blocks", 1)
     globals_ = [f"0:{leading}"] if leading else []
     drawn, notes = _random(section, "within=last(inf)" if causal else "")
-    body = " | ".join([_windowed(section, globals_, causal), *drawn])
+    whole, body = (
+        " | ".join([_windowed(section, globals_, cut), *drawn]) for cut in (False, causal)
+    )
     if drawn and causal:
         notes.append("DeepSpeed refuses rows with fewer blocks than it draws; here they see all.")
     if "num_random_blocks" not in section.values:
@@ -178,19 +188,20 @@ def _bigbird(section: Values) -> Layout:
             "is 1: `| random(1)`."
         )
     about = "A window, leading global blocks, and random ones."
-    return Layout([Definition("bigbird", body, about)], [*_passed_on(section), *notes])
+    return Layout([Definition("bigbird", body, about)], [*_passed_on(section), *notes], whole)
 
 
 def _bslongformer(section: Values) -> Layout:
-    body = _windowed(section, _indices(section), _unidirectional(section, "bslongformer"))
-    about = "A window and global blocks."
-    return Layout([Definition("bslongformer", body, about)], _passed_on(section))
+    causal, indices = _unidirectional(section, "bslongformer"), _indices(section)
+    whole, body = (_windowed(section, indices, cut) for cut in (False, causal))
+    about = "A window and global blocks." if indices else "A window."
+    return Layout([Definition("bslongformer", body, about)], _passed_on(section), whole)
 
 
 def _local(section: Values) -> Layout:
     body = _windowed(section, [], _unidirectional(section, "local_sliding_window"))
     note = "DeepSpeed's reader of JSON does not know this mode; its LocalSlidingWindowSparsityConfig does."
-    return Layout([Definition("local_sliding_window", body, "A window.")], [note])
+    return Layout([Definition("local_sliding_window", body, "A window.")], [note], body)
 
 
 # ---- what modes share ------------------------------------------------------------------------------

@@ -48,6 +48,8 @@ def document(
 
 def comment(text: str) -> str:
     """A text as lines of a comment."""
+    # Free text of a configuration, and of a file's name, stays on lines that begin with `#`.
+    text = "".join(char if char.isprintable() else " " for char in text)
     # Names in code are not broken at their hyphens, nor are expressions at anything but blanks.
     lines = textwrap.wrap(text, _COLUMNS, break_on_hyphens=False, break_long_words=False)
     return "".join(f"# {line}\n" for line in lines)
