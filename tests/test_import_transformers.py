@@ -155,6 +155,9 @@ def test_any_model_with_types_of_layers() -> None:
     for layer, window in ((1, 3), (2, 9), (3, 3)):
         found = tokens(text, "model", 9, layer)
         np.testing.assert_array_equal(found, (j <= i) & (i - j < window))
+    assert "not in bslang's table" in text
+    chunked = {"model_type": "new", "attention_chunk_size": 4, "text_config": None}
+    assert "model = chunks(4t) & causal" in spec_of(chunked, "config.json")
     one = spec_of({"layer_types": kinds[1::2], "sliding_window": 3}, "config.json")
     assert "# All layers: the 3 latest tokens.\nmodel = last(3t)" in one
 

@@ -138,11 +138,13 @@ def _summary(local: int, width: int, pattern: int) -> tuple[str, str]:
     """
     first = local - width * (1 + pattern)
     stop = first + width
-    if stop == local:
-        places, short = f"j % {local} >= {first}", ""
+    if width == 1:
+        places = f"j % {local} == {first}"
+    elif stop == local:
+        places = f"j % {local} >= {first}"
     else:
         places = f"j % {local} < {stop}" if first == 0 else f"{first} <= j % {local} < {stop}"
-        short = f" & 0 < n % {local} < {stop}"
+    short = "" if stop == local else f" & 0 < n % {local} < {stop}"
     return f"{{i, j : {places} & n >= {width}}}", f"{{i, j : {places} | j >= n - {width}{short}}}"
 
 

@@ -27,11 +27,11 @@ def document(config: Values, name: str) -> str:
     if not isinstance(model_type, str):
         raise ConfigError(f"`model_type` must be text, not {shown(model_type)}")
     inner = config
-    if "text_config" in config.values:
+    if config.values.get("text_config") is not None:
         inner = Values.of(config.values["text_config"], "text_config")
         own = inner.values.get("model_type")
         model_type = own if isinstance(own, str) else model_type
-    model = _MODELS.get(model_type, _Model())
+    model = _MODELS.get(model_type, _Model(notes=(_UNKNOWN,)))
     about = [f"Imported from {name}: model type {shown(model_type)}.", *model.notes]
     if inner is not config:
         about.append(
@@ -126,8 +126,14 @@ def _kind(kind: str, config: Values, model: _Model, window: int | None, both: bo
 
 
 def _uniform(config: Values, count: int, window: int | None) -> list[str]:
-    used = config.flag("use_sliding_window", True)
-    return [_SLIDING if used and window else _FULL] * count
+    if config.flag("use_sliding_window", True) and window:
+        if "max_window_layers" in config.values:
+            raise ConfigError(
+                "`max_window_layers` differs by model type; list `layer_types` instead"
+            )
+        return [_SLIDING] * count
+    chunked = config.optional("attention_chunk_size", None)
+    return [_CHUNKED if chunked else _FULL] * count
 
 
 def _full_every(period: int) -> Types:
@@ -294,6 +300,12 @@ _SINKS = (
 )
 _PADDING = (
     "In batches padded on the left, the model counts chunks from the first token after the padding."
+)
+
+
+_UNKNOWN = (
+    "This model type is not in bslang's table: it is read by `layer_types`, or else by `sliding_window` or "
+    "`attention_chunk_size` for every layer, as a decoder's."
 )
 
 
