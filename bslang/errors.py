@@ -49,7 +49,7 @@ class LimitError(BslangError):
 
     def __init__(self, limit: str, allowed: int, what: str) -> None:
         super().__init__(f"{shortened(what)}: more than bslang allows ({limit} = {allowed})")
-        self.limit, self.allowed = limit, allowed
+        self.limit, self.allowed, self.what = limit, allowed, what
 
 
 class TargetError(BslangError):

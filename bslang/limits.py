@@ -43,6 +43,12 @@ MAX_LABELS = 8
 MAX_TABLE_BYTES = 2**26
 """Size of a table's file, in bytes; a block takes one."""
 
+MAX_CONFIG_BYTES = 2**24
+"""Size of a configuration that is imported, in bytes."""
+
+MAX_LAYERS = 1024
+"""Layers of a model whose configuration is imported."""
+
 MAX_RUNS = 50_000_000
 """Runs of blocks that lowering may hold for one layout at one length."""
 

@@ -28,6 +28,12 @@ def said(text: str) -> list[tuple[str, str]]:
     return [(found.code, found.message) for found in warnings(source, compiler.program(source))]
 
 
+def test_layers_that_a_predicate_tells_apart_are_looked_at() -> None:
+    """Layers 0 to 7 alone would say that some operands change nothing."""
+    assert not said("causal & {i, j : layer < 28} | last(2t) & {i, j : layer >= 28}")
+    assert said("causal & {i, j : layer < 28} | last(2t) & {i, j : layer < 28}")
+
+
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [

@@ -19,6 +19,7 @@ from bslang.cli.compile import compile
 from bslang.cli.diff import diff
 from bslang.cli.explain import explain
 from bslang.cli.fmt import fmt
+from bslang.cli.import_ import import_
 from bslang.cli.inspect import inspect
 from bslang.cli.list import list
 from bslang.cli.show import show
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 for command in (check, compile, diff, explain, fmt, inspect, list, show, stats):
     app.command()(command)
+app.command("import")(import_)
 # Positions may be negative, and are no options then.
 app.command(context_settings={"ignore_unknown_options": True})(why)
 

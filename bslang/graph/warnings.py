@@ -32,6 +32,7 @@ from bslang.ir.pattern import (
 )
 from bslang.ir.runs import Bools, Runs
 from bslang.ir.signature import INFINITE, Count, Range
+from bslang.limits import MAX_HEADS
 
 _HEADS = 8  # heads, and layers, that are looked at where a layout depends on them
 _FEW, _MANY = 64, 2048  # blocks on a side of the layouts that are looked at
@@ -145,7 +146,15 @@ def _heads(pattern: Pattern) -> Sequence[int]:
         if isinstance(node, Heads)
         for branch in node.branches
     )
-    return sorted({*range(_HEADS), *list(firsts)[:_OPERANDS]})
+    # Layers are told apart by numbers: those that a predicate of `layer` has are looked at too.
+    told = (
+        number
+        for primitive in pattern.primitives()
+        if "layer" in primitive.names()
+        for number, _ in _numbers(primitive)
+        if 0 <= number < MAX_HEADS
+    )
+    return sorted({*range(_HEADS), *list(firsts)[:_OPERANDS], *list(told)[:_OPERANDS]})
 
 
 def _nodes(pattern: Pattern) -> Iterator[Pattern]:
