@@ -11,7 +11,7 @@ from strategies import Case, cases
 from test_cli import Run, run
 
 from bslang import compiler
-from bslang.cli.warn import warnings
+from bslang.warn import warnings
 from bslang.graph.warnings import Budget, findings, telling_length
 from bslang.ir.oracle import dense
 from bslang.ir.pattern import Pattern, Union

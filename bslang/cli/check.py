@@ -17,7 +17,7 @@ from bslang.cli.common import (
     print_json,
     read_spec,
 )
-from bslang.cli.warn import layouts, warnings
+from bslang.warn import layouts, warnings
 from bslang.errors import LimitError
 from bslang.resolve.module import layout_name
 from bslang.resolve.program import Program
