@@ -19,6 +19,7 @@ FILES = {
 COMMON = {"errors", "limits"}
 """What everything may use."""
 
+# fmt: off
 MAY_USE = {
     "syntax": {"files", "resources"},
     "ir": set(),
@@ -32,7 +33,14 @@ MAY_USE = {
     "compiler": {"syntax", "resolve", "ir", "graph", "schedule", "codegen", "resources"},
     "api": {"compiler", "files", "machine", "resolve", "runtime", "syntax"},
     "importer": {"api", "compiler", "resolve"},
-    "cli": {"api", "compiler", "files", "graph", "machine", "resolve", "syntax", "_version"},
+    "warn": {"graph", "resolve", "syntax"},
+    "editors": {
+        "compiler", "graph", "ir", "patterns", "resolve", "resources", "syntax", "warn", "_version",
+    },
+    "cli": {
+        "api", "compiler", "editors", "files", "graph", "machine", "resolve", "syntax", "warn",
+        "_version",
+    },
     "errors": set(),
     "limits": set(),
     "resources": set(),
@@ -41,11 +49,12 @@ MAY_USE = {
     "__init__": {"_version", "api", "runtime", "syntax"},
     "__main__": {"cli"},
 }
+# fmt: on
 """The parts of the package, and the parts that each may import."""
 
 HOMES = {
     "lark": {"syntax/parser"},
-    "numpy": {"ir", "patterns", "graph", "schedule", "runtime", "cli/show"},
+    "numpy": {"ir", "patterns", "graph", "schedule", "runtime", "cli/show", "editors/hover"},
     "jinja2": {"codegen/environment"},
     "networkx": {"graph", "machine"},
     "torch": {"runtime", "integrations"},
@@ -54,6 +63,9 @@ HOMES = {
     "rich": {"cli"},
     "platformdirs": {"files"},
     "filelock": {"runtime/build", "files"},
+    "pygments": {"editors/pygments"},
+    "pygls": {"editors/server"},
+    "lsprotocol": {"editors/server"},
 }
 """Where each library may be imported: parts of the package, or single files."""
 
@@ -167,6 +179,7 @@ HEAVY = (
     "networkx",
     "jinja2",
     "rich",
+    "pygls",
     "hypothesis",
     "bslang.codegen.environment",
 )

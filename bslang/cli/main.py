@@ -21,6 +21,7 @@ from bslang.cli.explain import explain
 from bslang.cli.fmt import fmt
 from bslang.cli.inspect import inspect
 from bslang.cli.list import list
+from bslang.cli.lsp import lsp
 from bslang.cli.show import show
 from bslang.cli.stats import stats
 from bslang.cli.why import why
@@ -36,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (check, compile, diff, explain, fmt, inspect, list, show, stats):
+for command in (check, compile, diff, explain, fmt, inspect, list, lsp, show, stats):
     app.command()(command)
 # Positions may be negative, and are no options then.
 app.command(context_settings={"ignore_unknown_options": True})(why)

@@ -40,7 +40,7 @@ _DEFINES = re.compile(r"\w+[ \t]*(\([^#\n]*\))?[ \t]*=(?!=)")
 _GIVES = re.compile(r"\w+\s*=(?!=)")
 
 
-class BslangLexer(Lexer):
+class BslangLexer(Lexer):  # type: ignore[misc]  # Pygments ships no types
     """Colours for specs of block-sparse attention."""
 
     name = "bslang"

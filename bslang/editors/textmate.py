@@ -1,6 +1,6 @@
 """The TextMate grammar of the language, as VS Code and others read it, from the compiler's own tables.
 
-It lies in editors/vscode/syntaxes; editors/generate.py writes it there, and a test holds it up to date.
+editors/generate_textmate.py writes it into the VS Code extension, and a test holds it up to date.
 """
 
 from __future__ import annotations

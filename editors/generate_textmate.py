@@ -1,6 +1,6 @@
 """Write the TextMate grammar of the VS Code extension from the compiler's tables.
 
-    python editors/generate.py
+    python editors/generate_textmate.py
 
 A test fails where the file is not what this writes.
 """
