@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -23,6 +26,8 @@ def lsp(stdio: Stdio = False) -> None:
         raise BslangError(
             "`bslang lsp` needs pygls, which is not installed; `pip install 'bslang[lsp]'`"
         ) from None
-    server.start_io()
+    # The server closes its stream, and nothing else may write to it.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream, redirect_stdout(sys.stderr):
+        server.start_io(stdout=stream)
     if not server.asked_to_stop:  # the client went away, or ended us before that
         raise typer.Exit(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from bslang import compiler
 from bslang.editors.names import Names, Occurrence, Symbol
 from bslang.resolve.module import Module, load
 from bslang.resolve.program import Program
@@ -32,13 +31,17 @@ class Document:
             return cls(Source("<spec>", text))
         return cls(Source(path.name, text, path.resolve().parent))
 
-    @cached_property
+    @property
     def file(self) -> tree.File | None:
         """The syntax tree; None where the text is too large, or has too many mistakes."""
+        return self._read[0]
+
+    @cached_property
+    def _read(self) -> tuple[tree.File | None, tuple[Diagnostic, ...]]:
         try:
-            return read(self.source)
-        except SpecError:
-            return None
+            return read(self.source), ()
+        except SpecError as error:
+            return None, error.diagnostics
 
     @cached_property
     def names(self) -> Names | None:
@@ -81,8 +84,10 @@ class Document:
 
     @cached_property
     def _checked(self) -> tuple[Program | None, tuple[Diagnostic, ...]]:
+        if self.file is None:
+            return None, self._read[1]
         try:
-            return compiler.program(self.source), ()
+            return Program(self.file), ()
         except SpecError as error:
             return None, error.diagnostics
 

@@ -184,7 +184,7 @@ async def _changed(ls: Server, params: types.DidChangeTextDocumentParams) -> Non
     ls.forget(uri)
     now = ls.document(uri)
     await asyncio.sleep(PAUSE)
-    if ls._open.get(uri) is now:  # nothing was typed meanwhile
+    if uri in ls.opened() and ls.document(uri) is now:  # nothing was typed meanwhile
         ls.publish(uri)
 
 
