@@ -26,11 +26,14 @@ from bslang.syntax.reader import read
 from bslang.syntax.source import Source
 
 _STATEMENT = re.compile(r"\n(?=[A-Za-z_])")
-_PATH = re.compile(r'\bimport\s*"([^"\n]*)$')
-_MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.(\w*)$", re.ASCII)
-_WORD = re.compile(r"\w*$")
+_PATH = re.compile(r'\bimport\s*"([^"\n]*)\Z')
+_MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.(\w*)\Z", re.ASCII)
+_WORD = re.compile(r"\w*\Z")
 _STARTERS = ("BLOCK", "IMPORT")
-_LONGEST = 20_000  # characters of a statement that are looked at
+_LONGEST, _NEAR = (
+    20_000,
+    500,
+)  # characters that are looked at: of a statement, and for the last words
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,18 @@ class _Open:
 def completions(document: Document, offset: int) -> list[Item]:
     """What could stand at an offset, without what does not begin as what is written there."""
     written = _statement(document, offset)
-    if found := _PATH.search(written):
-        start = offset - len(found[1])
-        return [Item(path, "file", start, "a file") for path in _paths(document)]
+    if found := _PATH.search(written[-_NEAR:]):
+        start, paths = offset - len(found[1]), _paths(document)
+        return [Item(path, "file", start) for path in paths if path.startswith(found[1])]
     read_so_far = [*tokens(written)]
     if read_so_far and (read_so_far[-1].kind == "COMMENT" or _in_text(read_so_far)):
         return []
-    word = _WORD.search(written)
+    word = _WORD.search(written[-_NEAR:])
     assert word  # it may be empty
     if word[0][:1].isdigit():
         return []
     start = offset - len(word[0])
-    if found := _MEMBER.search(written):
+    if found := _MEMBER.search(written[-_NEAR:]):
         return [*_members(document, found[1], start)]
     brackets = _brackets(document, read_so_far)
     head = document.source.text[offset - len(written) :]

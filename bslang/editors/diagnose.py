@@ -9,7 +9,6 @@ from bslang.editors.document import Document
 from bslang.editors.names import place_of, target
 from bslang.errors import shortened
 from bslang.syntax import tree
-from bslang.syntax.codes import CODES
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.source import Span
 from bslang.warn import warnings
@@ -67,11 +66,10 @@ def _first_line(document: Document) -> Span:
     return Span(0, end if end >= 0 else len(document.source.text))
 
 
-def explanation(document: Document, offset: int) -> str:
-    """What the codes of the problems at an offset mean, as Markdown; empty for none."""
-    codes = dict.fromkeys(
-        p.diagnostic.code
-        for p in problems(document)
-        if p.span.start <= offset < max(p.span.stop, p.span.start + 1)
-    )
-    return "\n\n".join(f"**{code}**: {CODES[code].title}. {CODES[code].remedy}" for code in codes)
+def problems_at(document: Document, offset: int) -> list[Problem]:
+    """The problems that the document shows at an offset."""
+    return [
+        found
+        for found in problems(document)
+        if found.span.start <= offset < max(found.span.stop, found.span.start + 1)
+    ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bslang import compiler
-from bslang.editors.diagnose import explanation
+from bslang.editors.diagnose import problems_at
 from bslang.editors.document import Document
 from bslang.editors.names import Kind, Symbol, children
 from bslang.errors import LimitError, shortened
@@ -22,6 +22,7 @@ from bslang.resolve.evaluator import Evaluator
 from bslang.resolve.module import DEFAULT_BLOCK
 from bslang.resolve.program import Resolved
 from bslang.syntax import tree
+from bslang.syntax.codes import CODES
 from bslang.syntax.comments import comment_above
 from bslang.syntax.diagnostics import Findings, SpecError
 from bslang.syntax.source import Span
@@ -50,17 +51,22 @@ class Hover:
 
 def hover(document: Document, offset: int) -> Hover | None:
     """What is known of the place; None for none."""
-    parts = [explanation(document, offset)]
-    span = None
-    found = document.at(offset)
-    if found:
-        span = found.span
+    wrong = problems_at(document, offset)
+    parts = [_explained(code) for code in dict.fromkeys(p.diagnostic.code for p in wrong)]
+    spans = []
+    if found := document.at(offset):
+        spans.append(found.span)
         parts.append(documentation(found.symbol))
     if measured := _measured(document, offset):
-        span = span or measured.span
+        spans.append(measured.span)
         parts.append(measured.text)
+    spans += [problem.span for problem in wrong]
     text = "\n\n".join(part for part in parts if part)
-    return Hover(text, span or Span(offset, offset)) if text else None
+    return Hover(text, spans[0]) if text else None
+
+
+def _explained(code: str) -> str:
+    return f"**{code}**: {CODES[code].title}. {CODES[code].remedy}"
 
 
 def documentation(symbol: Symbol) -> str:
@@ -162,16 +168,18 @@ def _drawn(document: Document, definition: tree.Definition, node: tree.Expressio
     name = definition.name.text
     part = tree.Definition(node.span, tree.Name(node.span, name), definition.parameters, node)
     findings = Findings()
+    evaluator = Evaluator(module, block, findings)
     try:
-        evaluator = Evaluator(module, block, findings)
         pattern = evaluator.definition(module, part, {})
-        if not isinstance(pattern, Pattern) or findings.all():
-            return ""
-        length = BLOCKS * max(block)
-        resolved = Resolved(name, pattern, block, evaluator.origins)
-        return _picture(resolved, length)
+        findings.raise_any()
+    except SpecError:
+        return ""
+    if not isinstance(pattern, Pattern):
+        return ""
+    try:
+        return _picture(Resolved(name, pattern, block, evaluator.origins), BLOCKS * max(block))
     except SpecError as error:
-        return error.diagnostics[0].message
+        return f"At this length: {error.diagnostics[0].message}."
     except (LimitError, MemoryError):
         return "Too large to draw."
 

@@ -76,7 +76,8 @@ class Server(LanguageServer):
 
     def positions(self, source: Source) -> Positions:
         """Positions of a source in the units that the client counts in."""
-        return Positions(source, str(getattr(self.workspace.position_encoding, "value", "utf-16")))
+        agreed = self.workspace.position_encoding or types.PositionEncodingKind.Utf16
+        return Positions(source, types.PositionEncodingKind(agreed).value)
 
     def range(self, source: Source, span: Span) -> types.Range:
         """A span as a range."""
