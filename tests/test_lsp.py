@@ -23,7 +23,7 @@ __all__ = ["run"]  # the fixture
 
 SPEC = """\
 # Größe 😀
-import "other.bsl" as o
+import "größer😀.bsl" as o
 
 streaming(w = 4) = (last(w) | cols(0)) & causal
 mine = streaming(w=3) | o.wide
@@ -35,8 +35,10 @@ TIMEOUT = 60.0
 class Client(LanguageClient):
     """An editor with one document open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, encoding: str) -> None:
         super().__init__("test", "1")
+        self.encoding = f"{encoding}-le" if encoding != "utf-8" else encoding
+        self.unit = {"utf-8": 1, "utf-16": 2, "utf-32": 4}[encoding]
         self.uri, self.version, self.text = path.as_uri(), 0, ""
         self.published: asyncio.Queue[types.PublishDiagnosticsParams] = asyncio.Queue()
 
@@ -67,16 +69,17 @@ class Client(LanguageClient):
         return types.TextDocumentIdentifier(self.uri)
 
     def position(self, word: str, after: str = "") -> types.Position:
-        """Where a word begins, behind another, in UTF-16 units."""
+        """Where a word begins, behind another, in units of the encoding."""
         offset = self.text.index(word, self.text.index(after))
         lines = self.text[:offset].split("\n")
-        return types.Position(len(lines) - 1, len(lines[-1].encode("utf-16-le")) // 2)
+        return types.Position(len(lines) - 1, len(lines[-1].encode(self.encoding)) // self.unit)
 
     def text_in(self, place: types.Range) -> str:
         lines = self.text.split("\n")
         assert place.start.line == place.end.line
-        data = lines[place.start.line].encode("utf-16-le")
-        return data[2 * place.start.character : 2 * place.end.character].decode("utf-16-le")
+        data = lines[place.start.line].encode(self.encoding)
+        first, last = (self.unit * end.character for end in (place.start, place.end))
+        return data[first:last].decode(self.encoding)
 
     async def quit(self) -> int:
         """Shut the server down; its exit status."""
@@ -87,11 +90,14 @@ class Client(LanguageClient):
 
 
 @asynccontextmanager
-async def session(path: Path) -> AsyncIterator[Client]:
-    client = Client(path)
+async def session(path: Path, encoding: str) -> AsyncIterator[Client]:
+    """encoding: one that the client asks for; utf-16 if it says nothing."""
+    client = Client(path, encoding)
     await client.start_io(sys.executable, "-m", "bslang", "lsp", "--stdio")
     try:
-        capabilities = types.ClientCapabilities()
+        offered = [types.PositionEncodingKind(encoding)] if encoding != "utf-16" else None
+        general = types.GeneralClientCapabilities(position_encodings=offered)
+        capabilities = types.ClientCapabilities(general=general)
         root = path.parent.as_uri()
         started = await client.initialize_async(
             types.InitializeParams(capabilities, root_uri=root, process_id=os.getpid())
@@ -105,11 +111,11 @@ async def session(path: Path) -> AsyncIterator[Client]:
         await client.stop()
 
 
-def speak(path: Path, talk: Callable[[Client], Awaitable[None]]) -> None:
+def speak(path: Path, talk: Callable[[Client], Awaitable[None]], encoding: str = "utf-16") -> None:
     """Run a conversation with a server, which ends well."""
 
     async def whole() -> None:
-        async with session(path) as client:
+        async with session(path, encoding) as client:
             await talk(client)
             assert await client.quit() == 0
 
@@ -118,7 +124,7 @@ def speak(path: Path, talk: Callable[[Client], Awaitable[None]]) -> None:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    (tmp_path / "other.bsl").write_text("# What is far.\nwide = window(9)\n", encoding="utf-8")
+    (tmp_path / "größer😀.bsl").write_text("# What is far.\nwide = window(9)\n", encoding="utf-8")
     return tmp_path / "spec.bsl"
 
 
@@ -141,11 +147,18 @@ def test_a_session(spec: Path) -> None:
         assert "last(w)" in hover.contents.value and "██" in hover.contents.value
         assert hover.range and client.text_in(hover.range) == "last"
 
+        uses = await client.text_document_references_async(
+            types.ReferenceParams(
+                types.ReferenceContext(True), client.document, client.position("o\n")
+            )
+        )
+        assert [client.text_in(use.range) for use in uses or ()] == ["o", "o"]
+
         place = await client.text_document_definition_async(
             types.DefinitionParams(client.document, client.position("wide"))
         )
         assert isinstance(place, types.Location)
-        assert place.uri == (spec.parent / "other.bsl").as_uri()
+        assert place.uri == (spec.parent / "größer😀.bsl").as_uri()
         assert place.range.start == types.Position(1, 0)
 
         uses = await client.text_document_references_async(
@@ -173,7 +186,7 @@ def test_a_session(spec: Path) -> None:
         outline = await client.text_document_document_symbol_async(
             types.DocumentSymbolParams(client.document)
         )
-        assert [entry.name for entry in outline or ()] == ["other.bsl", "streaming", "mine"]
+        assert [entry.name for entry in outline or ()] == ["größer😀.bsl", "streaming", "mine"]
 
     speak(spec, talk)
 
@@ -220,22 +233,26 @@ def test_a_file_that_is_saved_is_read_by_those_that_import_it(spec: Path) -> Non
     async def talk(client: Client) -> None:
         client.open(SPEC)
         assert await client.problems() == []
-        other = spec.parent / "other.bsl"
+        other = spec.parent / "größer😀.bsl"
         other.write_text("wide = windw(9)\n", encoding="utf-8")
         saved = types.TextDocumentIdentifier(other.as_uri())
         client.text_document_did_save(types.DidSaveTextDocumentParams(saved))
         (error,) = await client.problems()
-        assert client.text_in(error.range) == '"other.bsl"'
-        assert error.message.startswith("other.bsl: unknown name")
+        assert client.text_in(error.range) == '"größer😀.bsl"'
+        assert error.message.startswith("größer😀.bsl: unknown name")
         (related,) = error.related_information or ()
         assert related.location.uri == other.as_uri()
+        hover = await client.text_document_hover_async(
+            types.HoverParams(client.document, client.position("o\n"))
+        )
+        assert hover and hover.range and client.text_in(hover.range) == "o"
 
-    speak(spec, talk)
+    speak(spec, talk, encoding="utf-8")
 
 
 HOSTILE = {
     "many errors": "\n".join(f"x{i} = windw({i}" for i in range(5000)),
-    "large": "\n".join(f"d{i} = window(3) | cols({i}, {i + 9})  # 😀" for i in range(2300)),
+    "large": "".join(f"# {'😀' * 100}\nd{i} = last(3) | cols({i})\n" for i in range(800)),
     "deep": "a = " + "(" * 50_000,
     "signs": "".join(map(chr, range(1, 700))) * 50,
     "lone surrogates": "# \ud83d\nwindw(3)",
