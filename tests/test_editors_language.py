@@ -20,6 +20,8 @@ from bslang.editors.rename import Refused, renamed
 from bslang.errors import LimitError
 from bslang.patterns import PRIMITIVES
 from bslang.resolve.library import library
+from bslang.resolve.module import BOUND_WHEN_LOWERED
+from bslang.resolve.values import FUNCTIONS
 from bslang.syntax.source import Source, Span
 
 SPEC = """\
@@ -128,6 +130,11 @@ def test_hover_says_what_names_are() -> None:
     assert said(SPEC, "^# Keeps") == ""
     assert "`step` of `window`: spacing" in said("x = window(3, step=2)", "^step")
     assert said("x = random(2, seed=7)", "se^ed").count("0 if left out") == 1
+
+
+def test_hover_knows_every_number_and_function_of_the_language() -> None:
+    for name in (*BOUND_WHEN_LOWERED, *FUNCTIONS):
+        assert f"`{name}`: " in said(f"x = last({name})", f"last(^{name}")
 
 
 def test_hover_draws_the_smallest_pattern() -> None:

@@ -34,8 +34,8 @@ _INK = "·░▒▓█"
 _CLIMBS = 8  # expressions around a place that are tried for one that is a pattern
 
 _NUMBERS = {
-    "n": "Block rows of the sequence of queries.",
-    "m": "Block columns: of the sequence of keys.",
+    "n": "The number of block rows, those of queries.",
+    "m": "The number of block columns, those of keys.",
     "head": "The head that a layout is lowered for, from 0.",
     "layer": "The layer that a layout is lowered for, from 0.",
 }
