@@ -46,8 +46,9 @@ bench-lowering: $(READY) ## Time and memory of lowering
 bench-balance: $(READY) ## A simulation: how evenly the programs of the Triton kernels load a GPU
 	$(BIN)/python -m benchmarks.balance
 
-docs: $(READY) ## The pages that are made from the code
+docs: $(READY) ## The pages that are made from the code, and the grammar of editors
 	$(BIN)/python docs/generate.py
+	$(BIN)/python editors/generate_textmate.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -131,6 +131,7 @@ WRONG = {
     "10,000 arguments too many": "window(" + ", ".join(["1"] * 10_000) + ")",
     "10,000 parameters": "f(" + ", ".join(f"x{i}" for i in range(10_000)) + ") = causal",
     "a name of 900,000 letters": "a" * 900_000,
+    "a name of 390,000 letters that breaks off": "a" * 390_000 + ".",
     "two alike names of 150,000 letters": f"{'a' * 150_000} = all\nb = {'a' * 150_000}b",
     "NUL bytes": "\0" * 50_000,
     "a NUL byte": "causal\0",

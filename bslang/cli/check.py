@@ -17,12 +17,12 @@ from bslang.cli.common import (
     print_json,
     read_spec,
 )
-from bslang.cli.warn import layouts, warnings
 from bslang.errors import LimitError
 from bslang.resolve.module import layout_name
 from bslang.resolve.program import Program
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.source import Source
+from bslang.warn import layouts, warnings
 
 Files = Annotated[
     list[str],

@@ -22,6 +22,7 @@ from bslang.cli.fmt import fmt
 from bslang.cli.import_ import import_
 from bslang.cli.inspect import inspect
 from bslang.cli.list import list
+from bslang.cli.lsp import lsp
 from bslang.cli.show import show
 from bslang.cli.stats import stats
 from bslang.cli.why import why
@@ -37,7 +38,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (check, compile, diff, explain, fmt, inspect, list, show, stats):
+for command in (check, compile, diff, explain, fmt, inspect, list, lsp, show, stats):
     app.command()(command)
 app.command("import")(import_)
 # Positions may be negative, and are no options then.

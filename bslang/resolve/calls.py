@@ -42,17 +42,18 @@ class _Call:
 
 def signature(primitive: type[Primitive]) -> str:
     """How a primitive is called, for messages: `random(k, seed=0, within=...)`."""
-    texts = []
-    for arg in arguments(primitive):
-        if arg.kind.variadic:
-            texts.append("x, ...")
-        elif arg.keyword_only or not arg.required:
-            known = not arg.required and arg.default is not None
-            shown = value_text(arg.default) if known else "..."
-            texts.append(f"{arg.name}={shown}")
-        else:
-            texts.append(arg.name)
-    return f"{primitive.name}({', '.join(texts)})" if texts else primitive.name
+    forms = [argument_form(arg) for arg in arguments(primitive)]
+    return f"{primitive.name}({', '.join(forms)})" if forms else primitive.name
+
+
+def argument_form(arg: Argument) -> str:
+    """An argument as a signature shows it: `k`, `seed=0`, `within=...`, or `x, ...` for several."""
+    if arg.kind.variadic:
+        return "x, ..."
+    if arg.required and not arg.keyword_only:
+        return arg.name
+    known = not arg.required and arg.default is not None
+    return f"{arg.name}={value_text(arg.default) if known else '...'}"
 
 
 def call_primitive(

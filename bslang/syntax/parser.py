@@ -12,7 +12,7 @@ from typing import Any
 
 from lark import Lark, TextSlice, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
-from lark.lexer import Lexer, LexerState, LexerThread, LineCounter
+from lark.lexer import Lexer, LexerState, LexerThread, LineCounter, TerminalDef
 
 from bslang.files import private_dir
 from bslang.resources import resource
@@ -130,6 +130,19 @@ def _lark() -> Lark:
         _plugins={"LexerThread": _Lexing},
         cache=kept,
     )
+
+
+def terminals() -> dict[str, str]:
+    """The regular expressions of the grammar's terminals by name, in the order in which they are tried.
+
+    Blanks between tokens have a name that begins with `__`.
+    """
+
+    def rank(terminal: TerminalDef) -> tuple[int, int, int]:  # Lark's
+        pattern = terminal.pattern
+        return -terminal.priority, -pattern.max_width, -len(pattern.value)
+
+    return {t.name: t.pattern.to_regexp() for t in sorted(_lark().terminals, key=rank)}
 
 
 class _Lexing(LexerThread):

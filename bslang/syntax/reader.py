@@ -20,7 +20,7 @@ _OUTSIDE, _INSIDE = re.compile(_TEXT + r"|[\n#({)}]"), re.compile(_TEXT + r"|[#(
 """What bounds or nests statements, outside and inside of parentheses, and texts, where nothing does."""
 
 _NEXT_STATEMENT = re.compile(r"\n(?=[A-Za-z_])")
-_DEFINES = re.compile(r"([A-Za-z_]\w*)[^=]*=", re.ASCII)
+_DEFINES = re.compile(r"([A-Za-z_]\w*)\b[^=]*=", re.ASCII)
 _RECOVERIES = 10
 """Parentheses without an end after which the rest of a file is read again."""
 

@@ -1,0 +1,33 @@
+"""bslang lsp: the language server that editors start."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stdout
+from typing import Annotated
+
+import typer
+
+from bslang.errors import BslangError
+
+Stdio = Annotated[
+    bool, typer.Option("--stdio", help="Speak over stdin and stdout; it does in any case.")
+]
+
+
+def lsp(stdio: Stdio = False) -> None:
+    """Answer an editor over stdin and stdout: diagnostics, pictures, completion, rename, format."""
+    try:
+        from bslang.editors.server import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("pygls", "lsprotocol"):
+            raise
+        raise BslangError(
+            "`bslang lsp` needs pygls, which is not installed; `pip install 'bslang[lsp]'`"
+        ) from None
+    # The server closes its stream, and nothing else may write to it.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream, redirect_stdout(sys.stderr):
+        server.start_io(stdout=stream)
+    if not server.asked_to_stop:  # the client went away, or ended us before that
+        raise typer.Exit(1)
