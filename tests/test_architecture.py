@@ -41,6 +41,7 @@ MAY_USE = {
     "compiler": {"syntax", "resolve", "ir", "graph", "schedule", "codegen", "resources"},
     "api": {"compiler", "files", "machine", "resolve", "runtime", "syntax"},
     "importer": {"compiler", "resolve", "runtime"},
+    "integrations": {"api", "compiler", "graph", "runtime"},
     "cli": {"api", "compiler", "files", "graph", "machine", "resolve", "syntax", "_version"},
     "errors": set(),
     "limits": set(),
@@ -61,6 +62,7 @@ HOMES = {
     "triton": {"runtime", "integrations"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "transformers": {"integrations"},
     "platformdirs": {"files"},
     "filelock": {"runtime/build", "files"},
 }
@@ -172,6 +174,7 @@ def test_the_compiler_imports_torch_and_triton_nowhere() -> None:
 
 HEAVY = (
     "torch",
+    "transformers",
     "triton",
     "networkx",
     "jinja2",
