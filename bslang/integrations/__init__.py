@@ -1,1 +1,1 @@
-"""Layouts in other libraries, one file each; each loads its library when it is imported."""
+"""Layouts in other libraries, one folder each; each loads its library when it is imported."""

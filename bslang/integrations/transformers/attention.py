@@ -51,7 +51,7 @@ class Attention:
         """The layout of a layer."""
         if not self.several:
             return self.layouts[0]
-        layer = getattr(module, "layer_idx", None)
+        layer: int | None = getattr(module, "layer_idx", None)
         if layer is None:
             raise ValueError(
                 f"{type(module).__name__} does not know the number of its layer (layer_idx): register one "
