@@ -2,103 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from small_models import (
+    DECODERS,
+    ENCODERS,
+    GREEDY,
+    LEFT,
+    LENGTH,
+    RIGHT,
+    SPARSE,
+    agree,
+    configured,
+    model,
+    pairs,
+    results,
+    tokens,
+)
 
-import bslang
-from bslang import compiler
 from bslang.integrations.transformers import register
-from bslang.ir import oracle
-from bslang.runtime.layout import Layout
-
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
-GROUPED = SIZES | {"num_key_value_heads": 2, "head_dim": 8}
-GEMMA = GROUPED | {"query_pre_attn_scalar": 5, "sliding_window": 64}
-DECODERS: dict[str, dict[str, Any]] = {
-    "Llama": GROUPED,
-    "Qwen2": GROUPED,
-    "Qwen3": GROUPED,
-    "Mistral": GROUPED | {"sliding_window": None},
-    "Gemma2": GEMMA | {"attn_logit_softcapping": 2.0},
-    "Gemma3Text": GEMMA,
-}
-ENCODERS: dict[str, dict[str, Any]] = {
-    "Bert": SIZES,
-    "Roberta": SIZES | {"max_position_embeddings": 70},
-    "ModernBert": SIZES | {"local_attention": 128, "cls_token_id": 1, "sep_token_id": 2},
-}
-SPARSE = "(last(5t) | cols(0:2t)) & causal"
-LENGTH = 40
-RIGHT = (torch.arange(LENGTH) < torch.tensor([[LENGTH], [27]])).long()
-LEFT = RIGHT.flip(1)
-GREEDY = {"max_new_tokens": 6, "do_sample": False}
-
-
-def configured(name: str, **changed: Any) -> Any:
-    sizes = (DECODERS | ENCODERS)[name]
-    return getattr(transformers, f"{name}Config")(**sizes | changed)
-
-
-def model(name: str = "Llama", **changed: Any) -> Any:
-    """A model with random weights, larger than they begin, so that attention is far from uniform."""
-    auto = transformers.AutoModelForCausalLM if name in DECODERS else transformers.AutoModel
-    torch.manual_seed(0)
-    made = auto.from_config(configured(name, **changed)).eval()
-    with torch.no_grad():
-        for parameter in made.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(8)
-    return made
-
-
-def tokens(batch: int = 2, length: int = LENGTH) -> torch.Tensor:
-    return torch.randint(3, 64, (batch, length), generator=torch.Generator().manual_seed(1))
-
-
-def results(made: Any, attention: str, **call: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a model gives for some tokens, at those that are no padding; and the gradient of its embedding."""
-    made.set_attn_implementation(attention)
-    made.zero_grad()
-    call = {"input_ids": tokens()} | call
-    out = made(**call)[0]
-    mask = call.get("attention_mask")
-    if isinstance(mask, torch.Tensor) and mask.dim() == 2:
-        out = out[mask.bool()]
-    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
-    (out * weights).sum().backward()
-    return out.detach(), made.get_input_embeddings().weight.grad.clone()
-
-
-def agree(found: Sequence[torch.Tensor], truth: Sequence[torch.Tensor]) -> None:
-    for mine, other in zip(found, truth, strict=True):
-        size = float(other.detach().abs().max())
-        assert size > 0
-        torch.testing.assert_close(mine, other, rtol=0, atol=2e-5 * size)
-
-
-def pairs(spec: str, length: int = LENGTH) -> torch.Tensor:
-    """The layout as eager attention takes a mask: fp32 (2, 1, length, length), added to scores."""
-    resolved = bslang.compile(spec, block=8).resolved
-    mask = torch.from_numpy(oracle.dense(resolved.pattern, compiler.grid(resolved, length, length)))
-    assert mask.any(-1).all(), "a query without keys has output 0 here, and a mean in transformers"
-    added = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)
-    return added.expand(2, 1, length, length)
-
 
 # ---- the same as dense --------------------------------------------------------------------------
 
@@ -344,139 +269,3 @@ def test_compiled_models_keep_packed_sequences_apart_and_refuse_what_eager_ones_
     with pytest.raises(ValueError, match="cannot be decoded with a cache"):
         made.generate(tokens(), cache_implementation="static", **GREEDY)
     torch._dynamo.reset()
-
-
-# ---- what is refused ----------------------------------------------------------------------------------
-
-
-def test_decoders_see_no_later_key_unless_told_to() -> None:
-    made = model()
-    register("window(3)", block=8, target="torch")
-    made.set_attn_implementation("bslang")
-    reason = r"is a decoder, and in `window\(3\)` query 0 sees key 7, .*allow_noncausal=True"
-    with pytest.raises(ValueError, match=reason):
-        made(tokens())
-    register("window(3)", block=8, target="torch", allow_noncausal=True)
-    agree(results(made, "bslang"), results(made, "eager", attention_mask=pairs("window(3)")))
-
-
-def test_what_a_layout_cannot_do_is_refused() -> None:
-    register("causal", block=8, target="torch")
-    made = model(attention_dropout=0.1)
-    made.set_attn_implementation("bslang")
-    made(tokens())
-    with pytest.raises(ValueError, match=r"no dropout of attention weights \(0.1 here\)"):
-        made.train()(tokens())
-    made.eval()
-    with pytest.raises(
-        ValueError, match=r"attention_mask must be \(batch, length\).*\(2, 1, 40, 40\)"
-    ):
-        made(tokens(), attention_mask=pairs("causal"))
-    with pytest.raises(ValueError, match="a place for each token so far; it is"):
-        made(tokens(), attention_mask=RIGHT[:, :30])
-    with pytest.raises(ValueError, match="use attn_implementation='eager' for them"):
-        made(tokens(), output_attentions=True)
-    with pytest.raises(ValueError, match="pairs of its own to its mask"):
-        transformers.masking_utils.create_causal_mask(
-            made.config,
-            torch.zeros(2, LENGTH, 32),
-            None,
-            None,
-            or_mask_function=transformers.masking_utils.bidirectional_mask_function,
-        )
-
-
-def test_bert_refuses_to_give_attention_weights() -> None:
-    register("all", block=8, target="torch")
-    made = model("Bert")
-    made.set_attn_implementation("bslang")
-    with pytest.raises(ValueError, match="use attn_implementation='eager' for them"):
-        made(tokens(), output_attentions=True)
-
-
-def test_attention_sinks_are_refused() -> None:
-    register("causal", block=8, target="torch")
-    config = transformers.GptOssConfig(
-        **GROUPED, num_local_experts=2, num_experts_per_tok=1, sliding_window=64
-    )
-    made = transformers.AutoModelForCausalLM.from_config(
-        config, attn_implementation="bslang"
-    ).eval()
-    with pytest.raises(ValueError, match=r"passes attention sinks \(s_aux\)"):
-        made(tokens())
-
-
-def test_the_text_of_a_model_with_images() -> None:
-    """The layout is named for the text alone; a mask that lets the tokens of an image see later ones is not
-    the layout's."""
-    register("causal", block=8, target="torch")
-    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "image_size": 16,
-              "num_attention_heads": 2, "patch_size": 8}  # fmt: skip
-    config = transformers.Gemma3Config(
-        text_config=GEMMA, vision_config=vision, mm_tokens_per_image=4, image_token_index=63
-    )
-    made = transformers.Gemma3ForConditionalGeneration(config).eval()
-    truth = results(made, "eager")
-    made.set_attn_implementation("eager")
-    agree(results(made, {"text_config": "bslang"}), truth)  # type: ignore[arg-type]
-    images = torch.zeros(2, LENGTH, dtype=torch.long)
-    images[:, 5:9] = 1
-    with pytest.raises(ValueError, match="pairs of its own to its mask"):
-        made(tokens(), token_type_ids=images, use_cache=False)
-
-
-def test_cross_attention_is_refused() -> None:
-    register("all", block=8, target="torch")
-    config = transformers.BartConfig(
-        vocab_size=64, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48,
-    )  # fmt: skip
-    made = transformers.AutoModel.from_config(config, attn_implementation="bslang").eval()
-    with pytest.raises(ValueError, match=r"also has cross-attention \(is_encoder_decoder\)"):
-        made(tokens())
-
-
-# ---- registration -----------------------------------------------------------------------------------
-
-
-def test_layouts_come_from_files_and_compiled(tmp_path: Path) -> None:
-    file = tmp_path / "two.bsl"
-    file.write_text(f"block 8\nnear = last(4t)\nsparse = {SPARSE}\n")
-    made = model()
-    register(SPARSE, block=8, target="torch")
-    truth = results(made, "bslang")
-    layout: Layout = bslang.compile(SPARSE, block=8, target="torch")
-    for given in (layout, f"{file}:sparse", Path(f"{file}:sparse")):
-        register(given)
-        agree(results(made, "bslang"), truth)
-
-
-def test_registrations_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="the sequence is empty"):
-        register([])
-    with pytest.raises(ValueError, match=r"needs labels \(doc\)"):
-        register("same(doc) & causal")
-    with pytest.raises(ValueError, match="settled in a layout that is compiled already"):
-        register(bslang.compile("causal"), block=32)
-    for name in ("eager", "sdpa"):
-        with pytest.raises(ValueError, match=f"has an attention named '{name}' already"):
-            register("causal", name=name)
-    with pytest.raises(ValueError, match="name must be an identifier"):
-        register("causal", name="flash/attention")
-    with pytest.raises(bslang.SpecError, match="unknown name `windw`"):
-        register("windw(3)")
-
-
-@pytest.mark.parametrize("reason", ["missing", "old"])
-def test_without_transformers(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("bslang.integrations.")]:
-        monkeypatch.delitem(sys.modules, name)
-    if reason == "missing":
-        monkeypatch.setitem(sys.modules, "transformers", None)
-    else:
-
-        def old(batch_size: int, cache_position: torch.Tensor, kv_length: int) -> None: ...
-
-        monkeypatch.setattr(transformers.masking_utils, "flash_attention_mask", old)
-    with pytest.raises(ImportError, match=r"pip install 'bslang\[transformers\]'"):
-        importlib.import_module("bslang.integrations.transformers")
