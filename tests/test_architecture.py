@@ -36,6 +36,7 @@ MAY_USE = {
         "api": "compiler exchange files machine resolve runtime syntax",
         "configs": "resolve syntax",
         "importer": "compiler resolve runtime",
+        "integrations": "api compiler graph runtime",
         "warn": "graph resolve syntax",
         "editors": "compiler graph ir patterns resolve resources syntax _version warn",
         "cli": "api compiler configs editors files graph machine resolve syntax _version warn",
@@ -66,6 +67,7 @@ HOMES = {
         "platformdirs": "files",
         "filelock": "files runtime/build",
         "pygments": "editors/pygments",
+        "transformers": "integrations",
         "pygls": "editors/server",
         "lsprotocol": "editors/server",
     }.items()
@@ -185,6 +187,7 @@ HEAVY = (
     "jinja2",
     "rich",
     "pygls",
+    "transformers",
     "hypothesis",
     "bslang.codegen.environment",
 )
