@@ -23,6 +23,7 @@ from bslang.cli.inspect import inspect
 from bslang.cli.list import list
 from bslang.cli.show import show
 from bslang.cli.stats import stats
+from bslang.cli.verify import verify
 from bslang.cli.why import why
 from bslang.errors import BslangError, LimitError
 from bslang.syntax.diagnostics import SpecError
@@ -36,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (check, compile, diff, explain, fmt, inspect, list, show, stats):
+for command in (check, compile, diff, explain, fmt, inspect, list, show, stats, verify):
     app.command()(command)
 # Positions may be negative, and are no options then.
 app.command(context_settings={"ignore_unknown_options": True})(why)
