@@ -26,8 +26,8 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Worst:
-    """The part of a target's results that is off by most, and the call where it is."""
+class Off:
+    """A part of a target's results that is off, and the call where it is off by most."""
 
     part: str
     what: str
@@ -41,7 +41,7 @@ class Errors:
 
     The figure of a part is the root of its mean square over calls. Single calls scatter: of few tokens,
     the larger of a few roundings is divided by the larger of a few others.
-    least: no bound is below it; one rounding of the dtype, so that a lucky dense call binds nobody.
+    least: no bound is below it, so that a dense call that rounds nothing binds nobody.
     """
 
     least: float = 0.0
@@ -61,15 +61,14 @@ class Errors:
         means = {part: self.mean(part) for part in PARTS}
         return {part: ours / plain if ours else 0.0 for part, (ours, plain) in means.items()}
 
-    def worst(self) -> Worst | None:
-        """What is off; None for nothing. A number that is none (NaN) is off by most."""
-        off = []
+    def off(self) -> Off | None:
+        """What is off, results before the gradients that follow from them; None for nothing."""
         for part in PARTS:
             # not <=: NaN is no number that a bound could hold.
             if self.calls and not self.mean(part)[0] <= self.bound(part):
                 call = max(self.calls, key=lambda call: _size(call.ours[part]))
-                off.append(Worst(part, call.what, call.ours[part], self.bound(part)))
-        return max(off, key=lambda worst: _size(worst.error) / (worst.bound or 1), default=None)
+                return Off(part, call.what, call.ours[part], self.bound(part))
+        return None
 
 
 def _root_mean_square(errors: list[float]) -> float:
@@ -99,11 +98,11 @@ class Row:
         who = f"{self.target} on {self.device}, {self.dtype}"
         if self.raised:
             return f"{who}: {self.raised}"
-        if (worst := self.errors.worst()) is None:
+        if (off := self.errors.off()) is None:
             return ""
         return (
-            f"{who}: {worst.part} is off by {worst.error:.1e} at {worst.what}; the bound is "
-            f"{worst.bound:.1e}, twice the error of dense attention in {self.dtype}"
+            f"{who}: {off.part} is off by {off.error:.1e} at {off.what}; the bound is "
+            f"{off.bound:.1e}, twice the error of dense attention in {self.dtype}"
         )
 
     def as_dict(self) -> dict[str, object]:
