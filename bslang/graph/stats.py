@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.pairs import count_pairs
@@ -100,28 +98,3 @@ def asked_by_pairs(pattern: Pattern, grid: Grid) -> list[Primitive]:
     """The primitives that lowering asks for every pair of blocks, as they have no faster form."""
     primitives = dict.fromkeys(pattern.primitives())
     return [p for p in primitives if p.bind(grid.env()).by_pairs()]
-
-
-def coverage(graph: BlockGraph, height: int, width: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """How much of each cell of a picture the visited blocks fill, 0 to 1; partial blocks count half.
-
-    The picture has up to `height` x `width` cells of equal numbers of blocks (the last ones fewer);
-    its cost is that of the runs, not of the square.
-    """
-    grid, first = graph.grid, graph.grid.q.first
-    rows, columns = grid.n - first, grid.m
-    per_row, per_column = -(-rows // height), -(-columns // width)
-    down, across = -(-rows // per_row), -(-columns // per_column)
-    edge = np.minimum(np.arange(across + 1) * per_column, columns)
-    filled = np.zeros((down, across))
-    weight = np.where(graph.kind == FULL, 1.0, 0.5)
-    batch = max(1, 2**20 // across)
-    for begin in range(0, graph.start.size, batch):
-        part = slice(begin, begin + batch)
-        before = np.clip(edge, graph.start[part, None], graph.stop[part, None])
-        np.add.at(
-            filled, (graph.row[part] - first) // per_row, np.diff(before) * weight[part, None]
-        )
-    height_of = np.diff(np.minimum(np.arange(down + 1) * per_row, rows))
-    shares: np.ndarray[Any, np.dtype[np.float64]] = filled / (height_of[:, None] * np.diff(edge))
-    return shares
