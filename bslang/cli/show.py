@@ -72,7 +72,7 @@ def show(
 
         write_output(svg, drawn(resolved.pattern, graphs, resolved.name))
     if png is not None:
-        write_output(png, _png(resolved, graphs))
+        write_output(png, _png(resolved, graphs, length))
     if svg is None and png is None:
         _print(resolved, graphs, length, terms, plain)
 
@@ -96,12 +96,12 @@ def _heads(text: str) -> list[int]:
     return list(heads)
 
 
-def _png(resolved: Resolved, graphs: list[BlockGraph]) -> bytes:
-    from bslang.picture.picture import Picture, label
+def _png(resolved: Resolved, graphs: list[BlockGraph], length: int) -> bytes:
+    from bslang.picture.picture import Picture
     from bslang.picture.png import png
 
     picture = Picture.of(graphs, _PNG_CELLS, _PNG_CELLS, resolved.pattern)
-    return png(picture, graphs[0].grid, label(f"{resolved.name}: {resolved.pattern}", 80))
+    return png(picture, graphs[0].grid, f"{resolved.name}, {length:,} tokens")
 
 
 def _print(

@@ -15,9 +15,9 @@ def colour(term: int) -> str:
     return PALETTE[term % len(PALETTE)]
 
 
-def paled(term: int, filled: float) -> str:
-    """The colour of a cell that is `filled` by 0 to 1: the emptier, the more grey is in it."""
-    share = _PALEST + (1 - _PALEST) * filled
+def paled(term: int, tone: float) -> str:
+    """The colour of a cell that is drawn with a tone of 0 to 1: the less, the more grey is in it."""
+    share = _PALEST + (1 - _PALEST) * tone
     pairs = zip(_channels(colour(term)), _channels(_GREY), strict=True)
     return "#" + "".join(f"{round(share * full + (1 - share) * grey):02x}" for full, grey in pairs)
 

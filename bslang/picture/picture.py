@@ -23,6 +23,12 @@ MOST_TERMS = 64
 NO_TERM = -1
 """The term of a cell without blocks."""
 
+MOST_ENTRIES = 24
+"""Terms that the legend of a file names."""
+
+PANELS = 4
+"""Heads side by side in a file; further ones go below."""
+
 _LABEL = 64  # characters of a term in a legend
 
 
@@ -46,12 +52,12 @@ class Panel:
         shares: Shares = (self.full + self.partial / 2) / self.cells.area
         return shares
 
-    def level(self, steps: int) -> Ints:
-        """int64 (down, across): 0 where a cell is empty, `steps` where it is full, and 1 to `steps` - 1
-        in between, each for an equal range of `filled`."""
-        between = np.minimum(1 + np.floor(self.filled * (steps - 1)), steps - 1)
-        chosen = np.select([self.filled <= 0, self.filled >= 1], [0, steps], between)
-        return chosen.astype(np.int64)
+    @property
+    def tone(self) -> Shares:
+        """float64 (down, across): how strongly each cell is drawn, 0 to 1: as it is filled, where it is a
+        block. Of many blocks a sparse layout fills so few that it is the cube root."""
+        many = self.cells.per_row * self.cells.per_column > 1
+        return np.cbrt(self.filled) if many else self.filled
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,14 @@ def _term(pattern: Pattern, graph: BlockGraph, cells: Cells, legend: dict[str, i
         chosen[blocks > most] = list(legend).index(text)
         most = np.maximum(most, blocks)
     return chosen
+
+
+def level(shares: Shares, steps: int) -> Ints:
+    """int64, as `shares`: 0 where a share is 0, `steps` where it is 1, and 1 to `steps` - 1 in between,
+    each for an equal range of shares."""
+    between = np.minimum(1 + np.floor(shares * (steps - 1)), steps - 1)
+    chosen = np.select([shares <= 0, shares >= 1], [0, steps], between)
+    return chosen.astype(np.int64)
 
 
 def label(text: str, room: int = _LABEL) -> str:

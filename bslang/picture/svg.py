@@ -10,7 +10,7 @@ from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Pattern
 from bslang.picture.colours import colour
-from bslang.picture.picture import NO_TERM, Panel, Picture, label
+from bslang.picture.picture import MOST_ENTRIES, NO_TERM, PANELS, Panel, Picture, label, level
 
 MOST_CELLS = 96
 """Cells on a side of a panel; larger layouts are drawn by density."""
@@ -21,14 +21,13 @@ _LINE = 20
 _GRID_PX = 8  # cells of at least so many px have lines between them
 _STEPS = 8  # shades of a colour
 _CHARACTER = 7.3  # px of one in the legend: monospaced, 12 px high
-_MOST_ENTRIES = 24
 _ABOUT = 2  # lines before them
 
 # The ground is the picture's own, so that it is legible on any page; it follows what the reader's system
 # asks for. Colours of terms are the same on either.
 _STYLE = """\
 .bsl-picture .ground{fill:#ffffff}.bsl-picture .panel{fill:#f1f3f5}
-.bsl-picture .lines{stroke:#ffffff}.bsl-picture text{fill:#24292f}
+.bsl-picture .lines{stroke:#ffffff;stroke-opacity:.6}.bsl-picture text{fill:#24292f}
 @media (prefers-color-scheme:dark){.bsl-picture .ground{fill:#16181d}
 .bsl-picture .panel{fill:#24272e}.bsl-picture .lines{stroke:#16181d}.bsl-picture text{fill:#e6e8eb}}"""
 
@@ -46,15 +45,15 @@ def svg(
     grid = graphs[0].grid
     title = label(f"{name}: {pattern}" if name else str(pattern), 200)
     size = _size(grid)
+    words = _words(picture, grid)
     wide = max(
-        _MARGIN + len(picture.panels) * (size[0] + _MARGIN),
-        2 * _MARGIN + round(_CHARACTER * max(len(line) + 3 for line in _words(picture, grid))),
+        _MARGIN + min(len(picture.panels), PANELS) * (size[0] + _MARGIN),
+        2 * _MARGIN + round(_CHARACTER * max(len(line) + 3 for line in words)),
     )
     drawn, bottom = _panels(picture, size)
-    legend = list(_legend(picture, grid, bottom))
-    high = bottom + _LINE * len(legend) + _MARGIN
+    high = bottom + _LINE * len(words) + _MARGIN
     about = f"{_about(grid)}. {picture.cells.scale.capitalize()}. " + "; ".join(
-        f"{entry.text}: {entry.blocks:,} blocks" for entry in picture.legend[:_MOST_ENTRIES]
+        f"{entry.text}: {entry.blocks:,} blocks" for entry in picture.legend[:MOST_ENTRIES]
     )
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="bsl-picture" role="img" '
@@ -68,7 +67,7 @@ def svg(
         f"<style>{_STYLE}</style>",
         f'<rect class="ground" width="{wide}" height="{high}" rx="6"/>',
         *drawn,
-        *legend,
+        *_legend(picture, words, bottom),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -90,14 +89,16 @@ def _size(grid: Grid) -> tuple[int, int]:
 def _panels(picture: Picture, size: tuple[int, int]) -> tuple[list[str], int]:
     """The panels, and where they end."""
     several = len(picture.panels) > 1
-    top = _MARGIN + (_LINE if several else 0)
+    caption = _LINE if several else 0
+    high = caption + size[1] + _MARGIN
     parts = []
     for place, panel in enumerate(picture.panels):
-        left = _MARGIN + place * (size[0] + _MARGIN)
+        left = _MARGIN + place % PANELS * (size[0] + _MARGIN)
+        top = _MARGIN + place // PANELS * high
         if several:
-            parts.append(_text(left, _MARGIN + 10, f"head {panel.head}"))
-        parts += _panel(picture, panel, left, top, size)
-    return parts, top + size[1] + _MARGIN
+            parts.append(_text(left, top + 10, f"head {panel.head}"))
+        parts += _panel(picture, panel, left, top + caption, size)
+    return parts, _MARGIN + -(-len(picture.panels) // PANELS) * high
 
 
 def _panel(
@@ -111,20 +112,18 @@ def _panel(
     )
     yield f'<rect class="panel" width="{across}" height="{down}"/>'
     yield from _patches(picture, panel)
-    if min(size[0] / across, size[1] / down) >= _GRID_PX:
-        rows = "".join(f"M0 {i}H{across}" for i in range(1, down))
-        columns = "".join(f"M{j} 0V{down}" for j in range(1, across))
-        yield (
-            f'<path class="lines" d="{rows}{columns}" fill="none" '
-            'vector-effect="non-scaling-stroke" pointer-events="none"/>'
-        )
     yield "</svg>"
+    wide, high = size[0] / across, size[1] / down
+    if min(wide, high) >= _GRID_PX:
+        rows = "".join(f"M{left} {top + i * high:g}h{size[0]}" for i in range(1, down))
+        columns = "".join(f"M{left + j * wide:g} {top}v{size[1]}" for j in range(1, across))
+        yield f'<path class="lines" d="{rows}{columns}" fill="none" pointer-events="none"/>'
 
 
 def _patches(picture: Picture, panel: Panel) -> Iterator[str]:
     """A rectangle for each stretch of a row whose cells look the same."""
-    level = panel.level(_STEPS).tolist()
-    for i, row in enumerate(zip(panel.term.tolist(), level, strict=True)):
+    shades = level(panel.tone, _STEPS).tolist()
+    for i, row in enumerate(zip(panel.term.tolist(), shades, strict=True)):
         looks = enumerate(zip(*row, strict=True))
         for (term, shade), stretch in groupby(looks, key=lambda item: item[1]):
             columns = [j for j, _ in stretch]
@@ -148,7 +147,7 @@ def _what(panel: Panel, i: int, start: int, stop: int) -> str:
     columns = start * cells.per_column, min(stop * cells.per_column, cells.shape[1])
     full, partial = (int(kind[i, start:stop].sum()) for kind in (panel.full, panel.partial))
     return (
-        f"{_range('row', *rows)}, {_range('column', *columns)}: {full:,} full, {partial:,} partial of "
+        f"{_range('row', *rows)}, {_range('column', *columns)}: {full:,} full, {partial:,} partial, of "
         f"{int(cells.area[i, start:stop].sum()):,} blocks"
     )
 
@@ -159,7 +158,7 @@ def _range(noun: str, start: int, stop: int) -> str:
 
 def _words(picture: Picture, grid: Grid) -> list[str]:
     """The lines below the panels."""
-    words = [f"{entry.text}: {entry.blocks:,} blocks" for entry in picture.legend[:_MOST_ENTRIES]]
+    words = [f"{entry.text}: {entry.blocks:,} blocks" for entry in picture.legend[:MOST_ENTRIES]]
     left = len(picture.legend) - len(words)
     if left:
         words.append(f"and {left} more")
@@ -170,14 +169,14 @@ def _words(picture: Picture, grid: Grid) -> list[str]:
     ]
 
 
-def _legend(picture: Picture, grid: Grid, top: int) -> Iterator[str]:
-    for place, words in enumerate(_words(picture, grid)):
+def _legend(picture: Picture, words: list[str], top: int) -> Iterator[str]:
+    for place, line in enumerate(words):
         y, term = top + _LINE * place, place - _ABOUT
-        if 0 <= term < len(picture.legend[:_MOST_ENTRIES]):
+        if 0 <= term < len(picture.legend[:MOST_ENTRIES]):
             yield f'<rect x="{_MARGIN}" y="{y}" width="12" height="12" fill="{colour(term)}"/>'
-            yield _text(_MARGIN + _LINE, y + 10, words)
+            yield _text(_MARGIN + _LINE, y + 10, line)
         else:
-            yield _text(_MARGIN, y + 10, words)
+            yield _text(_MARGIN, y + 10, line)
 
 
 def _text(x: int, y: int, words: str) -> str:

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import TypeAlias
 
 from bslang.picture.colours import colour, paled
-from bslang.picture.picture import NO_TERM, Panel, Picture
+from bslang.picture.picture import NO_TERM, Panel, Picture, level
 
 Piece: TypeAlias = tuple[str, str]
 """Characters, and their colour: "" for none, "#rrggbb", or "#rrggbb on #rrggbb"."""
@@ -101,7 +101,7 @@ def letter(term: int) -> str:
 
 
 def _rows(panel: Panel, look: Look) -> list[Line]:
-    rows = zip(panel.term.tolist(), panel.level(len(look.inks) - 1).tolist(), strict=True)
+    rows = zip(panel.term.tolist(), level(panel.filled, len(look.inks) - 1).tolist(), strict=True)
     return [[look.of(*cell) for cell in zip(*row, strict=True)] for row in rows]
 
 
@@ -109,7 +109,7 @@ def _halves(panel: Panel) -> list[Line]:
     """Two cells a character: a half block has the colour of the upper cell, its ground that of the lower."""
     rows = [
         ["" if term == NO_TERM else paled(term, share) for term, share in zip(*row, strict=True)]
-        for row in zip(panel.term.tolist(), panel.filled.tolist(), strict=True)
+        for row in zip(panel.term.tolist(), panel.tone.tolist(), strict=True)
     ]
     if len(rows) % 2:
         rows.append([""] * len(rows[0]))
