@@ -19,6 +19,7 @@ from bslang.cli.compile import compile
 from bslang.cli.diff import diff
 from bslang.cli.explain import explain
 from bslang.cli.fmt import fmt
+from bslang.cli.graph import graph
 from bslang.cli.inspect import inspect
 from bslang.cli.list import list
 from bslang.cli.show import show
@@ -36,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (check, compile, diff, explain, fmt, inspect, list, show, stats):
+for command in (check, compile, diff, explain, fmt, graph, inspect, list, show, stats):
     app.command()(command)
 # Positions may be negative, and are no options then.
 app.command(context_settings={"ignore_unknown_options": True})(why)
