@@ -53,8 +53,8 @@ class Square:
     def sampled(self, most: int) -> tuple[Ints, Ints]:
         """(from, to) of every edge, in order; where there are more than `most`, of a sample.
 
-        The sample gives each node its share, at least one edge, in equal stretches of what it sees: the
-        same for the same graph.
+        The sample gives each node its share, at least one edge, one of each of as many equal stretches of
+        what it sees: the same for the same graph.
         """
         length = self.stop - self.start
         before = np.concatenate(([0], np.cumsum(length)))
@@ -63,9 +63,9 @@ class Square:
         kept = np.minimum(degree, share)
         node = np.repeat(np.arange(self.size), kept)
         place = np.arange(node.size) - np.repeat(np.cumsum(kept) - kept, kept)
-        # With all edges kept, a stretch is one edge, and the jitter falls away.
+        low, high = place * degree[node] // kept[node], (place + 1) * degree[node] // kept[node]
         jitter = np.random.default_rng(0).random(node.size)
-        offset = ((place + jitter) * degree[node] / kept[node]).astype(np.int64)
-        rank = before[self.indptr[node]] + np.minimum(offset, degree[node] - 1)
+        offset = low + (jitter * (high - low)).astype(np.int64)
+        rank = before[self.indptr[node]] + offset
         run = np.searchsorted(before, rank, "right") - 1
         return node, self.start[run] + rank - before[run]
