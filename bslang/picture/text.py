@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import TypeAlias
 
 from bslang.picture.colours import colour, paled
@@ -74,20 +73,23 @@ def draw(picture: Picture, look: Look, per_line: int = 1) -> list[Line]:
     """The panels, `per_line` beside each other, and what the cells mean."""
     lines: list[Line] = []
     several = len(picture.panels) > 1
+    wide = picture.cells.across * (1 if look.halves else 2)
+    column = max([wide, *(len(_caption(panel)) for panel in picture.panels if several)])
+    between: Line = [(" " * (column - wide + _GAP), "")]
     for begin in range(0, len(picture.panels), per_line):
         panels = picture.panels[begin : begin + per_line]
-        wide = picture.cells.across * (1 if look.halves else 2)
         if several:
-            captions = (f"head {panel.head}".ljust(wide) for panel in panels)
-            lines.append([((" " * _GAP).join(captions).rstrip(), "")])
+            captions = (_caption(panel).ljust(column + _GAP) for panel in panels)
+            lines.append([("".join(captions).rstrip(), "")])
         drawn = [_halves(panel) if look.halves else _rows(panel, look) for panel in panels]
-        for row in zip_longest(*drawn, fillvalue=[]):
-            line: Line = []
-            for pieces in row:
-                line += ([(" " * _GAP, "")] if line else []) + pieces
-            lines.append(line)
+        for row in zip(*drawn, strict=True):
+            lines.append([piece for pieces in row for piece in between + pieces][1:])
         lines.append([])
     return lines + list(_key(picture, look))
+
+
+def _caption(panel: Panel) -> str:
+    return f"head {panel.head}"
 
 
 def plain(lines: list[Line]) -> str:
