@@ -60,3 +60,8 @@ MAX_RESIDUALS = 12
 
 MAX_DENSE = 2**27
 """Scores of the dense attention that a verification compares with: batch x heads x queries x keys."""
+MAX_FOLLOWED = 1024
+"""Blocks of a layout among which `stats` follows all paths; beyond, it follows those of a sample."""
+
+MAX_EDGES = 2**18
+"""Pairs of blocks that `graph` writes, and that `stats` looks at one by one; beyond, at a sample."""
