@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bslang.exchange.missing import extra
 from bslang.exchange.tiles import EMPTY, Tiles, belongs, kinds
-from bslang.graph import analyses
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.ir.runs import Bools
-
-if TYPE_CHECKING:
 
 PARTIAL_CELL, FULL_CELL = 1, 2
 """What `to_scipy` stores for a block."""
