@@ -34,7 +34,8 @@ MAY_USE = {
         "verification": "",
         "compiler": "codegen graph ir resolve resources schedule syntax",
         "exchange": "compiler graph ir patterns resolve syntax",
-        "runtime": "compiler exchange files graph machine patterns resolve syntax verification _version",
+        "runtime": "compiler exchange files graph machine patterns picture resolve syntax "
+        "verification _version",
         "api": "compiler exchange files machine resolve runtime syntax verification",
         "configs": "resolve syntax",
         "importer": "compiler resolve runtime",
