@@ -14,7 +14,7 @@ from bslang.syntax.codes import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
-from generate import PAGES as PAGES_MADE  # noqa: E402  # a script beside the pages, not a package
+import generate  # noqa: E402  # a script beside the pages, not a package
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -68,10 +68,21 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
 
 
-@pytest.mark.parametrize("name", PAGES_MADE)
-def test_made_pages_are_what_the_code_says(name: str) -> None:
-    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    assert page == PAGES_MADE[name](), "run `python docs/generate.py`"
+@pytest.mark.parametrize("page", generate.PAGES)
+def test_made_pages_and_pictures_are_what_the_code_says(page: str) -> None:
+    for name, text in generate.files(page).items():
+        file = ROOT / "docs" / name
+        assert file.exists() and file.read_text(encoding="utf-8") == text, "run `make docs`"
+
+
+def test_every_picture_is_on_a_page() -> None:
+    shown = {
+        str((page.parent / target).resolve())
+        for page in PAGES
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    }
+    pictures = {str(path) for path in (ROOT / "docs" / "images").rglob("*.svg")}
+    assert pictures and pictures <= shown
 
 
 def test_every_code_is_documented() -> None:
