@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,28 @@ def test_every_picture_is_on_a_page() -> None:
     }
     pictures = {str(path) for path in (ROOT / "docs" / "images").rglob("*.svg")}
     assert pictures and pictures <= shown
+
+
+GOLDEN = ROOT / "tests" / "golden" / "test_generated_files_streaming"
+EXCERPTS = [
+    (".py" if language == "py" else ".cpp", text)
+    for language, text in FENCE.findall((ROOT / "docs" / "kernels.md").read_text(encoding="utf-8"))
+    if language in ("py", "cpp")
+]
+
+
+@pytest.mark.parametrize(("suffix", "excerpt"), EXCERPTS, ids=[e.split("\n")[0] for _, e in EXCERPTS])
+def test_kernels_page_shows_what_is_generated(suffix: str, excerpt: str) -> None:
+    """Line by line, wherever it is in the file, and however deep."""
+    made = (GOLDEN / f"streaming{suffix}.txt").read_text(encoding="utf-8").splitlines()
+    lines = excerpt.splitlines()
+    starts = [i for i, line in enumerate(made) if line.strip() == lines[0]]
+    found = (textwrap.dedent("\n".join(made[i : i + len(lines)])) for i in starts)
+    assert "\n".join(lines) in found, "take it from the golden file again, and read what is said of it"
+
+
+def test_kernels_page_has_excerpts_of_both_files() -> None:
+    assert {suffix for suffix, _ in EXCERPTS} == {".py", ".cpp"}
 
 
 def test_every_code_is_documented() -> None:
