@@ -51,7 +51,7 @@ docs: $(READY) ## The pages that are made from the code, and the grammar of edit
 	$(BIN)/python editors/generate_textmate.py
 
 site: $(READY)-docs ## docs/ as a site in site/, without a warning
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 _LINK = re.compile(r"(\]\()([^)#:]+)((?:#[^)]*)?\))")
 _FOLDER = "repository"  # of the site
-_AS_IT_LIES = {".svg", ".png", ".html"}
+_AS_THEY_LIE = {".svg", ".png", ".html"}
 _LANGUAGES = {".py": "py", ".bsl": "bsl", ".cpp": "cpp", ".json": "json", ".toml": "toml"}
 
 
@@ -30,10 +30,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         uri = _uri(path)
         if files.get_file_from_path(uri):
             continue
-        if path.suffix in _AS_IT_LIES:
-            files.append(File.generated(config, uri, abs_src_path=str(path)))
-            continue
-        files.append(File.generated(config, uri, content=_page(path)))
+        given = {"abs_src_path": str(path)} if path.suffix in _AS_THEY_LIE else {"content": _page(path)}
+        files.append(File.generated(config, uri, inclusion=InclusionLevel.NOT_IN_NAV, **given))
         if path.suffix == ".md":
             left += _outside(uri)
     return files
@@ -46,8 +44,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def _lies(uri: str) -> Path:
     """Where a page of the site lies in the repository."""
-    outside = uri.startswith(f"{_FOLDER}/")
-    return ROOT / uri.removeprefix(f"{_FOLDER}/").removesuffix(".md") if outside else HERE / uri
+    if not uri.startswith(f"{_FOLDER}/"):
+        return HERE / uri
+    path = ROOT / uri.removeprefix(f"{_FOLDER}/")
+    return path if path.exists() else path.with_suffix("")
 
 
 def _uri(path: Path) -> str:
@@ -55,7 +55,7 @@ def _uri(path: Path) -> str:
     if path.is_relative_to(HERE):
         return path.relative_to(HERE).as_posix()
     name = f"{_FOLDER}/{path.relative_to(ROOT).as_posix()}"
-    return name if path.suffix in _AS_IT_LIES else f"{name}.md"
+    return name if path.suffix in _AS_THEY_LIE | {".md"} else f"{name}.md"
 
 
 def _outside(uri: str) -> list[Path]:
