@@ -46,7 +46,7 @@ bench-lowering: $(READY) ## Time and memory of lowering
 bench-balance: $(READY) ## A simulation: how evenly the programs of the Triton kernels load a GPU
 	$(BIN)/python -m benchmarks.balance
 
-docs: $(READY) ## The pages that are made from the code, and the grammar of editors
+docs: $(READY) ## The pages and pictures that are made from the code, and the grammar of editors
 	$(BIN)/python docs/generate.py
 	$(BIN)/python editors/generate_textmate.py
 
