@@ -146,6 +146,18 @@ def digest(resolved: Resolved) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def heads_alike(resolved: Resolved, heads: Iterable[int], layer: int = 0) -> list[list[int]]:
+    """The heads in groups whose pattern is the same once `head` and `layer` are known."""
+    groups: dict[Pattern | int, list[int]] = {}
+    for head in heads:
+        try:
+            pattern: Pattern | int = resolved.pattern.at({"head": head, "layer": layer})
+        except PatternError:
+            pattern = head  # lowering says what is wrong, and where
+        groups.setdefault(pattern, []).append(head)
+    return list(groups.values())
+
+
 def emit(
     resolved: Resolved, targets: Iterable[str] | None = None, march: str = ""
 ) -> dict[str, str | bytes]:
@@ -194,15 +206,7 @@ def tables(
 
     if "head" not in pattern.names():
         return schedule(graph(0))
-    first_head: dict[Pattern | int, int] = {}  # of those with one set
-    meant: list[Pattern | int] = []
-    for head in heads:
-        try:
-            chosen: Pattern | int = pattern.at({"head": head, "layer": layer})
-        except PatternError:
-            chosen = head  # lowering says what is wrong, and where
-        first_head.setdefault(chosen, head)
-        meant.append(chosen)
-    numbers = {chosen: number for number, chosen in enumerate(first_head)}
-    graphs = map(graph, first_head.values())
-    return schedule(*graphs, head_graph=[numbers[chosen] for chosen in meant])
+    groups = heads_alike(resolved, heads, layer)
+    number = {head: place for place, group in enumerate(groups) for head in group}
+    graphs = (graph(group[0]) for group in groups)
+    return schedule(*graphs, head_graph=[number[head] for head in heads])

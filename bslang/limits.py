@@ -57,3 +57,9 @@ MAX_MASK_WORK = 2**26
 
 MAX_RESIDUALS = 12
 """Distinct token masks that get a loop of their own in a kernel; beyond it, masks are merged."""
+
+MAX_FOLLOWED = 1024
+"""Blocks of a layout among which `stats` follows all paths; beyond, it follows those of a sample."""
+
+MAX_EDGES = 2**18
+"""Pairs of blocks that `graph` writes, and that `stats` looks at one by one; beyond, at a sample."""

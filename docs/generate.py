@@ -16,11 +16,12 @@ import numpy as np
 
 from bslang import compiler
 from bslang.cli.check import diagnostics
-from bslang.cli.show import picture
 from bslang.ir.pattern import Primitive
 from bslang.ir.signature import arguments
 from bslang.ir.text import value_text
 from bslang.patterns import PRIMITIVES
+from bslang.picture.picture import Picture
+from bslang.picture.text import Look, draw, plain
 from bslang.resolve.calls import signature
 from bslang.resolve.library import library as library_entries
 from bslang.resolve.program import Resolved
@@ -69,7 +70,7 @@ def _primitive(primitive: type[Primitive], folder: Path) -> str:
 def _drawn(resolved: Resolved) -> str:
     length = BLOCKS * resolved.block[0]
     graph = compiler.lower(resolved, length, length)
-    return picture(graph, BLOCKS, BLOCKS, shaded=False).rpartition("\n\n")[0]
+    return plain(draw(Picture.of([graph], BLOCKS, BLOCKS), Look())).rpartition("\n\n")[0]
 
 
 def _default(default: object) -> str:

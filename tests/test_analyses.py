@@ -1,4 +1,4 @@
-"""Figures and paths of block graphs, against what is counted on dense matrices."""
+"""Figures of block graphs, against what is counted on dense matrices."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ from hypothesis import given, settings
 from strategies import Case, cases
 
 from bslang import compiler
-from bslang.graph.analyses import MAX_ANALYSED, hops, to_networkx
-from bslang.graph.blockgraph import FULL, BlockGraph
-from bslang.graph.stats import Stats, coverage
-
-
-def graph_of(spec: str, length: int, block: int = 4) -> BlockGraph:
-    return compiler.lower(
-        Case(spec, (block, block), length, length, "end").resolved, length, length
-    )
+from bslang.graph.blockgraph import FULL
+from bslang.graph.cells import coverage
+from bslang.graph.stats import Stats
 
 
 @settings(max_examples=150)
@@ -33,9 +27,28 @@ def test_stats_count_what_the_matrix_holds(case: Case) -> None:
     for spread, counts in ((found.rows, held.sum(1)), (found.columns, held.sum(0))):
         assert (spread.least, spread.most) == (counts.min(), counts.max())
         assert spread.mean == pytest.approx(counts.mean()) and spread.empty == (counts == 0).sum()
+        assert spread.with_least == (counts == counts.min()).sum()
+        assert spread.with_most == (counts == counts.max()).sum()
+    first = graph.grid.q.first  # rows are numbered from the first of the sequence, whoever asks
+    for named, bound in ((found.rows.shortest, "min"), (found.rows.longest, "max")):
+        numbers = np.flatnonzero(held.sum(1) == getattr(held.sum(1), bound)()) + first
+        assert named == tuple(numbers[:3])
     assert found.pairs == case.mask().sum()
     visited = int(held.sum()) * case.block[0] * case.block[1]
     assert (found.flops_forward, found.flops_backward) == (4 * 8 * visited, 10 * 8 * visited)
+    every = held.size * case.block[0] * case.block[1]
+    assert found.score_bytes == (2 * visited, 2 * every)
+    # A key and a value of 8 numbers of 2 bytes, for each column of each visited block.
+    assert found.kv_bytes == tuple(
+        2 * 8 * 2 * blocks * case.block[1] for blocks in (held.sum(), held.size)
+    )
+    if visited:
+        assert found.speedup is not None
+        by_bytes, by_flops = found.speedup
+        assert by_flops == pytest.approx(1 / found.density)
+        assert 1 <= by_bytes <= by_flops
+    else:
+        assert found.speedup is None
 
 
 @settings(max_examples=100)
@@ -54,30 +67,3 @@ def test_coverage_is_the_matrix_in_fewer_cells(case: Case) -> None:
         for j, cell in enumerate(row):
             part = value[i * down : (i + 1) * down, j * across : (j + 1) * across]
             assert cell == pytest.approx(part.mean())
-
-
-@settings(max_examples=60)
-@given(cases(blocks=((4, 4), (1, 1)), longest=24))
-def test_hops_are_the_power_at_which_the_matrix_is_full(case: Case) -> None:
-    square = Case(case.spec, case.block, case.len_k, case.len_k, "end")
-    if not square.has_meaning():
-        return
-    graph = graph_of(square.spec, square.len_k, square.block[0])
-    held = graph.held.dense(graph.grid.n)
-    assert set(zip(*map(np.ndarray.tolist, np.nonzero(held)), strict=True)) == set(
-        to_networkx(graph).edges
-    )
-    # A block keeps what it has (the residual connection), so each layer reaches one hop further.
-    reach, layers = np.eye(graph.grid.n, dtype=bool), 0
-    while not reach.all() and layers < graph.grid.n:
-        reach, layers = reach | (reach.astype(int) @ held > 0), layers + 1
-    assert hops(graph) == (layers if reach.all() else None)
-
-
-def test_hops_of_known_layouts() -> None:
-    assert hops(graph_of("all", 40)) == 1
-    assert hops(graph_of("window(3) | global(0)", 40)) == 2
-    assert hops(graph_of("window(3)", 40)) == 9
-    assert hops(graph_of("causal", 40)) is None
-    with pytest.raises(ValueError, match=f"up to {MAX_ANALYSED}"):
-        hops(graph_of("all", 4 * MAX_ANALYSED + 1))

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from bslang import compiler
+from bslang.errors import BslangError
+from bslang.files import write_whole
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_from, source_of
 from bslang.syntax.diagnostics import Diagnostic
@@ -125,6 +127,24 @@ def dtypes_option(dtypes: str | None) -> list[str]:
     """`--dtype bf16,fp16` as names, in order."""
     parts = ("bf16" if dtypes is None else dtypes).split(",")
     return list(dict.fromkeys(part.strip() for part in parts))
+
+
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write what a command makes to the file that the user named, whole or not at all, and print its
+    name; `-` is standard output. Raises BslangError where it cannot be written."""
+    if str(path) == "-":
+        if isinstance(content, str):
+            sys.stdout.write(content)
+        else:
+            sys.stdout.buffer.write(content)
+        return
+    if path.exists() and not path.is_file():
+        raise BslangError(f"cannot write to {path}: it is no file")
+    try:
+        write_whole(path.parent, {path.name: content})
+    except OSError as error:
+        raise BslangError(f"cannot write to {path}: {error.strerror or error}") from None
+    print(path)
 
 
 def print_json(value: Any) -> None:

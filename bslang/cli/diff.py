@@ -17,7 +17,6 @@ from bslang.cli.common import (
     print_json,
     resolve_spec,
 )
-from bslang.cli.show import cells
 from bslang.errors import BslangError
 from bslang.resolve.program import Resolved
 
@@ -104,9 +103,10 @@ def _as_dict(spec: str, resolved: Resolved, side: Side) -> dict[str, object]:
 
 def picture(a: BlockGraph, b: BlockGraph, plus: Side, minus: Side, height: int, width: int) -> str:
     """Where two layouts differ, in characters, two to a cell, at most `height` x `width` cells."""
+    from bslang.graph.cells import Cells
     from bslang.graph.difference import marks
 
     drawn = marks(a, b, plus, minus, height, width)
     lines = ["".join(cell * 2 for cell in row) for row in drawn.tolist()]
     key = "++ only A has pairs there  -- only B  ** each some  ## the same  .. none"
-    return "\n".join([*lines, "", f"{cells(a, drawn)}:  {key}"])
+    return "\n".join([*lines, "", f"{Cells.of(a.grid, height, width).scale}:  {key}"])

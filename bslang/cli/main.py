@@ -19,6 +19,7 @@ from bslang.cli.compile import compile
 from bslang.cli.diff import diff
 from bslang.cli.explain import explain
 from bslang.cli.fmt import fmt
+from bslang.cli.graph import graph
 from bslang.cli.import_ import import_
 from bslang.cli.inspect import inspect
 from bslang.cli.list import list
@@ -38,7 +39,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (check, compile, diff, explain, fmt, inspect, list, lsp, show, stats):
+for command in (
+    check, compile, diff, explain, fmt, graph, inspect, list, lsp, show, stats,
+):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)
 # Positions may be negative, and are no options then.

@@ -1,33 +1,43 @@
-"""bslang show: a picture of a layout in the terminal."""
+"""bslang show: a picture of a layout, in the terminal or in a file."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from bslang import compiler
 from bslang.cli.common import (
     BlockOption,
-    HeadOption,
     LayerOption,
     LengthOption,
     ParameterOption,
     SpecArgument,
     resolve_spec,
+    write_output,
 )
+from bslang.limits import MAX_HEADS
 
 if TYPE_CHECKING:
     from bslang.graph.blockgraph import BlockGraph
+    from bslang.picture.text import Line, Look
     from bslang.resolve.program import Resolved
 
-_PLAIN = ".-+*#"
-_SHADED = "·░▒▓█"
-_LETTERS = "abcdefghijklmnopqrstuvwxyz?"
 _DEFAULT_ROWS = 24
+_MOST_HEADS = 16
+_PNG_CELLS = 512
+
+Heads = Annotated[
+    str,
+    typer.Option(
+        "--head", metavar="N,N,...", help="Which heads, side by side; a:b stands for a to b - 1."
+    ),
+]
 
 
 def show(
@@ -35,7 +45,7 @@ def show(
     seq_len: LengthOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
-    head: HeadOption = 0,
+    head: Heads = "0",
     layer: LayerOption = 0,
     terms: Annotated[
         bool, typer.Option("--terms", help="Letters for the term that brings in each block.")
@@ -43,66 +53,110 @@ def show(
     plain: Annotated[
         bool, typer.Option("--ascii", help="Plain ASCII, also on a terminal.")
     ] = False,
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="Write an SVG file; `-` is standard output."),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option("--png", metavar="FILE", help="Write a PNG file; this needs matplotlib."),
+    ] = None,
 ) -> None:
     """Draw a layout: rows are blocks of queries, columns blocks of keys."""
+    heads = _heads(head)
     resolved = resolve_spec(spec, define, block)
     length = seq_len or _DEFAULT_ROWS * max(resolved.block)
-    graph = compiler.lower(resolved, length, length, head=head, layer=layer)
+    graphs = [compiler.lower(resolved, length, length, head=h, layer=layer) for h in heads]
+    if svg is not None:
+        from bslang.picture.svg import svg as drawn
+
+        write_output(svg, drawn(resolved.pattern, graphs, resolved.name))
+    if png is not None:
+        write_output(png, _png(resolved, graphs, length))
+    if svg is None and png is None:
+        _print(resolved, graphs, length, terms, plain)
+
+
+def _heads(text: str) -> list[int]:
+    """`0,2,4:8` as the heads 0, 2, 4, 5, 6, 7; typer.BadParameter for what is none."""
+    heads: dict[int, None] = {}
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([0-9]{1,9})(?::([0-9]{1,9}))?\s*", part)
+        if found is None:
+            message = f"{text!r} is no list of heads, as in 0,2,4:8"
+            raise typer.BadParameter(message, param_hint="--head")
+        start, stop = int(found[1]), int(found[2]) if found[2] else int(found[1]) + 1
+        if stop > MAX_HEADS:
+            message = f"heads go up to {MAX_HEADS - 1}"
+            raise typer.BadParameter(message, param_hint="--head")
+        heads |= dict.fromkeys(range(start, stop))
+    if not 1 <= len(heads) <= _MOST_HEADS:
+        message = f"{text!r} names {len(heads)} heads; 1 to {_MOST_HEADS} are drawn side by side"
+        raise typer.BadParameter(message, param_hint="--head")
+    return list(heads)
+
+
+def _png(resolved: Resolved, graphs: list[BlockGraph], length: int) -> bytes:
+    from bslang.picture.picture import Picture
+    from bslang.picture.png import png
+
+    picture = Picture.of(graphs, _PNG_CELLS, _PNG_CELLS, resolved.pattern)
+    return png(picture, graphs[0].grid, f"{resolved.name}, {length:,} tokens")
+
+
+def _print(
+    resolved: Resolved, graphs: list[BlockGraph], length: int, letters: bool, plain: bool
+) -> None:
+    """The picture that fits the window, after the layout and its size."""
+    from bslang.picture.picture import Picture
+    from bslang.picture.text import Look, Room, draw
+
+    look = Look(letters=letters) if plain or not sys.stdout.isatty() else _terminal_look(letters)
+    grid = graphs[0].grid
     rows, columns = resolved.block
-    shaded = not plain and sys.stdout.isatty() and (sys.stdout.encoding or "").lower() == "utf-8"
     print(f"{resolved.name}: {resolved.pattern}")
-    print(f"{length:,} tokens, block {rows}x{columns}: {graph.grid.n} x {graph.grid.m} blocks\n")
+    print(f"{length:,} tokens, block {rows}x{columns}: {grid.n} x {grid.m} blocks\n")
     size = shutil.get_terminal_size((80, 40))
-    height, width = max(8, size.lines - 6), max(8, size.columns // 2)
-    if terms:
-        print(terms_picture(resolved, graph, height, width))
-    else:
-        print(picture(graph, height, width, shaded))
+    around = 6 + (_entries(resolved, graphs) if look.terms else 0)
+    room = Room.of(len(graphs), size.lines - around, size.columns)
+    down, across = room.cells(halves=False)
+    look = replace(look, halves=look.halves and (grid.n > down or grid.m > across))
+    shown = resolved.pattern if look.terms else None
+    picture = Picture.of(graphs, *room.cells(look.halves), shown)
+    _write(draw(picture, look, room.per_line), look)
 
 
-def picture(graph: BlockGraph, height: int, width: int, shaded: bool) -> str:
-    """The layout in characters, two to a cell, at most `height` x `width` cells.
+def _entries(resolved: Resolved, graphs: list[BlockGraph]) -> int:
+    """Lines of the legend, at least: heads may have terms of their own."""
+    from bslang.graph.provenance import terms
+    from bslang.picture.picture import MOST_TERMS
 
-    A cell is one block where they fit, and a group of blocks otherwise; the darker, the fuller.
-    """
-    from bslang.graph.stats import coverage
-
-    filled = coverage(graph, height, width)
-    # None only where nothing is visited, full only where everything is: others round between.
-    level = np.where(filled <= 0, 0, np.where(filled >= 1, 4, 1 + np.floor(filled * 3))).astype(int)
-    ink = _SHADED if shaded else _PLAIN
-    lines = ["".join(ink[cell] * 2 for cell in row) for row in level]
-    key = "  ".join(
-        f"{ink[i] * 2} {text}" for i, text in ((0, "empty"), (2, "partial"), (4, "full"))
-    )
-    return "\n".join([*lines, "", f"{cells(graph, filled)}:  {key}"])
+    counts = (len(list(terms(resolved.pattern, graph.grid.head))) for graph in graphs)
+    return min(max(counts), MOST_TERMS)
 
 
-def terms_picture(resolved: Resolved, graph: BlockGraph, height: int, width: int) -> str:
-    """The layout in letters, two to a cell: of the first term that brings in a block of the cell."""
-    from bslang.graph.blockgraph import BlockGraph
-    from bslang.graph.provenance import provenance
-    from bslang.graph.stats import coverage
+def _terminal_look(letters: bool) -> Look:
+    """What the terminal can show: Unicode where it takes UTF-8, colours where it has and wants them."""
+    from rich.console import Console
 
-    parts = provenance(resolved.pattern, graph.grid)
-    ink: np.ndarray[Any, np.dtype[np.str_]] | None = None
-    for place, (_, runs) in reversed([*enumerate(parts)]):
-        own = coverage(BlockGraph.of_classes(graph.grid, runs, (), {}), height, width)
-        ink = np.full(own.shape, ".") if ink is None else ink
-        ink[own > 0] = _LETTERS[min(place, len(_LETTERS) - 1)]
-    assert ink is not None
-    lines = ["".join(cell * 2 for cell in row) for row in ink.tolist()]
-    key = [
-        f"{_LETTERS[min(place, len(_LETTERS) - 1)] * 2} {term}: {runs.size:,} blocks"
-        for place, (term, runs) in enumerate(parts)
-    ]
-    return "\n".join([*lines, "", f"{cells(graph, own)}, .. empty", *key])
+    from bslang.picture.text import PLAIN, SHADED, Look
+
+    console = Console()
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    colours = console.color_system is not None and not console.no_color
+    inks = SHADED if unicode else PLAIN
+    return Look(inks, letters, colours, halves=colours and unicode and not letters)
 
 
-def cells(graph: BlockGraph, drawn: np.ndarray[Any, Any]) -> str:
-    """How many blocks stand behind each cell of a picture, in words."""
-    grid = graph.grid
-    down, across = drawn.shape
-    blocks = max(-(-(grid.n - grid.q.first) // down), -(-grid.m // across))
-    each = "a block" if blocks == 1 else f"up to {blocks} x {blocks} blocks"
-    return f"each cell {each}"
+def _write(lines: list[Line], look: Look) -> None:
+    from bslang.picture.text import plain
+
+    if not look.colours:
+        print(plain(lines))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for line in lines:
+        console.print(Text.assemble(*line), no_wrap=True, overflow="ignore", crop=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,11 +20,23 @@ from bslang.cli.common import (
     print_json,
     resolve_spec,
 )
+from bslang.limits import MAX_HEADS
+from bslang.syntax.diagnostics import SpecError
 
 if TYPE_CHECKING:
+    from bslang.graph.analyses import Parts
     from bslang.graph.blockgraph import BlockGraph
     from bslang.graph.properties import Answer, Properties
+    from bslang.graph.reach import Reach
+    from bslang.graph.square import Square
     from bslang.graph.stats import Spread, Stats
+    from bslang.resolve.program import Resolved
+
+_JSON_LAYERS = 8
+_MOST_LAYERS = 1024
+_MOST_GROUPS = 16
+
+Line = tuple[str, str]
 
 
 def stats(
@@ -32,39 +46,75 @@ def stats(
     block: BlockOption = None,
     dim: Annotated[int, typer.Option("--head-dim", min=1, help="Head dimension for FLOPs.")] = 64,
     head: HeadOption = 0,
+    heads: Annotated[
+        int | None,
+        typer.Option(
+            "--heads", metavar="N", min=1, max=MAX_HEADS, show_default=False,
+            help="Count the first N heads one by one; those that the spec names, if left out.",
+        ),
+    ] = None,
     layer: LayerOption = 0,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            "--layers", metavar="L", min=1, max=_MOST_LAYERS, show_default=False,
+            help="What L layers reach, and how the blocks hang together.",
+        ),
+    ] = None,
     json: JsonOption = False,
-) -> None:
+) -> None:  # fmt: skip
     """Count what a layout visits and costs beside dense attention, and decide its properties."""
     from bslang.graph.properties import Properties
+    from bslang.graph.reach import reach
+    from bslang.graph.square import Square
     from bslang.graph.stats import Stats, asked_by_pairs
 
     resolved = resolve_spec(spec, define, block)
     graph = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
     properties = Properties.of(resolved.pattern, graph)
-    found = Stats.of(graph, dim)
+    found, square = Stats.of(graph, dim), Square.of(graph)
+    by_head = _by_head(resolved, seq_len, layer, heads, dim)
+    asked = [str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)]
     if json:
-        about: dict[str, object] = {
+        from bslang.graph.analyses import parts
+
+        followed = reach(square, layers or _JSON_LAYERS)
+        print_json({
             "name": resolved.name,
             "spec": str(resolved.pattern),
             "digest": compiler.digest(resolved),
-        }
-        decided = {"hops": _hops(graph), "properties": properties.as_dict()}
-        about["asked_by_pairs"] = [
-            str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)
-        ]
-        print_json(about | found.as_dict() | decided)
+            "asked_by_pairs": asked,
+            **found.as_dict(),
+            "hops": None if followed.sampled else followed.hops,
+            "reach": asdict(followed),
+            "parts": asdict(parts(square)),
+            "properties": properties.as_dict(),
+            "by_head": [{"heads": group, **each.as_dict()} for group, each in by_head],
+        })  # fmt: skip
         return
     print(f"{resolved.name}: {resolved.pattern}\n")
-    lines = [*_lines(found), *_answers(properties), ("reach", _reach(graph))]
-    for part in asked_by_pairs(resolved.pattern, graph.grid):
+    followed = reach(square, layers or 0)
+    lines = [*_lines(found), *_answers(properties), ("reach", _reach(followed))]
+    for part in asked:
         blocks = found.shape[0] * found.shape[1]
         lines.append(("lowering", f"`{part}` has no affine form: all {blocks:,} blocks were asked"))
-    for label, value in lines:
-        print(f"{label:<18}{value}")
+    _print(lines)
+    if heads or len(by_head) > 1:
+        print()
+        _print(_heads(by_head))
+    if layers:
+        from bslang.graph.analyses import parts
+
+        print()
+        _print(_field(followed, square, parts(square)))
 
 
-def _lines(found: Stats) -> list[tuple[str, str]]:
+def _print(lines: Iterable[Line]) -> None:
+    for name, value in lines:
+        print(f"{name:<18}{value}" if len(name) <= 17 else f"{name}  {value}")
+
+
+def _lines(found: Stats) -> list[Line]:
     (rows, columns), (queries, keys) = found.block, found.tokens
     return [
         ("tokens", f"{queries:,} queries, {keys:,} keys"),
@@ -77,9 +127,19 @@ def _lines(found: Stats) -> list[tuple[str, str]]:
         ),
         ("blocks a row", _spread(found.rows)),
         ("blocks a column", _spread(found.columns)),
+        ("longest rows", _rows(found.rows.most, found.rows.longest, found.rows.with_most)),
+        ("shortest rows", _rows(found.rows.least, found.rows.shortest, found.rows.with_least)),
         ("forward", f"{_flops(found.flops_forward)} a head of {found.dim}"),
         ("backward", f"{_flops(found.flops_backward)} a head of {found.dim}"),
-        ("work of dense", f"{1 / found.density:,.1f} times as much" if found.blocks else "-"),
+        (
+            "keys and values",
+            "{} read a head in bf16; dense {}".format(*map(_bytes, found.kv_bytes)),
+        ),
+        (
+            "scores",
+            "{} a head in bf16, if stored; dense {}".format(*map(_bytes, found.score_bytes)),
+        ),
+        ("expected speed-up", _speedup(found)),
     ]
 
 
@@ -87,7 +147,29 @@ def _share(pairs: int, all_pairs: int) -> str:
     return f"{pairs:,}, {pairs / all_pairs:.2%} of all"
 
 
-def _answers(properties: Properties) -> list[tuple[str, str]]:
+def _rows(blocks: int, named: tuple[int, ...], count: int) -> str:
+    more = f" and {count - len(named):,} more" if count > len(named) else ""
+    listed = ", ".join(map(str, named))
+    return f"{_plural(blocks, 'block')}: block row{'s' * (count != 1)} {listed}{more}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _bytes(count: int) -> str:
+    unit = next((i for i in range(4) if count < 1000 * 1024**i), 4)
+    return f"{count / 1024**unit:,.2f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+def _speedup(found: Stats) -> str:
+    if found.speedup is None:
+        return "-"
+    by_bytes, by_flops = found.speedup
+    return f"{by_bytes:,.1f} (by bytes) to {by_flops:,.1f} (by FLOPs) times dense"
+
+
+def _answers(properties: Properties) -> list[Line]:
     return [
         ("causal", _answer(properties.causal)),
         ("prefix-stable", _answer(properties.prefix_stable)),
@@ -101,22 +183,20 @@ def _answer(answer: Answer) -> str:
     return f"{verdict}: {answer.because}" if answer.because else verdict
 
 
-def _hops(graph: BlockGraph) -> int | None:
-    """Layers until every block has received from every other; None for never, or if not followed."""
-    from bslang.graph.analyses import MAX_ANALYSED, hops
-
-    return hops(graph) if graph.grid.n <= MAX_ANALYSED else None
-
-
-def _reach(graph: BlockGraph) -> str:
-    from bslang.graph.analyses import MAX_ANALYSED
-
-    if graph.grid.n > MAX_ANALYSED:
-        return f"not followed beyond {MAX_ANALYSED} blocks"
-    layers = _hops(graph)
-    if layers is None:
-        return "some blocks never receive from some others (in a causal layout, from later ones)"
-    return f"every block receives from every other within {layers} layer{'s' * (layers != 1)}"
+def _reach(found: Reach) -> str:
+    """In how many layers every block has received from every other."""
+    sample = (
+        f" (a sample of {found.followed} of {found.blocks:,} blocks was followed)"
+        if found.sampled
+        else ""
+    )
+    if found.hops is not None:
+        within = _plural(found.hops, "layer")
+        return f"every block receives from every other within {within}{sample}"
+    if found.ended:
+        never = "some blocks never receive from some others (in a causal layout, from later ones)"
+        return never + sample
+    return f"not every block receives from every other within {found.layers} layers{sample}"
 
 
 def _flops(count: int) -> str:
@@ -126,3 +206,65 @@ def _flops(count: int) -> str:
 def _spread(spread: Spread) -> str:
     text = f"{spread.least:,} to {spread.most:,}, {spread.mean:,.1f} on average"
     return text + (f"; {spread.empty:,} empty" if spread.empty else "")
+
+
+def _by_head(
+    resolved: Resolved, seq_len: int, layer: int, heads: int | None, dim: int
+) -> list[tuple[list[int], Stats]]:
+    """Figures of the heads, those with one set together.
+
+    heads: how many; for None, those that the layout tells apart, without those that mean nothing here.
+    """
+    from bslang.graph.heads import given_heads, merged
+    from bslang.graph.stats import Stats
+
+    count = heads or given_heads(resolved.pattern)
+    groups: list[tuple[list[int], BlockGraph]] = []
+    for group in compiler.heads_alike(resolved, range(count), layer):
+        try:
+            graph = compiler.lower(resolved, seq_len, seq_len, head=group[0], layer=layer)
+        except SpecError:
+            if heads is not None:
+                raise
+            continue
+        groups.append((group, graph))
+    return [(group, Stats.of(graph, dim)) for group, graph in merged(groups)]
+
+
+def _heads(by_head: list[tuple[list[int], Stats]]) -> Iterator[Line]:
+    from bslang.graph.heads import ranges
+
+    for group, found in by_head[:_MOST_GROUPS]:
+        figures = f"{found.blocks:,} blocks, {found.density:.2%}; {_spread(found.rows)} a row"
+        yield f"head{'s' * (len(group) > 1)} {ranges(group)}", figures
+    if len(by_head) > _MOST_GROUPS:
+        yield "and more", f"{len(by_head) - _MOST_GROUPS:,} further sets; --json has all"
+    blocks = sum(len(group) * found.blocks for group, found in by_head)
+    count = sum(len(group) for group, _ in by_head)
+    yield "together", f"{count:,} heads, {len(by_head):,} sets; {blocks / count:,.1f} blocks a head"
+
+
+def _field(found: Reach, square: Square, parts: Parts) -> Iterator[Line]:
+    """The receptive field, layer by layer, and how the blocks hang together."""
+    share = f"a sample of {found.followed:,} followed" if found.sampled else "all followed"
+    yield "receptive field", f"{found.blocks:,} blocks of {square.tokens} tokens; {share}"
+    before = 0.0
+    for layer, reached in enumerate(found.coverage, 1):
+        if reached == before:
+            yield f"after {layer} or more", "no more"
+            break
+        yield f"after {_plural(layer, 'layer')}", f"{reached:.2%} of all pairs of blocks"
+        before = reached
+    sample = parts.sampled < parts.edges
+    about = f" (a sample of {parts.sampled:,} of {parts.edges:,} edges)" if sample else ""
+    if parts.components == 1:
+        yield "components", f"1 strongly connected: every block reaches every other{about}"
+    else:
+        most, largest = "at most " * sample, _plural(parts.largest, "block")
+        counted = f"{most}{parts.components:,} strongly connected, the largest of {largest}"
+        yield "components", counted + about
+    named = ", ".join(map(str, parts.named))
+    more = parts.articulation - len(parts.named)
+    rest = f" and {more:,} more" if more else ""
+    counted = f"{_plural(parts.articulation, 'block')}: {named}{rest}" if named else "none"
+    yield "articulation", counted + about

@@ -185,7 +185,7 @@ def _drawn(document: Document, definition: tree.Definition, node: tree.Expressio
 
 
 def _picture(resolved: Resolved, length: int) -> str:
-    from bslang.graph.stats import coverage
+    from bslang.graph.cells import coverage
 
     graph = compiler.lower(resolved, length, length)
     n, m = graph.grid.n, graph.grid.m

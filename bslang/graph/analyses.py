@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bslang.graph.blockgraph import BlockGraph
+from bslang.graph.square import Square
+from bslang.limits import MAX_EDGES
 
 if TYPE_CHECKING:
     import networkx as nx
 
-MAX_ANALYSED = 512
-"""Most blocks on a side for which paths are followed from every block to every other."""
+_NAMED = 16  # articulation blocks that are named
 
 
-def to_networkx(graph: BlockGraph) -> nx.DiGraph[int]:
+@dataclass(frozen=True)
+class Parts:
+    """How the blocks of a layout hang together.
+
+    edges, sampled: pairs of blocks of which one sees the other, and how many of them were looked at: all,
+    or a sample; components: strongly connected ones, in which every block reaches every other (of a
+    sample, at most so many); largest: blocks of the largest one; articulation: blocks without which
+    others fall apart, whichever sees which; named: the first of these.
+    """
+
+    edges: int
+    sampled: int
+    components: int
+    largest: int
+    articulation: int
+    named: tuple[int, ...]
+
+
+def to_networkx(square: Square, most: int = MAX_EDGES) -> nx.DiGraph[int]:
     """The blocks that see one another: an edge i -> j where some query of block i sees a key of block j.
 
-    Block rows and columns are the same nodes, so the layout must attend over one sequence. Costs
-    O(visited blocks).
+    With more than `most` edges, a sample of them.
     """
     import networkx as nx
 
     made: nx.DiGraph[int] = nx.DiGraph()
-    made.add_nodes_from(range(max(graph.grid.n, graph.grid.m)))
-    cells = graph.held.cells()
-    made.add_edges_from(
-        zip((cells // graph.grid.m).tolist(), (cells % graph.grid.m).tolist(), strict=True)
-    )
+    made.add_nodes_from(range(square.size))
+    made.add_edges_from(zip(*(ends.tolist() for ends in square.sampled(most)), strict=True))
     return made
 
 
-def hops(graph: BlockGraph) -> int | None:
-    """In how many layers every block has received from every other; None where it never does.
-
-    Raises ValueError for more than MAX_ANALYSED blocks.
-    """
+def parts(square: Square, most: int = MAX_EDGES) -> Parts:
+    """Strongly connected components and articulation blocks; exact on up to `most` edges."""
     import networkx as nx
 
-    if graph.grid.n > MAX_ANALYSED:
-        raise ValueError(f"{graph.grid.n} blocks; paths are followed among up to {MAX_ANALYSED}")
-    blocks = to_networkx(graph)
-    return int(nx.diameter(blocks)) if nx.is_strongly_connected(blocks) else None
+    blocks = to_networkx(square, most)
+    either: nx.Graph[int] = nx.Graph(
+        blocks.edges
+    )  # to_undirected would copy the data of every edge
+    either.add_nodes_from(blocks)
+    components = [len(part) for part in nx.strongly_connected_components(blocks)]
+    sampled = blocks.number_of_edges()
+    cut = sorted(nx.articulation_points(either))
+    return Parts(
+        square.edges, sampled, len(components), max(components), len(cut), tuple(cut[:_NAMED])
+    )

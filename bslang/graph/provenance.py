@@ -11,13 +11,17 @@ from bslang.ir.pattern import Difference, Intersection, Pattern, Transpose, Unio
 from bslang.ir.runs import Runs
 
 
-def provenance(pattern: Pattern, grid: Grid) -> list[tuple[Pattern, Runs]]:
+def provenance(pattern: Pattern, grid: Grid, most: int | None = None) -> list[tuple[Pattern, Runs]]:
     """The terms of a layout, as `terms` finds them, each with the visited blocks that it is first to hold.
 
     The blocks are disjoint, and all that the layout visits: one whose terms all turn out to be empty
-    there, where only too many masks could have told, counts for the last. Raises as `lower`.
+    there, where only too many masks could have told, counts for the last. most: terms that are told
+    apart; where there are more, the last of these is the union of those that are left. Raises as `lower`.
     """
     found = list(terms(pattern, grid.head))
+    if most is not None and len(found) > most:
+        rest = Union.of(*(term for term, _ in found[most - 1 :]))
+        found[most - 1 :] = [(rest, pattern)]  # the last term's contribution is never lowered
     left = lower(pattern, grid).held
     own: list[tuple[Pattern, Runs]] = []
     for place, (term, contribution) in enumerate(found):

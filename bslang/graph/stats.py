@@ -14,21 +14,39 @@ from bslang.ir.grid import Grid, Ints
 from bslang.ir.mask import labels
 from bslang.ir.pattern import Pattern, Primitive
 
+ITEM = 2
+"""Bytes of a number in bf16 and fp16, in which bytes are counted."""
+
+_NAMED = 3  # rows
+
 
 @dataclass(frozen=True)
 class Spread:
-    """Blocks visited by the rows (or seen by the columns) of a layout."""
+    """Blocks visited by the rows (or seen by the columns) of a layout.
+
+    shortest, longest: the first few rows with the least and the most; with_least, with_most: how many
+    rows have so many.
+    """
 
     least: int
     mean: float
     most: int
     empty: int
+    shortest: tuple[int, ...]
+    with_least: int
+    longest: tuple[int, ...]
+    with_most: int
 
     @classmethod
-    def of(cls, counts: Ints) -> Spread:
+    def of(cls, counts: Ints, first: int = 0) -> Spread:
+        """counts: int64, of the rows from the number `first` on."""
+        least, most = int(counts.min()), int(counts.max())
+        shortest, longest = (np.flatnonzero(counts == bound) + first for bound in (least, most))
         return cls(
-            int(counts.min()), float(counts.mean()), int(counts.max()), int((counts == 0).sum())
-        )
+            least, float(counts.mean()), most, int((counts == 0).sum()),
+            tuple(shortest[:_NAMED].tolist()), shortest.size,
+            tuple(longest[:_NAMED].tolist()), longest.size,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,10 @@ class Stats:
     full and partial ones; density: visited blocks of all; pairs: of tokens, None where the labels of
     a call decide, or only too many token masks; rows, columns: spread of their blocks;
     flops_forward, flops_backward: multiply-adds counted as two, over visited blocks, for one head
-    of dimension `dim` (4 and 10 a pair and dimension).
+    of dimension `dim` (4 and 10 a pair and dimension); kv_bytes, score_bytes: keys and values that the
+    rows read, and attention scores if they were stored, of that head in numbers of ITEM bytes, over
+    (visited blocks, all); speedup: dense attention's (bytes, FLOPs) as multiples of the layout's, where
+    bytes are those of kv_bytes and of queries and outputs; None where no block is visited.
     """
 
     tokens: tuple[int, int]
@@ -55,6 +76,9 @@ class Stats:
     dim: int
     flops_forward: int
     flops_backward: int
+    kv_bytes: tuple[int, int]
+    score_bytes: tuple[int, int]
+    speedup: tuple[float, float] | None
 
     @classmethod
     def of(cls, graph: BlockGraph, dim: int = 64) -> Stats:
@@ -65,7 +89,10 @@ class Stats:
         by_column = graph.transpose().blocks_by_row
         size = graph.stop - graph.start
         full, blocks = int(size[graph.kind == FULL].sum()), int(size.sum())
-        visited = blocks * grid.q.block * grid.k.block
+        side_q, side_k = grid.q.block, grid.k.block
+        visited, every = blocks * side_q * side_k, by_row.size * grid.m * side_q * side_k
+        read, read_all = (2 * ITEM * dim * pairs // side_q for pairs in (visited, every))
+        own = 2 * ITEM * dim * by_row.size * side_q
         return cls(
             tokens=(grid.q.stop - grid.q.start, grid.k.stop - grid.k.start),
             block=(grid.q.block, grid.k.block),
@@ -75,11 +102,14 @@ class Stats:
             partial=blocks - full,
             density=blocks / (by_row.size * grid.m),
             pairs=_pairs(graph),
-            rows=Spread.of(by_row),
+            rows=Spread.of(by_row, first),
             columns=Spread.of(by_column),
             dim=dim,
             flops_forward=4 * dim * visited,
             flops_backward=10 * dim * visited,
+            kv_bytes=(read, read_all),
+            score_bytes=(ITEM * visited, ITEM * every),
+            speedup=((own + read_all) / (own + read), every / visited) if visited else None,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -100,28 +130,3 @@ def asked_by_pairs(pattern: Pattern, grid: Grid) -> list[Primitive]:
     """The primitives that lowering asks for every pair of blocks, as they have no faster form."""
     primitives = dict.fromkeys(pattern.primitives())
     return [p for p in primitives if p.bind(grid.env()).by_pairs()]
-
-
-def coverage(graph: BlockGraph, height: int, width: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """How much of each cell of a picture the visited blocks fill, 0 to 1; partial blocks count half.
-
-    The picture has up to `height` x `width` cells of equal numbers of blocks (the last ones fewer);
-    its cost is that of the runs, not of the square.
-    """
-    grid, first = graph.grid, graph.grid.q.first
-    rows, columns = grid.n - first, grid.m
-    per_row, per_column = -(-rows // height), -(-columns // width)
-    down, across = -(-rows // per_row), -(-columns // per_column)
-    edge = np.minimum(np.arange(across + 1) * per_column, columns)
-    filled = np.zeros((down, across))
-    weight = np.where(graph.kind == FULL, 1.0, 0.5)
-    batch = max(1, 2**20 // across)
-    for begin in range(0, graph.start.size, batch):
-        part = slice(begin, begin + batch)
-        before = np.clip(edge, graph.start[part, None], graph.stop[part, None])
-        np.add.at(
-            filled, (graph.row[part] - first) // per_row, np.diff(before) * weight[part, None]
-        )
-    height_of = np.diff(np.minimum(np.arange(down + 1) * per_row, rows))
-    shares: np.ndarray[Any, np.dtype[np.float64]] = filled / (height_of[:, None] * np.diff(edge))
-    return shares

@@ -1,0 +1,50 @@
+"""bslang graph: the graph of blocks for other programs."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bslang import compiler
+from bslang.cli.common import (
+    BlockOption,
+    HeadOption,
+    LayerOption,
+    LongOption,
+    ParameterOption,
+    SpecArgument,
+    resolve_spec,
+    write_output,
+)
+
+Format = Annotated[
+    str, typer.Option("--format", metavar="NAME", help="dot, graphml or json (node-link).")
+]
+Output = Annotated[
+    Path, typer.Option("-o", metavar="FILE", help="The file to write; `-` is standard output.")
+]
+
+
+def graph(
+    spec: SpecArgument,
+    form: Format = "dot",
+    output: Output = Path("-"),
+    seq_len: LongOption = 16384,
+    define: ParameterOption = None,
+    block: BlockOption = None,
+    head: HeadOption = 0,
+    layer: LayerOption = 0,
+) -> None:
+    """Write which block of queries visits which block of keys as DOT, GraphML or JSON."""
+    from bslang.graph.export import FORMATS, export
+
+    if form not in FORMATS:
+        close = difflib.get_close_matches(form, FORMATS, 1)
+        hint = f"did you mean {close[0]}?" if close else f"formats are {', '.join(FORMATS)}"
+        raise typer.BadParameter(f"unknown format {form!r}; {hint}", param_hint="--format")
+    resolved = resolve_spec(spec, define, block)
+    lowered = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
+    write_output(output, export(resolved.pattern, lowered, resolved.name, form))

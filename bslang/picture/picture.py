@@ -1,0 +1,125 @@
+"""Picture: heads of a layout side by side, cell by cell, whatever draws it then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from bslang.graph.blockgraph import BlockGraph
+from bslang.graph.cells import Cells
+from bslang.graph.provenance import provenance
+from bslang.ir.grid import Ints
+from bslang.ir.pattern import Pattern
+
+Shares: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+
+MOST_TERMS = 64
+"""Terms of a layout that a picture tells apart; those beyond count as one."""
+
+NO_TERM = -1
+"""The term of a cell without blocks."""
+
+MOST_ENTRIES = 24
+"""Terms that the legend of a file names."""
+
+PANELS = 4
+"""Heads side by side in a file; further ones go below."""
+
+_LABEL = 64  # characters of a term in a legend
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """What one head has in each cell, int64 (down, across) each.
+
+    full, partial: its blocks of either kind; term: the one of the legend that brings in most of them
+    (of equals the first), NO_TERM where there are none.
+    """
+
+    head: int
+    cells: Cells
+    full: Ints
+    partial: Ints
+    term: Ints
+
+    @cached_property
+    def filled(self) -> Shares:
+        """float64 (down, across): how much of each cell is filled, 0 to 1; partial blocks count half."""
+        shares: Shares = (self.full + self.partial / 2) / self.cells.area
+        return shares
+
+    @property
+    def tone(self) -> Shares:
+        """float64 (down, across): how strongly each cell is drawn, 0 to 1: as it is filled, where it is a
+        block. Of many blocks a sparse layout fills so few that it is the cube root."""
+        many = self.cells.per_row * self.cells.per_column > 1
+        return np.cbrt(self.filled) if many else self.filled
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A term in the legend, and the blocks that it is the first to bring in, of all heads drawn."""
+
+    text: str
+    blocks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One panel a head, all cut into the same cells, and the legend that they share."""
+
+    cells: Cells
+    panels: tuple[Panel, ...]
+    legend: tuple[Entry, ...]
+
+    @classmethod
+    def of(
+        cls, graphs: Sequence[BlockGraph], height: int, width: int, pattern: Pattern | None = None
+    ) -> Picture:
+        """The picture of graphs, each of a head of one layout at one length.
+
+        At most `height` x `width` cells a head, one a block where that is enough. pattern: the layout;
+        without it the legend is empty, and no terms are told apart. Costs what the runs cost. Raises as
+        `provenance`.
+        """
+        cells = Cells.of(graphs[0].grid, height, width)
+        legend: dict[str, int] = {}
+        panels = []
+        for graph in graphs:
+            full, partial = (cells.count_kind(graph, kind) for kind in (True, False))
+            term = np.where(full + partial > 0, 0, NO_TERM)
+            if pattern is not None:
+                term = _term(pattern, graph, cells, legend)
+            panels.append(Panel(graph.grid.head, cells, full, partial, term))
+        return cls(cells, tuple(panels), tuple(Entry(*item) for item in legend.items()))
+
+
+def _term(pattern: Pattern, graph: BlockGraph, cells: Cells, legend: dict[str, int]) -> Ints:
+    """The term of each cell; adds the terms to the legend, where other heads may have them already."""
+    most = np.zeros((cells.down, cells.across), dtype=np.int64)
+    chosen = np.full_like(most, NO_TERM)
+    for term, runs in provenance(pattern, graph.grid, MOST_TERMS):
+        text = label(str(term))
+        legend[text] = legend.get(text, 0) + runs.size
+        blocks = cells.count_runs(runs)
+        chosen[blocks > most] = list(legend).index(text)
+        most = np.maximum(most, blocks)
+    return chosen
+
+
+def level(shares: Shares, steps: int) -> Ints:
+    """int64, as `shares`: 0 where a share is 0, `steps` where it is 1, and 1 to `steps` - 1 in between,
+    each for an equal range of shares."""
+    between = np.minimum(1 + np.floor(shares * (steps - 1)), steps - 1)
+    chosen = np.select([shares <= 0, shares >= 1], [0, steps], between)
+    return chosen.astype(np.int64)
+
+
+def label(text: str, room: int = _LABEL) -> str:
+    """Text for a legend or a file: on one line, without control characters, of at most `room` characters."""
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= room else f"{text[: room - 3]}..."
