@@ -39,7 +39,9 @@ MAY_USE = {
         "importer": "compiler resolve runtime",
         "warn": "graph resolve syntax",
         "editors": "compiler graph ir patterns resolve resources syntax _version warn",
-        "cli": "api compiler configs editors files graph machine picture resolve syntax _version warn",
+        "explorer": "compiler graph ir picture resolve resources syntax warn",
+        "cli": "api compiler configs editors explorer files graph machine picture resolve syntax "
+        "_version warn",
         "errors": "",
         "limits": "",
         "resources": "",
@@ -55,8 +57,8 @@ HOMES = {
     library: set(homes.split())
     for library, homes in {
         "lark": "syntax/parser",
-        "numpy": "editors/hover exchange graph ir patterns picture runtime schedule",
-        "jinja2": "codegen/environment",
+        "numpy": "editors/hover exchange explorer/view graph ir patterns picture runtime schedule",
+        "jinja2": "codegen/environment explorer/page",
         "networkx": "exchange/sparse graph machine",
         "graphviz": "graph/export",
         "matplotlib": "picture/png",

@@ -18,6 +18,7 @@ from bslang.cli.common import print_diagnostic
 from bslang.cli.compile import compile
 from bslang.cli.diff import diff
 from bslang.cli.explain import explain
+from bslang.cli.explorer import explorer
 from bslang.cli.fmt import fmt
 from bslang.cli.graph import graph
 from bslang.cli.import_ import import_
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    check, compile, diff, explain, fmt, graph, inspect, list, lsp, show, stats,
+    check, compile, diff, explain, explorer, fmt, graph, inspect, list, lsp, show, stats,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)

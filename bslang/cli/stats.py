@@ -129,7 +129,10 @@ def _lines(found: Stats) -> list[Line]:
         ("blocks a column", _spread(found.columns)),
         ("longest rows", _rows(found.rows.most, found.rows.longest, found.rows.with_most)),
         ("shortest rows", _rows(found.rows.least, found.rows.shortest, found.rows.with_least)),
-        ("forward", f"{_flops(found.flops_forward)} a head of {found.dim}"),
+        (
+            "forward",
+            f"{_flops(found.flops_forward)} a head of {found.dim}; dense {_flops(found.flops_dense)}",
+        ),
         ("backward", f"{_flops(found.flops_backward)} a head of {found.dim}"),
         (
             "keys and values",

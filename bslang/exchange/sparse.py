@@ -11,6 +11,7 @@ from bslang.exchange.missing import extra
 from bslang.exchange.tiles import EMPTY, Tiles, belongs, kinds
 from bslang.graph import analyses
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.graph.square import Square
 from bslang.ir.runs import Bools
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def to_networkx(graph: BlockGraph) -> nx.DiGraph[int]:
             f"a graph of blocks has one set of them, and there are {graph.grid.n} block rows and "
             f"{graph.grid.m} columns: it needs one sequence, and square blocks"
         )
-    made, table = analyses.to_networkx(graph), kinds(graph)
+    square = Square.of(graph)
+    made, table = analyses.to_networkx(square, square.edges), kinds(graph)
     for i, j, edge in made.edges(data=True):
         kind = int(table[i, j])
         edge["kind"] = "full" if kind == FULL else "partial"

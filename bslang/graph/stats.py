@@ -57,7 +57,8 @@ class Stats:
     full and partial ones; density: visited blocks of all; pairs: of tokens, None where the labels of
     a call decide, or only too many token masks; rows, columns: spread of their blocks;
     flops_forward, flops_backward: multiply-adds counted as two, over visited blocks, for one head
-    of dimension `dim` (4 and 10 a pair and dimension); kv_bytes, score_bytes: keys and values that the
+    of dimension `dim` (4 and 10 a pair and dimension); flops_dense: the forward pass over all blocks;
+    kv_bytes, score_bytes: keys and values that the
     rows read, and attention scores if they were stored, of that head in numbers of ITEM bytes, over
     (visited blocks, all); speedup: dense attention's (bytes, FLOPs) as multiples of the layout's, where
     bytes are those of kv_bytes and of queries and outputs; None where no block is visited.
@@ -76,6 +77,7 @@ class Stats:
     dim: int
     flops_forward: int
     flops_backward: int
+    flops_dense: int
     kv_bytes: tuple[int, int]
     score_bytes: tuple[int, int]
     speedup: tuple[float, float] | None
@@ -107,6 +109,7 @@ class Stats:
             dim=dim,
             flops_forward=4 * dim * visited,
             flops_backward=10 * dim * visited,
+            flops_dense=4 * dim * every,
             kv_bytes=(read, read_all),
             score_bytes=(ITEM * visited, ITEM * every),
             speedup=((own + read_all) / (own + read), every / visited) if visited else None,
