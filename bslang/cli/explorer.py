@@ -119,9 +119,9 @@ def _lengths(text: str | None) -> list[int]:
 def _serve(subjects: Callable[[], list[Subject]], paths: list[Path], port: int) -> None:
     from bslang.explorer.server import ADDRESS, Compiling, Server
 
-    with Server(Compiling(subjects, paths), port) as server:
-        print(f"http://{ADDRESS}:{server.server_port}/ until Ctrl-C", flush=True)
-        try:
+    try:
+        with Server(Compiling(subjects, paths), port) as server:
+            print(f"http://{ADDRESS}:{server.server_port}/ until Ctrl-C", flush=True)
             server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+    except KeyboardInterrupt:
+        print()

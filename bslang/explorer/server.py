@@ -53,8 +53,8 @@ class Compiling:
 
     def data(self) -> Data:
         """What the page is filled with, or `errors` where a spec has any."""
-        self.refresh()
-        return self._data
+        version = self.refresh()
+        return self._data | {"version": version}
 
     def view(self, query: str) -> View:
         """A view of the last specs without errors, for the query of its address."""
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif address.path == "/view":
             self._answer(200, "application/json", dump(compiling.view(address.query)))
         elif address.path == "/events":
-            self._events()
+            self._events(dict(parse_qsl(address.query)).get("since", ""))
         else:
             self._answer(404, "text/plain", "there is nothing else here\n")
 
@@ -156,14 +156,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Frame-Options", "DENY")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
 
-    def _events(self) -> None:
-        """An event `changed` after each change of a file, until the reader goes away."""
+    def _events(self, since: str) -> None:
+        """An event `changed` after each change of a file since a version, until the reader goes away."""
         self.send_response(200)
         self._headers("text/event-stream")
         self.end_headers()
-        seen, spoken = self.server.compiling.version, 0.0
+        seen, spoken = since, float("-inf")
         while True:
-            version = self.server.compiling.refresh()
+            version = str(self.server.compiling.refresh())
             if version != seen:
                 self.wfile.write(f"event: changed\ndata: {version}\n\n".encode())
                 seen, spoken = version, time.monotonic()

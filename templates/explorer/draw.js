@@ -49,7 +49,7 @@ function draw() {
 function paint(pane, other) {
   const { canvas, view } = pane;
   const width = canvas.clientWidth || 320;
-  const height = Math.max(160, Math.min(width, window.innerHeight * 0.78));
+  const height = Math.max(160, Math.min(width, window.innerHeight * 0.68));
   const ratio = window.devicePixelRatio || 1;
   canvas.style.height = `${height}px`;
   canvas.width = Math.round(width * ratio);
@@ -155,14 +155,15 @@ function paintLines({ c, ink, t, tall, wide, width, height }, view, first, last)
   c.stroke();
 }
 
-function paintCursor({ c, ink, t, tall, wide, width, height }) {
+function paintCursor({ c, ink, t, tall, wide, view }) {
   const { i, j } = state.cursor;
   const left = t.x + j * wide;
   const top = t.y + i * tall;
   c.globalAlpha = 0.1;
   c.fillStyle = ink.ink;
-  c.fillRect(0, top, width, Math.max(tall, 1));
-  c.fillRect(left, 0, Math.max(wide, 1), height);
+  const side = view.tokens * t.scale;
+  c.fillRect(t.x, top, side, Math.max(tall, 1));
+  c.fillRect(left, t.y, Math.max(wide, 1), side);
   c.globalAlpha = 1;
   c.strokeStyle = ink.ink;
   c.lineWidth = 2;
@@ -176,13 +177,13 @@ function paintGutters({ c, ink, t, tall, wide, width, height }, view, first, las
     c.globalAlpha = alpha;
     const left = Math.max(GUTTER, t.x + j * wide);
     const right = Math.min(width, t.x + (j + 1) * wide);
-    if (right > left) c.fillRect(left, 0, Math.max(right - left - (wide > 4 ? 1 : 0), 0.75), thick);
+    if (right > left) c.fillRect(left, Math.max(0, t.y - GUTTER), Math.max(right - left - (wide > 4 ? 1 : 0), 0.75), thick);
   };
   const beside = (i, alpha) => {
     c.globalAlpha = alpha;
     const top = Math.max(GUTTER, t.y + i * tall);
     const bottom = Math.min(height, t.y + (i + 1) * tall);
-    if (bottom > top) c.fillRect(0, top, thick, Math.max(bottom - top - (tall > 4 ? 1 : 0), 0.75));
+    if (bottom > top) c.fillRect(Math.max(0, t.x - GUTTER), top, thick, Math.max(bottom - top - (tall > 4 ? 1 : 0), 0.75));
   };
   c.fillStyle = ink.accent;
   if (state.field && state.field.view === view) {

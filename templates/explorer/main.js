@@ -50,6 +50,7 @@ function showNotice() {
 /** Take what the server has after a change of the spec: new data, or what is wrong. */
 async function reload() {
   const fresh = await ask("data");
+  data.version = fresh.version ?? data.version;
   if (fresh.errors) {
     data.errors = fresh.errors;
     if (fresh.sources) data.sources = fresh.sources;
@@ -66,7 +67,7 @@ async function reload() {
 }
 
 function watchServer() {
-  const events = new EventSource("events");
+  const events = new EventSource(`events?since=${data.version}`);
   events.addEventListener("open", () => ($("live").textContent = "live"));
   events.addEventListener("changed", reload);
   events.addEventListener("error", () => ($("live").textContent = "server gone"));
@@ -89,7 +90,9 @@ $("play").addEventListener("click", play);
 $("back").addEventListener("click", () => step(-1));
 $("forth").addEventListener("click", () => step(1));
 $("clear").addEventListener("click", clearField);
-$("from").addEventListener("change", () => setField(Math.floor(Number($("from").value)) || 0));
+const fromBlock = () => setField(Math.floor(Number($("from").value)) || 0);
+$("from").addEventListener("change", fromBlock);
+$("from").addEventListener("keydown", (event) => event.key === "Enter" && fromBlock());
 $("stage").addEventListener("keydown", onKey);
 panes.forEach(listenTo);
 let resizing = 0;

@@ -24,7 +24,7 @@ const bytes = (count) => scaled(count, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]);
 
 const FIGURES = [
   ["density", "Density", (v) => percent(v.figures.density)],
-  ["blocks", "Visited blocks", (v) => `${grouped(v.figures.blocks)} of ${grouped(v.rows * v.columns)}`],
+  ["blocks", "Visited blocks", (v) => grouped(v.figures.blocks)],
   ["kinds", "Full, partial", (v) => `${grouped(v.figures.full)}, ${grouped(v.figures.partial)}`],
   ["pairs", "Token pairs", (v) => (v.figures.pairs === null ? "not decided" : grouped(v.figures.pairs))],
   ["rows", "Blocks a row", (v) => `${v.figures.shortest} to ${v.figures.longest}`],
@@ -102,6 +102,10 @@ function showLegend() {
     entry(data.palette[0], "only in A");
     entry(data.palette[1], "only in B");
     entry("var(--muted)", "in both");
+    return;
+  }
+  if (state.mode === "side" && b) {
+    [a, b].forEach((view, place) => view.terms.forEach(([text, count], term) => entry(colourOf(term), `${"AB"[place]}: ${text}: ${grouped(count)}`)));
     return;
   }
   const shown = state.mode === "b" && b ? b : a;
