@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from bslang import compiler
 from bslang.cli.main import app
-from bslang.errors import BslangError, LimitError
+from bslang.errors import LimitError
 from bslang.explorer import data as datas
 from bslang.explorer import view as views
 from bslang.explorer.data import data
@@ -116,13 +116,13 @@ def test_values_that_are_given_take_the_place_of_defaults() -> None:
 
 
 def test_a_setting_that_means_nothing_says_why() -> None:
-    found = subject("near").view({"w": "4"})
+    found = subject("near").view_or_errors({"w": "4"})
     assert found["errors"][0]["code"] == "E303"
     assert (
         "seq-len is a number from 1"
-        in subject("near").view({"seq-len": "no"})["errors"][0]["message"]
+        in subject("near").view_or_errors({"seq-len": "no"})["errors"][0]["message"]
     )
-    assert subject("near").view({"q": "1"})["errors"][0]["code"] == "E208"
+    assert subject("near").view_or_errors({"q": "1"})["errors"][0]["code"] == "E208"
 
 
 def test_coverage_is_of_the_layers_until_nothing_is_added() -> None:
@@ -137,7 +137,7 @@ def test_coverage_is_of_the_layers_until_nothing_is_added() -> None:
 def test_unequal_sides_and_a_layout_without_blocks() -> None:
     found = subject(None, "block 32x16\nlast(48t) & causal", lengths=(96,)).view({})
     assert (found["rows"], found["columns"], found["node"]) == (3, 6, 16)
-    empty = subject(None, "cols(0) & ~full", lengths=(128,)).view({})
+    empty = subject(None, "cols(0) & ~all", lengths=(128,)).view({})
     assert empty["figures"]["speedup"] is None
     assert (drawn(empty) == -1).all()
 
@@ -181,9 +181,12 @@ def test_parameters_that_are_too_many_stay_and_are_named(monkeypatch: pytest.Mon
 
 
 def test_a_picture_with_too_many_runs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "MAX_PAGE_RUNS" in subject("near").view({"seq-len": str(2**30)})["errors"][0]["message"]
+    assert (
+        "MAX_PAGE_RUNS"
+        in subject("near").view_or_errors({"seq-len": str(2**30)})["errors"][0]["message"]
+    )
     monkeypatch.setattr(views, "MAX_PAGE_RUNS", 40)
-    with pytest.raises(BslangError, match="MAX_PAGE_RUNS"):
+    with pytest.raises(LimitError, match="MAX_PAGE_RUNS"):
         data([subject("near")])
 
 
@@ -233,7 +236,17 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 
 def test_the_same_spec_makes_the_same_bytes(tmp_path: Path) -> None:
     spec = write_spec(tmp_path)
-    command = [sys.executable, "-m", "bslang", "explorer", f"{spec}:near", "-o", "-"]
+    command = [
+        sys.executable,
+        "-m",
+        "bslang",
+        "explorer",
+        f"{spec}:near",
+        "--seq-len",
+        "128",
+        "-o",
+        "-",
+    ]
     pages = [
         subprocess.run(
             command, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -276,6 +289,7 @@ def test_the_command_writes_a_page_of_two_layouts(
         (["-", "--serve"], 1, "standard input does not change"),
         (["-", "--compare", "-"], 1, "only one of two layouts"),
         (["spec.bsl:near", "-D", "w=4"], 1, "window of even width 4"),
+        (["spec.bsl:near", "--seq-len", "999999999"], 3, "MAX_PAGE_RUNS"),
         (["spec.bsl:near", "-o", "."], 1, "cannot write to"),
     ],
 )

@@ -42,7 +42,7 @@ class Axis:
 def lengths(tokens: Sequence[int]) -> Axis:
     """The lengths of a page, in tokens; the page begins with the one in the middle."""
     values = tuple(map(str, sorted(set(tokens))))
-    return Axis(LENGTH, LENGTH, values, len(values) // 2)
+    return Axis(LENGTH, LENGTH, values, (len(values) - 1) // 2)
 
 
 def heads_and_layers(pattern: Pattern) -> list[Axis]:

@@ -9,7 +9,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from bslang.errors import BslangError, LimitError
+from bslang.errors import LimitError
 from bslang.explorer import axes
 from bslang.explorer.axes import Axis
 from bslang.explorer.subject import Subject
@@ -58,8 +58,7 @@ def data(subjects: Sequence[Subject], *, served: bool = False) -> Data:
     """What the page is filled with, as plain values for JSON; the same subjects give the same.
 
     served: whether a server answers for further settings, so that only the first of each is here.
-    Raises as `compiler.resolve`; LimitError where the first picture alone is too large, BslangError where it
-    means nothing.
+    Raises as `Subject.view` of the first setting; LimitError where that alone makes the page too large.
     """
     left_out: list[str] = []
     layouts = []
@@ -111,9 +110,8 @@ def _views(
     settings = list(_nearest_first(chosen))
     for place, setting in enumerate(settings[:1] if only_first else settings):
         named = dict(zip((axis.name for axis in chosen), setting, strict=True))
-        view = subject.view(named)
-        if place == 0:
-            _refuse(subject, view)
+        # What there is to begin with must mean something; elsewhere the page says why it does not.
+        view = subject.view(named) if place == 0 else subject.view_or_errors(named)
         if not found.add(setting, view, room):
             if place == 0:
                 raise LimitError(
@@ -125,12 +123,6 @@ def _views(
             )
             break
     return found
-
-
-def _refuse(subject: Subject, view: View) -> None:
-    """Refuse a subject of which there is nothing to begin with."""
-    for error in view.get("errors", ()):
-        raise BslangError(f"{subject.label}: {error['message']}")
 
 
 def _nearest_first(chosen: Sequence[Axis]) -> Iterator[tuple[str, ...]]:

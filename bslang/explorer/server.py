@@ -63,7 +63,7 @@ class Compiling:
         with self._lock:
             if place not in map(str, range(len(self._subjects))):
                 return {"errors": [message("there is no such layout here")]}
-            return self._subjects[int(place)].view(asked)
+            return self._subjects[int(place)].view_or_errors(asked)
 
     def _compiled(self) -> Data:
         subjects: Sequence[Subject] = ()

@@ -12,7 +12,7 @@ from bslang import compiler
 from bslang.errors import LimitError, shortened
 from bslang.explorer import axes
 from bslang.explorer.axes import Axis
-from bslang.explorer.view import View, diagnostic, message, view
+from bslang.explorer.view import View, bounded, diagnostic, message, view
 from bslang.limits import MAX_HEADS, MAX_LENGTH
 from bslang.resolve.program import Program, Resolved
 from bslang.syntax.diagnostics import SpecError
@@ -51,10 +51,11 @@ class Subject:
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """What a reader may set; raises as `compiler.resolve`."""
+        """What a reader may set; raises as `compiler.resolve`, and LimitError for too long a first length."""
         side = max(self.resolved.block)
         tokens = axes.lengths(self.lengths or [side * 2**power for power in range(3, 8)])
         length = int(tokens.values[tokens.start])
+        bounded(length // side)
 
         def means(name: str, value: str) -> bool:
             try:
@@ -68,22 +69,26 @@ class Subject:
         return (tokens, *axes.heads_and_layers(self.resolved.pattern), *varied)
 
     def view(self, setting: Setting) -> View:
-        """What the page shows for a setting, which may leave axes out; `errors` where it means nothing.
+        """What the page shows for a setting, which may leave axes out.
 
-        Raises as `axes`.
+        Raises as `compiler.resolve` and `view.view`, and ValueError for a length, head or layer that is none.
         """
         own = {axis.name: axis for axis in self.axes if axis.kind != axes.PARAMETER}
         given = {name: value for name, value in setting.items() if name not in own}
-        try:
-            length, head, layer = (
-                _natural(name, setting.get(name, first), least, most)
-                for name, first, least, most in (
-                    (axes.LENGTH, self.axes[0].values[self.axes[0].start], 1, MAX_LENGTH),
-                    (axes.HEAD, "0", 0, MAX_HEADS - 1),
-                    (axes.LAYER, "0", 0, MAX_HEADS - 1),
-                )
+        length, head, layer = (
+            _natural(name, setting.get(name, first), least, most)
+            for name, first, least, most in (
+                (axes.LENGTH, self.axes[0].values[self.axes[0].start], 1, MAX_LENGTH),
+                (axes.HEAD, "0", 0, MAX_HEADS - 1),
+                (axes.LAYER, "0", 0, MAX_HEADS - 1),
             )
-            return view(self._resolve({**self.given, **given}), length, head, layer)
+        )
+        return view(self._resolve({**self.given, **given}), length, head, layer)
+
+    def view_or_errors(self, setting: Setting) -> View:
+        """`view`, or under `errors` why there is none."""
+        try:
+            return self.view(setting)
         except SpecError as error:
             return {"errors": [diagnostic(found) for found in error.diagnostics]}
         except (LimitError, ValueError) as error:

@@ -35,9 +35,9 @@ def view(resolved: Resolved, length: int, head: int = 0, layer: int = 0) -> View
     for partial blocks. `coverage`: the share of pairs of blocks reached after 1, 2, ... layers, until
     nothing is added. Raises LimitError for more than MAX_PAGE_RUNS runs; as `compiler.lower`.
     """
-    _bounded(length // max(resolved.block))  # before anything is lowered: it takes a run a row
+    bounded(length // max(resolved.block))  # before anything is lowered: most rows have a run
     graph = compiler.lower(resolved, length, length, head=head, layer=layer)
-    _bounded(graph.start.size)
+    bounded(graph.start.size)
     found, square = Stats.of(graph, DIM), Square.of(graph)
     terms, runs = _looks(resolved, graph)
     followed = reach(square, LAYERS)
@@ -89,7 +89,8 @@ def message(text: str) -> dict[str, Any]:
     return about | {"text": f"error: {text}"}
 
 
-def _bounded(runs: int) -> None:
+def bounded(runs: int) -> None:
+    """Raise LimitError for more runs than a page draws."""
     if runs > MAX_PAGE_RUNS:
         what = f"{runs:,} runs of blocks in a picture that a page draws"
         raise LimitError("MAX_PAGE_RUNS", MAX_PAGE_RUNS, what)
@@ -107,7 +108,7 @@ def _looks(resolved: Resolved, graph: BlockGraph) -> tuple[list[tuple[str, int]]
             parts.append((row, start, stop, np.full_like(row, 2 * len(terms) + kind)))
         terms.append((label(str(term)), brought.size))
     row, start, stop, look = (np.concatenate(part) for part in zip(*parts, strict=True))
-    _bounded(row.size)
+    bounded(row.size)
     order = np.lexsort((start, row))
     row, start, stop, look = row[order], start[order], stop[order], look[order]
     before = np.where(np.diff(row, prepend=-1) == 0, np.roll(stop, 1), 0)

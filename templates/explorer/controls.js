@@ -60,7 +60,7 @@ function choose(place, axis, value) {
 }
 
 function buildModes() {
-  const [a, b] = pair();
+  const [, b] = pair();
   const modes = [["a", "A"], ["b", "B"], ["side", "A | B"], ["difference", "Difference"]];
   const names = { a: "A alone", b: "B alone", side: "A and B side by side" };
   const box = $("modes");
@@ -73,15 +73,16 @@ function buildModes() {
     box.append(button);
     if (focused === mode) button.focus();
   }
-  const hold = element("button", { type: "button", "data-mode": "hold" }, state.pinned ? "Let go" : "Hold as B");
-  hold.addEventListener("click", () => {
-    state.pinned = state.pinned || !a ? null : { ...a, label: `${data.layouts[0].label}, ${settingText()}` };
-    state.mode = state.pinned ? "difference" : "a";
-    buildModes();
-    refresh();
-  });
-  box.append(hold);
-  if (focused === "hold") hold.focus();
+  $("hold").textContent = state.pinned ? "Let go" : "Hold as B";
+}
+
+/** Hold A as it is now for comparison, or let it go. */
+function hold() {
+  const [a] = pair();
+  state.pinned = state.pinned || !a ? null : { ...a, label: `${data.layouts[0].label}, ${settingText()}` };
+  state.mode = state.pinned ? "difference" : "a";
+  buildModes();
+  refresh();
 }
 
 function settingText() {
@@ -134,7 +135,7 @@ const KEYS = {
 };
 
 function nextMode() {
-  const modes = [...document.querySelectorAll("#modes [data-mode]")].map((b) => b.dataset.mode).filter((m) => m !== "hold");
+  const modes = [...document.querySelectorAll("#modes [data-mode]")].map((b) => b.dataset.mode);
   if (modes.length) setMode(modes[(modes.indexOf(state.mode) + 1) % modes.length]);
 }
 

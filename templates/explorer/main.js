@@ -40,7 +40,7 @@ function showNotice() {
   if (!found.length && b && state.mode === "difference" && !comparable(a, b)) {
     words.push("these two differ in length or blocks, and cannot be laid over each other; A is shown");
   } else if (found.length && a) {
-    words.push("The picture is the last one that means something.");
+    words.push("What is shown is the last that could be drawn.");
   }
   $("notice").hidden = !words.length;
   if ($("notice").textContent !== words.join(" - ")) $("notice").textContent = words.join(" - ");
@@ -85,6 +85,7 @@ $("keys").addEventListener("click", () => $("help").showModal());
 $("in").addEventListener("click", () => zoomBy(1.5));
 $("out").addEventListener("click", () => zoomBy(1 / 1.5));
 $("fit").addEventListener("click", fit);
+$("hold").addEventListener("click", hold);
 $("copy").addEventListener("click", copySpec);
 $("play").addEventListener("click", play);
 $("back").addEventListener("click", () => step(-1));
