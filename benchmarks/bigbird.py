@@ -28,24 +28,40 @@ NAME = "BigBird of Hugging Face"
 
 def workload(length: int, block: int = 64, dim: int = 64, heads: int = 4) -> Workload:
     """The layout that the module draws for this shape. Raises NotRun where it cannot be had."""
-    rows = length // block
-    module = _module(length, block, dim, heads)
-    spec = " ; ".join(f'{head} -> table("head{head}.npy")' for head in range(heads))
+    module = module_for(length, block, dim, heads)
     with tempfile.TemporaryDirectory(prefix="bslang-bench-") as folder:
-        for head, plan in enumerate(_plan(module, length, block, heads)):
-            at = np.arange(rows)
-            held = np.abs(at[:, None] - at) <= 1
-            held[[0, -1]], held[:, [0, -1]] = True, True
-            held[at[1:-1, None], plan] = True
-            np.save(Path(folder, f"head{head}.npy"), held)
-        found = Workload(
-            Pattern(NAME, f"heads {{ {spec} }}", folder=Path(folder)), length, block, dim, heads
-        )
+        spec = spec_of([c > 0 for c in counts_of(module, length, block)], Path(folder))
+        found = Workload(Pattern(NAME, spec, folder=Path(folder)), length, block, dim, heads)
         found.layout(), found.layout("torch")  # they keep the tables; the folder goes
     return found
 
 
-def _module(length: int, block: int, dim: int, heads: int) -> Any:
+def counts_of(module: Any, length: int, block: int) -> list[Any]:
+    """How often a row attends to a block, int (rows, rows), for each head: 0, 1, or 2.
+
+    At 1,024 tokens it draws blocks that a row has anyway, and counts them twice in the softmax.
+    """
+    found = []
+    for plan in _plan(module, length, block, module.num_attention_heads):
+        at = np.arange(length // block)
+        counts = (np.abs(at[:, None] - at) <= 1).astype(int)
+        counts[[0, -1]], counts[:, [0, -1]] = 1, 1
+        for blocks in plan.T:
+            counts[at[1:-1], blocks] += 1
+        found.append(counts)
+    return found
+
+
+def spec_of(tables: list[Any], folder: Path) -> str:
+    """A layout of one table (rows, columns) for each head, written to files in a folder."""
+    for head, table in enumerate(tables):
+        np.save(folder / f"head{head}.npy", table)
+    branches = " ; ".join(f'{head} -> table("head{head}.npy")' for head in range(len(tables)))
+    return f"heads {{ {branches} }}"
+
+
+def module_for(length: int, block: int, dim: int, heads: int) -> Any:
+    """The module, in training mode. Raises NotRun where transformers is not installed."""
     try:
         from transformers import BigBirdConfig
         from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention
@@ -63,7 +79,7 @@ def _module(length: int, block: int, dim: int, heads: int) -> Any:
     return made(config, seed=SEED).train()
 
 
-def _attend(module: Any, length: int, block: int) -> Attend:
+def attention_of(module: Any, length: int, block: int) -> Attend:
     """The module's attention without the projections around it."""
     rows, heads, dim = (
         length // block,
@@ -82,8 +98,9 @@ def _attend(module: Any, length: int, block: int) -> Attend:
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         sizes = (heads, RANDOM_BLOCKS, dim, block, block, 1, length, length)
         out, _ = module.bigbird_block_sparse_attention(
-            q, k, v, *masks, *sizes, seed=SEED, plan_from_length=None, plan_num_rand_blocks=None
-        )
+            q, k, v, *masks, *sizes,
+            seed=module.seed, plan_from_length=None, plan_num_rand_blocks=None,
+        )  # fmt: skip
         attended: torch.Tensor = out.transpose(1, 2)
         return attended
 
@@ -102,7 +119,7 @@ def _plan(module: Any, length: int, block: int, heads: int) -> list[Any]:
     module._create_rand_mask_from_inputs = watch
     q = torch.zeros(1, heads, length, module.attention_head_size)
     with torch.no_grad(), _NoProbabilities(length):
-        _attend(module, length, block)(q, q, q)
+        attention_of(module, length, block)(q, q, q)
     module._create_rand_mask_from_inputs = use
     return list(seen[0])
 
@@ -127,18 +144,18 @@ class _NoProbabilities(TorchFunctionMode):
 def _as_it_is(workload: Workload, phase: str) -> Attend:
     afford(4.0 * workload.heads * workload.length**2)
     shape = (workload.length, workload.block, workload.dim, workload.heads)
-    return _attend(_module(*shape), workload.length, workload.block)
+    return attention_of(module_for(*shape), workload.length, workload.block)
 
 
 def _arithmetic(workload: Workload, phase: str) -> Attend:
     length, block = workload.length, workload.block
-    module = _module(length, block, workload.dim, workload.heads)
+    module = module_for(length, block, workload.dim, workload.heads)
     plan = _plan(module, length, block, workload.heads)
     heads = itertools.cycle(plan)
     # Two ways to draw, one for lengths of the paper, head by head, and one for others.
     module._bigbird_block_rand_mask = lambda *a, **k: next(heads)
     module._bigbird_block_rand_mask_with_head = lambda *a, **k: plan
-    attend = _attend(module, length, block)
+    attend = attention_of(module, length, block)
 
     def bare(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         with _NoProbabilities(length):

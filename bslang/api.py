@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from bslang.machine.report import Report
     from bslang.runtime.layout import Layout
     from bslang.runtime.triton import TritonTarget
+    from bslang.verification import Verification
 
 Block = int | tuple[int, int]
 Targets = str | Iterable[str]
@@ -200,6 +202,39 @@ def tune(
     found = tune(layout, length, head_dims, dtypes, heads)
     store(kernels.kernels["forward"], kernels.sides, found)
     return path.with_suffix(SUFFIX)
+
+
+def verify(
+    resolved: Resolved,
+    targets: Iterable[str] | None = None,
+    *,
+    devices: Sequence[str] | None = None,
+    lengths: Sequence[int] | None = None,
+    head_dims: Sequence[int] = (64,),
+    dtypes: Sequence[str] | None = None,
+    heads: int | None = None,
+    layer: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Hold a layout's targets against dense fp64 attention over the pairs that its spec means.
+
+    targets: all, for None; heads: enough for every branch of `heads`, or 4, for None; what `layer`
+    stands for. The others, and the errors raised, are as for `bslang.runtime.verify.verify`.
+    """
+    from bslang.runtime.verify import verify
+
+    names = layout_of(resolved, None if targets is None else tuple(targets)).targets
+    layouts = {name: layout_of(resolved, (name,), layer) for name in names}
+    return verify(
+        layouts,
+        partial(compiler.mask, resolved, layer=layer),
+        devices=devices,
+        lengths=lengths,
+        head_dims=head_dims,
+        dtypes=dtypes,
+        heads=compiler.heads(resolved) if heads is None else heads,
+        progress=progress,
+    )
 
 
 def _kernels(resolved: Resolved) -> TritonTarget:

@@ -10,7 +10,8 @@ asks `tables` for those of each new one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ from bslang.syntax.source import Source
 # What only some commands need is imported where it is used, so that `bslang check` starts fast.
 if TYPE_CHECKING:
     from bslang.graph.blockgraph import BlockGraph
+    from bslang.ir.oracle import Labels
+    from bslang.ir.runs import Bools
     from bslang.schedule.schedule import Schedule
 
 LANGUAGE = 1
@@ -119,8 +122,50 @@ def lower(
     from bslang.graph.lower import lower as _lower
 
     here = grid(resolved, len_q, len_k, align, head=head, layer=layer)
-    try:
+    with _pointing(resolved, here):
         return _lower(resolved.pattern, here)
+
+
+def mask(
+    resolved: Resolved,
+    len_q: int,
+    len_k: int,
+    align: str = "end",
+    *,
+    head: int = 0,
+    layer: int = 0,
+    labels: Labels | None = None,
+) -> Bools:
+    """Which pairs of one head belong, bool (len_q, len_k): asked of every pair, by the dense meaning.
+
+    labels: integers (len_q,) and (len_k,) by name, where the pattern has run-time labels. It shares no
+    code with lowering. Raises SpecError where the pattern means nothing at this length, ValueError.
+    """
+    from bslang.ir.oracle import dense
+
+    here = grid(resolved, len_q, len_k, align, head=head, layer=layer)
+    with _pointing(resolved, here):
+        return dense(resolved.pattern, here, labels)
+
+
+def heads(resolved: Resolved) -> int:
+    """A number of heads at which a layout shows what it does: one for each branch of `heads` at least,
+    4 where more than those mean something, and 16 at most."""
+    from bslang.ir.heads import told_apart
+
+    least = told_apart(resolved.pattern)
+    try:
+        resolved.pattern.at({"head": 3})
+    except PatternError:
+        return min(max(1, least), 16)
+    return min(max(4, least), 16)
+
+
+@contextmanager
+def _pointing(resolved: Resolved, here: Grid) -> Iterator[None]:
+    """Turns PatternError into a SpecError that points at the term that means nothing on this grid."""
+    try:
+        yield
     except PatternError as error:
         subject = error.subject
         origin = resolved.origins.of(subject) if isinstance(subject, Pattern) else None

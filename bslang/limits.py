@@ -58,6 +58,8 @@ MAX_MASK_WORK = 2**26
 MAX_RESIDUALS = 12
 """Distinct token masks that get a loop of their own in a kernel; beyond it, masks are merged."""
 
+MAX_DENSE = 2**27
+"""Scores of the dense attention that a verification compares with: batch x heads x queries x keys."""
 MAX_FOLLOWED = 1024
 """Blocks of a layout among which `stats` follows all paths; beyond, it follows those of a sample."""
 

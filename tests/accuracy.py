@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
@@ -26,33 +25,15 @@ from reference import dense, inputs, run
 from strategies import Case, cases
 
 import bslang
+from bslang.runtime.reference import rounding
+from bslang.verification import PARTS, Call, Errors
 
-PARTS = ("out", "lse", "dq", "dk", "dv")
 DTYPES = {
     "cpu": ("float32", "bfloat16", "float16"),
     "triton": ("float32", "float16"),  # the interpreter multiplies the bits of bf16 as integers
     "torch": ("float64", "float32", "bfloat16", "float16"),
 }
 HEADS = 4
-
-
-@dataclass
-class Errors:
-    """Errors summed up over programs, of a target and of dense attention; squares, by part."""
-
-    programs: int = 0
-    ours: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-    dense: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-
-    def mean(self, part: str) -> tuple[float, float]:
-        """The figure of a target, and that of dense attention."""
-        ours, plain = (math.sqrt(x[part] / self.programs) for x in (self.ours, self.dense))
-        return ours, plain
-
-    def ratios(self) -> dict[str, float]:
-        """How many times as large the errors are as those of dense attention; 0 where neither errs."""
-        means = {part: self.mean(part) for part in PARTS}
-        return {part: ours / plain if ours else 0.0 for part, (ours, plain) in means.items()}
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
@@ -101,18 +82,11 @@ def measure(target: str, dtype: torch.dtype, programs: int) -> Errors:
             dim=dim, heads=HEADS, key_heads=key_heads, dtype=dtype, seed=seed,
         )  # fmt: skip
         given = replace(given, **{name: strided(getattr(given, name)) for name in "qkv"})
-        # Plain autograd has the gradient of lse in the dtype of all else.
-        same = replace(given, grad_lse=given.grad_lse.to(dtype))
         masks = case.masks(HEADS)
         layout = bslang.compile(case.spec, block=case.block, target=target)
         truth = dense(given, masks)
-        ours = run(layout, given, align=case.align).error(truth)
-        plain = dense(same, masks, dtype=dtype).error(truth)
-        errors.programs += 1
-        for part in PARTS:
-            size = float(getattr(truth, part).abs().max()) or 1.0
-            errors.ours[part] += (ours[part] / size) ** 2
-            errors.dense[part] += (plain[part] / size) ** 2
+        ours = run(layout, given, align=case.align).relative(truth)
+        errors.calls.append(Call(case.spec, ours, rounding(given, masks, truth)))
 
     one()
     return errors
@@ -126,7 +100,7 @@ def main() -> None:
     if options.of:
         found = measure(options.of[0], getattr(torch, options.of[1]), options.programs)
         cells = [found.mean(part) for part in PARTS]
-        print(json.dumps([found.programs, *cells]))
+        print(json.dumps([len(found.calls), *cells]))
         return
     print(f"| target | dtype | programs | {' | '.join(PARTS)} |")
     print(f"|---|---|---|{'---|' * len(PARTS)}")

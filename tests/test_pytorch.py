@@ -392,3 +392,22 @@ def test_layouts_that_no_cache_serves() -> None:
         layout("cols(-1) & causal").reachable(5, 100)
     with pytest.raises(ValueError, match="t is a token from 0 on, before until = 100; got 100"):
         layout("causal").reachable(100, 100)
+
+
+# ---- what Python shows ------------------------------------------------------------------------
+
+
+def test_repr_shows_the_spec_the_density_and_a_picture() -> None:
+    lines = repr(layout("window(3) | cols(0)")).split("\n")
+    assert lines[0] == ("<bslang.Layout layout: window(3) | cols(0); block 8x8; 30.6% at 96 tokens")
+    assert lines[1] == "####" + ".." * 10 and lines[-1] == "##" + ".." * 9 + "####>"
+    assert len(lines) == 13
+    by_head = repr(layout("heads { 0 -> causal; 1: -> none }").at_layer(2))
+    assert "; block 8x8, layer 2; 54.2% of head 0 at 96 tokens\n" in by_head
+    assert repr(layout("cols(40)")) == "<bslang.Layout layout: cols(40); block 8x8>"
+
+
+def test_notebooks_show_a_drawing() -> None:
+    drawing = layout("heads { 0 -> causal; 1: -> window(3) }")._repr_svg_()
+    assert drawing is not None and drawing.startswith("<svg ") and "window(3)" in drawing
+    assert layout("cols(40)")._repr_svg_() is None

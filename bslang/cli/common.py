@@ -115,11 +115,16 @@ def block_option(block: str | None) -> tuple[int, int] | None:
 
 def head_dims_option(dims: str | None) -> list[int]:
     """`--head-dim 64,128` as numbers, in order; typer.BadParameter for one that is none."""
-    parts = ("64,128" if dims is None else dims).split(",")
+    return numbers_option("64,128" if dims is None else dims, "--head-dim", "64,128")
+
+
+def numbers_option(numbers: str, option: str, example: str) -> list[int]:
+    """An option's `64,128` as numbers from 1 on, in order; typer.BadParameter for one that is none."""
+    parts = numbers.split(",")
     for part in parts:
-        if not re.fullmatch(r"\s*[0-9]{1,9}\s*", part):
-            message = f"{dims!r} is no list of numbers, as in 64,128"
-            raise typer.BadParameter(message, param_hint="--head-dim")
+        if not re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", part, re.ASCII):
+            message = f"{numbers!r} is no list of numbers, as in {example}"
+            raise typer.BadParameter(message, param_hint=option)
     return list(dict.fromkeys(map(int, parts)))
 
 

@@ -27,6 +27,7 @@ from bslang.cli.list import list
 from bslang.cli.lsp import lsp
 from bslang.cli.show import show
 from bslang.cli.stats import stats
+from bslang.cli.verify import verify
 from bslang.cli.why import why
 from bslang.errors import BslangError, LimitError
 from bslang.syntax.diagnostics import SpecError
@@ -41,8 +42,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    check, compile, diff, explain, explorer, fmt, graph, inspect, list, lsp, show, stats,
-):  # fmt: skip
+    check,
+    compile,
+    diff,
+    explain,
+    explorer,
+    fmt,
+    graph,
+    inspect,
+    list,
+    lsp,
+    show,
+    stats,
+    verify,
+):
     app.command()(command)
 app.command("import")(import_)
 # Positions may be negative, and are no options then.

@@ -6,8 +6,6 @@ import inspect
 import re
 from dataclasses import dataclass
 
-import numpy as np
-
 from bslang import compiler
 from bslang.editors.diagnose import problems_at
 from bslang.editors.document import Document
@@ -30,7 +28,6 @@ from bslang.syntax.source import Span
 BLOCKS = 16
 """Blocks, of the longer side, that a pattern is drawn for."""
 
-_INK = "·░▒▓█"
 _CLIMBS = 8  # expressions around a place that are tried for one that is a pattern
 
 _NUMBERS = {
@@ -185,14 +182,12 @@ def _drawn(document: Document, definition: tree.Definition, node: tree.Expressio
 
 
 def _picture(resolved: Resolved, length: int) -> str:
-    from bslang.graph.cells import coverage
+    from bslang.picture.picture import Picture
+    from bslang.picture.text import SHADED, Look, draw, plain
 
     graph = compiler.lower(resolved, length, length)
     n, m = graph.grid.n, graph.grid.m
+    picture = plain(draw(Picture.of([graph], BLOCKS, BLOCKS), Look(SHADED)))
     blocks = int((graph.stop - graph.start).sum())
-    filled = coverage(graph, BLOCKS, BLOCKS)
-    # None only where nothing is visited, full only where everything is: others round between.
-    level = np.where(filled <= 0, 0, np.where(filled >= 1, 4, 1 + np.floor(filled * 3))).astype(int)
-    rows = ["".join(_INK[cell] * 2 for cell in row) for row in level]
     said = f"{blocks / (n * m):.1%} of {n} x {m} blocks at {length:,} tokens"
-    return f"{said}\n\n{_code(chr(10).join(rows), 'text')}"
+    return f"{said}\n\n{_code(picture, 'text')}"

@@ -1,21 +1,16 @@
-"""Layouts as sparse matrices of blocks: SciPy, networkx, and BSR as FlashInfer takes it."""
+"""Layouts as sparse matrices of blocks: SciPy, and BSR as FlashInfer takes it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bslang.exchange.missing import extra
 from bslang.exchange.tiles import EMPTY, Tiles, belongs, kinds
-from bslang.graph import analyses
 from bslang.graph.blockgraph import FULL, BlockGraph
-from bslang.graph.square import Square
 from bslang.ir.runs import Bools
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 PARTIAL_CELL, FULL_CELL = 1, 2
 """What `to_scipy` stores for a block."""
@@ -64,24 +59,3 @@ def to_scipy(graph: BlockGraph) -> Any:
     kind = kinds(graph)
     cells = np.where(kind == FULL, FULL_CELL, np.where(kind == EMPTY, 0, PARTIAL_CELL))
     return sparse.csr_array(cells.astype(np.int8))
-
-
-def to_networkx(graph: BlockGraph) -> nx.DiGraph[int]:
-    """Blocks that see one another, as `bslang.graph.analyses.to_networkx`; an edge has its `kind`, "full"
-    or "partial", and a partial one the `mask` that settles it, as text.
-
-    Raises ValueError where block rows and columns are not the same blocks.
-    """
-    if graph.grid.n != graph.grid.m:
-        raise ValueError(
-            f"a graph of blocks has one set of them, and there are {graph.grid.n} block rows and "
-            f"{graph.grid.m} columns: it needs one sequence, and square blocks"
-        )
-    square = Square.of(graph)
-    made, table = analyses.to_networkx(square, square.edges), kinds(graph)
-    for i, j, edge in made.edges(data=True):
-        kind = int(table[i, j])
-        edge["kind"] = "full" if kind == FULL else "partial"
-        if kind != FULL:
-            edge["mask"] = str(graph.residuals[kind])
-    return made

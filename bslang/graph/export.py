@@ -27,10 +27,11 @@ def export(pattern: Pattern, graph: BlockGraph, name: str, form: str) -> str:
     that it visits: kind is "full" or "partial", term the first term of the layout that brings it in. The
     same layout gives the same text. Raises LimitError for more than MAX_EDGES edges, and as `provenance`.
     """
-    return FORMATS[form](_attributed(pattern, graph, name))
+    return FORMATS[form](attributed(pattern, graph, name))
 
 
-def _attributed(pattern: Pattern, graph: BlockGraph, name: str) -> nx.DiGraph[Any]:
+def attributed(pattern: Pattern, graph: BlockGraph, name: str) -> nx.DiGraph[Any]:
+    """The graph that `export` writes. Raises as it does."""
     import networkx as nx
 
     grid = graph.grid

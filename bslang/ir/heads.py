@@ -64,3 +64,10 @@ class Heads(Pattern):
 
     def __str__(self) -> str:
         return f"heads {{ {'; '.join(map(str, self.branches))} }}"
+
+
+def told_apart(pattern: Pattern) -> int:
+    """How many heads it takes so that every branch of `heads` in a pattern has one."""
+    branches = pattern.branches if isinstance(pattern, Heads) else ()
+    own = [b.start + 1 if b.stop is None else b.stop for b in branches]
+    return max([0, *own, *map(told_apart, pattern.parts)])

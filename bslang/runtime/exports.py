@@ -28,6 +28,7 @@ class Exports:
 
     labels: tuple[str, ...]
     layer: int
+    name: str
     by_head: bool
 
     @cached_property
@@ -114,11 +115,12 @@ class Exports:
         return to_scipy(self.graph(len_q, len_k, align, head))
 
     def to_networkx(self, seq_len: int, *, head: int = 0) -> Any:
-        """A head's blocks as networkx.DiGraph: an edge i -> j where a query of block i sees a key of block j.
-        It has a `kind`, "full" or "partial", and a partial one the `mask` that settles its tokens."""
-        from bslang.exchange.sparse import to_networkx
+        """A head's blocks as networkx.DiGraph, the graph that `bslang graph` writes: an edge i -> j where a
+        query of block i sees a key of block j, with its `kind`, "full" or "partial", and the `term` of the
+        spec that brings it in. Raises LimitError for more than MAX_EDGES edges."""
+        from bslang.graph.export import attributed
 
-        return to_networkx(self.graph(seq_len, head=head))
+        return attributed(self.resolved.pattern, self.graph(seq_len, head=head), self.name)
 
     def to_safetensors(
         self,

@@ -237,8 +237,15 @@ class Layout(Exports):
         return modules.rebuilt, about
 
     def __repr__(self) -> str:
-        rows, columns = self.block
-        return f"<bslang.Layout {self.name}: {self.spec}; block {rows}x{columns}>"
+        from bslang.runtime.pictures import text
+
+        return text(self)
+
+    def _repr_svg_(self) -> str | None:
+        """The picture that notebooks show."""
+        from bslang.runtime.pictures import drawing
+
+        return drawing(self)
 
 
 def attention(

@@ -1,0 +1,167 @@
+"""bslang verify: do a layout's kernels compute on this machine what its spec means?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from bslang import api, compiler
+from bslang.cli.common import (
+    BlockOption,
+    JsonOption,
+    LayerOption,
+    ParameterOption,
+    SpecArgument,
+    dtypes_option,
+    head_dims_option,
+    numbers_option,
+    print_json,
+    resolve_spec,
+)
+from bslang.errors import BslangError
+from bslang.verification import PARTS, Row, Verification
+
+_CELL = 20
+
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help="triton, cpu or torch; may be given several times. All, if left out.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="A device as torch names it (cpu, cuda, cuda:1); may be given several times. "
+        "The CPU, and a GPU where there is one, if left out.",
+        show_default=False,
+    ),
+]
+Lengths = Annotated[
+    str | None,
+    typer.Option(
+        "--seq-len",
+        metavar="N,N,...",
+        help="Lengths in tokens; one token, about a block and a few blocks, if left out.",
+        show_default=False,
+    ),
+]
+Dims = Annotated[str, typer.Option("--head-dim", metavar="D,D,...", help="Head dimensions.")]
+Dtypes = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="NAME,...",
+        help="fp32, bf16, fp16 or fp64; all that a target takes, if left out.",
+        show_default=False,
+    ),
+]
+Heads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4096,
+        help="Query heads; enough for every branch of `heads`, or 4, if left out.",
+        show_default=False,
+    ),
+]
+
+
+def verify(
+    spec: SpecArgument,
+    target: Target = None,
+    device: Device = None,
+    seq_len: Lengths = None,
+    head_dim: Dims = "64",
+    dtype: Dtypes = None,
+    heads: Heads = None,
+    layer: LayerOption = 0,
+    define: ParameterOption = None,
+    block: BlockOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Hold a layout's targets against dense fp64 attention on this machine, forward and backward."""
+    lengths = None if seq_len is None else numbers_option(seq_len, "--seq-len", "1024,2048")
+    dims = head_dims_option(head_dim)
+    dtypes = None if dtype is None else dtypes_option(dtype)
+    resolved = resolve_spec(spec, define, block)
+    with _progress() as progress:
+        found = api.verify(
+            resolved,
+            target,
+            devices=device,
+            lengths=lengths,
+            head_dims=dims,
+            dtypes=dtypes,
+            heads=heads,
+            layer=layer,
+            progress=progress,
+        )
+    if json:
+        about = {"name": resolved.name, "digest": compiler.digest(resolved)}
+        print_json(about | {"spec": str(resolved.pattern)} | found.as_dict())
+    else:
+        print(f"{resolved.name}: {resolved.pattern}\n")
+        print("\n".join(_lines(found)))
+    if found.failures:
+        raise BslangError(
+            "\nerror: ".join(found.failures)
+            + f"\nDo not use {'this target' if len(found.failures) == 1 else 'these targets'} for this "
+            "layout; please report it, with the spec and the output of `bslang verify --json`."
+        )
+    if not json:
+        print(
+            f"\ngood: {len(found.calls)} calls, forward and backward; errors are at most twice those of "
+            "dense attention"
+        )
+
+
+def _lines(found: Verification) -> list[str]:
+    width = max(len(_who(row)) for row in found.rows)
+    lines = [f"{'':<{width}}" + "".join(f"  {part:<{_CELL}}" for part in PARTS).rstrip()]
+    for row in found.rows:
+        lines.append(
+            f"{_who(row):<{width}}" + "".join(f"  {cell:<{_CELL}}" for cell in _cells(row))
+        )
+    lines = [line.rstrip() for line in lines]
+    lines += ["", "in parentheses dense attention in the same dtype, both against fp64"]
+    lines += [f"not run: {what}: {why}" for what, why in found.not_run.items()]
+    lines += [f"means nothing at {what}: {why}" for what, why in found.meaningless.items()]
+    return lines
+
+
+def _who(row: Row) -> str:
+    return f"{row.target} on {row.device}, {row.dtype}"
+
+
+def _cells(row: Row) -> list[str]:
+    if not row.errors.calls:
+        return ["raised an error"]
+    means = {part: row.errors.mean(part) for part in PARTS}
+    return [
+        f"{ours:.1e} ({plain:.1e})" + "!" * (not ours <= row.errors.bound(part))
+        for part, (ours, plain) in means.items()
+    ]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("verifying", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

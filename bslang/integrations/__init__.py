@@ -1,0 +1,1 @@
+"""Layouts in other libraries, one folder each; each loads its library when it is imported."""

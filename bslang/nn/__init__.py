@@ -1,0 +1,24 @@
+"""Modules of torch whose attention is a layout: to build a model of, or to put into one that is there.
+
+from bslang.nn import BlockSparseAttention
+
+attention = BlockSparseAttention(512, 8, "last(512t) & causal", num_kv_heads=2, rotary=10_000)
+out = attention(x)        # (batch, length, 512)
+"""
+
+from __future__ import annotations
+
+from bslang.nn.attention import BlockSparseAttention
+from bslang.nn.cache import KVCache
+from bslang.nn.multihead import MultiheadAttention
+from bslang.nn.rotary import Rotary
+from bslang.nn.transformer import BlockSparseDecoderLayer, BlockSparseEncoderLayer
+
+__all__ = [
+    "BlockSparseAttention",
+    "BlockSparseDecoderLayer",
+    "BlockSparseEncoderLayer",
+    "KVCache",
+    "MultiheadAttention",
+    "Rotary",
+]

@@ -1,0 +1,134 @@
+"""Attention over a layout, with its projections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from bslang.nn.cache import KVCache
+from bslang.nn.rotary import Rotary
+from bslang.nn.shared import about, check_count, join_heads, split_heads, take_head_dim, take_layout
+from bslang.runtime.checks import check_softcap
+from bslang.runtime.decoding import require_prefix_stable
+from bslang.runtime.labels import LabelsOfCall
+from bslang.runtime.layout import Layout
+
+
+class BlockSparseAttention(nn.Module):
+    """Self-attention over the pairs of a layout: projections, heads, rotary positions, a cache.
+
+    Its parameters are those of q_proj, k_proj, v_proj and o_proj (nn.Linear), named as in Llama, whose
+    attention it is with `causal` and rotary positions; the layout is not in the state dict.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        layout: Layout | str,
+        *,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        bias: bool = True,
+        rotary: float | nn.Module | None = None,
+        softcap: float | None = None,
+        scale: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """
+        layout: a compiled one, or the text of a spec (as for `bslang.attention`).
+        num_kv_heads: key heads, each for as many query heads; num_heads for None.
+        head_dim: embed_dim / num_heads for None. bias: in all four projections.
+        rotary: the base of rotary positions, or a module such as `Rotary`, called as rotary(x, start)
+        with queries or keys (batch, heads, length, dim) and the position of the first; None for no positions.
+        softcap, scale: as in a call of the layout.
+
+        Raises ValueError or TypeError for numbers that do not fit one another, SpecError.
+        """
+        super().__init__()
+        self.layout = take_layout(layout)
+        self.head_dim = take_head_dim(embed_dim, num_heads, head_dim)
+        self.embed_dim, self.num_heads = embed_dim, num_heads
+        self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        check_count("num_kv_heads", self.num_kv_heads)
+        if num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads {num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
+            )
+        check_softcap(softcap)
+        self.softcap, self.scale = softcap, scale
+        self.rotary = rotary if rotary is None or isinstance(rotary, nn.Module) else Rotary(rotary)
+        made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        inner, inner_kv = num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        self.q_proj = nn.Linear(embed_dim, inner, **made)
+        self.k_proj = nn.Linear(embed_dim, inner_kv, **made)
+        self.v_proj = nn.Linear(embed_dim, inner_kv, **made)
+        self.o_proj = nn.Linear(inner, embed_dim, **made)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        *,
+        key_padding: torch.Tensor | None = None,
+        labels: LabelsOfCall | None = None,
+        cache: KVCache | None = None,
+    ) -> torch.Tensor:
+        """x: (batch, length, embed_dim); returns the same shape.
+
+        key_padding: bool (batch, length), True for padding, or the lengths, integers (batch,).
+        labels: for a layout that has some, of all key positions: with a cache, of those that it held as well.
+        cache: x are the tokens after those that it holds, and it holds them afterwards.
+
+        Raises TypeError or ValueError for what does not fit, and where the layout cannot be decoded with
+        a cache (`Layout.reachable` has the same condition).
+        """
+        if x.dim() != 3 or x.shape[-1] != self.embed_dim:
+            raise ValueError(
+                f"x must be (batch, length, {self.embed_dim}); its shape is {tuple(x.shape)}"
+            )
+        start = 0 if cache is None else self._start(cache, x.shape[1], key_padding)
+        q = split_heads(self.q_proj(x), self.head_dim)
+        k = split_heads(self.k_proj(x), self.head_dim)
+        v = split_heads(self.v_proj(x), self.head_dim)
+        if self.rotary is not None:
+            q, k = self.rotary(q, start), self.rotary(k, start)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        out = self.layout(
+            q, k, v, self.scale, softcap=self.softcap, labels=labels, key_padding=key_padding
+        )
+        assert isinstance(out, torch.Tensor)  # no lse was asked for
+        return self.o_proj(join_heads(out))  # type: ignore[no-any-return]
+
+    def _start(self, cache: KVCache, length: int, key_padding: torch.Tensor | None) -> int:
+        """The position of the first new token."""
+        if key_padding is not None:
+            raise ValueError(
+                "key_padding does not go with a cache: the sequences of a batch stand at the same "
+                "positions there; decode sequences of other lengths in batches of their own"
+            )
+        # Asked for all that fits in, so once, and again when the buffers grow.
+        asked = (self.layout.key, cache.room(cache.length + length))
+        if cache.asked != asked:
+            if torch.compiler.is_compiling():
+                raise RuntimeError(
+                    "a compiled call cannot ask whether a cache serves the layout: give the cache a "
+                    "max_length, and its first tokens without torch.compile"
+                )
+            require_prefix_stable(self.layout, asked[1], self.num_heads)
+            cache.asked = asked
+        return cache.length
+
+    def extra_repr(self) -> str:
+        """Sizes, options that are in use, and the layout."""
+        shown = f"embed_dim={self.embed_dim}, num_heads={self.num_heads}"
+        if self.num_kv_heads != self.num_heads:
+            shown += f", num_kv_heads={self.num_kv_heads}"
+        shown += f", head_dim={self.head_dim}"
+        for name in ("softcap", "scale"):
+            if (value := getattr(self, name)) is not None:
+                shown += f", {name}={value:g}"
+        return f"{shown}, {about(self.layout)}"

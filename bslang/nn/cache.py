@@ -1,0 +1,88 @@
+"""The keys and values of the tokens so far."""
+
+from __future__ import annotations
+
+import torch
+
+from bslang.nn.shared import check_count
+
+_LEAST = 256  # positions of the first buffers
+
+
+class KVCache:
+    """Keys and values of one attention module for one batch, from position 0 on.
+
+    Buffers double when they are full. With max_length they are made once, for as many positions, and
+    more raise ValueError.
+    """
+
+    def __init__(self, max_length: int | None = None) -> None:
+        if max_length is not None:
+            check_count("max_length", max_length)
+        self.max_length = max_length
+        self.length = 0
+        """Positions that it holds."""
+        self.asked: tuple[str, int] | None = None
+        """The layout, and the room, for which it is known to serve."""
+        self._keys: torch.Tensor | None = None
+        self._values: torch.Tensor | None = None
+
+    def room(self, length: int) -> int:
+        """How many positions the buffers have room for once they hold `length`. Raises ValueError beyond
+        max_length."""
+        if self.max_length is not None:
+            if length > self.max_length:
+                raise ValueError(
+                    f"the cache has max_length {self.max_length}, too few for {length} positions"
+                )
+            return self.max_length
+        room = _LEAST if self._keys is None else self._keys.shape[2]
+        while room < length:
+            room *= 2
+        return room
+
+    def append(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the keys and values of the next positions.
+
+        k, v: (batch, key heads, length, dim). Returns those of all positions so far, views into the buffers,
+        which the next call may write behind. Raises ValueError where they do not fit the ones before,
+        RuntimeError where they need gradients.
+        """
+        if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
+            raise RuntimeError("a KVCache holds no gradients; decode under torch.no_grad()")
+        stop = self.length + k.shape[2]
+        room = self.room(stop)
+        keys, values = self._grown(self._keys, k, room), self._grown(self._values, v, room)
+        keys[:, :, self.length : stop] = k
+        values[:, :, self.length : stop] = v
+        self._keys, self._values, self.length = keys, values, stop
+        return keys[:, :, :stop], values[:, :, :stop]
+
+    def truncate(self, length: int) -> None:
+        """Forget the positions from `length` on: 0 begins anew. Raises ValueError where it holds fewer."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"the cache holds {self.length} positions, and cannot keep {length}")
+        self.length = length
+
+    def _grown(self, old: torch.Tensor | None, new: torch.Tensor, room: int) -> torch.Tensor:
+        """A buffer with room for as many positions, the ones so far in it."""
+        shape = (*new.shape[:2], room, new.shape[3])
+        if old is None:
+            return new.new_empty(shape)
+        same = old.shape[:2] == new.shape[:2] and old.shape[3] == new.shape[3]
+        if not same or old.dtype != new.dtype or old.device != new.device:
+            batch, heads, _, dim = old.shape
+            raise ValueError(
+                f"the cache holds (batch {batch}, heads {heads}, dim {dim}) as {old.dtype} on {old.device}; "
+                f"{tuple(new.shape)} as {new.dtype} on {new.device} do not go with them: "
+                "each module and each batch has a cache of its own"
+            )
+        if old.shape[2] == room:
+            return old
+        grown = old.new_empty(shape)
+        grown[:, :, : self.length] = old[:, :, : self.length]
+        return grown
+
+    def __repr__(self) -> str:
+        most = "" if self.max_length is None else f", max_length={self.max_length}"
+        return f"<bslang.nn.KVCache length={self.length}{most}>"

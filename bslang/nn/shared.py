@@ -1,0 +1,60 @@
+"""What the modules share: the layout that they are given, and the numbers of their heads."""
+
+from __future__ import annotations
+
+import torch
+
+from bslang import api
+from bslang.runtime.checks import MAX_DIM
+from bslang.runtime.layout import Layout
+
+
+def take_layout(layout: Layout | str) -> Layout:
+    """A layout, or that of a spec's text. Raises SpecError, and TypeError for what is neither."""
+    if isinstance(layout, Layout):
+        return layout
+    if isinstance(layout, str):
+        return api.compile(layout)
+    raise TypeError(
+        f"layout is a bslang.Layout or the text of a spec, not {type(layout).__name__}; "
+        "bslang.load takes files"
+    )
+
+
+def about(layout: Layout) -> str:
+    """A layout among the arguments that a module's repr shows."""
+    rows, columns = layout.block
+    return f"layout={layout.spec!r}, block={rows}x{columns}"
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise ValueError where an argument is no number from 1 on."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is a whole number from 1 on, not {value!r}")
+
+
+def take_head_dim(embed_dim: int, num_heads: int, head_dim: int | None = None) -> int:
+    """The head dimension, embed_dim / num_heads for None. Raises ValueError where kernels take none such."""
+    check_count("embed_dim", embed_dim)
+    check_count("num_heads", num_heads)
+    if head_dim is None:
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
+        head_dim = embed_dim // num_heads
+    check_count("head_dim", head_dim)
+    if head_dim % 8 or head_dim > MAX_DIM:
+        raise ValueError(
+            f"the head dimension must be a multiple of 8 up to {MAX_DIM}, not {head_dim}"
+        )
+    return head_dim
+
+
+def split_heads(x: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """(batch, length, heads * head_dim) as (batch, heads, length, head_dim), a view."""
+    heads = x.shape[2] // head_dim
+    return x.view(x.shape[0], x.shape[1], heads, head_dim).transpose(1, 2)
+
+
+def join_heads(x: torch.Tensor) -> torch.Tensor:
+    """(batch, heads, length, head_dim) as (batch, length, heads * head_dim)."""
+    return x.transpose(1, 2).flatten(2)

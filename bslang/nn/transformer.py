@@ -1,0 +1,60 @@
+"""In the place of torch's transformer layers.
+
+They are torch's own in all but self_attn, so that state dicts and options are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from bslang.nn.multihead import MultiheadAttention
+from bslang.nn.shared import take_head_dim
+from bslang.runtime.layout import Layout
+
+
+class BlockSparseEncoderLayer(nn.TransformerEncoderLayer):
+    """torch.nn.TransformerEncoderLayer with self-attention over the pairs of a layout.
+
+    State dicts of either load into the other, and torch.nn.TransformerEncoder stacks it.
+    """
+
+    def __init__(self, d_model: int, nhead: int, layout: Layout | str, **options: Any) -> None:
+        """layout: a compiled one, or the text of a spec, without labels. options: dim_feedforward, dropout,
+        activation, layer_norm_eps, batch_first, norm_first, bias, device and dtype, by name, as torch's
+        layer has them; dropout is that of everything but attention weights. Raises ValueError or
+        TypeError for what does not fit, SpecError.
+
+        A call takes (src, src_mask=None, src_key_padding_mask=None, is_causal=False), src as torch's; the
+        layout is the mask, so that src_mask and is_causal raise ValueError.
+        """
+        take_head_dim(d_model, nhead)  # its message before torch's
+        super().__init__(d_model, nhead, **options)
+        self.self_attn = _over(layout, self.self_attn)  # type: ignore[assignment]  # in its place
+
+
+class BlockSparseDecoderLayer(nn.TransformerDecoderLayer):
+    """torch.nn.TransformerDecoderLayer with self-attention over the pairs of a layout.
+
+    The attention to the encoder's tokens is torch's own, and dense. State dicts of either load into
+    the other, and torch.nn.TransformerDecoder stacks it.
+    """
+
+    def __init__(self, d_model: int, nhead: int, layout: Layout | str, **options: Any) -> None:
+        """layout: of the decoder's own tokens, causal as a rule. The other arguments and the errors are those
+        of `BlockSparseEncoderLayer`; tgt_mask and tgt_is_causal raise ValueError in a call."""
+        take_head_dim(d_model, nhead)  # its message before torch's
+        super().__init__(d_model, nhead, **options)
+        self.self_attn = _over(layout, self.self_attn)  # type: ignore[assignment]  # in its place
+
+
+def _over(layout: Layout | str, attention: nn.MultiheadAttention) -> MultiheadAttention:
+    attention.dropout = 0.0  # what a layer drops of attention weights
+    made = MultiheadAttention.from_torch(attention, layout)
+    if made.layout.labels:
+        raise ValueError(
+            f"this layout has labels ({', '.join(made.layout.labels)}), which the layer's call cannot "
+            "give; use bslang.nn.MultiheadAttention"
+        )
+    return made

@@ -1,0 +1,150 @@
+"""Dense masked attention by its formula: what every target is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bslang.runtime.labels import LabelsOfCall
+from bslang.runtime.layout import Layout
+from bslang.runtime.op import lse_dtype
+
+
+@dataclass(frozen=True)
+class Attended:
+    """The results of a call and its gradients; lse where finite, 0 for a query without keys."""
+
+    out: torch.Tensor
+    lse: torch.Tensor
+    dq: torch.Tensor
+    dk: torch.Tensor
+    dv: torch.Tensor
+
+    def error(self, other: Attended) -> dict[str, float]:
+        """The largest difference from another, by name, both taken as fp64 on the CPU."""
+        return {
+            name: float((mine.cpu().double() - getattr(other, name).cpu().double()).abs().max())
+            for name, mine in vars(self).items()
+        }
+
+    def relative(self, truth: Attended) -> dict[str, float]:
+        """The error over the largest number of the truth, by name."""
+        sizes = {name: float(true.abs().max()) or 1.0 for name, true in vars(truth).items()}
+        return {name: error / sizes[name] for name, error in self.error(truth).items()}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Tensors of a call and the gradients that come back to it."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    grad_out: torch.Tensor
+    grad_lse: torch.Tensor
+
+    def to(self, device: torch.device) -> Inputs:
+        """The same on a device."""
+        return Inputs(*(x.to(device) for x in vars(self).values()))
+
+
+def inputs(
+    len_q: int,
+    len_k: int,
+    *,
+    dim: int = 16,
+    heads: int = 2,
+    key_heads: int = 1,
+    batch: int = 1,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> Inputs:
+    """Random tensors, laid out (batch, length, heads, dim) in memory, as projections leave them."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tensor(heads: int, length: int) -> torch.Tensor:
+        x = torch.randn(batch, length, heads, dim, generator=generator, dtype=torch.float64)
+        return x.to(dtype).transpose(1, 2)
+
+    return Inputs(
+        tensor(heads, len_q),
+        tensor(key_heads, len_k),
+        tensor(key_heads, len_k),
+        tensor(heads, len_q),
+        torch.randn(batch, heads, len_q, generator=generator, dtype=lse_dtype(dtype)),
+    )
+
+
+def dense(
+    given: Inputs,
+    mask: npt.NDArray[np.bool_],
+    scale: float | None = None,
+    dtype: torch.dtype = torch.float64,
+    softcap: float | None = None,
+) -> Attended:
+    """Attention by the formula over a dense mask, in fp64 (or in another dtype, to compare errors).
+
+    mask: (len_q, len_k), or (batch, heads, len_q, len_k) where these differ.
+    """
+    q, k, v = (x.detach().to(dtype).requires_grad_() for x in (given.q, given.k, given.v))
+    group = q.shape[1] // k.shape[1]
+    allowed = torch.from_numpy(np.ascontiguousarray(mask)).to(q.device)
+    scores = q @ k.repeat_interleave(group, 1).transpose(-1, -2)
+    scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    some = allowed.any(-1)
+    # A query without keys attends to everything here and is zeroed afterwards, so nothing is NaN.
+    scores = scores.masked_fill(~(allowed | ~some[..., None]), -torch.inf)
+    lse = torch.where(some, torch.logsumexp(scores, -1), 0)
+    out = torch.softmax(scores, -1) @ v.repeat_interleave(group, 1) * some[..., None]
+    total = (out * given.grad_out.to(dtype)).sum() + (lse * given.grad_lse.to(dtype)).sum()
+    grads = torch.autograd.grad(total, (q, k, v))
+    return Attended(out.detach(), lse.detach(), *grads)
+
+
+def rounding(
+    given: Inputs, mask: npt.NDArray[np.bool_], truth: Attended, softcap: float | None = None
+) -> dict[str, float]:
+    """The errors that rounding brings by itself: those of dense attention in the dtype of the tensors.
+
+    In fp64 they are those of fp32 made smaller in proportion, twice: the truth has them too.
+    """
+    dtype = given.q.dtype
+    if dtype != torch.float64:
+        return dense(given, mask, dtype=dtype, softcap=softcap).relative(truth)
+    errors = dense(given, mask, dtype=torch.float32, softcap=softcap).relative(truth)
+    smaller = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
+    return {name: 2 * smaller * error for name, error in errors.items()}
+
+
+def run(
+    layout: Layout,
+    given: Inputs,
+    scale: float | None = None,
+    align: str = "end",
+    labels: LabelsOfCall | None = None,
+    softcap: float | None = None,
+    key_padding: torch.Tensor | None = None,
+) -> Attended:
+    """A layout's own results on the same tensors."""
+    q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
+    out, lse = layout(
+        q,
+        k,
+        v,
+        scale,
+        softcap=softcap,
+        return_lse=True,
+        align=align,
+        labels=labels,
+        key_padding=key_padding,
+    )
+    none = lse == -torch.inf
+    assert not out[none].any(), "a query without keys has output 0"
+    lse = lse.masked_fill(none, 0)
+    grads = torch.autograd.grad((out, lse), (q, k, v), (given.grad_out, given.grad_lse))
+    return Attended(out.detach(), lse.detach(), *grads)

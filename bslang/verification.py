@@ -1,0 +1,150 @@
+"""What a verification finds, and the rule that errors are held to. No tensors here: commands read it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+PARTS = ("out", "lse", "dq", "dk", "dv")
+"""What is compared: the results of a call, and the gradients of its tensors."""
+
+FACTOR = 2.0
+"""How many times as large an error may be as that of dense attention in the same dtype."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Errors of one call by part: largest difference from dense fp64 attention over its largest number.
+
+    what: the call, in words; ours: of a target; dense: of dense attention in the target's dtype.
+    """
+
+    what: str
+    ours: Mapping[str, float]
+    dense: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Off:
+    """A part of a target's results that is off, and the call where it is off by most."""
+
+    part: str
+    what: str
+    error: float
+    bound: float
+
+
+@dataclass
+class Errors:
+    """Errors of a target in one dtype over several calls.
+
+    The figure of a part is the root of its mean square over calls. Single calls scatter: of few tokens,
+    the larger of a few roundings is divided by the larger of a few others.
+    least: no bound is below it, so that a dense call that rounds nothing binds nobody.
+    """
+
+    least: float = 0.0
+    calls: list[Call] = field(default_factory=list)
+
+    def mean(self, part: str) -> tuple[float, float]:
+        """The figure of a target, and that of dense attention."""
+        ours = _root_mean_square([call.ours[part] for call in self.calls])
+        return ours, _root_mean_square([call.dense[part] for call in self.calls])
+
+    def bound(self, part: str) -> float:
+        """What the figure of a target may be at most."""
+        return max(FACTOR * self.mean(part)[1], self.least)
+
+    def ratios(self) -> dict[str, float]:
+        """How many times as large the errors are as those of dense attention; 0 where neither errs."""
+        means = {part: self.mean(part) for part in PARTS}
+        return {part: ours / plain if ours else 0.0 for part, (ours, plain) in means.items()}
+
+    def off(self) -> Off | None:
+        """What is off, results before the gradients that follow from them; None for nothing."""
+        for part in PARTS:
+            # not <=: NaN is no number that a bound could hold.
+            if self.calls and not self.mean(part)[0] <= self.bound(part):
+                call = max(self.calls, key=lambda call: _size(call.ours[part]))
+                return Off(part, call.what, call.ours[part], self.bound(part))
+        return None
+
+
+def _root_mean_square(errors: list[float]) -> float:
+    return math.sqrt(sum(error * error for error in errors) / len(errors))
+
+
+def _size(error: float) -> float:
+    return math.inf if math.isnan(error) else error
+
+
+@dataclass
+class Row:
+    """What a target computes on a device in one dtype.
+
+    raised: why a call came to nothing, "" where all came to an end.
+    """
+
+    target: str
+    device: str
+    dtype: str
+    errors: Errors
+    raised: str = ""
+
+    @property
+    def failure(self) -> str:
+        """What is wrong, as a sentence; "" where nothing is."""
+        who = f"{self.target} on {self.device}, {self.dtype}"
+        if self.raised:
+            return f"{who}: {self.raised}"
+        if (off := self.errors.off()) is None:
+            return ""
+        return (
+            f"{who}: {off.part} is off by {off.error:.1e} at {off.what}; the bound is "
+            f"{off.bound:.1e}, twice the error of dense attention in {self.dtype}"
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON; errors that are no numbers are null."""
+        parts = {}
+        for part in PARTS if self.errors.calls else ():
+            ours, plain = self.errors.mean(part)
+            numbers = {"error": ours, "dense": plain, "bound": self.errors.bound(part)}
+            parts[part] = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
+        return {
+            "target": self.target,
+            "device": self.device,
+            "dtype": self.dtype,
+            "calls": len(self.errors.calls),
+            "errors": parts,
+            "failure": self.failure or None,
+        }
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The targets of a layout on this machine's devices, beside dense attention.
+
+    calls: those that were compared, in words. meaningless: calls at whose lengths the layout means
+    nothing, and why. not_run: targets that do not run here, or dtypes of theirs, and why.
+    """
+
+    rows: tuple[Row, ...]
+    calls: tuple[str, ...]
+    meaningless: Mapping[str, str]
+    not_run: Mapping[str, str]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What is wrong, a sentence for each row where something is."""
+        return tuple(row.failure for row in self.rows if row.failure)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "rows": [row.as_dict() for row in self.rows],
+            "calls": list(self.calls),
+            "meaningless": dict(self.meaningless),
+            "not_run": dict(self.not_run),
+        }

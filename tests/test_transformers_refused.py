@@ -1,0 +1,151 @@
+"""Layouts as an attention of transformers: what is refused, and what is registered."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from small_models import GEMMA, GROUPED, LENGTH, RIGHT, SPARSE, agree, model, pairs, results, tokens
+
+import bslang
+from bslang.integrations.transformers import register
+from bslang.runtime.layout import Layout
+
+# ---- what is refused ----------------------------------------------------------------------------------
+
+
+def test_decoders_see_no_later_key_unless_told_to() -> None:
+    made = model()
+    register("window(3)", block=8, target="torch")
+    made.set_attn_implementation("bslang")
+    reason = r"is a decoder, and in `window\(3\)` query 0 sees key 7, .*allow_noncausal=True"
+    with pytest.raises(ValueError, match=reason):
+        made(tokens())
+    register("window(3)", block=8, target="torch", allow_noncausal=True)
+    agree(results(made, "bslang"), results(made, "eager", attention_mask=pairs("window(3)")))
+
+
+def test_what_a_layout_cannot_do_is_refused() -> None:
+    register("causal", block=8, target="torch")
+    made = model(attention_dropout=0.1)
+    made.set_attn_implementation("bslang")
+    made(tokens())
+    with pytest.raises(ValueError, match=r"no dropout of attention weights \(0.1 here\)"):
+        made.train()(tokens())
+    made.eval()
+    with pytest.raises(
+        ValueError, match=r"attention_mask must be \(batch, length\).*\(2, 1, 40, 40\)"
+    ):
+        made(tokens(), attention_mask=pairs("causal"))
+    with pytest.raises(ValueError, match="a place for each token so far; it is"):
+        made(tokens(), attention_mask=RIGHT[:, :30])
+    with pytest.raises(ValueError, match="use attn_implementation='eager' for them"):
+        made(tokens(), output_attentions=True)
+    with pytest.raises(ValueError, match="pairs of its own to its mask"):
+        transformers.masking_utils.create_causal_mask(
+            made.config,
+            torch.zeros(2, LENGTH, 32),
+            None,
+            None,
+            or_mask_function=transformers.masking_utils.bidirectional_mask_function,
+        )
+
+
+def test_bert_refuses_to_give_attention_weights() -> None:
+    register("all", block=8, target="torch")
+    made = model("Bert")
+    made.set_attn_implementation("bslang")
+    with pytest.raises(ValueError, match="use attn_implementation='eager' for them"):
+        made(tokens(), output_attentions=True)
+
+
+def test_attention_sinks_are_refused() -> None:
+    register("causal", block=8, target="torch")
+    config = transformers.GptOssConfig(
+        **GROUPED, num_local_experts=2, num_experts_per_tok=1, sliding_window=64
+    )
+    made = transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="bslang"
+    ).eval()
+    with pytest.raises(ValueError, match=r"passes attention sinks \(s_aux\)"):
+        made(tokens())
+
+
+def test_the_text_of_a_model_with_images() -> None:
+    """The layout is named for the text alone; a mask that lets the tokens of an image see later ones is not
+    the layout's."""
+    register("causal", block=8, target="torch")
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "image_size": 16,
+              "num_attention_heads": 2, "patch_size": 8}  # fmt: skip
+    config = transformers.Gemma3Config(
+        text_config=GEMMA, vision_config=vision, mm_tokens_per_image=4, image_token_index=63
+    )
+    made = transformers.Gemma3ForConditionalGeneration(config).eval()
+    truth = results(made, "eager")
+    made.set_attn_implementation("eager")
+    agree(results(made, {"text_config": "bslang"}), truth)  # type: ignore[arg-type]
+    images = torch.zeros(2, LENGTH, dtype=torch.long)
+    images[:, 5:9] = 1
+    with pytest.raises(ValueError, match="pairs of its own to its mask"):
+        made(tokens(), token_type_ids=images, use_cache=False)
+
+
+def test_cross_attention_is_refused() -> None:
+    register("all", block=8, target="torch")
+    config = transformers.BartConfig(
+        vocab_size=64, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48,
+    )  # fmt: skip
+    made = transformers.AutoModel.from_config(config, attn_implementation="bslang").eval()
+    with pytest.raises(ValueError, match=r"also has cross-attention \(is_encoder_decoder\)"):
+        made(tokens())
+
+
+# ---- registration -----------------------------------------------------------------------------------
+
+
+def test_layouts_come_from_files_and_compiled(tmp_path: Path) -> None:
+    file = tmp_path / "two.bsl"
+    file.write_text(f"block 8\nnear = last(4t)\nsparse = {SPARSE}\n")
+    made = model()
+    register(SPARSE, block=8, target="torch")
+    truth = results(made, "bslang")
+    layout: Layout = bslang.compile(SPARSE, block=8, target="torch")
+    for given in (layout, f"{file}:sparse", Path(f"{file}:sparse")):
+        register(given)
+        agree(results(made, "bslang"), truth)
+
+
+def test_registrations_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="the sequence is empty"):
+        register([])
+    with pytest.raises(ValueError, match=r"needs labels \(doc\)"):
+        register("same(doc) & causal")
+    with pytest.raises(ValueError, match="settled in a layout that is compiled already"):
+        register(bslang.compile("causal"), block=32)
+    for name in ("eager", "sdpa"):
+        with pytest.raises(ValueError, match=f"has an attention named '{name}' already"):
+            register("causal", name=name)
+    with pytest.raises(ValueError, match="name must be an identifier"):
+        register("causal", name="flash/attention")
+    with pytest.raises(bslang.SpecError, match="unknown name `windw`"):
+        register("windw(3)")
+
+
+@pytest.mark.parametrize("reason", ["missing", "old"])
+def test_without_transformers(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("bslang.integrations.")]:
+        monkeypatch.delitem(sys.modules, name)
+    if reason == "missing":
+        monkeypatch.setitem(sys.modules, "transformers", None)
+    else:
+
+        def old(batch_size: int, cache_position: torch.Tensor, kv_length: int) -> None: ...
+
+        monkeypatch.setattr(transformers.masking_utils, "flash_attention_mask", old)
+    with pytest.raises(ImportError, match=r"pip install 'bslang\[transformers\]'"):
+        importlib.import_module("bslang.integrations.transformers")
