@@ -26,7 +26,6 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import bslang
-from bslang.runtime.layout import Layout
 
 HERE = Path(__file__).resolve().parent
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -185,7 +184,7 @@ class Contestant:
     blocks: float
 
     @classmethod
-    def sparse(cls, name: str, layout: Layout, length: int, heads: int) -> Contestant:
+    def sparse(cls, name: str, layout: bslang.Layout, length: int, heads: int) -> Contestant:
         return cls(name, layout, visited(layout, length, heads))
 
     @classmethod
@@ -199,7 +198,7 @@ class Contestant:
         return cls("dense", attention, visited(layout, length, 1))
 
 
-def visited(layout: Layout, length: int, heads: int) -> float:
+def visited(layout: bslang.Layout, length: int, heads: int) -> float:
     """The share of all blocks that a layout visits, the mean over heads."""
     graphs = [layout.graph(length, head=head) for head in range(heads if layout.by_head else 1)]
     return statistics.mean(float(g.blocks_by_row.sum()) / (g.grid.n * g.grid.m) for g in graphs)

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 import bslang
 
-QUICK = {"steps": 25, "bases": 256, "dim": 32, "layers": 1, "heads": 2}
+QUICK = {"steps": 20, "bases": 256, "dim": 32, "layers": 1, "heads": 2}
 FILE = "tests/data/seqs/1390.SAMEA104415756.OFHT01000022.fna"
 BASES = "ACGT"  # in this order, the complement of base b is 3 - b
 MASK = 4
@@ -85,7 +85,7 @@ class Embedding(nn.Module):
 def main() -> None:
     """Read, train three times, compare."""
     options = arguments(
-        __doc__, QUICK, steps=250, bases=1024, batch=2, dim=64, layers=2, heads=4, lr=3e-3
+        __doc__, QUICK, steps=150, bases=1024, batch=2, dim=64, layers=2, heads=4, lr=3e-3
     )
     length, heads = 2 * options.bases, options.heads
     bases = genome()

@@ -40,8 +40,9 @@ import bslang
 
 SPEC = HERE / "search.bsl"
 LAYOUTS = (
-    "own_block window_2 window_4 window_8 sinks_4 dilated_4 doubling strided_4 fixed_4 bigbird longnet phi3"
-).split()
+    "own_block,window_2,window_4,window_8,sinks_4,dilated_4,"
+    "doubling,strided_4,fixed_4,bigbird,longnet,phi3"
+)
 QUICK = {
     "layouts": "own_block,window_2,doubling", "steps": 20, "context": 512, "batch": 1, "dim": 32,
     "layers": 1, "heads": 2,
@@ -106,12 +107,14 @@ def plot(runs: list[Run], path: Path) -> None:
 def main() -> None:
     """Train with each layout, and with dense attention; score them."""
     options = arguments(
-        __doc__, QUICK, layouts=",".join(LAYOUTS), steps=80, context=2048, batch=1, dim=64, layers=2,
+        __doc__, QUICK, layouts=LAYOUTS, steps=80, context=2048, batch=1, dim=64, layers=2,
         heads=4, lr=6e-3,
     )  # fmt: skip
     length, heads = options.context, options.heads
     text = torch.frombuffer(bytearray(python_manual()), dtype=torch.uint8).long()
-    console.print(f"data: {len(text):,} bytes of Python's manual (pydoc_data.topics; PSF licence)\n")
+    console.print(
+        f"data: {len(text):,} bytes of Python's manual (pydoc_data.topics; PSF licence)\n"
+    )
     corpus = Corpus.of(text, length + 1, windows=8)
 
     def model(attention: Attention) -> nn.Module:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 import bslang
 
-QUICK = {"steps": 30, "context": 512, "dim": 32, "layers": 1, "heads": 2}
+QUICK = {"steps": 20, "context": 512, "dim": 32, "layers": 1, "heads": 2}
 
 
 def pulse() -> Tensor:

@@ -36,7 +36,7 @@ from common import (
 )
 from torch import Tensor, nn
 
-QUICK = {"steps": 25, "context": 512, "dim": 32, "layers": 1, "heads": 2, "batch": 2, "lr": 0.01}
+QUICK = {"steps": 20, "context": 512, "dim": 32, "layers": 1, "heads": 2, "batch": 2, "lr": 0.01}
 
 
 def loss(model: nn.Module, window: Tensor) -> Tensor:
@@ -74,7 +74,9 @@ def main() -> None:
 
     text = torch.frombuffer(bytearray(python_manual()), dtype=torch.uint8).long()
     corpus = Corpus.of(text, length + 1)
-    console.print(f"data: {len(text):,} bytes of Python's manual (pydoc_data.topics; PSF licence)\n")
+    console.print(
+        f"data: {len(text):,} bytes of Python's manual (pydoc_data.topics; PSF licence)\n"
+    )
 
     def model(attention: Attention) -> nn.Module:
         embed = nn.Embedding(256, options.dim)
