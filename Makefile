@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
 
-examples: $(READY)-examples ## Every example at its full size, in some ten minutes; plots go to build/
+examples: $(READY) ## Every example at its full size, in some ten minutes; plots go to build/
 	for example in train_lm dna series images search; do $(BIN)/python examples/$$example.py || exit 1; done
 
 test: $(READY) lint ## Lint, type check, and all tests
@@ -67,11 +67,6 @@ $(READY): pyproject.toml constraints.txt
 # The peers that benchmarks run beside, and what draws their plots.
 $(READY)-bench: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
-	touch $@
-
-# The data that examples read.
-$(READY)-examples: $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,examples]'
 	touch $@
 
 clean:

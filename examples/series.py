@@ -25,7 +25,7 @@ from common import (
     arguments,
     compete,
     console,
-    package_folder,
+    package_file,
     plot,
     report,
 )
@@ -38,7 +38,7 @@ QUICK = {"steps": 20, "context": 512, "dim": 32, "layers": 1, "heads": 2}
 
 def pulse() -> Tensor:
     """fp32 (samples,): the recording, with mean 0 and standard deviation 1."""
-    file = package_folder("heartpy") / "data" / "data3.csv"
+    file = package_file("heartpy", "data/data3.csv")
     values = torch.from_numpy(np.loadtxt(file, delimiter=",", skiprows=1, usecols=1)).float()
     return (values - values.mean()) / values.std()
 
