@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
+import os
+import platform
 import statistics
 import sys
 import time
@@ -312,6 +314,14 @@ def compete(task: Task, contestants: list[Contestant], options: argparse.Namespa
 # ---- results ---------------------------------------------------------------------------------
 
 
+def machine() -> str:
+    """What a table was measured on; a load of more than the number of threads says: by others too."""
+    return (
+        f"measured on {platform.machine()}, {torch.get_num_threads()} threads, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+
+
 def report(runs: list[Run], title: str, baselines: dict[str, float] | None = None) -> None:
     """Print the runs side by side, then each beside the last one, which is dense.
 
@@ -335,7 +345,7 @@ def report(runs: list[Run], title: str, baselines: dict[str, float] | None = Non
         )
     for name, loss in (baselines or {}).items():
         table.add_row(f"({name})", "", "", "", f"{loss:.3f}")
-    console.print(table)
+    console.print(table, machine(), sep="\n")
     dense = runs[-1]
     for run in runs[:-1]:
         difference, noise = run.apart(dense)

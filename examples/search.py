@@ -29,6 +29,7 @@ from common import (
     arguments,
     compete,
     console,
+    machine,
     python_manual,
     save,
 )
@@ -79,7 +80,7 @@ def report(runs: list[Run]) -> None:
             f"{noise:.3f}",
             ", ".join(name for name, front in fronts.items() if run in front),
         )
-    console.print(table)
+    console.print(table, machine(), sep="\n")
 
 
 def plot(runs: list[Run], path: Path) -> None:
