@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo examples test lint format docs accuracy compile-all fuzz
+.PHONY: demo examples test lint format docs site accuracy compile-all fuzz
 .PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
@@ -53,6 +53,9 @@ docs: $(READY) ## The pages that are made from the code, and the grammar of edit
 	$(BIN)/python docs/generate.py
 	$(BIN)/python editors/generate_textmate.py
 
+site: $(READY)-docs ## docs/ as a site in site/, without a warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -69,5 +72,10 @@ $(READY)-bench: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@
 
+# What builds the site.
+$(READY)-docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis

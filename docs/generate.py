@@ -2,7 +2,7 @@
 
     python docs/generate.py
 
-A test fails where a page is not what this writes.
+Their pictures go to docs/images. A test fails where a page or a picture is not what this writes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 
 from bslang import compiler
 from bslang.cli.check import diagnostics
+from bslang.graph.blockgraph import FULL
 from bslang.ir.pattern import Primitive
 from bslang.ir.signature import arguments
 from bslang.ir.text import value_text
 from bslang.patterns import PRIMITIVES
-from bslang.picture.picture import Picture
-from bslang.picture.text import Look, draw, plain
+from bslang.picture.svg import svg
 from bslang.resolve.calls import signature
 from bslang.resolve.library import library as library_entries
 from bslang.resolve.program import Resolved
@@ -32,22 +32,28 @@ from bslang.syntax.source import Source
 HERE = Path(__file__).resolve().parent
 BLOCKS = 12
 
+Images = dict[str, str]
+"""The pictures of a page: SVG by path below docs/."""
 
-def primitives() -> str:
+PICTURES = (
+    f"Pictures show {BLOCKS} blocks of 64 tokens: a row for each block of queries, a column for each "
+    "block of keys, in the colour of the term that brings the block in, and paler where only some of its "
+    "pairs belong."
+)
+
+
+def primitives(images: Images) -> str:
     """Each primitive with its documentation, arguments, and a picture of its example."""
-    parts = [
-        "# Primitives",
-        f"Made from the code by docs/generate.py. Pictures show {BLOCKS} blocks of 64 tokens.",
-    ]
+    parts = ["# Primitives", f"Made from the code by docs/generate.py. {PICTURES}"]
     with TemporaryDirectory() as folder:
         # What the example of `table` reads: the lower triangle of every other diagonal.
         i, j = np.indices((BLOCKS, BLOCKS))
         np.save(Path(folder) / "mask.npy", (j <= i) & ((i - j) % 2 == 0))
-        parts += [_primitive(primitive, Path(folder)) for primitive in PRIMITIVES]
+        parts += [_primitive(primitive, Path(folder), images) for primitive in PRIMITIVES]
     return "\n\n".join(parts) + "\n"
 
 
-def _primitive(primitive: type[Primitive], folder: Path) -> str:
+def _primitive(primitive: type[Primitive], folder: Path, images: Images) -> str:
     text = inspect.getdoc(primitive) or ""
     body, _, example = text.rpartition("Example: `")
     example = example.rstrip("`")
@@ -62,15 +68,21 @@ def _primitive(primitive: type[Primitive], folder: Path) -> str:
     ]
     if rows:
         parts.append("\n".join(["| argument | | default |", "|---|---|---|", *rows]))
-    drawn = _drawn(compiler.resolve(Source("<example>", example, folder)))
-    parts.append(f"```text\n{example}\n\n{drawn}\n```")
+    resolved = compiler.resolve(Source("<example>", example, folder))
+    parts.append(f"```bsl\n{example}\n```")
+    parts.append(_picture(resolved, f"primitives/{primitive.name}", images))
     return "\n\n".join(parts)
 
 
-def _drawn(resolved: Resolved) -> str:
+def _picture(resolved: Resolved, path: str, images: Images) -> str:
+    """Draws a layout, and says in Markdown where the picture is and what is on it."""
     length = BLOCKS * resolved.block[0]
     graph = compiler.lower(resolved, length, length)
-    return plain(draw(Picture.of([graph], BLOCKS, BLOCKS), Look())).rpartition("\n\n")[0]
+    assert f"images/{path}.svg" not in images, f"two pictures would be {path}.svg"
+    images[f"images/{path}.svg"] = svg(resolved.pattern, [graph], cells=BLOCKS)
+    blocks, full = graph.held.size, graph.of_kind(FULL).size
+    said = f"{blocks} of {BLOCKS**2} blocks, {full} full and {blocks - full} partial"
+    return f"![{path.rpartition('/')[2]}: {said}](images/{path}.svg)"
 
 
 def _default(default: object) -> str:
@@ -108,28 +120,28 @@ OPERATORS = {
 """What joins or makes patterns and is no primitive: what it means, and an example."""
 
 
-def operators() -> str:
+def operators(images: Images) -> str:
     """Each operator and form of the language with a picture."""
     parts = [
         "# Operators and forms",
         "Made from the code by docs/generate.py. Loosest first; [language.md](language.md) has the table. "
-        f"Pictures show {BLOCKS} blocks of 64 tokens.",
+        f"{PICTURES}",
     ]
     for title, (meaning, example) in OPERATORS.items():
-        drawn = _drawn(compiler.resolve(Source("<example>", example)))
-        parts.append(f"## {title}\n\n{meaning}\n\n```text\n{example}\n\n{drawn}\n```")
+        resolved = compiler.resolve(Source("<example>", example))
+        drawn = _picture(resolved, f"operators/{title.lower().replace(' ', '-')}", images)
+        parts.append(f"## {title}\n\n{meaning}\n\n```bsl\n{example}\n```\n\n{drawn}")
     return "\n\n".join(parts) + "\n"
 
 
-def library() -> str:
+def library(images: Images) -> str:
     """Each file of the library, paragraph by paragraph, with a picture of what is defined there."""
     parts = [
         "# Published layouts",
         "Made from the library by docs/generate.py. Definitions are used as they stand, "
         "`bslang show std/bigbird.bsl:bigbird -D r=2`, or in a spec:",
-        '```text\nimport "std/bigbird.bsl" as std\n\nmine = std.bigbird(r=2) & causal\n```',
-        f"Pictures show {BLOCKS} blocks of 64 tokens with the default parameters, for head 0 of layers "
-        "whose heads differ.",
+        '```bsl\nimport "std/bigbird.bsl" as std\n\nmine = std.bigbird(r=2) & causal\n```',
+        f"{PICTURES} Parameters are the default ones, and the head is head 0 where heads differ.",
     ]
     entries = library_entries()
     for file in dict.fromkeys(entry.file for entry in entries):
@@ -138,19 +150,19 @@ def library() -> str:
         parts.append(f"## {file}")
         for paragraph in source.text.strip().split("\n\n"):
             names = [name for text, name in defined.items() if paragraph.endswith(text)]
-            drawn = "".join(f"\n\n{_pictured(source, name)}" for name in names)
-            parts.append(f"```text\n{paragraph}{drawn}\n```")
+            parts.append(f"```bsl\n{paragraph}\n```")
+            parts += [_published(source, name, images) for name in names]
     return "\n\n".join(parts) + "\n"
 
 
-def _pictured(source: Source, name: str) -> str:
+def _published(source: Source, name: str, images: Images) -> str:
     resolved = compiler.resolve(source, name)
     if any(part.labelled for part in resolved.pattern.primitives()):
-        return "(which blocks these are is known at the call)"
-    return _drawn(resolved)
+        return "Which blocks these are is known at the call."
+    return _picture(resolved, f"library/{Path(source.name).stem}-{name}", images)
 
 
-def errors() -> str:
+def errors(images: Images) -> str:
     """Each code as `bslang explain` shows it."""
     parts = [
         "# Errors and warnings",
@@ -173,7 +185,20 @@ PAGES = {
     "errors.md": errors,
 }
 
+
+def files(page: str) -> dict[str, str]:
+    """A page and its pictures: text by path below docs/."""
+    images: Images = {}
+    text = PAGES[page](images)
+    return {page: text, **images}
+
+
 if __name__ == "__main__":
-    for name, write in PAGES.items():
-        (HERE / name).write_text(write(), encoding="utf-8")
-        print(HERE / name)
+    for old in HERE.glob("images/*/*.svg"):
+        old.unlink()
+    for page in PAGES:
+        for name, text in files(page).items():
+            path = HERE / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        print(HERE / page)

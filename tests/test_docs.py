@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from bslang.syntax.codes import CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
-from generate import PAGES as PAGES_MADE  # noqa: E402  # a script beside the pages, not a package
+import generate  # noqa: E402  # a script beside the pages, not a package
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -68,10 +69,43 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
 
 
-@pytest.mark.parametrize("name", PAGES_MADE)
-def test_made_pages_are_what_the_code_says(name: str) -> None:
-    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    assert page == PAGES_MADE[name](), "run `python docs/generate.py`"
+@pytest.mark.parametrize("page", generate.PAGES)
+def test_made_pages_and_pictures_are_what_the_code_says(page: str) -> None:
+    for name, text in generate.files(page).items():
+        file = ROOT / "docs" / name
+        assert file.exists() and file.read_text(encoding="utf-8") == text, "run `make docs`"
+
+
+def test_every_picture_is_on_a_page() -> None:
+    shown = {
+        str((page.parent / target).resolve())
+        for page in PAGES
+        for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    }
+    pictures = {str(path) for path in (ROOT / "docs" / "images").rglob("*.svg")}
+    assert pictures and pictures <= shown
+
+
+GOLDEN = ROOT / "tests" / "golden" / "test_generated_files_streaming"
+EXCERPTS = [
+    (".py" if language == "py" else ".cpp", text)
+    for language, text in FENCE.findall((ROOT / "docs" / "kernels.md").read_text(encoding="utf-8"))
+    if language in ("py", "cpp")
+]
+
+
+@pytest.mark.parametrize(("suffix", "excerpt"), EXCERPTS, ids=[e.split("\n")[0] for _, e in EXCERPTS])
+def test_kernels_page_shows_what_is_generated(suffix: str, excerpt: str) -> None:
+    """Line by line, wherever it is in the file, and however deep."""
+    made = (GOLDEN / f"streaming{suffix}.txt").read_text(encoding="utf-8").splitlines()
+    lines = excerpt.splitlines()
+    starts = [i for i, line in enumerate(made) if line.strip() == lines[0]]
+    found = (textwrap.dedent("\n".join(made[i : i + len(lines)])) for i in starts)
+    assert "\n".join(lines) in found, "take it from the golden file again, and read what is said of it"
+
+
+def test_kernels_page_has_excerpts_of_both_files() -> None:
+    assert {suffix for suffix, _ in EXCERPTS} == {".py", ".cpp"}
 
 
 def test_every_code_is_documented() -> None:
