@@ -53,7 +53,7 @@ docs: $(READY) ## The pages that are made from the code, and the grammar of edit
 	$(BIN)/python docs/generate.py
 	$(BIN)/python editors/generate_textmate.py
 
-site: $(READY)-docs ## docs/ as a site in site/, without a warning
+site: $(READY) ## docs/ as a site in site/, without a warning
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(READY)
@@ -70,11 +70,6 @@ $(READY): pyproject.toml constraints.txt
 # The peers that benchmarks run beside, and what draws their plots.
 $(READY)-bench: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
-	touch $@
-
-# What builds the site.
-$(READY)-docs: $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 clean:

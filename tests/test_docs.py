@@ -94,14 +94,18 @@ EXCERPTS = [
 ]
 
 
-@pytest.mark.parametrize(("suffix", "excerpt"), EXCERPTS, ids=[e.split("\n")[0] for _, e in EXCERPTS])
+@pytest.mark.parametrize(
+    ("suffix", "excerpt"), EXCERPTS, ids=[e.split("\n")[0] for _, e in EXCERPTS]
+)
 def test_kernels_page_shows_what_is_generated(suffix: str, excerpt: str) -> None:
     """Line by line, wherever it is in the file, and however deep."""
     made = (GOLDEN / f"streaming{suffix}.txt").read_text(encoding="utf-8").splitlines()
     lines = excerpt.splitlines()
     starts = [i for i, line in enumerate(made) if line.strip() == lines[0]]
     found = (textwrap.dedent("\n".join(made[i : i + len(lines)])) for i in starts)
-    assert "\n".join(lines) in found, "take it from the golden file again, and read what is said of it"
+    assert "\n".join(lines) in found, (
+        "take it from the golden file again, and read what is said of it"
+    )
 
 
 def test_kernels_page_has_excerpts_of_both_files() -> None:

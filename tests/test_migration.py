@@ -1,4 +1,4 @@
-"""The table of FlexAttention's mask_mods in docs/migration.md: each beside its line of bsl, the same pairs."""
+"""The table of FlexAttention's mask_mods in docs/migration.md: each is the same pairs as its bsl."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ PAGE = (Path(__file__).resolve().parent.parent / "docs" / "migration.md").read_t
     encoding="utf-8"
 )
 SECTION = PAGE.partition("\n## FlexAttention\n")[2].partition("\n## ")[0]
-ROWS = re.findall(r"^\| ([^`|]+) \| `(.+)` \| `(.+)` \|$", SECTION.replace("\\|", "¦"), re.MULTILINE)
+ROWS = re.findall(
+    r"^\| ([^`|]+) \| `(.+)` \| `(.+)` \|$", SECTION.replace("\\|", "¦"), re.MULTILINE
+)
 LENGTH, HEADS = 1152, 4
 
 DOCUMENT = torch.arange(LENGTH) // 500

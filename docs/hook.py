@@ -1,7 +1,8 @@
-"""A hook of MkDocs (mkdocs.yml): what pages link to outside of docs/ goes along with the site.
+"""A hook of MkDocs (mkdocs.yml): pages that are written to be read in the repository, on a site.
 
-Pages are read in the repository too, where `../bslang/compiler.py` is a file. On the site it is a page
-with the file's text, or the picture itself; so are the files that these pages link to.
+There, `../bslang/compiler.py` is a file. On the site it is a page with the file's text, or the picture
+itself; so are the files that these pages link to. And a bar in the code of a table has a backslash before
+it, as GitHub wants it; MkDocs would show both.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 _LINK = re.compile(r"(\]\()([^)#:]+)((?:#[^)]*)?\))")
+_ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 _FOLDER = "repository"  # of the site
 _AS_THEY_LIE = {".svg", ".png", ".html"}
 _LANGUAGES = {".py": "py", ".bsl": "bsl", ".cpp": "cpp", ".json": "json", ".toml": "toml"}
@@ -30,7 +32,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         uri = _uri(path)
         if files.get_file_from_path(uri):
             continue
-        given = {"abs_src_path": str(path)} if path.suffix in _AS_THEY_LIE else {"content": _page(path)}
+        given = (
+            {"abs_src_path": str(path)} if path.suffix in _AS_THEY_LIE else {"content": _page(path)}
+        )
         files.append(File.generated(config, uri, inclusion=InclusionLevel.NOT_IN_NAV, **given))
         if path.suffix == ".md":
             left += _outside(uri)
@@ -38,8 +42,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Points the links of a page to them."""
-    return _rewritten(markdown, page.file.src_uri)
+    """Points the links of a page to them, and takes the backslashes out of code in tables."""
+    return _ROW.sub(_unescaped, _rewritten(markdown, page.file.src_uri))
+
+
+def _unescaped(row: re.Match[str]) -> str:
+    return re.sub(r"`[^`]*`", lambda code: code[0].replace(r"\|", "|"), row[0])
 
 
 def _lies(uri: str) -> Path:
