@@ -5,11 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format docs site accuracy compile-all fuzz
+.PHONY: demo examples test lint format docs site accuracy compile-all fuzz
 .PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
+
+examples: $(READY) ## Every example at its full size, in some ten minutes; plots go to build/
+	for example in train_lm dna series images search; do $(BIN)/python examples/$$example.py || exit 1; done
 
 test: $(READY) lint ## Lint, type check, and all tests
 	$(BIN)/python -m pytest -n 2

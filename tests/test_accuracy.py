@@ -27,6 +27,10 @@ def test_errors_are_those_of_rounding(
     check(measure(target, dtype, 40), 20)
 
 
+def test_errors_in_fp64_are_those_of_rounding() -> None:
+    check(measure("torch", torch.float64, 40), 20)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_errors_of_triton_are_those_of_rounding(dtype: torch.dtype) -> None:
     pytest.importorskip("triton")

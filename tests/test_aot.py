@@ -301,14 +301,21 @@ def test_other_calls_are_compiled(compiled: Path, device: Device, call: dict[str
     assert len(device.compiled) == 4 and device.launched == []
 
 
-@pytest.mark.parametrize(("capability", "kib"), [(103, 227), (90, 99)])  # the latter: two stages
+# The last has room for two stages, which dK and dV have everywhere: theirs is the same binary.
+@pytest.mark.parametrize(("capability", "kib", "compiled_anew"), [(103, 227, 4), (90, 99, 3)])
 def test_other_devices_are_compiled_for(
-    compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch, capability: int, kib: int
+    compiled: Path,
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: int,
+    kib: int,
+    compiled_anew: int,
 ) -> None:
     device.capability = capability
     monkeypatch.setattr(launcher, "shared_memory", lambda device: kib * 1024)
     attention(compiled)
-    assert len(device.compiled) == 4 and device.launched == []
+    assert len(device.compiled) == compiled_anew
+    assert len(device.launched) == 4 - compiled_anew
 
 
 def test_tensors_that_are_not_aligned_are_compiled_for(compiled: Path, device: Device) -> None:

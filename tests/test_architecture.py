@@ -43,8 +43,9 @@ MAY_USE = {
         "integrations": "api compiler graph runtime",
         "warn": "graph resolve syntax",
         "editors": "compiler graph ir patterns picture resolve resources syntax _version warn",
-        "cli": "api compiler configs editors files graph machine picture resolve syntax verification "
-        "_version warn",
+        "explorer": "compiler graph ir picture resolve resources syntax warn",
+        "cli": "api compiler configs editors explorer files graph machine picture resolve syntax "
+        "verification _version warn",
         "errors": "",
         "limits": "",
         "resources": "",
@@ -60,8 +61,8 @@ HOMES = {
     library: set(homes.split())
     for library, homes in {
         "lark": "syntax/parser",
-        "numpy": "picture exchange graph ir patterns runtime schedule",
-        "jinja2": "codegen/environment",
+        "numpy": "picture exchange explorer/view graph ir patterns runtime schedule",
+        "jinja2": "codegen/environment explorer/page",
         "networkx": "graph machine",
         "scipy": "exchange/sparse",
         "safetensors": "exchange/archive",

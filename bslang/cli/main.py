@@ -18,6 +18,7 @@ from bslang.cli.common import print_diagnostic
 from bslang.cli.compile import compile
 from bslang.cli.diff import diff
 from bslang.cli.explain import explain
+from bslang.cli.explorer import explorer
 from bslang.cli.fmt import fmt
 from bslang.cli.graph import graph
 from bslang.cli.import_ import import_
@@ -45,6 +46,7 @@ for command in (
     compile,
     diff,
     explain,
+    explorer,
     fmt,
     graph,
     inspect,

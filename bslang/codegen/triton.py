@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from bslang.codegen import plan as plans
 from bslang.codegen.emit import Section
@@ -122,8 +123,8 @@ class Walk:
     bounded: whether a tile may reach past the end of a run; mask: what decides pairs, if any does.
     strip: the blocks that are computed, and text: what they are, for people; begin, end, low, high: its
     ends, and where it may begin and end, as code. listed: whether the table has the blocks one by
-    one. others: whether strips of this class stand before it. together: strips of full blocks that one
-    loop goes through, of which this is the first.
+    one. others: whether strips of this class stand before it. together: the strips of a class, and
+    its runs in the table, that one loop goes through; this is the first of them.
     """
 
     first: int
@@ -290,11 +291,12 @@ def _walks(
 
 
 def _joined(walks: list[Walk]) -> list[Walk]:
-    """The same with the strips of full blocks in one loop, if there are several."""
-    strips = [walk for walk in walks if walk.strip and walk.mask is None]
-    if len(strips) < 2:
-        return walks
-    return [replace(strips[0], together=tuple(strips)), *walks[len(strips) :]]
+    """The same with the strips of a class, and the runs that the table has of it, in one loop."""
+    found: list[Walk] = []
+    for _, each in groupby(walks, lambda walk: (walk.first, walk.listed)):
+        group = tuple(each)
+        found.append(replace(group[0], together=group) if len(group) > 1 else group[0])
+    return found
 
 
 def _strips(

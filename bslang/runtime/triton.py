@@ -39,7 +39,7 @@ _TILES: dict[int, dict[str, dict[int, _Tile]]] = {
         "forward": {64: _Tile(128, 64), 128: _Tile(128, 64), 256: _Tile(64, 32)},
         "delta": {256: _Tile(64, 64)},
         "dq": {64: _Tile(128, 64), 128: _Tile(64, 64), 256: _Tile(32, 32)},
-        "dkdv": {64: _Tile(64, 32), 128: _Tile(64, 64, 2), 256: _Tile(32, 32, 2)},
+        "dkdv": {64: _Tile(128, 64, 2), 128: _Tile(128, 32, 2), 256: _Tile(32, 32, 2)},
     },
     # Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
     4: {
@@ -58,7 +58,7 @@ _HELD = {"forward": (1, 1), "delta": (0, 0), "dq": (1, 2), "dkdv": (2, 2)}
 _JOINED = 16
 """Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
 
-_REGISTERS = 128
+_REGISTERS = 160
 """Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more."""
 
 

@@ -1,0 +1,137 @@
+"""All that a page knows: its subjects, each with the views of as many settings as fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+from typing import Any
+
+from bslang.errors import LimitError
+from bslang.explorer import axes
+from bslang.explorer.axes import Axis
+from bslang.explorer.subject import Subject
+from bslang.explorer.view import DIM, View
+from bslang.limits import MAX_PAGE_BYTES
+from bslang.picture.colours import PALETTE
+
+MOST_SETTINGS = 600
+"""Settings of a subject that are lowered ahead of time."""
+
+_PER_AXIS = (9, 7, 5, 3)
+_FIXED = 100_000  # bytes of a page without views and sources, at most
+
+Data = dict[str, Any]
+
+
+def dump(value: object) -> str:
+    """Compact JSON."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+@dataclass
+class Views:
+    """The views of a subject by the values of its axes, equal ones held once."""
+
+    keys: dict[str, int] = field(default_factory=dict)
+    texts: dict[str, int] = field(default_factory=dict)
+    views: list[View] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, setting: Sequence[str], view: View, room: int) -> bool:
+        """Hold a view, unless it needs more than `room` bytes."""
+        key, text = "|".join(setting), dump(view)
+        size = len(key) + 12 + (0 if text in self.texts else len(text))
+        if self.size + size > room:
+            return False
+        if text not in self.texts:
+            self.texts[text] = len(self.views)
+            self.views.append(view)
+        self.keys[key] = self.texts[text]
+        self.size += size
+        return True
+
+
+def data(subjects: Sequence[Subject], *, served: bool = False) -> Data:
+    """What the page is filled with, as plain values for JSON; the same subjects give the same.
+
+    served: whether a server answers for further settings, so that only the first of each is here.
+    Raises as `Subject.view` of the first setting; LimitError where that alone makes the page too large.
+    """
+    left_out: list[str] = []
+    layouts = []
+    sources = sum(len(dump(subject.source.text)) for subject in subjects)
+    room = (MAX_PAGE_BYTES - _FIXED - sources) // len(subjects)
+    for subject in subjects:
+        chosen = subject.axes if served else _fitting(subject, left_out)
+        views = _views(subject, chosen, room, left_out, only_first=served)
+        layouts.append({
+            "label": subject.label,
+            "name": subject.resolved.name,
+            "axes": [vars(axis) for axis in chosen],
+            "keys": views.keys,
+            "views": views.views,
+            "source": {"name": subject.source.name, "text": subject.source.text},
+            "diagnostics": subject.diagnostics(),
+        })  # fmt: skip
+    return {
+        "title": " and ".join(subject.label for subject in subjects),
+        "served": served,
+        "dim": DIM,
+        "palette": PALETTE,
+        "left_out": left_out,
+        "layouts": layouts,
+    }
+
+
+def _fitting(subject: Subject, left_out: list[str]) -> list[Axis]:
+    """The axes with so few values that no more than MOST_SETTINGS are combined; says what is missing."""
+    chosen = list(subject.axes)
+    fixed = [axis for axis in chosen if axis.kind != axes.PARAMETER]
+    varied = [axis for axis in chosen if axis.kind == axes.PARAMETER]
+    while True:
+        for most in _PER_AXIS:
+            chosen = [*fixed, *(axis.thinned(most) for axis in varied)]
+            if prod(len(axis.values) for axis in chosen) <= MOST_SETTINGS:
+                return chosen
+        if not varied:
+            return [axis.thinned(3) for axis in fixed]
+        last = varied.pop()
+        stays = f"`{last.name}` of {subject.label} stays {last.values[last.start]}"
+        left_out.append(f"{stays}: more than {MOST_SETTINGS} settings would have to be lowered")
+
+
+def _views(
+    subject: Subject, chosen: Sequence[Axis], room: int, left_out: list[str], *, only_first: bool
+) -> Views:
+    found = Views()
+    settings = list(_nearest_first(chosen))
+    for place, setting in enumerate(settings[:1] if only_first else settings):
+        named = dict(zip((axis.name for axis in chosen), setting, strict=True))
+        # What there is to begin with must mean something; elsewhere the page says why it does not.
+        view = subject.view(named) if place == 0 else subject.view_or_errors(named)
+        if not found.add(setting, view, room):
+            if place == 0:
+                raise LimitError(
+                    "MAX_PAGE_BYTES", MAX_PAGE_BYTES, f"the picture of {subject.label}"
+                )
+            missing = f"{len(settings) - place:,} of {len(settings):,} settings of {subject.label}"
+            left_out.append(
+                f"{missing}: the page would pass {MAX_PAGE_BYTES:,} bytes (MAX_PAGE_BYTES)"
+            )
+            break
+    return found
+
+
+def _nearest_first(chosen: Sequence[Axis]) -> Iterator[tuple[str, ...]]:
+    """Every combination of values, those that are nearest to the first one first."""
+    places = product(*(range(len(axis.values)) for axis in chosen))
+
+    def distance(place: tuple[int, ...]) -> tuple[int, int]:
+        steps = [abs(here - axis.start) for here, axis in zip(place, chosen, strict=True)]
+        return sum(step > 0 for step in steps), sum(steps)
+
+    for place in sorted(places, key=distance):
+        yield tuple(axis.values[here] for here, axis in zip(place, chosen, strict=True))

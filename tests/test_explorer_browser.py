@@ -1,0 +1,310 @@
+"""The explorer's page in a browser: headless Chromium draws it, and is driven by keys and pointers.
+
+What drives it, playwright, is in the extra `browser`; Chromium comes from the system.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from explored import SPEC, write_spec
+
+from bslang.explorer.data import data
+from bslang.explorer.page import page as page_of
+from bslang.explorer.server import Compiling, Server
+from bslang.explorer.subject import Subject
+from bslang.resolve.sources import source_of
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is missing: pip install 'bslang[browser]'"
+)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+INK = """
+() => {
+  const canvas = document.getElementById("canvas0");
+  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const seen = new Set();
+  for (let at = 0; at < pixels.length; at += 4) seen.add(pixels.slice(at, at + 4).join(","));
+  return [...seen];
+}
+"""
+"""The colours in the picture."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+class Reader:
+    """A reader of one page; complaints are what the console and the network had to say."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("requestfailed", lambda request: self.complaints.append(request.url))
+
+    def text(self, id: str) -> str:
+        return str(self.page.locator(f"#{id}").inner_text())
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def set(self, id: str, place: int) -> None:
+        """Move a slider from where it is, by keys."""
+        slider = self.page.locator(f"[id='{id}']")
+        slider.focus()
+        self.press("Home", *["ArrowRight"] * place)
+
+    def wait_for(self, id: str, text: str) -> None:
+        playwright.expect(self.page.locator(f"#{id}")).to_contain_text(text, timeout=10_000)
+
+
+@contextmanager
+def reading(browser: Any, address: str, **options: Any) -> Iterator[Reader]:
+    context = browser.new_context(**options)
+    reader = Reader(context.new_page())
+    reader.page.goto(address)
+    reader.wait_for("settings", "Length")
+    reader.wait_for("spec", "block")
+    yield reader
+    context.close()
+    assert not reader.complaints
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a page with two layouts, as a file."""
+    folder = tmp_path_factory.mktemp("page")
+    source = source_of(Path(write_spec(folder, f"{SPEC}odd = window(3) | window(5)\n")))
+    both = [
+        Subject(name, source, name, lengths=(128, 256, 512)) for name in ("near", "causal_near")
+    ]
+    (folder / "page.html").write_text(page_of(data(both)), encoding="utf-8")
+    return (folder / "page.html").as_uri()
+
+
+def test_it_draws_and_says_what_it_draws(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        colours = reader.page.evaluate(INK)
+        assert "0,114,178,255" in colours  # the first term, in full blocks
+        assert len(colours) > 4
+        said = reader.page.locator("#canvas0").get_attribute("aria-label")
+        assert "256 tokens, 16 by 16 blocks of 16 by 16" in said
+        assert "window(3): 46 blocks" in said
+        assert reader.text("spec") == "block 16x16\nwindow(3) | random(1, seed=5)"
+        assert reader.text("figure-blocks") in said
+
+
+def test_sliders_change_density_cost_and_picture(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        density, cost = reader.text("figure-density"), reader.text("figure-flops")
+        before = reader.page.locator("#canvas0").screenshot()
+        reader.set("set-0-w", 4)
+        reader.wait_for("spec", "window(9)")
+        assert float(reader.text("figure-density")[:-1]) > float(density[:-1])
+        assert reader.text("figure-flops") != cost
+        assert reader.page.locator("#canvas0").screenshot() != before
+        reader.set("set-0-seq-len", 2)
+        reader.wait_for("about", "512 tokens")
+        assert reader.page.locator("#set-0-seq-len").get_attribute("aria-valuetext") == "512 tokens"
+
+
+def test_everything_can_be_done_by_keys(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        for _ in range(12):  # the picture is reached by Tab
+            reader.press("Tab")
+            if reader.page.evaluate("document.activeElement.id") == "stage":
+                break
+        assert reader.page.evaluate("document.activeElement.id") == "stage"
+        outline = "getComputedStyle(document.activeElement).outlineStyle"
+        assert reader.page.evaluate(outline) == "solid"
+        reader.press("ArrowDown", "ArrowDown", "ArrowRight")
+        readout = reader.text("readout")
+        assert readout.startswith(
+            "Block (1, 1): full, window(3). Row 1 (tokens 16 to 31) attends to"
+        )
+        whole = reader.page.locator("#canvas0").screenshot()
+        reader.press("+", "+", "Shift+ArrowRight")
+        assert reader.page.locator("#canvas0").screenshot() != whole
+        reader.press("0")
+        assert reader.page.locator("#canvas0").screenshot() == whole
+        reader.press("End")
+        assert reader.text("readout").startswith("Block (1, 15): ")
+        reader.press("?")
+        assert reader.page.locator("#help").is_visible()
+        reader.press("Escape", "Escape")
+        assert reader.text("readout").startswith("Point at a block")
+
+
+def test_the_receptive_field_layer_by_layer(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        reader.press("m")  # nothing happens while the picture has no focus
+        reader.page.locator("#stage").focus()
+        reader.press("m")  # B: a window with nothing random
+        reader.wait_for("caption0", "causal_near")
+        reader.press("m", "m", "m")
+        reader.page.locator("#from").fill("8")
+        reader.page.locator("#from").press("Enter")
+        reader.wait_for("field", "After 1 layer, block 8 has received from")
+        first = reader.page.locator("#canvas0").screenshot()
+        reader.page.locator("#forth").click()
+        reader.wait_for("field", "After 2 layers")
+        assert reader.page.locator("#canvas0").screenshot() != first
+        reader.page.locator("#play").click()
+        reader.wait_for("field", ": all.")
+        reader.page.locator("#clear").click()
+        reader.wait_for("field", "Choose a row")
+
+
+def test_the_field_reaches_what_the_compiler_says(browser: Any, file: str) -> None:
+    """Over all blocks, the page's search finds the coverage that the compiler gave."""
+    with reading(browser, file) as reader:
+        rows = int(reader.page.locator("#from").get_attribute("max")) + 1
+        found = []
+        for block in range(rows):
+            reader.page.locator("#from").fill(str(block))
+            reader.page.locator("#from").press("Enter")
+            found.append(int(reader.text("field").split(" from ")[1].split(" of ")[0]))
+        share = reader.page.locator("#coverage span:nth-of-type(3)").inner_text()
+        assert f"{sum(found) / rows**2:.2%}" == share
+
+
+def test_two_layouts_side_by_side_and_their_difference(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        reader.page.locator("[data-mode=side]").click()
+        assert reader.page.locator("#canvas1").is_visible()
+        assert reader.text("figure-density") != reader.text("figure-density1")
+        reader.page.locator("[data-mode=difference]").click()
+        assert not reader.page.locator("#canvas1").is_visible()
+        only_a, only_b, both = (
+            int(reader.text(f"figure-{id}")) for id in ("difference", "difference1", "both")
+        )
+        assert only_a + both == int(reader.text("figure-blocks"))
+        assert only_b + both == int(reader.text("figure-blocks1"))
+        assert {"0,114,178,255", "87,96,106,255"} <= set(reader.page.evaluate(INK))
+        reader.page.locator("[data-mode=hold]").click()  # A as it is now stands for B
+        reader.set("set-0-w", 3)
+        reader.wait_for("spec", "window(7)")
+        assert int(reader.text("figure-difference")) > 0
+        assert reader.text("figure-difference1") == "0"
+
+
+def test_diagnostics_lead_to_their_line(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        entry = reader.page.locator("#diagnostics button")
+        assert entry.inner_text().startswith("warning W403: `window(3)` adds nothing")
+        entry.click()
+        assert reader.page.evaluate("document.activeElement.innerText").startswith("odd = ")
+        assert reader.page.locator("mark").inner_text() == "window(3)"
+
+
+def test_the_spec_is_copied(browser: Any, file: str) -> None:
+    with reading(browser, file, permissions=["clipboard-read", "clipboard-write"]) as reader:
+        reader.page.locator("#copy").click()
+        reader.wait_for("copy", "Copied")
+        copied = reader.page.evaluate("navigator.clipboard.readText()")
+        assert copied == "block 16x16\nwindow(3) | random(1, seed=5)\n"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_themes_follow_the_system_and_the_button(browser: Any, file: str, theme: str) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    grounds = {"light": "rgb(251, 251, 249)", "dark": "rgb(21, 23, 27)"}
+    other = "light" if theme == "dark" else "dark"
+    with reading(browser, file, color_scheme=theme) as reader:
+        assert reader.page.evaluate(ground) == grounds[theme]
+        reader.page.locator("#theme").click()
+        assert reader.page.evaluate(ground) == grounds[other]
+
+
+@pytest.mark.parametrize("width", [360, 800, 1280])
+def test_no_width_scrolls_sideways(browser: Any, file: str, width: int) -> None:
+    with reading(browser, file, viewport={"width": width, "height": 740}) as reader:
+        for mode in ("a", "side", "difference"):
+            reader.page.locator(f"[data-mode={mode}]").click()
+            assert reader.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_pointer_moves_zooms_and_points(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        box = reader.page.locator("#canvas0").bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        reader.page.mouse.move(x, y)
+        assert reader.text("readout").startswith("Block (")
+        whole = reader.page.locator("#canvas0").screenshot()
+        reader.page.mouse.wheel(0, -400)
+        playwright.expect(reader.page.locator("#stage")).to_have_attribute(
+            "style", "touch-action: none;"
+        )
+        zoomed = reader.page.locator("#canvas0").screenshot()
+        assert zoomed != whole
+        reader.page.mouse.down()
+        reader.page.mouse.move(x - 60, y - 40, steps=4)
+        reader.page.mouse.up()
+        assert reader.page.locator("#canvas0").screenshot() != zoomed
+        assert reader.text("field").startswith("Choose a row")  # a drag is no click
+        reader.page.mouse.click(x, y)
+        assert reader.text("field").startswith("After 1 layer")
+
+
+def test_a_served_page_asks_and_reloads(browser: Any, tmp_path: Path) -> None:
+    spec = Path(write_spec(tmp_path))
+
+    def read() -> list[Subject]:
+        return [Subject("spec.bsl:near", source_of(spec), "near", lengths=(128, 256))]
+
+    with Server(Compiling(read, [spec])) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        with reading(browser, f"http://127.0.0.1:{server.server_port}/") as reader:
+            reader.wait_for("live", "live")
+            box = reader.page.get_by_label("w, any value")
+            box.fill("11")
+            box.press("Enter")
+            reader.wait_for("spec", "window(11)")
+            box.fill("4")
+            box.press("Enter")
+            reader.wait_for("notice", "even width")
+            assert "window(11)" in reader.text("spec")  # the last good picture stays
+            box.fill("5")
+            box.press("Enter")
+            reader.wait_for("spec", "window(5)")
+            assert not reader.page.locator("#notice").is_visible()
+            spec.write_text(SPEC.replace("window(w) |", "cols(w) |"), encoding="utf-8")
+            reader.wait_for("spec", "cols(5)")
+            spec.write_text(SPEC.replace("window", "widow"), encoding="utf-8")
+            reader.wait_for("diagnostics", "widow")
+            assert "cols(5)" in reader.text("spec")
+            assert reader.page.locator("#notice").is_visible()
+            assert len(reader.page.evaluate(INK)) > 4
+            spec.write_text(SPEC, encoding="utf-8")
+            reader.wait_for("spec", "window(5)")
+            reader.wait_for("diagnostics", "No errors")
+        server.shutdown()
+        thread.join()

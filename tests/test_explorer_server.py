@@ -1,0 +1,158 @@
+"""The explorer's server: it asks the compiler, follows its files, and is shut to everybody else."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from explored import SPEC, data_of, write_spec
+
+from bslang.explorer.server import Compiling, Server
+from bslang.explorer.subject import Subject
+from bslang.explorer.watch import stamps
+from bslang.resolve.sources import source_of
+
+
+class Client:
+    """Asks a server, by default as a browser on this machine would."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def get(self, path: str, host: str = "", method: str = "GET") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=10)
+        connection.request(method, path, headers={"Host": host} if host else {})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, text
+
+    def json(self, path: str) -> Any:
+        status, text = self.get(path)
+        assert status == 200
+        return json.loads(text)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    return Path(write_spec(tmp_path))
+
+
+@pytest.fixture
+def client(spec: Path) -> Iterator[Client]:
+    def read() -> list[Subject]:
+        return [Subject("spec.bsl:near", source_of(spec), "near", lengths=(128, 256))]
+
+    with Server(Compiling(read, [spec])) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield Client(server)
+        server.shutdown()
+        thread.join()
+
+
+def test_the_server_has_the_page_and_any_value(client: Client) -> None:
+    status, made = client.get("/")
+    assert status == 200
+    found = data_of(made)
+    assert found["served"]
+    assert len(found["layouts"][0]["keys"]) == 1
+    assert "connect-src &#39;self&#39;" in made
+    view = client.json("/view?layout=0&seq-len=1000&w=11&r=0")
+    assert (view["tokens"], view["rows"]) == (1000, 63)
+    assert view["spec"] == "block 16x16\nwindow(11) | random(0, seed=5)\n"
+    assert "even width" in client.json("/view?layout=0&w=4")["errors"][0]["message"]
+    for query in ("", "layout=1", "layout=-1", "layout=x"):
+        assert client.json(f"/view?{query}")["errors"]
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "localhost:1"]
+)
+def test_another_host_is_refused(client: Client, host: str) -> None:
+    for path in ("/", "/data", "/view?layout=0", "/events"):
+        status, text = client.get(path, host.format(port=client.server.server_port))
+        assert status == 421
+        assert "window" not in text
+
+
+def test_localhost_is_let_in_and_no_other_path_exists(client: Client, spec: Path) -> None:
+    assert client.get("/", f"localhost:{client.server.server_port}")[0] == 200
+    for path in ("/spec.bsl", f"/{spec}", "/../spec.bsl", "/%2e%2e/etc/passwd", "/view/x"):
+        assert client.get(path)[0] == 404
+    assert client.get("/", method="POST")[0] == 501
+    assert client.server.server_address[0] == "127.0.0.1"
+
+
+def test_a_save_sends_an_event_and_errors_keep_the_last_views(client: Client, spec: Path) -> None:
+    client.get("/")
+    connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=20)
+    version = client.json("/data")["version"]
+    connection.request("GET", f"/events?since={version}")
+    stream = connection.getresponse()
+    assert stream.headers["Content-Type"].startswith("text/event-stream")
+    # The first thing that is said is that somebody is there.
+    assert stream.readline() == b": here\n"
+    spec.write_text(SPEC.replace("w = 3", "w = 5"), encoding="utf-8")
+    assert _next_event(stream) == "changed"
+    assert client.json("/data")["layouts"][0]["axes"][1]["values"] != []
+    assert "window(5)" in client.json("/view?layout=0&seq-len=128")["spec"]
+    spec.write_text(SPEC.replace("window", "widow"), encoding="utf-8")
+    assert _next_event(stream) == "changed"
+    broken = client.json("/data")
+    assert broken["errors"][0]["code"] == "E201"
+    assert broken["errors"][0]["marks"]
+    assert broken["sources"][0]["text"].count("widow") == 3
+    assert "window(5)" in client.json("/view?layout=0&seq-len=128")["spec"]
+    assert data_of(client.get("/")[1])["errors"]
+    connection.close()
+
+
+def _next_event(stream: http.client.HTTPResponse) -> str:
+    while True:
+        line = stream.readline().decode()
+        assert line
+        if line.startswith("event: "):
+            return line[7:].strip()
+
+
+def test_files_that_a_spec_names_are_watched(tmp_path: Path) -> None:
+    (tmp_path / "part.bsl").write_text("near = window(3)\n")
+    spec = Path(write_spec(tmp_path, 'import "part.bsl"\nimport "../out.bsl"\nnear | cols(0)\n'))
+    before = stamps([spec])
+    assert set(before) == {spec, (tmp_path / "part.bsl").resolve()}
+    (tmp_path / "part.bsl").write_text("near = window(35)\n")
+    assert stamps([spec]) != before
+    spec.unlink()
+    assert stamps([spec]) == {spec: None}
+
+
+def test_a_port_in_use_is_an_error_and_ctrl_c_an_end(spec: Path) -> None:
+    command = [sys.executable, "-m", "bslang", "explorer", f"{spec}:near", "--serve"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [*command, "--port", port], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: cannot serve at port {port}: ")
+    assert done.stderr.count("\n") == 1
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert re.match(r"http://127\.0\.0\.1:\d+/ ", running.stdout.readline())
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=20)
+    assert running.returncode == 0
+    assert said == ""
