@@ -39,7 +39,21 @@ _TABLES = (
     "missing.npz",
     "../mask.npy",
 )
-_WORDS = "bsl", "block", "import", "as", "heads", "inf", "true", "same", "table", "all", "none", "T", "t"
+_WORDS = (
+    "bsl",
+    "block",
+    "import",
+    "as",
+    "heads",
+    "inf",
+    "true",
+    "same",
+    "table",
+    "all",
+    "none",
+    "T",
+    "t",
+)
 _PATTERN_OPS = "|", "|", "&", "&", "-", "^", "@"
 _NUMBER_OPS = "+", "-", "*", "//", "%", "**"
 _COMPARISONS = "<", "<=", ">", ">=", "==", "!="

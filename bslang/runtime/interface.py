@@ -10,7 +10,6 @@ from __future__ import annotations
 from bslang._version import INTERFACE, __version__
 from bslang.errors import BslangError
 
-
 __all__ = ["INTERFACE", "refusal"]
 
 

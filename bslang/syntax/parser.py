@@ -121,23 +121,27 @@ def _named(terminals: set[str]) -> list[str]:
 
 @cache
 def _lark() -> Lark:
-    """The parser; Lark takes the place of these two options by what they are when it loads its tables."""
-    tables = _tables(resource("grammar", "bsl.lark").read_text(encoding="utf-8"))
-    tables["data"]["options"] |= {"transformer": _Builder(), "_plugins": {"LexerThread": _Lexing}}
-    return Lark.load(tables)
+    """The parser. Its tables are kept in a file: they cost more than a spec's whole way to generated code.
 
-
-def _tables(grammar: str) -> dict[str, Any]:
-    """The LALR tables of the grammar, kept in a file: they cost more than a spec's whole way to generated
-    code. The file is JSON, and what it holds is data; Lark's own cache would be unpickled."""
+    The file is JSON, so that it is data whoever wrote it; Lark's own cache would be unpickled.
+    """
+    grammar = resource("grammar", "bsl.lark").read_text(encoding="utf-8")
     name = hashlib.sha256(f"{__version__} {lark_version} {grammar}".encode()).hexdigest()[:16]
     try:
-        folder = private_dir("grammar")
-        return _with_numbers(json.loads((folder / f"{name}.json").read_bytes()))
-    except FileNotFoundError:
-        keep = True
-    except (OSError, ValueError):  # a folder that others may write to, or a file that is damaged
-        keep = False
+        file = private_dir("grammar") / f"{name}.json"
+    except OSError:
+        return _parser(_tables(grammar))
+    try:
+        return _parser(file.read_text(encoding="utf-8"))
+    except Exception:  # there is none yet, or it is damaged: nothing says what Lark raises then
+        text = _tables(grammar)
+    with suppress(OSError):
+        write_whole(file.parent, {file.name: text})
+    return _parser(text)
+
+
+def _tables(grammar: str) -> str:
+    """The LALR tables of the grammar, as JSON."""
     made = Lark(
         grammar,
         parser="lalr",
@@ -146,11 +150,13 @@ def _tables(grammar: str) -> dict[str, Any]:
         maybe_placeholders=False,
     )
     data, memo = made.memo_serialize([TerminalDef, Rule])
-    text = json.dumps({"data": data, "memo": memo})
-    if keep:
-        with suppress(OSError):
-            write_whole(folder, {f"{name}.json": text})
-    return _with_numbers(json.loads(text))
+    return json.dumps({"data": data, "memo": memo})
+
+
+def _parser(tables: str) -> Lark:
+    made = _with_numbers(json.loads(tables))
+    made["data"]["options"] |= {"transformer": _Builder(), "_plugins": {"LexerThread": _Lexing}}
+    return Lark.load(made)
 
 
 def _with_numbers(value: Any) -> Any:
