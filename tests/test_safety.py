@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -187,3 +188,37 @@ def test_a_damaged_cache_of_the_grammar_is_made_again(content: str, tmp_path: Pa
     run()
     assert set(json.loads(file.read_bytes())["data"]) == set(json.loads(good)["data"])
     assert not (tmp_path / "harm").exists()
+
+
+# ---- dependencies --------------------------------------------------------------------------------
+
+ROOT = PACKAGE.parent
+
+
+def declared() -> dict[str, set[str]]:
+    """The dependencies of pyproject.toml, by extra; "" for those of the package itself."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    block = text[text.index("\ndependencies") : text.index("[project.scripts]")]
+    found = re.findall(r"^([a-z]+) = \[(.*?)\](?= *(?:#.*)?$)", block, re.MULTILINE | re.DOTALL)
+    names = {extra: re.findall(r'"([a-z][a-z0-9-]*)[<>=;]', listed) for extra, listed in found}
+    return {"" if extra == "dependencies" else extra: set(of) for extra, of in names.items()}
+
+
+def test_every_dependency_has_its_reason() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## (?:Core|Extra: (\w+))$", page, flags=re.MULTILINE)[1:]
+    said = {
+        extra or "": set(re.findall(r"^\| ([a-z][a-z0-9-]*) \| .+ \|$", text, re.MULTILINE))
+        - {"package"}
+        for extra, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+    assert said == declared()
+    assert {"numpy", "torch", "lark"} < said[""] and len(said) > 8
+
+
+def test_every_dependency_is_pinned_for_development() -> None:
+    pinned = re.findall(
+        r"^([\w-]+)==\S+$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE
+    )
+    names = {name.lower().replace("_", "-") for name in pinned}
+    assert set().union(*declared().values()) <= names
