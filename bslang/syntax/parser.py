@@ -6,20 +6,27 @@ recurses over one. Nothing is checked here beyond what the grammar says.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from lark import Lark, TextSlice, Token, Transformer
+from lark import __version__ as lark_version
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
+from lark.grammar import Rule
 from lark.lexer import Lexer, LexerState, LexerThread, LineCounter, TerminalDef
 
-from bslang.files import private_dir
+from bslang._version import __version__
+from bslang.files import private_dir, write_whole
 from bslang.resources import resource
 from bslang.syntax import tree
 from bslang.syntax.source import Span
 
 TERMINALS = {
+    "BSL": "`bsl`",
     "BLOCK": "`block`",
     "IMPORT": "`import`",
     "AS": "`as`",
@@ -76,8 +83,8 @@ class ParseError(Exception):
 
 def parse_statement(
     text: str, span: Span
-) -> tree.BlockSetting | tree.Import | tuple[tree.Expression, ...]:
-    """Parse the statement at `span`: a setting, an import, or the expressions on each side of `=`.
+) -> tree.Version | tree.BlockSetting | tree.Import | tuple[tree.Expression, ...]:
+    """Parse the statement at `span`: a version, a setting, an import, or the expressions on each side of `=`.
 
     An expression alone comes as a tuple of one. Raises ParseError.
     """
@@ -95,7 +102,7 @@ def parse_statement(
         assert error.pos_in_stream is not None  # the lexer sets it
         place = Span(error.pos_in_stream, error.pos_in_stream + 1)
         raise ParseError(place, f"{error.char!r} stands", []) from None
-    result: tree.BlockSetting | tree.Import | tuple[tree.Expression, ...] = parsed
+    result: tree.Version | tree.BlockSetting | tree.Import | tuple[tree.Expression, ...] = parsed
     return result
 
 
@@ -114,22 +121,49 @@ def _named(terminals: set[str]) -> list[str]:
 
 @cache
 def _lark() -> Lark:
-    """The parser. Lark keeps its tables in a file, which holds the digest of the grammar: they cost more
-    than a spec's whole way to generated code."""
+    """The parser. Its tables are kept in a file: they cost more than a spec's whole way to generated code.
+
+    The file is JSON, so that it is data whoever wrote it; Lark's own cache would be unpickled.
+    """
+    grammar = resource("grammar", "bsl.lark").read_text(encoding="utf-8")
+    name = hashlib.sha256(f"{__version__} {lark_version} {grammar}".encode()).hexdigest()[:16]
     try:
-        kept: str | bool = str(private_dir("grammar") / "bsl.lark")
+        file = private_dir("grammar") / f"{name}.json"
     except OSError:
-        kept = False
-    return Lark(
-        resource("grammar", "bsl.lark").read_text(encoding="utf-8"),
+        return _parser(_tables(grammar))
+    try:
+        return _parser(file.read_text(encoding="utf-8"))
+    except Exception:  # there is none yet, or it is damaged: nothing says what Lark raises then
+        text = _tables(grammar)
+    with suppress(OSError):
+        write_whole(file.parent, {file.name: text})
+    return _parser(text)
+
+
+def _tables(grammar: str) -> str:
+    """The LALR tables of the grammar, as JSON."""
+    made = Lark(
+        grammar,
         parser="lalr",
         lexer="contextual",
         keep_all_tokens=True,  # spans are computed from them
         maybe_placeholders=False,
-        transformer=_Builder(),
-        _plugins={"LexerThread": _Lexing},
-        cache=kept,
     )
+    data, memo = made.memo_serialize([TerminalDef, Rule])
+    return json.dumps({"data": data, "memo": memo})
+
+
+def _parser(tables: str) -> Lark:
+    made = _with_numbers(json.loads(tables))
+    made["data"]["options"] |= {"transformer": _Builder(), "_plugins": {"LexerThread": _Lexing}}
+    return Lark.load(made)
+
+
+def _with_numbers(value: Any) -> Any:
+    """JSON in which keys are numbers again where they look like some, as Lark wrote them."""
+    if isinstance(value, dict):
+        return {int(k) if k.isdecimal() else k: _with_numbers(v) for k, v in value.items()}
+    return [*map(_with_numbers, value)] if isinstance(value, list) else value
 
 
 def terminals() -> dict[str, str]:
@@ -179,6 +213,9 @@ def _nodes(children: list[Any]) -> tuple[Any, ...]:
 
 class _Builder(Transformer[Token, Any]):
     """Grammar rules to nodes; each method is named by its rule."""
+
+    def version(self, children: list[Any]) -> tree.Version:
+        return tree.Version(_span(children), _number(children[1]))
 
     def setting(self, children: list[Any]) -> tree.BlockSetting:
         sides = [_number(side) for side in children[1].split("x")]
