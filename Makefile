@@ -15,7 +15,7 @@ examples: $(READY) ## Every example at its full size, in some ten minutes; plots
 	for example in train_lm dna series images search; do $(BIN)/python examples/$$example.py || exit 1; done
 
 test: $(READY) lint ## Lint, type check, and all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
