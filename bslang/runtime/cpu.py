@@ -58,6 +58,11 @@ class _Table(ctypes.Structure):
         parts = (table.order, table.pointer, table.runs)
         return cls(*(part.data_ptr() for part in parts), table.order.numel())
 
+    @classmethod
+    def counted(cls, blocks: int) -> _Table:
+        """A table of which only the number of blocks is asked."""
+        return cls(None, None, None, blocks)
+
 
 _TENSORS = ("q", "k", "v", "out", "lse", "grad_out", "grad_lse", "dq", "dk", "dv")
 _LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
@@ -226,7 +231,10 @@ class CpuTarget:
             scale,
             softcap,
             _Table.of(plan.rows),
-            _Table.of(plan.cols),
+            # Forward asks it for a number alone, and decoding makes a plan for every token.
+            _Table.of(plan.cols)
+            if "dk" in tensors
+            else _Table.counted(-(-plan.len_k // plan.block_k)),
             plan.parameters.data_ptr(),
             None if plan.head_graph is None else plan.head_graph.data_ptr(),
             *_pointers(labels),
