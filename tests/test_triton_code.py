@@ -18,7 +18,8 @@ from bslang import compiler
 from bslang.codegen.plan import Plan
 from bslang.codegen.triton import section
 from bslang.errors import TargetError
-from bslang.runtime.triton import Launch, TritonTarget
+from bslang.runtime.tiles import Launch
+from bslang.runtime.triton import TritonTarget
 from bslang.schedule.strips import Rules
 from bslang.syntax.source import Source
 

@@ -27,7 +27,8 @@ from bslang.files import write_whole
 from bslang.runtime import modules
 from bslang.runtime import triton as launcher
 from bslang.runtime import tune as tuner
-from bslang.runtime.triton import Launch, TritonTarget, launch
+from bslang.runtime.tiles import Launch, launch
+from bslang.runtime.triton import TritonTarget
 from bslang.runtime.tune import KERNELS, candidates, tune
 from bslang.runtime.tuned import Tuned, store
 from bslang.syntax.source import Source

@@ -17,7 +17,8 @@ from bslang.machine.devices import DEVICES
 from bslang.runtime.beside import written
 from bslang.runtime.binaries import ALIGNMENT, SUFFIX, TYPES, Binary
 from bslang.runtime.checks import MAX_DIM
-from bslang.runtime.triton import Launch, TritonTarget, launch
+from bslang.runtime.tiles import Launch, launch
+from bslang.runtime.triton import TritonTarget
 from bslang.runtime.tuned import Sides
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -34,6 +35,8 @@ _SIZES = (
     "len_q",
     "len_k",
     "q_start",
+    "q_first",
+    "q_step",
     "lanes",
     "start",
     "length",

@@ -5,107 +5,17 @@ Only the generated module imports Triton; here it is met through its kernels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from bslang.runtime.binaries import TYPES, Binaries
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
-from bslang.runtime.tuned import Key, Sides, Tuned, beside, device_name, largest, tile_names
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How a kernel is compiled for a call: the constants of its source, and the compiler's options."""
-
-    constants: dict[str, Any]
-    options: dict[str, Any]
-
-
-class _Tile(NamedTuple):
-    """Rows of the tile that a program keeps (of keys for dK and dV, else of queries), and of those that it
-    streams (of the other side); stages of the pipeline that loads them."""
-
-    kept: int
-    streamed: int
-    stages: int = 3
-
-
-_TILES: dict[int, dict[str, dict[int, _Tile]]] = {
-    2: {
-        "forward": {64: _Tile(128, 64), 128: _Tile(128, 64), 256: _Tile(64, 32)},
-        "delta": {256: _Tile(64, 64)},
-        "dq": {64: _Tile(128, 64), 128: _Tile(64, 64), 256: _Tile(32, 32)},
-        "dkdv": {64: _Tile(64, 64, 2), 128: _Tile(128, 32, 2), 256: _Tile(32, 32, 2)},
-    },
-    # Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
-    4: {
-        "forward": {64: _Tile(64, 32, 2), 128: _Tile(32, 16, 2), 256: _Tile(16, 16, 2)},
-        "delta": {64: _Tile(64, 64), 128: _Tile(32, 32), 256: _Tile(16, 16)},
-        "dq": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
-        "dkdv": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
-    },
-}
-"""By bytes of an element, kernel, and the largest padded head dimension. `make bench-static` shows what the
-compiler makes of them."""
-
-_HELD = {"forward": (1, 1), "delta": (0, 0), "dq": (1, 2), "dkdv": (2, 2)}
-"""What a program holds for each row that it keeps: sums of a head dimension, scores of a streamed tile."""
-
-_JOINED = 16
-"""Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
-
-_REGISTERS = 160
-"""Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more."""
-
-
-@cache
-def launch(
-    kernel: str,
-    head_dim: int,
-    itemsize: int,
-    sides: Sides,
-    *,
-    shared: int,
-    precision: str = "ieee",
-    softcap: float = 0.0,
-) -> Launch:
-    """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
-
-    itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
-    allow, of what a program holds and of what it meets;
-    shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
-    "tf32"; softcap: of scores, 0 for none.
-    """
-    pad = max(16, 1 << (head_dim - 1).bit_length())
-    if kernel in ("merge", "sum"):
-        constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE": _JOINED}
-        return Launch(constants, {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True})
-    tile = next(tile for most, tile in _TILES[itemsize][kernel].items() if pad <= most)
-    most_kept, most_streamed = largest(kernel, sides)
-    kept, streamed = min(tile.kept, most_kept), min(tile.streamed, most_streamed)
-    constants = {"HEAD_DIM": head_dim, "PAD": pad}
-    if kernel == "delta":
-        constants["TILE_Q"] = kept
-    else:
-        constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
-        constants |= {"PRECISION": precision, "SOFT_CAP": softcap}
-    options = {
-        "num_warps": warps(kernel, pad, itemsize, kept, streamed),
-        "num_stages": tile.stages if shared >= 160 * 1024 else 2,
-        "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
-    }
-    return Launch(constants, options)
-
-
-def warps(kernel: str, pad: int, itemsize: int, kept: int, streamed: int) -> int:
-    """Warps of a program that keeps and streams so many rows, of a padded head dimension."""
-    sums, scores = _HELD[kernel]
-    held = kept * (sums * pad + scores * streamed)
-    return 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8
+from bslang.runtime.tiles import JOINED, Launch, launch
+from bslang.runtime.tuned import Key, Tuned, beside, device_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +130,12 @@ class TritonTarget:
         q, scale, _ = _positive(q, scale)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        self._walk("forward", (q, k, v), (), (out, lse), plan, scale, labels, softcap)
+        written, places = (out, lse), (plan.q_start, 1)
+        if _alike(q, k, plan):
+            q, plan, labels = _side_by_side(q, k, plan, labels)
+            written = (out.view(q.shape), lse.view(q.shape[:3]))
+            places = (places[0], 0)
+        self._walk("forward", (q, k, v), (), written, plan, scale, labels, softcap, places)
         return out, lse
 
     def backward(
@@ -262,10 +177,12 @@ class TritonTarget:
         scale: float,
         labels: Labels | None,
         softcap: float,
+        places: tuple[int, ...] = (),
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
-        strided: q, k, v and what else has strides of its own; read, written: contiguous tensors.
+        strided: q, k, v and what else has strides of its own; read, written: contiguous tensors;
+        places: numbers that only this kernel takes.
         """
         strided = tuple(map(_readable, strided))
         (batch, heads), key_heads = strided[0].shape[:2], strided[1].shape[1]
@@ -287,7 +204,7 @@ class TritonTarget:
         if labels is not None:
             given += [labels.q, labels.k, labels.q_ranges, labels.k_ranges]
         strides = (stride for tensor in strided for stride in tensor.stride()[:3])
-        sizes = (batch, heads, key_heads, plan.len_q, plan.len_k, plan.q_start)
+        sizes = (batch, heads, key_heads, plan.len_q, plan.len_k, plan.q_start, *places)
         arguments = (*strided, *read, *parts, *written, *given, *strides, *sizes, scale)
         self._start(kernel, chosen, table.programs.shape[0] * tiles * lanes, arguments)
         if table.slots:
@@ -307,7 +224,7 @@ class TritonTarget:
             block, start, length = plan.block_k, 0, plan.len_k
         else:
             block, start, length = plan.block_q, plan.q_start, plan.len_q
-        programs = table.merges.shape[0] * lanes * -(-block // _JOINED)
+        programs = table.merges.shape[0] * lanes * -(-block // JOINED)
         sizes = (table.merges, lanes, start, length, block)
         if kernel == "forward":
             chosen = self._launch("merge", written[0])
@@ -380,6 +297,28 @@ def _positive(q: torch.Tensor, scale: float) -> tuple[torch.Tensor, float, int]:
     """
     sign = (scale > 0) - (scale < 0)
     return (q if sign == 1 else q * sign), abs(scale) or 1.0, sign
+
+
+def _alike(q: torch.Tensor, k: torch.Tensor, plan: DevicePlan) -> bool:
+    """Whether the call decodes one token, and query heads that read one key head have one layout."""
+    group = q.shape[1] // k.shape[1]
+    return plan.len_q == 1 < group <= plan.block_q and plan.head_graph is None
+
+
+def _side_by_side(
+    q: torch.Tensor, k: torch.Tensor, plan: DevicePlan, labels: Labels | None
+) -> tuple[torch.Tensor, DevicePlan, Labels | None]:
+    """One query of each head as the queries of their key head, so that its keys are read once for all.
+
+    q (batch, heads, 1, dim) becomes (batch, key heads, heads of each, dim). For the kernels they stand in
+    a block row from its beginning.
+    """
+    group = q.shape[1] // k.shape[1]
+    start = plan.q_start - plan.q_start % plan.block_q
+    if labels is not None:
+        labels = replace(labels, q=labels.q.repeat_interleave(group, dim=-1))
+    q = q.view(q.shape[0], k.shape[1], group, q.shape[3])  # whatever its strides are
+    return q, replace(plan, len_q=group, q_start=start), labels
 
 
 def _readable(x: torch.Tensor) -> torch.Tensor:

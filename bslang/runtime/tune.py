@@ -16,7 +16,8 @@ from bslang.runtime.binaries import TYPES
 from bslang.runtime.labels import Labels, take_labels
 from bslang.runtime.layout import Layout
 from bslang.runtime.plan import DevicePlan
-from bslang.runtime.triton import Launch, TritonTarget, launch, shared_memory, warps
+from bslang.runtime.tiles import Launch, launch, warps
+from bslang.runtime.triton import TritonTarget, shared_memory
 from bslang.runtime.tuned import Sides, Tuned, device_name, largest, tile_names
 
 Bench = Callable[[Callable[[], object]], float]

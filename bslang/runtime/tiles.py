@@ -1,0 +1,100 @@
+"""The tiles, warps and stages of the Triton kernels: what suits a kernel, a head dimension and a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from bslang.runtime.tuned import Sides, largest, tile_names
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a kernel is compiled for a call: the constants of its source, and the compiler's options."""
+
+    constants: dict[str, Any]
+    options: dict[str, Any]
+
+
+class _Tile(NamedTuple):
+    """Rows of the tile that a program keeps (of keys for dK and dV, else of queries), and of those that it
+    streams (of the other side); stages of the pipeline that loads them."""
+
+    kept: int
+    streamed: int
+    stages: int = 3
+
+
+_TILES: dict[int, dict[str, dict[int, _Tile]]] = {
+    2: {
+        "forward": {64: _Tile(128, 64), 128: _Tile(128, 64), 256: _Tile(64, 32)},
+        "delta": {256: _Tile(64, 64)},
+        "dq": {64: _Tile(128, 64), 128: _Tile(64, 64), 256: _Tile(32, 32)},
+        "dkdv": {64: _Tile(64, 64, 2), 128: _Tile(128, 32, 2), 256: _Tile(32, 32, 2)},
+    },
+    # Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
+    4: {
+        "forward": {64: _Tile(64, 32, 2), 128: _Tile(32, 16, 2), 256: _Tile(16, 16, 2)},
+        "delta": {64: _Tile(64, 64), 128: _Tile(32, 32), 256: _Tile(16, 16)},
+        "dq": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
+        "dkdv": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
+    },
+}
+"""By bytes of an element, kernel, and the largest padded head dimension. `make bench-static` shows what the
+compiler makes of them."""
+
+_HELD = {"forward": (1, 1), "delta": (0, 0), "dq": (1, 2), "dkdv": (2, 2)}
+"""What a program holds for each row that it keeps: sums of a head dimension, scores of a streamed tile."""
+
+JOINED = 16
+"""Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
+
+_REGISTERS = 160
+"""Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more."""
+
+
+@cache
+def launch(
+    kernel: str,
+    head_dim: int,
+    itemsize: int,
+    sides: Sides,
+    *,
+    shared: int,
+    precision: str = "ieee",
+    softcap: float = 0.0,
+) -> Launch:
+    """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
+
+    itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
+    allow, of what a program holds and of what it meets;
+    shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
+    "tf32"; softcap: of scores, 0 for none.
+    """
+    pad = max(16, 1 << (head_dim - 1).bit_length())
+    if kernel in ("merge", "sum"):
+        constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE": JOINED}
+        return Launch(constants, {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True})
+    tile = next(tile for most, tile in _TILES[itemsize][kernel].items() if pad <= most)
+    most_kept, most_streamed = largest(kernel, sides)
+    kept, streamed = min(tile.kept, most_kept), min(tile.streamed, most_streamed)
+    constants = {"HEAD_DIM": head_dim, "PAD": pad}
+    if kernel == "delta":
+        constants["TILE_Q"] = kept
+    else:
+        constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
+        constants |= {"PRECISION": precision, "SOFT_CAP": softcap}
+    options = {
+        "num_warps": warps(kernel, pad, itemsize, kept, streamed),
+        "num_stages": tile.stages if shared >= 160 * 1024 else 2,
+        "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
+    }
+    return Launch(constants, options)
+
+
+def warps(kernel: str, pad: int, itemsize: int, kept: int, streamed: int) -> int:
+    """Warps of a program that keeps and streams so many rows, of a padded head dimension."""
+    sums, scores = _HELD[kernel]
+    held = kept * (sums * pad + scores * streamed)
+    return 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8
