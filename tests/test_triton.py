@@ -110,51 +110,6 @@ def test_parts_of_split_rows_are_joined(
     assert interpreter.submit(check_split_rows, case, options).result() > 1
 
 
-GROUPED: list[tuple[Case, dict[str, Any], tuple[int, ...]]] = [
-    (Case("last(40t) | cols(:4t)", (16, 16), 1, 139, "end"), {"heads": 4, "key_heads": 2}, (2, 2)),
-    (Case("{q, k : (q + k) % 3 == 0}", (64, 16), 1, 60, "start"), {"heads": 4, "dim": 24}, (1, 4)),
-    (Case("last(40t)", (16, 16), 2, 139, "end"), {"heads": 4}, (4, 2)),  # two queries
-    (
-        Case("causal", (5, 8), 1, 30, "end"),
-        {"heads": 6},
-        (6, 1),
-    ),  # more heads than the block has places
-    (Case("last(head + 1)", (16, 16), 1, 139, "end"), {"heads": 4}, (4, 1)),  # each another layout
-]
-"""Calls with one key head or two, and how many heads and queries the kernel is to see."""
-
-
-def check_grouped(case: Case, options: dict[str, Any]) -> tuple[int, ...]:
-    seen = []
-    walk = TritonTarget._walk
-
-    def watched(self: TritonTarget, kernel: str, strided: Any, *rest: Any) -> None:
-        if kernel == "forward":
-            seen.append(tuple(strided[0].shape[1:3]))
-        walk(self, kernel, strided, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TritonTarget, "_walk", watched)
-        check(case, {"batch": 2, "key_heads": 1} | options)
-    (found,) = set(seen)
-    return tuple(found)
-
-
-@pytest.mark.parametrize(
-    ("case", "options", "kernel_sees"), GROUPED, ids=lambda x: str(getattr(x, "spec", ""))
-)
-def test_heads_of_one_key_head_decode_together(
-    interpreter: Executor, case: Case, options: dict[str, Any], kernel_sees: tuple[int, ...]
-) -> None:
-    assert interpreter.submit(check_grouped, case, options).result() == kernel_sees
-
-
-@pytest.mark.parametrize("spec", ["same(doc) & causal", "same(a) | same(b)"])
-def test_labels_of_heads_that_decode_together(interpreter: Executor, spec: str) -> None:
-    call = Call(spec, len_q=1, len_k=61)
-    interpreter.submit(call.check, "triton").result()
-
-
 def check_random_programs() -> None:
     @settings(max_examples=20, deadline=None, derandomize=True, database=None)
     @given(cases(blocks=((16, 16), (5, 3), (8, 32)), longest=40))

@@ -13,6 +13,7 @@ import torch
 from bslang.errors import BuildError, TargetError
 from bslang.files import source_digest
 from bslang.runtime.build import build
+from bslang.runtime.grouped import side_by_side
 from bslang.runtime.labels import Labels
 from bslang.runtime.library import load
 from bslang.runtime.plan import DevicePlan, DeviceTable
@@ -66,7 +67,8 @@ class _Table(ctypes.Structure):
 
 _TENSORS = ("q", "k", "v", "out", "lse", "grad_out", "grad_lse", "dq", "dk", "dv")
 _LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
-_SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "dim", "q_start")
+_SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "dim")
+_PLACES = ("q_start", "q_first", "q_step")
 
 
 class _Arguments(ctypes.Structure):
@@ -76,7 +78,7 @@ class _Arguments(ctypes.Structure):
         ("size", ctypes.c_int64),
         ("threads", ctypes.c_int64),
         ("dtype", ctypes.c_int64),
-        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, ctypes.c_int64) for name in (*_SIZES, *_PLACES)),
         ("scale", ctypes.c_double),
         ("softcap", ctypes.c_double),
         ("by_row", _Table),
@@ -168,7 +170,10 @@ class CpuTarget:
         """As `Target.forward`."""
         out = torch.empty(q.shape, dtype=q.dtype)
         lse = torch.empty(q.shape[:3], dtype=torch.float32)
-        tensors = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
+        if q.shape[0] * k.shape[1] >= torch.get_num_threads():  # else threads would have no work
+            q, plan, labels = side_by_side(q, k, plan, labels)
+        written = {"out": out.view(q.shape), "lse": lse.view(q.shape[:3])}
+        tensors = {"q": q, "k": k, "v": v, **written}
         self._call(self._library.bslang_forward, plan, scale, labels, softcap, **tensors)
         return out, lse
 
@@ -228,6 +233,7 @@ class CpuTarget:
             plan.len_k,
             q.shape[3],
             plan.q_start,
+            *plan.places,
             scale,
             softcap,
             _Table.of(plan.rows),

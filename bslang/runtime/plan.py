@@ -31,6 +31,8 @@ class DevicePlan:
 
     len_q, len_k: numbers of queries and keys of the call. q_start: position of the first query,
     so that query x stands at position q_start + x, in block row (q_start + x) // block_q.
+    position: where all queries stand, if at one place (`bslang.runtime.grouped`); then q_start is only the
+    beginning of their block row.
     parameters, head_graph: as in `bslang.schedule.Schedule`. schedule: that itself, for a target with
     tables of its own; made: what targets have made of it, by name.
 
@@ -47,6 +49,7 @@ class DevicePlan:
     head_graph: torch.Tensor | None
     schedule: Any
     made: dict[str, Any] = field(default_factory=dict)
+    position: int | None = None
 
     @classmethod
     def of(cls, schedule: Any, device: torch.device) -> DevicePlan:
@@ -66,6 +69,11 @@ class DevicePlan:
             None if schedule.head_graph is None else move(schedule.head_graph),
             schedule,
         )
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """The position of the first query, and the step from one query's to the next one's."""
+        return (self.q_start, 1) if self.position is None else (self.position, 0)
 
     @cached_property
     def rows(self) -> DeviceTable:

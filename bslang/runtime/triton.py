@@ -5,13 +5,14 @@ Only the generated module imports Triton; here it is met through its kernels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 import torch
 
 from bslang.runtime.binaries import TYPES, Binaries
+from bslang.runtime.grouped import side_by_side
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.tiles import JOINED, Launch, launch
@@ -130,12 +131,9 @@ class TritonTarget:
         q, scale, _ = _positive(q, scale)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        written, places = (out, lse), (plan.q_start, 1)
-        if _alike(q, k, plan):
-            q, plan, labels = _side_by_side(q, k, plan, labels)
-            written = (out.view(q.shape), lse.view(q.shape[:3]))
-            places = (places[0], 0)
-        self._walk("forward", (q, k, v), (), written, plan, scale, labels, softcap, places)
+        q, plan, labels = side_by_side(q, k, plan, labels)
+        written = (out.view(q.shape), lse.view(q.shape[:3]))
+        self._walk("forward", (q, k, v), (), written, plan, scale, labels, softcap)
         return out, lse
 
     def backward(
@@ -177,12 +175,10 @@ class TritonTarget:
         scale: float,
         labels: Labels | None,
         softcap: float,
-        places: tuple[int, ...] = (),
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
-        strided: q, k, v and what else has strides of its own; read, written: contiguous tensors;
-        places: numbers that only this kernel takes.
+        strided: q, k, v and what else has strides of its own; read, written: contiguous tensors.
         """
         strided = tuple(map(_readable, strided))
         (batch, heads), key_heads = strided[0].shape[:2], strided[1].shape[1]
@@ -204,6 +200,7 @@ class TritonTarget:
         if labels is not None:
             given += [labels.q, labels.k, labels.q_ranges, labels.k_ranges]
         strides = (stride for tensor in strided for stride in tensor.stride()[:3])
+        places = plan.places if kernel == "forward" else ()
         sizes = (batch, heads, key_heads, plan.len_q, plan.len_k, plan.q_start, *places)
         arguments = (*strided, *read, *parts, *written, *given, *strides, *sizes, scale)
         self._start(kernel, chosen, table.programs.shape[0] * tiles * lanes, arguments)
@@ -297,28 +294,6 @@ def _positive(q: torch.Tensor, scale: float) -> tuple[torch.Tensor, float, int]:
     """
     sign = (scale > 0) - (scale < 0)
     return (q if sign == 1 else q * sign), abs(scale) or 1.0, sign
-
-
-def _alike(q: torch.Tensor, k: torch.Tensor, plan: DevicePlan) -> bool:
-    """Whether the call decodes one token, and query heads that read one key head have one layout."""
-    group = q.shape[1] // k.shape[1]
-    return plan.len_q == 1 < group <= plan.block_q and plan.head_graph is None
-
-
-def _side_by_side(
-    q: torch.Tensor, k: torch.Tensor, plan: DevicePlan, labels: Labels | None
-) -> tuple[torch.Tensor, DevicePlan, Labels | None]:
-    """One query of each head as the queries of their key head, so that its keys are read once for all.
-
-    q (batch, heads, 1, dim) becomes (batch, key heads, heads of each, dim). For the kernels they stand in
-    a block row from its beginning.
-    """
-    group = q.shape[1] // k.shape[1]
-    start = plan.q_start - plan.q_start % plan.block_q
-    if labels is not None:
-        labels = replace(labels, q=labels.q.repeat_interleave(group, dim=-1))
-    q = q.view(q.shape[0], k.shape[1], group, q.shape[3])  # whatever its strides are
-    return q, replace(plan, len_q=group, q_start=start), labels
 
 
 def _readable(x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,33 @@
+"""Decoding with grouped-query heads: the query heads of a key head as queries of one tile.
+
+By itself each of them has one query, for which its kernel would read all the keys again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from bslang.runtime.labels import Labels
+from bslang.runtime.plan import DevicePlan
+
+
+def side_by_side(
+    q: torch.Tensor, k: torch.Tensor, plan: DevicePlan, labels: Labels | None
+) -> tuple[torch.Tensor, DevicePlan, Labels | None]:
+    """The one query of each head as the queries of its key head, where the heads have one layout.
+
+    q (batch, heads, 1, dim) becomes (batch, key heads, heads of each, dim), all at one position, in a block
+    row from its beginning. Other calls are returned as they are. The kernel's results are those of the
+    call, in another shape.
+    """
+    batch, heads, len_q, dim = q.shape
+    group = heads // k.shape[1]
+    if len_q != 1 or not 1 < group <= plan.block_q or plan.head_graph is not None:
+        return q, plan, labels
+    start = plan.q_start - plan.q_start % plan.block_q
+    if labels is not None:
+        labels = replace(labels, q=labels.q.repeat_interleave(group, dim=-1))
+    together = replace(plan, len_q=group, q_start=start, position=plan.q_start)
+    return q.view(batch, k.shape[1], group, dim), together, labels

@@ -1,0 +1,103 @@
+"""Decoding with grouped-query heads: those of one key head share a tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from typing import Any
+
+import pytest
+import torch
+from calls import Call
+from interpreter import interpreting
+from reference import TOLERANCE, agrees, inputs
+from strategies import Case
+
+import bslang
+from bslang.runtime.grouped import side_by_side
+
+CASES: list[tuple[Case, dict[str, Any], tuple[int, int]]] = [
+    (Case("last(40t) | cols(:4t)", (16, 16), 1, 139, "end"), {"heads": 4, "key_heads": 2}, (2, 2)),
+    (Case("{q, k : (q + k) % 3 == 0}", (64, 16), 1, 60, "start"), {"heads": 4, "dim": 24}, (1, 4)),
+    (Case("causal", (16, 16), 1, 129, "end"), {"heads": 6, "key_heads": 2}, (2, 3)),
+    (Case("last(40t)", (16, 16), 2, 139, "end"), {"heads": 4}, (4, 2)),  # two queries
+    (
+        Case("causal", (5, 8), 1, 30, "end"),
+        {"heads": 6},
+        (6, 1),
+    ),  # more heads than a block has places
+    (Case("last(head + 1)", (16, 16), 1, 139, "end"), {"heads": 4}, (4, 1)),  # each another layout
+]
+"""Calls with one key head or two, and how many heads and queries the kernel sees."""
+
+
+def layout(case: Case, target: str) -> bslang.Layout:
+    return bslang.compile(case.spec, block=case.block, target=target)
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    return {"batch": 2, "key_heads": 1} | options
+
+
+def check(case: Case, options: dict[str, Any], target: str) -> None:
+    tensors = inputs(case.len_q, case.len_k, **given(options))
+    masks = case.masks(tensors.q.shape[1])
+    agrees(layout(case, target), tensors, masks, TOLERANCE[tensors.q.dtype], align=case.align)
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[Executor]:
+    with interpreting() as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(("case", "options", "seen"), CASES, ids=lambda x: getattr(x, "spec", ""))
+def test_what_a_kernel_sees(case: Case, options: dict[str, Any], seen: tuple[int, int]) -> None:
+    tensors = inputs(case.len_q, case.len_k, **given(options))
+    q, k = tensors.q.detach(), tensors.k
+    plan = layout(case, "torch").plan(
+        case.len_q, case.len_k, case.align, q.device, heads=q.shape[1]
+    )
+    made, there, _ = side_by_side(q, k, plan, None)
+    assert (made.shape[1], there.len_q) == seen and made.data_ptr() == q.data_ptr()
+    first, step = there.places
+    position = case.len_k - case.len_q if case.align == "end" else 0
+    assert first == position and step == (made is q)
+    row = position // case.block[0]
+    assert (
+        (there.q_start + there.len_q - 1) // there.block_q == row == there.q_start // there.block_q
+    )
+
+
+@pytest.mark.parametrize("target", ["cpu", "triton"])
+@pytest.mark.parametrize(("case", "options", "_"), CASES, ids=lambda x: getattr(x, "spec", ""))
+def test_results(
+    interpreter: Executor, case: Case, options: dict[str, Any], _: object, target: str
+) -> None:
+    if target == "triton":
+        interpreter.submit(check, case, options, target).result()
+    else:
+        check(case, options, target)
+
+
+@pytest.mark.parametrize("target", ["cpu", "triton"])
+@pytest.mark.parametrize("spec", ["same(doc) & causal", "same(a) | same(b)"])
+def test_labels(interpreter: Executor, spec: str, target: str) -> None:
+    call = Call(spec, len_q=1, len_k=61)
+    if target == "triton":
+        interpreter.submit(call.check, target).result()
+    else:
+        call.check(target)
+
+
+def test_few_heads_stay_apart_where_threads_would_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    cpu = bslang.compile("causal", target="cpu").named("cpu")
+    monkeypatch.setattr(
+        type(cpu), "_call", lambda *_, **tensors: seen.append(tensors["q"].shape[1])
+    )
+    q, k, v = torch.randn(1, 8, 1, 16), torch.randn(1, 2, 40, 16), torch.randn(1, 2, 40, 16)
+    for threads in (2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        bslang.compile("causal", target="cpu")(q, k, v)
+    assert seen == [2, 8]
