@@ -115,7 +115,10 @@ def _print(
     grid = graphs[0].grid
     rows, columns = resolved.block
     print(f"{resolved.name}: {resolved.pattern}")
-    print(f"{length:,} tokens, block {rows}x{columns}: {grid.n} x {grid.m} blocks\n")
+    names = resolved.pattern.names()
+    which = f", head {grid.head}" if len(graphs) == 1 and "head" in names else ""
+    which += f", layer {grid.layer}" if "layer" in names else ""
+    print(f"{length:,} tokens, block {rows}x{columns}: {grid.n} x {grid.m} blocks{which}\n")
     size = shutil.get_terminal_size((80, 40))
     around = 6 + (_entries(resolved, graphs) if look.terms else 0)
     room = Room.of(len(graphs), size.lines - around, size.columns)
