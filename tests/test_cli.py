@@ -463,6 +463,7 @@ def test_stats(run: Run) -> None:
         ["inspect", "spec.bsl:near", "--head-dim", ""],
         ["compile", "spec.bsl:near", "-o", "out", "-D", "3=4"],
         ["show", "spec.bsl:near", "--seq-len", "0"],
+        ["show", "spec.bsl:near", "--svg", "-", "--png", "-"],
         ["stats", "spec.bsl:near", "--seq-len", "many"],
         ["stats", "spec.bsl:near", "spec.bsl:wide"],
     ],

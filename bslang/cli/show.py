@@ -64,6 +64,9 @@ def show(
 ) -> None:
     """Draw a layout: rows are blocks of queries, columns blocks of keys."""
     heads = _heads(head)
+    if str(svg) == str(png) == "-":
+        message = "one picture goes to standard output; give the other a file"
+        raise typer.BadParameter(message, param_hint="--png")
     resolved = resolve_spec(spec, define, block)
     length = seq_len or _DEFAULT_ROWS * max(resolved.block)
     graphs = [compiler.lower(resolved, length, length, head=h, layer=layer) for h in heads]

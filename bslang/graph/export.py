@@ -38,7 +38,9 @@ def attributed(pattern: Pattern, graph: BlockGraph, name: str) -> nx.DiGraph[Any
     edges = int(graph.blocks_by_row.sum())
     if edges > MAX_EDGES:
         what = f"a graph of {edges} visited blocks"
-        raise LimitError("MAX_EDGES", MAX_EDGES, what, "a shorter length or larger blocks have fewer")
+        raise LimitError(
+            "MAX_EDGES", MAX_EDGES, what, "a shorter length or larger blocks have fewer"
+        )
     made: nx.DiGraph[Any] = nx.DiGraph(
         name=name, spec=str(pattern), tokens=grid.k.stop, head=grid.head, layer=grid.layer,
         block=f"{grid.q.block}x{grid.k.block}",

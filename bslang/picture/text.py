@@ -141,7 +141,9 @@ def _key(picture: Picture, look: Look) -> Iterator[Line]:
         yield [(f"{picture.cells.scale}; the fuller, the stronger its colour", "")]
     else:
         one = {0: "empty", 2: "partial", 4: "full"}
-        most = f"the fullest ({100 * picture.fullest:.3g}% of it)" if picture.fullest < 1 else "full"
+        most = (
+            f"the fullest ({100 * picture.fullest:.3g}% of it)" if picture.fullest < 1 else "full"
+        )
         group = {0: "empty", 1: "", 2: "", 3: "fuller", 4: most}
         inks = group if picture.cells.many else one
         key = "  ".join(f"{look.inks[i] * 2} {meaning}".rstrip() for i, meaning in inks.items())
