@@ -43,12 +43,13 @@ class PatternError(BslangError):
 
 
 class LimitError(BslangError):
-    """A limit of `bslang.limits` is passed."""
+    """A limit of `bslang.limits` is passed; `hint` says what does not pass it."""
 
     exit_status = 3
 
-    def __init__(self, limit: str, allowed: int, what: str) -> None:
-        super().__init__(f"{shortened(what)}: more than bslang allows ({limit} = {allowed})")
+    def __init__(self, limit: str, allowed: int, what: str, hint: str = "") -> None:
+        message = f"{shortened(what)}: more than bslang allows ({limit} = {allowed})"
+        super().__init__(f"{message}; {hint}" if hint else message)
         self.limit, self.allowed, self.what = limit, allowed, what
 
 

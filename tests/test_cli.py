@@ -413,6 +413,15 @@ def test_show_marks_partial_blocks(run: Run) -> None:
     assert drawn[3:7] == ["++..", "++..", "##++", "##++"]
 
 
+def test_show_and_stats_say_which_head_and_layer_they_are_of(run: Run) -> None:
+    spec = b"heads { 0 -> last(1 + layer); 1: -> all }"
+    drawn = run("show", "-", "--seq-len", "128", "--head", "3", "--layer", "2", stdin=spec).out
+    assert "128 tokens, block 64x64: 2 x 2 blocks, head 3, layer 2\n" in drawn
+    text = run("stats", "-", "--head", "1", stdin=spec).out
+    assert "\nhead              1\nlayer             0\n" in text
+    assert "\nhead  " not in run("stats", "spec.bsl:near").out  # all of its heads are alike
+
+
 def test_show_fits_any_length(run: Run) -> None:
     drawn = run("show", "spec.bsl:near", "--seq-len", "1000000").out.splitlines()
     assert all(len(line) <= 100 for line in drawn)
@@ -454,6 +463,7 @@ def test_stats(run: Run) -> None:
         ["inspect", "spec.bsl:near", "--head-dim", ""],
         ["compile", "spec.bsl:near", "-o", "out", "-D", "3=4"],
         ["show", "spec.bsl:near", "--seq-len", "0"],
+        ["show", "spec.bsl:near", "--svg", "-", "--png", "-"],
         ["stats", "spec.bsl:near", "--seq-len", "many"],
         ["stats", "spec.bsl:near", "spec.bsl:wide"],
     ],

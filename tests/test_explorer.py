@@ -81,7 +81,9 @@ def test_every_view_is_the_compilers_graph_at_its_setting() -> None:
 
 
 def test_heads_and_layers_are_axes_where_they_matter() -> None:
-    (layout,) = data([subject("by_head", lengths=(64,))])["layouts"]
+    found = data([subject("by_head", lengths=(64,))])
+    assert found["left_out"] == []  # it names its two heads
+    (layout,) = found["layouts"]
     assert [(axis["name"], axis["values"]) for axis in layout["axes"]] == [
         ("seq-len", ("64",)),
         ("head", ("0", "1")),
@@ -89,8 +91,16 @@ def test_heads_and_layers_are_axes_where_they_matter() -> None:
     first, second = (drawn(layout["views"][layout["keys"][f"64|{head}"]]) for head in "01")
     assert (second >= 0)[:, 0].all()
     assert not np.array_equal(first, second)
-    (layered,) = data([subject(None, "window(2 * layer + 1)", lengths=(512,))])["layouts"]
-    assert layered["axes"][1]["values"] == ("0", "1", "2", "3")
+    layered = data([subject(None, "window(2 * layer + 1)", lengths=(512,))])
+    assert layered["layouts"][0]["axes"][1]["values"] == ("0", "1", "2", "3")
+    assert layered["left_out"] == ["layers from 4 on of spec.bsl:None"]
+
+
+@pytest.mark.parametrize("spec", ["heads { 0:12 -> last(1 + head) }", "last(1 + head)"])
+def test_heads_beyond_those_of_a_page_are_said_to_be_left_out(spec: str) -> None:
+    found = data([subject(None, spec, lengths=(64,))])
+    assert found["layouts"][0]["axes"][1]["values"] == tuple("01234567")
+    assert found["left_out"] == ["heads from 8 on of spec.bsl:None"]
 
 
 def test_tokens_truths_and_what_is_neither() -> None:

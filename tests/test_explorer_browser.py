@@ -273,38 +273,57 @@ def test_a_pointer_moves_zooms_and_points(browser: Any, file: str) -> None:
         assert reader.text("field").startswith("After 1 layer")
 
 
-def test_a_served_page_asks_and_reloads(browser: Any, tmp_path: Path) -> None:
-    spec = Path(write_spec(tmp_path))
-
+@contextmanager
+def served(browser: Any, spec: Path, name: str) -> Iterator[Reader]:
     def read() -> list[Subject]:
-        return [Subject("spec.bsl:near", source_of(spec), "near", lengths=(128, 256))]
+        return [Subject(f"spec.bsl:{name}", source_of(spec), name, lengths=(128, 256))]
 
     with Server(Compiling(read, [spec])) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        with reading(browser, f"http://127.0.0.1:{server.server_port}/") as reader:
-            reader.wait_for("live", "live")
-            box = reader.page.get_by_label("w, any value")
-            box.fill("11")
-            box.press("Enter")
-            reader.wait_for("spec", "window(11)")
-            box.fill("4")
-            box.press("Enter")
-            reader.wait_for("notice", "even width")
-            assert "window(11)" in reader.text("spec")  # the last good picture stays
-            box.fill("5")
-            box.press("Enter")
-            reader.wait_for("spec", "window(5)")
-            assert not reader.page.locator("#notice").is_visible()
-            spec.write_text(SPEC.replace("window(w) |", "cols(w) |"), encoding="utf-8")
-            reader.wait_for("spec", "cols(5)")
-            spec.write_text(SPEC.replace("window", "widow"), encoding="utf-8")
-            reader.wait_for("diagnostics", "widow")
-            assert "cols(5)" in reader.text("spec")
-            assert reader.page.locator("#notice").is_visible()
-            assert len(reader.page.evaluate(INK)) > 4
-            spec.write_text(SPEC, encoding="utf-8")
-            reader.wait_for("spec", "window(5)")
-            reader.wait_for("diagnostics", "No errors")
-        server.shutdown()
-        thread.join()
+        try:
+            with reading(browser, f"http://127.0.0.1:{server.server_port}/") as reader:
+                reader.wait_for("live", "live")
+                yield reader
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_served_page_has_every_head(browser: Any, tmp_path: Path) -> None:
+    spec = Path(write_spec(tmp_path, "block 16\nwide = heads { 0:12 -> cols(0:head + 1) }\n"))
+    with served(browser, spec, "wide") as reader:
+        box = reader.page.get_by_label("Head, any value")
+        box.fill("11")
+        box.press("Enter")
+        reader.wait_for("about", "64 visited")  # all 8 columns of the 8 rows
+        box.fill("12")
+        box.press("Enter")
+        reader.wait_for("notice", "head 12")
+
+
+def test_a_served_page_asks_and_reloads(browser: Any, tmp_path: Path) -> None:
+    spec = Path(write_spec(tmp_path))
+    with served(browser, spec, "near") as reader:
+        box = reader.page.get_by_label("w, any value")
+        box.fill("11")
+        box.press("Enter")
+        reader.wait_for("spec", "window(11)")
+        box.fill("4")
+        box.press("Enter")
+        reader.wait_for("notice", "even width")
+        assert "window(11)" in reader.text("spec")  # the last good picture stays
+        box.fill("5")
+        box.press("Enter")
+        reader.wait_for("spec", "window(5)")
+        assert not reader.page.locator("#notice").is_visible()
+        spec.write_text(SPEC.replace("window(w) |", "cols(w) |"), encoding="utf-8")
+        reader.wait_for("spec", "cols(5)")
+        spec.write_text(SPEC.replace("window", "widow"), encoding="utf-8")
+        reader.wait_for("diagnostics", "widow")
+        assert "cols(5)" in reader.text("spec")
+        assert reader.page.locator("#notice").is_visible()
+        assert len(reader.page.evaluate(INK)) > 4
+        spec.write_text(SPEC, encoding="utf-8")
+        reader.wait_for("spec", "window(5)")
+        reader.wait_for("diagnostics", "No errors")

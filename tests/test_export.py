@@ -90,5 +90,5 @@ def test_graph_refuses_what_it_cannot_do(run: Run) -> None:
     assert (done.status, done.out) == (3, "")
     assert done.err == (
         "error: a graph of 1048576 visited blocks: more than bslang allows "
-        f"(MAX_EDGES = {MAX_EDGES})\n"
+        f"(MAX_EDGES = {MAX_EDGES}); a shorter length or larger blocks have fewer\n"
     )

@@ -142,12 +142,21 @@ def test_levels_are_inks() -> None:
         "##++" + 16 * ".",
         20 * ".",
     ]
-    assert drawn("cols(0) | rows(0:5)", 2, SHADED)[:2] == ["████", "░░··"]
+    assert drawn("cols(0) | rows(0:5)", 2, SHADED)[:2] == ["████", "▒▒··"]
     assert drawn("all", 1, PLAIN) == [
         "##",
         "",
-        "each cell up to 10 x 10 blocks:  .. empty  ++ partial  ## full",
+        "each cell up to 10 x 10 blocks:  .. empty  --  ++  ** fuller  ## full",
     ]
+
+
+def test_a_large_sparse_layout_has_its_shape_in_few_inks() -> None:
+    picture = picture_of(square("window(3) | rows(0) | random(2)", 2**16), 20, 20)
+    rows = plain(draw(picture, Look())).splitlines()
+    assert rows[0] == "##" + "++" * 19  # the row of rows(0)
+    for i, row in enumerate(rows[1:20], 1):
+        assert row == "--" * i + "**" + "--" * (19 - i)  # window(3) in what random(2) brings in
+    assert rows[-1].startswith("each cell up to 820 x 820 blocks:") and "fullest (" in rows[-1]
 
 
 def test_half_blocks_hold_two_cells() -> None:

@@ -64,6 +64,9 @@ def show(
 ) -> None:
     """Draw a layout: rows are blocks of queries, columns blocks of keys."""
     heads = _heads(head)
+    if str(svg) == str(png) == "-":
+        message = "one picture goes to standard output; give the other a file"
+        raise typer.BadParameter(message, param_hint="--png")
     resolved = resolve_spec(spec, define, block)
     length = seq_len or _DEFAULT_ROWS * max(resolved.block)
     graphs = [compiler.lower(resolved, length, length, head=h, layer=layer) for h in heads]
@@ -115,7 +118,10 @@ def _print(
     grid = graphs[0].grid
     rows, columns = resolved.block
     print(f"{resolved.name}: {resolved.pattern}")
-    print(f"{length:,} tokens, block {rows}x{columns}: {grid.n} x {grid.m} blocks\n")
+    names = resolved.pattern.names()
+    which = f", head {grid.head}" if len(graphs) == 1 and "head" in names else ""
+    which += f", layer {grid.layer}" if "layer" in names else ""
+    print(f"{length:,} tokens, block {rows}x{columns}: {grid.n} x {grid.m} blocks{which}\n")
     size = shutil.get_terminal_size((80, 40))
     around = 6 + (_entries(resolved, graphs) if look.terms else 0)
     room = Room.of(len(graphs), size.lines - around, size.columns)

@@ -94,7 +94,9 @@ def stats(
         return
     print(f"{resolved.name}: {resolved.pattern}\n")
     followed = reach(square, layers or 0)
-    lines = [*_lines(found), *_answers(properties), ("reach", _reach(followed))]
+    names = resolved.pattern.names()
+    which = [(name, f"{n}") for name, n in (("head", head), ("layer", layer)) if name in names]
+    lines = [*which, *_lines(found), *_answers(properties), ("reach", _reach(followed))]
     for part in asked:
         blocks = found.shape[0] * found.shape[1]
         lines.append(("lowering", f"`{part}` has no affine form: all {blocks:,} blocks were asked"))

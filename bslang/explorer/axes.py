@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bslang.graph.heads import given_heads
+from bslang.graph.heads import given_heads, named_heads
 from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_NUMBER
 
@@ -53,6 +53,14 @@ def heads_and_layers(pattern: Pattern) -> list[Axis]:
         for name, count in counts.items()
         if name in pattern.names() and count > 1
     ]
+
+
+def beyond(pattern: Pattern) -> list[str]:
+    """Heads and layers that a layout may tell apart and a page does not, in words."""
+    names, named = pattern.names(), named_heads(pattern)
+    heads = HEAD in names and not 0 < named <= MOST_HEADS
+    found = [f"heads from {MOST_HEADS} on"] if heads else []
+    return [*found, f"layers from {LAYERS} on"] if LAYER in names else found
 
 
 def parameters(written: Mapping[str, str], means: Callable[[str, str], bool]) -> list[Axis]:

@@ -88,6 +88,7 @@ def data(subjects: Sequence[Subject], *, served: bool = False) -> Data:
 
 def _fitting(subject: Subject, left_out: list[str]) -> list[Axis]:
     """The axes with so few values that no more than MOST_SETTINGS are combined; says what is missing."""
+    left_out += [f"{more} of {subject.label}" for more in axes.beyond(subject.resolved.pattern)]
     chosen = list(subject.axes)
     fixed = [axis for axis in chosen if axis.kind != axes.PARAMETER]
     varied = [axis for axis in chosen if axis.kind == axes.PARAMETER]

@@ -93,7 +93,8 @@ def bounded(runs: int) -> None:
     """Raise LimitError for more runs than a page draws."""
     if runs > MAX_PAGE_RUNS:
         what = f"{runs:,} runs of blocks in a picture that a page draws"
-        raise LimitError("MAX_PAGE_RUNS", MAX_PAGE_RUNS, what)
+        hint = "a shorter length or larger blocks have fewer; `bslang show` draws any number"
+        raise LimitError("MAX_PAGE_RUNS", MAX_PAGE_RUNS, what, hint)
 
 
 def _looks(resolved: Resolved, graph: BlockGraph) -> tuple[list[tuple[str, int]], list[int]]:

@@ -49,6 +49,11 @@ class Cells:
         return np.diff(rows, prepend=0)[:, None] * np.diff(columns, prepend=0)
 
     @property
+    def many(self) -> bool:
+        """Whether cells stand for several blocks each."""
+        return self.per_row * self.per_column > 1
+
+    @property
     def scale(self) -> str:
         """How many blocks stand behind each cell, in words."""
         most = max(self.per_row, self.per_column)

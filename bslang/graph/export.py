@@ -37,7 +37,10 @@ def attributed(pattern: Pattern, graph: BlockGraph, name: str) -> nx.DiGraph[Any
     grid = graph.grid
     edges = int(graph.blocks_by_row.sum())
     if edges > MAX_EDGES:
-        raise LimitError("MAX_EDGES", MAX_EDGES, f"a graph of {edges} visited blocks")
+        what = f"a graph of {edges} visited blocks"
+        raise LimitError(
+            "MAX_EDGES", MAX_EDGES, what, "a shorter length or larger blocks have fewer"
+        )
     made: nx.DiGraph[Any] = nx.DiGraph(
         name=name, spec=str(pattern), tokens=grid.k.stop, head=grid.head, layer=grid.layer,
         block=f"{grid.q.block}x{grid.k.block}",

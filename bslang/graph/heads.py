@@ -17,17 +17,17 @@ def given_heads(pattern: Pattern) -> int:
     none, and 1 where all are alike."""
     if "head" not in pattern.names():
         return 1
-    return _named(pattern) or USUAL
+    return named_heads(pattern) or USUAL
 
 
-def _named(pattern: Pattern) -> int:
+def named_heads(pattern: Pattern) -> int:
     """One more than the last head that some `heads` in a pattern names; 0 without any."""
     own = 0
     if isinstance(pattern, Heads):
         own = max(
             branch.start + 1 if branch.stop is None else branch.stop for branch in pattern.branches
         )
-    return max([own, *(_named(part) for part in pattern.parts)])
+    return max([own, *(named_heads(part) for part in pattern.parts)])
 
 
 def merged(groups: Sequence[tuple[list[int], BlockGraph]]) -> list[tuple[list[int], BlockGraph]]:

@@ -56,8 +56,7 @@ class Panel:
     def tone(self) -> Shares:
         """float64 (down, across): how strongly each cell is drawn, 0 to 1: as it is filled, where it is a
         block. Of many blocks a sparse layout fills so few that it is the cube root."""
-        many = self.cells.per_row * self.cells.per_column > 1
-        return np.cbrt(self.filled) if many else self.filled
+        return np.cbrt(self.filled) if self.cells.many else self.filled
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,11 @@ class Picture:
     cells: Cells
     panels: tuple[Panel, ...]
     legend: tuple[Entry, ...]
+
+    @property
+    def fullest(self) -> float:
+        """How much of the fullest cell of all panels is filled, 0 to 1; 1 where all are empty."""
+        return max(float(panel.filled.max()) for panel in self.panels) or 1.0
 
     @classmethod
     def of(

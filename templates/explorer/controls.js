@@ -23,7 +23,7 @@ function setting(place, axis) {
   const id = `set-${place}-${axis.name}`;
   const row = element("div", { class: "setting" }, element("label", { for: id }, NAMES[axis.name] ?? axis.name));
   const chosen = valueOf(place, axis);
-  if (axis.kind === "head" || axis.kind === "layer") {
+  if (!data.served && (axis.kind === "head" || axis.kind === "layer")) {
     const select = element("select", { id }, ...axis.values.map((value) => element("option", { value }, value)));
     select.value = chosen;
     select.addEventListener("change", () => choose(place, axis, select.value));
