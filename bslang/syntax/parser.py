@@ -6,15 +6,18 @@ recurses over one. Nothing is checked here beyond what the grammar says.
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from lark import Lark, TextSlice, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 from lark.lexer import Lexer, LexerState, LexerThread, LineCounter, TerminalDef
 
-from bslang.files import private_dir
+from bslang.files import private_dir, sealed, unsealed, write_whole
 from bslang.resources import resource
 from bslang.syntax import tree
 from bslang.syntax.source import Span
@@ -115,11 +118,26 @@ def _named(terminals: set[str]) -> list[str]:
 @cache
 def _lark() -> Lark:
     """The parser. Lark keeps its tables in a file, which holds the digest of the grammar: they cost more
-    than a spec's whole way to generated code."""
+    than a spec's whole way to generated code. Of the tables that file holds no digest: one lies beside it."""
     try:
-        kept: str | bool = str(private_dir("grammar") / "bsl.lark")
+        kept = private_dir("grammar") / "bsl.lark"
+        whole = unsealed(kept.with_suffix(".sum")) == _digest(kept)
+        if not whole:
+            kept.unlink(missing_ok=True)
     except OSError:
-        kept = False
+        return _made(False)
+    made = _made(str(kept))
+    if not whole:
+        with suppress(OSError):
+            write_whole(kept.parent, {"bsl.sum": sealed(_digest(kept))})
+    return made
+
+
+def _digest(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b""
+
+
+def _made(kept: str | bool) -> Lark:
     return Lark(
         resource("grammar", "bsl.lark").read_text(encoding="utf-8"),
         parser="lalr",
