@@ -25,9 +25,12 @@ def cache_dir() -> Path:
     else:
         from platformdirs import user_cache_path
 
-        folder = user_cache_path("bslang")
-        if not folder.is_absolute():  # `~/.cache` as it stands, which would be a folder named ~
-            raise FileNotFoundError("this user has no home directory for a cache")
+        try:
+            folder = user_cache_path("bslang")
+        except RuntimeError as error:  # its word for a user without a home
+            raise FileNotFoundError(str(error)) from None
+        if not folder.is_absolute():  # older versions leave `~`, which would be a folder's name
+            raise FileNotFoundError("this user has no home directory")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

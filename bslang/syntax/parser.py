@@ -124,7 +124,8 @@ def _lark() -> Lark:
         whole = unsealed(kept.with_suffix(".sum")) == _digest(kept)
         if not whole:
             kept.unlink(missing_ok=True)
-    except OSError:
+        str(kept).encode()  # as Lark does
+    except (OSError, UnicodeEncodeError):
         return _made(False)
     made = _made(str(kept))
     if not whole:
