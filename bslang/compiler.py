@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bslang._version import LANGUAGE
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Pattern
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from bslang.ir.oracle import Labels
     from bslang.ir.runs import Bools
     from bslang.schedule.schedule import Schedule
-
-LANGUAGE = 1
-"""Version of the bsl language; part of every digest."""
 
 
 def split_name(file: str) -> tuple[Path, str | None]:

@@ -22,7 +22,7 @@ COMMON = {"errors", "limits"}
 MAY_USE = {
     part: set(others.split())
     for part, others in {
-        "syntax": "files resources",
+        "syntax": "files resources _version",
         "ir": "",
         "patterns": "ir",
         "resolve": "ir patterns resources syntax",
@@ -32,8 +32,8 @@ MAY_USE = {
         "codegen": "files graph ir resources schedule _version",
         "machine": "",
         "verification": "",
-        "compiler": "codegen graph ir resolve resources schedule syntax",
-        "exchange": "compiler graph ir patterns resolve syntax",
+        "compiler": "codegen graph ir resolve resources schedule syntax _version",
+        "exchange": "compiler graph ir patterns resolve syntax _version",
         "runtime": "compiler exchange files graph machine patterns picture resolve syntax "
         "verification _version",
         "api": "compiler exchange files machine resolve runtime syntax verification",

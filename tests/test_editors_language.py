@@ -326,15 +326,16 @@ def test_what_others_use_is_not_renamed(tmp_path: Path) -> None:
 
 
 def test_outline() -> None:
-    found = outline(Document.of(f"block 64\n{GOOD}last(3)\n"))
+    found = outline(Document.of(f"bsl 1\nblock 64\n{GOOD}last(3)\n"))
     assert [(entry.name, entry.kind) for entry in found] == [
+        ("bsl 1", "version"),
         ("block 64", "block"),
         ("std/bigbird.bsl", "import"),
         ("streaming", "definition"),
         ("mine", "definition"),
         ("layout", "layout"),
     ]
-    assert found[2].detail == "Keeps the first block."
+    assert found[3].detail == "Keeps the first block."
 
 
 PIECES = (

@@ -91,6 +91,7 @@ WRONG: list[tuple[object, str]] = [
     ({"model_type": "gemma2", "use_bidirectional_attention": True}, "is not known"),
     ({"model_type": "gemma3", "text_config": 1}, "`text_config` must be an object"),
     ({"model_type": "new", "sliding_window": 4, "max_window_layers": 2}, "list `layer_types` instead"),
+    ({"model_type": "new", "sliding_window": 4, "sliding_window_pattern": "LLLG"}, "list `layer_types`"),
     ({"layer_types": "full"}, "`layer_types` must be a list of words"),
     ({"layer_types": ["sliding_attention"], "num_hidden_layers": 2}, "each of 2 layers, not 1"),
     ({"model_type": "llama4", "no_rope_layers": [1]}, "each of 48 layers, not 1"),

@@ -125,6 +125,7 @@ def test_a_module_can_say_the_positions() -> None:
         ("num_heads is a whole number from 1 on, not 2.0", {"num_heads": 2.0}),
         ("a number above 1, not True", {"rotary": True}),
         ("softcap is None or a number", {"softcap": 0}),
+        ("scale is a finite number or None, not nan", {"scale": float("nan")}),
     ],
 )
 def test_numbers_that_do_not_fit(message: str, options: dict[str, Any]) -> None:
@@ -211,6 +212,8 @@ def test_what_caches_refuse() -> None:
         assert cache.length == 20
     with pytest.raises(ValueError, match="max_length is a whole number from 1 on, not 0"):
         KVCache(0)
+    with pytest.raises(TypeError, match=r"cache must be a bslang\.nn\.KVCache, not dict"):
+        attention()(x, cache={})
 
 
 # ---- torch -----------------------------------------------------------------------------------
@@ -285,6 +288,7 @@ def test_modules_are_shown_with_their_layout() -> None:
     first = "(\n  embed_dim=32, num_heads=4, num_kv_heads=2, head_dim=8, softcap=5, "
     assert f"{first}{shown}" in repr(attention(BIGBIRD, softcap=5.0))
     assert "(rotary): Rotary(base=100)" in repr(attention())
+    assert "block=8x8, layer=3\n" in repr(BlockSparseAttention(32, 4, layout("causal").at_layer(3)))
     encoder = encoder_layers(BIGBIRD, batch_first=True)[0]
     assert f"embed_dim=32, num_heads=4, batch_first=True, {shown}" in repr(encoder)
 

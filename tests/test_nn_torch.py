@@ -100,6 +100,8 @@ def test_a_module_of_torch_is_taken_over() -> None:
     ):
         with pytest.raises(ValueError, match=name):
             MultiheadAttention.from_torch(nn.MultiheadAttention(32, 4, **options), "all")
+    with pytest.raises(TypeError, match=r"a torch\.nn\.MultiheadAttention, not Linear"):
+        MultiheadAttention.from_torch(nn.Linear(3, 3), "all")  # type: ignore[arg-type]
 
 
 def test_labels_of_multihead_attention() -> None:

@@ -216,6 +216,8 @@ def test_attention_takes_a_layout_or_a_spec() -> None:
     assert torch.equal(out, bslang.attention(given.q, given.k, given.v, made))
     with pytest.raises(bslang.SpecError, match="unknown name"):
         bslang.attention(given.q, given.k, given.v, "windw(3)")
+    with pytest.raises(TypeError, match=r"the text of a spec, not int; bslang\.load takes files"):
+        bslang.attention(given.q, given.k, given.v, 3)  # type: ignore[arg-type]
 
 
 # ---- padding ----------------------------------------------------------------------------------
@@ -335,6 +337,21 @@ def test_packed_sequences_that_do_not_fit() -> None:
         layout("same(doc)").packed(q, q, q, [0, 24])
 
 
+def test_packed_sequences_break_a_compiled_graph() -> None:
+    made = layout(BIGBIRD)
+    q, ends = torch.randn(1, 2, 24, 8), torch.tensor([0, 9, 24])
+
+    def packed(q: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        return made.packed(2 * q, q, q, ends) + 1  # type: ignore[operator]
+
+    out = torch.compile(packed, backend="aot_eager")(q, ends)
+    torch.testing.assert_close(out, packed(q, ends))
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"Layout\.packed reads cu_seqlens"):
+        torch.compile(packed, backend="aot_eager", fullgraph=True)(q, ends)
+    torch._dynamo.reset()
+
+
 # ---- decoding ---------------------------------------------------------------------------------
 
 STABLE = [
@@ -392,6 +409,8 @@ def test_layouts_that_no_cache_serves() -> None:
         layout("cols(-1) & causal").reachable(5, 100)
     with pytest.raises(ValueError, match="t is a token from 0 on, before until = 100; got 100"):
         layout("causal").reachable(100, 100)
+    with pytest.raises(TypeError, match=r"t is a whole number, not 1\.5"):
+        layout("causal").reachable(1.5)  # type: ignore[arg-type]
 
 
 # ---- what Python shows ------------------------------------------------------------------------

@@ -149,6 +149,14 @@ def test_block_setting(text: str, sides: tuple[int, int]) -> None:
     assert setting.sides == sides
 
 
+@pytest.mark.parametrize("text", ["bsl 1", "  bsl\t01 # the first", "# a comment\n\nbsl 1"])
+def test_version(text: str) -> None:
+    version, layout = statements(f"{text}\nbsl_1 | bsl2")
+    assert isinstance(version, tree.Version)
+    assert version.number == 1
+    assert isinstance(layout, tree.Layout)
+
+
 @pytest.mark.parametrize(
     ("text", "path", "name"),
     [

@@ -39,7 +39,21 @@ _TABLES = (
     "missing.npz",
     "../mask.npy",
 )
-_WORDS = "block", "import", "as", "heads", "inf", "true", "same", "table", "all", "none", "T", "t"
+_WORDS = (
+    "bsl",
+    "block",
+    "import",
+    "as",
+    "heads",
+    "inf",
+    "true",
+    "same",
+    "table",
+    "all",
+    "none",
+    "T",
+    "t",
+)
 _PATTERN_OPS = "|", "|", "&", "&", "-", "^", "@"
 _NUMBER_OPS = "+", "-", "*", "//", "%", "**"
 _COMPARISONS = "<", "<=", ">", ">=", "==", "!="
@@ -62,6 +76,8 @@ class Writer:
     def program(self) -> str:
         """The text of a file of a few statements."""
         statements = []
+        if self.chance(0.1):
+            statements.append(["bsl", "1"])
         if self.chance(0.15):
             statements.append(["block", self.random.choice(("64", "16", "8x4", "32x32", *_BLOCKS))])
         if self.chance(0.15):

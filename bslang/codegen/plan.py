@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bslang._version import __version__
+from bslang._version import INTERFACE, __version__
 from bslang.graph.residual import residuals, settled
 from bslang.ir.expr import Number, variables
 from bslang.ir.mask import Masks, code, labels, token_names
@@ -87,6 +87,7 @@ class Plan:
     targets: tuple[str, ...]
     march: str
     version: str = __version__
+    interface: int = INTERFACE
 
     @classmethod
     def of(

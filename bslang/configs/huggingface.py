@@ -127,10 +127,9 @@ def _kind(kind: str, config: Values, model: _Model, window: int | None, both: bo
 
 def _uniform(config: Values, count: int, window: int | None) -> list[str]:
     if config.flag("use_sliding_window", True) and window:
-        if "max_window_layers" in config.values:
-            raise ConfigError(
-                "`max_window_layers` differs by model type; list `layer_types` instead"
-            )
+        for key in ("max_window_layers", "sliding_window_pattern"):
+            if config.values.get(key) is not None:
+                raise ConfigError(f"`{key}` differs by model type; list `layer_types` instead")
         return [_SLIDING] * count
     chunked = config.optional("attention_chunk_size", None)
     return [_CHUNKED if chunked else _FULL] * count

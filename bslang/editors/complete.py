@@ -29,7 +29,7 @@ _STATEMENT = re.compile(r"\n(?=[A-Za-z_])")
 _PATH = re.compile(r'\bimport\s*"([^"\n]*)\Z')
 _MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.(\w*)\Z", re.ASCII)
 _WORD = re.compile(r"\w*\Z")
-_STARTERS = ("BLOCK", "IMPORT")
+_STARTERS = ("BSL", "BLOCK", "IMPORT")
 _LONGEST, _NEAR = (
     20_000,
     500,

@@ -13,7 +13,8 @@ from bslang.syntax.source import Span
 
 @dataclass(frozen=True)
 class Entry:
-    """A statement; kind: "definition", "layout", "import" or "block"; detail: what a comment says of it."""
+    """A statement; kind: "definition", "layout", "import", "block" or
+    "version"; detail: what a comment says of it."""
 
     name: str
     kind: str
@@ -36,6 +37,8 @@ def outline(document: Document) -> list[Entry]:
             case tree.Import():
                 path = statement.path
                 entry = Entry(path.value or '""', "import", span, path.span)
+            case tree.Version():
+                entry = Entry(text[span.start : span.stop], "version", span, span)
             case tree.BlockSetting():
                 entry = Entry(text[span.start : span.stop], "block", span, span)
             case _:

@@ -47,6 +47,7 @@ _SYMBOL_KINDS = {
     "layout": types.SymbolKind.Object,
     "import": types.SymbolKind.Module,
     "block": types.SymbolKind.Property,
+    "version": types.SymbolKind.Property,
 }
 
 

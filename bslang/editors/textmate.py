@@ -19,6 +19,7 @@ from bslang.syntax.parser import terminals
 SCOPE = "source.bslang"
 
 KEYWORD_SCOPES = {
+    "BSL": "keyword.other",
     "BLOCK": "keyword.other",
     "IMPORT": "keyword.control.import",
     "AS": "keyword.control.import",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bslang import compiler
+from bslang._version import LANGUAGE
 from bslang.errors import BslangError
 from bslang.exchange.missing import extra
 from bslang.graph.blockgraph import FULL, BlockGraph
@@ -34,7 +35,7 @@ def save(
     """Write the file that `load` reads. Raises ImportError without safetensors, OSError."""
     with extra("safetensors"):
         from safetensors.numpy import save_file
-    numbers = (compiler.LANGUAGE, *resolved.block, len_q, len_k, heads, layer)
+    numbers = (LANGUAGE, *resolved.block, len_q, len_k, heads, layer)
     metadata = {
         "format": FORMAT,
         "name": resolved.name,
@@ -69,10 +70,10 @@ def load(path: str | Path) -> tuple[Resolved, int]:
         name, spec, digest, align = (metadata[k] for k in ("name", "spec", "digest", "align"))
     except (KeyError, ValueError):
         raise BslangError(f"{path} lacks a part of its metadata; write it again") from None
-    if numbers["language"] != compiler.LANGUAGE:
+    if numbers["language"] != LANGUAGE:
         raise BslangError(
             f"{path} is of version {numbers['language']} of the language, and this bslang knows "
-            f"version {compiler.LANGUAGE}"
+            f"version {LANGUAGE}"
         )
     if not name.isidentifier():
         raise BslangError(f"{path} names its layout {name!r}, which is no name")

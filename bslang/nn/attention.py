@@ -9,11 +9,11 @@ from torch import nn
 
 from bslang.nn.cache import KVCache
 from bslang.nn.rotary import Rotary
-from bslang.nn.shared import about, check_count, join_heads, split_heads, take_head_dim, take_layout
-from bslang.runtime.checks import check_softcap
+from bslang.nn.shared import about, check_count, join_heads, split_heads, take_head_dim
+from bslang.runtime.checks import check_scale, check_softcap
 from bslang.runtime.decoding import require_prefix_stable
 from bslang.runtime.labels import LabelsOfCall
-from bslang.runtime.layout import Layout
+from bslang.runtime.layout import Layout, take_layout
 
 
 class BlockSparseAttention(nn.Module):
@@ -59,6 +59,7 @@ class BlockSparseAttention(nn.Module):
                 f"num_heads {num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"
             )
         check_softcap(softcap)
+        check_scale(scale)
         self.softcap, self.scale = softcap, scale
         self.rotary = rotary if rotary is None or isinstance(rotary, nn.Module) else Rotary(rotary)
         made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
@@ -105,6 +106,8 @@ class BlockSparseAttention(nn.Module):
 
     def _start(self, cache: KVCache, length: int, key_padding: torch.Tensor | None) -> int:
         """The position of the first new token."""
+        if not isinstance(cache, KVCache):
+            raise TypeError(f"cache must be a bslang.nn.KVCache, not {type(cache).__name__}")
         if key_padding is not None:
             raise ValueError(
                 "key_padding does not go with a cache: the sequences of a batch stand at the same "

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bslang.nn.shared import about, join_heads, split_heads, take_head_dim, take_layout
+from bslang.nn.shared import about, join_heads, split_heads, take_head_dim
 from bslang.runtime.labels import LabelsOfCall
-from bslang.runtime.layout import Layout
+from bslang.runtime.layout import Layout, take_layout
 
 
 class MultiheadAttention(nn.Module):
@@ -66,6 +66,9 @@ class MultiheadAttention(nn.Module):
         Raises ValueError where torch's has what this has not: dropout, key or value dimensions of
         their own, a bias or zeros among keys.
         """
+        if not isinstance(attention, nn.MultiheadAttention):
+            kind = type(attention).__name__
+            raise TypeError(f"attention must be a torch.nn.MultiheadAttention, not {kind}")
         for name, there in (
             ("kdim or vdim", not attention._qkv_same_embed_dim),
             ("add_bias_kv", attention.bias_k is not None),

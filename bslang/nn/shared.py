@@ -1,30 +1,18 @@
-"""What the modules share: the layout that they are given, and the numbers of their heads."""
+"""What the modules share: how they show their layout, and the numbers of their heads."""
 
 from __future__ import annotations
 
 import torch
 
-from bslang import api
 from bslang.runtime.checks import MAX_DIM
 from bslang.runtime.layout import Layout
-
-
-def take_layout(layout: Layout | str) -> Layout:
-    """A layout, or that of a spec's text. Raises SpecError, and TypeError for what is neither."""
-    if isinstance(layout, Layout):
-        return layout
-    if isinstance(layout, str):
-        return api.compile(layout)
-    raise TypeError(
-        f"layout is a bslang.Layout or the text of a spec, not {type(layout).__name__}; "
-        "bslang.load takes files"
-    )
 
 
 def about(layout: Layout) -> str:
     """A layout among the arguments that a module's repr shows."""
     rows, columns = layout.block
-    return f"layout={layout.spec!r}, block={rows}x{columns}"
+    layer = f", layer={layout.layer}" if layout.layer else ""
+    return f"layout={layout.spec!r}, block={rows}x{columns}{layer}"
 
 
 def check_count(name: str, value: object) -> None:

@@ -18,7 +18,7 @@ from bslang.syntax.source import Source, Span
 BOUND_WHEN_LOWERED = ("n", "m", "head", "layer")
 """Names of numbers that are known when a layout is lowered: blocks of the length, and for which head."""
 
-_RESERVED = {*BY_NAME, *FUNCTIONS, *BOUND_WHEN_LOWERED, "block", "import"}
+_RESERVED = {*BY_NAME, *FUNCTIONS, *BOUND_WHEN_LOWERED, "bsl", "block", "import"}
 _RESERVED |= {"heads", "as", "inf", "true", "false"}
 
 

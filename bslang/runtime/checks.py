@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch.autograd import forward_ad
 
 MAX_DIM = 256
 """Largest head dimension; kernels keep a row of it in registers."""
@@ -74,6 +77,34 @@ def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
         )
     if q.shape[2] == 0 or k.shape[2] == 0:
         raise ValueError(f"sequences must not be empty; q has {q.shape[2]} tokens, k {k.shape[2]}")
+
+
+def check_transforms(*tensors: torch.Tensor) -> None:
+    """Raise RuntimeError where torch would differentiate a call in a way that the operator does not know.
+
+    An operator of torch.library drops the tangents of forward mode without a word.
+    """
+    tangent = (forward_ad.unpack_dual(x).tangent for x in tensors)  # type: ignore[no-untyped-call]
+    forward = any(x is not None for x in tangent)
+    # Traced code is stopped by torch, and cannot ask.
+    if forward or (
+        not torch.compiler.is_compiling()
+        and any(torch._C._functorch.is_gradtrackingtensor(x) for x in tensors)
+    ):
+        raise RuntimeError(
+            "forward-mode derivatives and torch.func (grad, vjp, jvp, ...) over a bslang layout are not "
+            "supported; use backward() or torch.autograd.grad"
+        )
+
+
+def check_scale(scale: float | None) -> None:
+    """Raise TypeError or ValueError for what is no scale of scores."""
+    if scale is None:
+        return
+    if isinstance(scale, bool) or not isinstance(scale, int | float):
+        raise TypeError(f"scale is a number or None, not {type(scale).__name__}")
+    if not math.isfinite(scale):
+        raise ValueError(f"scale is a finite number or None, not {scale!r}")
 
 
 def check_softcap(softcap: float | None) -> float:

@@ -17,7 +17,13 @@ from bslang.errors import TargetError
 from bslang.graph.blockgraph import BlockGraph
 from bslang.resolve.program import Resolved
 from bslang.runtime import modules, op
-from bslang.runtime.checks import autocast, check_softcap, check_tensors
+from bslang.runtime.checks import (
+    autocast,
+    check_scale,
+    check_softcap,
+    check_tensors,
+    check_transforms,
+)
 from bslang.runtime.decoding import reachable, require_prefix_stable
 from bslang.runtime.exports import Exports
 from bslang.runtime.labels import LabelsOfCall, take_labels
@@ -131,10 +137,10 @@ class Layout(Exports):
         """
         q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
+        check_transforms(q, k, v)
+        check_scale(scale)
         if scale is None:
             scale = q.shape[-1] ** -0.5
-        if isinstance(scale, bool) or not isinstance(scale, int | float):
-            raise TypeError(f"scale is a number or None, not {type(scale).__name__}")
         if align not in ("end", "start"):
             raise ValueError(f'align is "end" or "start", not {align!r}')
         cap = check_softcap(softcap)
@@ -181,6 +187,10 @@ class Layout(Exports):
         Returns int64 (blocks,), numbers of block columns, rising. Raises ValueError where t is none, or
         the layout is not prefix-stable: rows of later tokens are not known then.
         """
+        for name, number in (("t", t), ("until", until), ("head", head)):
+            whole = isinstance(number, int) and not isinstance(number, bool)
+            if not whole and not (name == "until" and number is None):
+                raise TypeError(f"{name} is a whole number, not {number!r}")
         until = max(131_072, 2 * t) if until is None else until
         if not 0 <= t < until:
             raise ValueError(f"t is a token from 0 on, before until = {until}; got {t}")
@@ -256,7 +266,19 @@ def attention(
     layout: a compiled one, or the text of a spec, which is compiled once, in blocks of 64 tokens unless it
     says otherwise. The other arguments, the result and the errors are those of `Layout`.
     """
-    return (_compiled(layout) if isinstance(layout, str) else layout)(q, k, v, **options)
+    return take_layout(layout)(q, k, v, **options)
+
+
+def take_layout(layout: Layout | str) -> Layout:
+    """A layout, or that of a spec's text. Raises SpecError, and TypeError for what is neither."""
+    if isinstance(layout, Layout):
+        return layout
+    if isinstance(layout, str):
+        return _compiled(layout)
+    raise TypeError(
+        f"layout is a bslang.Layout or the text of a spec, not {type(layout).__name__}; "
+        "bslang.load takes files"
+    )
 
 
 @lru_cache(maxsize=256)

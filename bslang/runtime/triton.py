@@ -39,7 +39,7 @@ _TILES: dict[int, dict[str, dict[int, _Tile]]] = {
         "forward": {64: _Tile(128, 64), 128: _Tile(128, 64), 256: _Tile(64, 32)},
         "delta": {256: _Tile(64, 64)},
         "dq": {64: _Tile(128, 64), 128: _Tile(64, 64), 256: _Tile(32, 32)},
-        "dkdv": {64: _Tile(128, 64, 2), 128: _Tile(128, 32, 2), 256: _Tile(32, 32, 2)},
+        "dkdv": {64: _Tile(64, 64, 2), 128: _Tile(128, 32, 2), 256: _Tile(32, 32, 2)},
     },
     # Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
     4: {

@@ -14,9 +14,9 @@ fixed_horizontal(local = 4, summary = 1, patterns = 1) = (
     chunks(local) | _summaries(local, summary, patterns) | _summaries(local, summary, patterns).T
 )
 
-# Chunks and summary columns for decoders. Where a summary has several blocks, DeepSpeed's also lets
-# them see one another, which decoders mask away.
-# Source: DeepSpeed's FixedSparsityConfig (attention="unidirectional").
+# Chunks and summary columns for decoders.
+# Source: DeepSpeed's FixedSparsityConfig (attention="unidirectional"). There the blocks of a summary
+# also see one another, which decoders mask away.
 # local, summary, patterns: as for `fixed`.
 fixed_causal(local = 4, summary = 1, patterns = 1) = fixed(local, summary, patterns) & last(inf)
 

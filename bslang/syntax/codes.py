@@ -114,6 +114,12 @@ CODES: dict[str, Code] = {
         "Files are written for different blocks",
         "Set the same block in both, or in none of the imported ones.",
     ),
+    "E214": Code(
+        "A file is written in a version of the language that is not known, or says so too late",
+        "`bsl 1`, where it is written, is the first statement. For a later version install a newer bslang.",
+        "bsl 2\nwindow(3)",
+        "bsl 1\nwindow(3)",
+    ),
     "E301": Code(
         "A number stands where a pattern belongs, or the other way round",
         "Operators join two patterns or two numbers. The union of patterns is `|`.",

@@ -23,7 +23,7 @@ _SIGNS = re.compile(r'"[^"\n]*"|#[^\n]*|[(){}]')
 _SPACE = re.compile(r"(?:\s|#[^\n]*)*")
 _NUMBER = re.compile(r"[0-9_]+t?")
 _SIDES = re.compile(r"[0-9][0-9_x]*")
-_SETTING = re.compile(r"(?:block|import)\b")
+_SETTING = re.compile(r"(?:bsl|block|import)\b")
 
 _PRECEDENCE = {"|": 1, "^": 2, "&": 3, "+": 5, "-": 5, "*": 6, "@": 6, "//": 6, "%": 6, "**": 8}
 _PRECEDENCE |= dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 4)
@@ -140,6 +140,8 @@ class _Printer:
 
     def _statement(self, statement: tree.Statement) -> str:
         match statement:
+            case tree.Version():
+                return f"bsl {statement.number}"
             case tree.BlockSetting():
                 sides = _SIDES.search(self.source, statement.span.start)
                 assert sides is not None  # the grammar has them

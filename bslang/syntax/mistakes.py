@@ -96,6 +96,8 @@ def _hint(before: str, rest: str, expected: list[str]) -> str:
             return f"{meant} instead of `{sign}`" if sign.isascii() else meant
     if re.match(r"block\b", before):
         return "write `block 64`, or `block 128x64` (queries x keys)"
+    if re.match(r"bsl\b", before):
+        return "the version of the language is written as in `bsl 1`"
     if re.match(r"import\b", before):
         return _IMPORT
     if in_heads:

@@ -7,22 +7,26 @@ recurses over one. Nothing is checked here beyond what the grammar says.
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from lark import Lark, TextSlice, Token, Transformer
+from lark import __version__ as lark_version
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken
+from lark.grammar import Rule
 from lark.lexer import Lexer, LexerState, LexerThread, LineCounter, TerminalDef
 
+from bslang._version import __version__
 from bslang.files import private_dir, sealed, unsealed, write_whole
 from bslang.resources import resource
 from bslang.syntax import tree
 from bslang.syntax.source import Span
 
 TERMINALS = {
+    "BSL": "`bsl`",
     "BLOCK": "`block`",
     "IMPORT": "`import`",
     "AS": "`as`",
@@ -79,8 +83,8 @@ class ParseError(Exception):
 
 def parse_statement(
     text: str, span: Span
-) -> tree.BlockSetting | tree.Import | tuple[tree.Expression, ...]:
-    """Parse the statement at `span`: a setting, an import, or the expressions on each side of `=`.
+) -> tree.Version | tree.BlockSetting | tree.Import | tuple[tree.Expression, ...]:
+    """Parse the statement at `span`: a version, a setting, an import, or the expressions on each side of `=`.
 
     An expression alone comes as a tuple of one. Raises ParseError.
     """
@@ -98,7 +102,7 @@ def parse_statement(
         assert error.pos_in_stream is not None  # the lexer sets it
         place = Span(error.pos_in_stream, error.pos_in_stream + 1)
         raise ParseError(place, f"{error.char!r} stands", []) from None
-    result: tree.BlockSetting | tree.Import | tuple[tree.Expression, ...] = parsed
+    result: tree.Version | tree.BlockSetting | tree.Import | tuple[tree.Expression, ...] = parsed
     return result
 
 
@@ -117,38 +121,48 @@ def _named(terminals: set[str]) -> list[str]:
 
 @cache
 def _lark() -> Lark:
-    """The parser. Lark keeps its tables in a file, which holds the digest of the grammar: they cost more
-    than a spec's whole way to generated code. Of the tables that file holds no digest: one lies beside it."""
+    """The parser. Its tables are kept in a file: they cost more than a spec's whole way to generated code.
+
+    The file is JSON, so that it is data whoever wrote it; Lark's own cache would be unpickled.
+    """
+    grammar = resource("grammar", "bsl.lark").read_text(encoding="utf-8")
+    name = hashlib.sha256(f"{__version__} {lark_version} {grammar}".encode()).hexdigest()[:16]
     try:
-        kept = private_dir("grammar") / "bsl.lark"
-        whole = unsealed(kept.with_suffix(".sum")) == _digest(kept)
-        if not whole:
-            kept.unlink(missing_ok=True)
-        str(kept).encode()  # as Lark does
-    except (OSError, UnicodeEncodeError):
-        return _made(False)
-    made = _made(str(kept))
-    if not whole:
+        file = private_dir("grammar") / f"{name}.json"
+    except OSError:
+        return _parser(_tables(grammar))
+    tables = unsealed(file)
+    if tables is None:
+        tables = _tables(grammar)
         with suppress(OSError):
-            write_whole(kept.parent, {"bsl.sum": sealed(_digest(kept))})
-    return made
+            write_whole(file.parent, {file.name: sealed(tables)})
+    return _parser(tables)
 
 
-def _digest(file: Path) -> bytes:
-    return hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b""
-
-
-def _made(kept: str | bool) -> Lark:
-    return Lark(
-        resource("grammar", "bsl.lark").read_text(encoding="utf-8"),
+def _tables(grammar: str) -> bytes:
+    """The LALR tables of the grammar, as JSON."""
+    made = Lark(
+        grammar,
         parser="lalr",
         lexer="contextual",
         keep_all_tokens=True,  # spans are computed from them
         maybe_placeholders=False,
-        transformer=_Builder(),
-        _plugins={"LexerThread": _Lexing},
-        cache=kept,
     )
+    data, memo = made.memo_serialize([TerminalDef, Rule])
+    return json.dumps({"data": data, "memo": memo}).encode()
+
+
+def _parser(tables: bytes) -> Lark:
+    made = _with_numbers(json.loads(tables))
+    made["data"]["options"] |= {"transformer": _Builder(), "_plugins": {"LexerThread": _Lexing}}
+    return Lark.load(made)
+
+
+def _with_numbers(value: Any) -> Any:
+    """JSON in which keys are numbers again where they look like some, as Lark wrote them."""
+    if isinstance(value, dict):
+        return {int(k) if k.isdecimal() else k: _with_numbers(v) for k, v in value.items()}
+    return [*map(_with_numbers, value)] if isinstance(value, list) else value
 
 
 def terminals() -> dict[str, str]:
@@ -198,6 +212,9 @@ def _nodes(children: list[Any]) -> tuple[Any, ...]:
 
 class _Builder(Transformer[Token, Any]):
     """Grammar rules to nodes; each method is named by its rule."""
+
+    def version(self, children: list[Any]) -> tree.Version:
+        return tree.Version(_span(children), _number(children[1]))
 
     def setting(self, children: list[Any]) -> tree.BlockSetting:
         sides = [_number(side) for side in children[1].split("x")]

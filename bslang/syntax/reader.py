@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 
+from bslang._version import LANGUAGE, __version__
 from bslang.limits import MAX_FILE_BYTES, MAX_NESTING, MAX_WORDS
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
@@ -36,7 +37,8 @@ class _Refused(Exception):
 def read(source: Source) -> tree.File:
     """Parse a source; what is wrong in its statements stands in the file's `errors`.
 
-    Raises SpecError where it is too large, or has too many mistakes to go on.
+    Raises SpecError where it is too large, has too many mistakes to go on, or is written in a version of
+    the language that is not known: what else it says would mean nothing then.
     """
     _hold_size(source)
     statements: list[tree.Statement] = []
@@ -45,7 +47,10 @@ def read(source: Source) -> tree.File:
         try:
             if problem is not None:
                 raise _Refused(problem)
-            statements.append(_statement(source, span))
+            statement = _statement(source, span)
+            if isinstance(statement, tree.Version):
+                _hold_version(source, statement, first=not statements)
+            statements.append(statement)
         except _Refused as refused:
             findings.add(refused.diagnostic)
             name = _DEFINES.match(source.text[span.start : span.stop])
@@ -63,6 +68,21 @@ def _hold_size(source: Source) -> None:
     refuse(size, "bytes", "MAX_FILE_BYTES", MAX_FILE_BYTES)
     words = sum(1 for _ in _WORD.finditer(_COMMENT.sub("", source.text)))
     refuse(words, "names, numbers and signs", "MAX_WORDS", MAX_WORDS)
+
+
+def _hold_version(source: Source, version: tree.Version, first: bool) -> None:
+    """Raises SpecError for a version that is not known, _Refused for one that stands too late."""
+    if not first:
+        message = "the version of the language stands before all other statements"
+        raise _Refused(Diagnostic("E214", message, source, version.span, hint="move it to the top"))
+    if not 1 <= version.number <= LANGUAGE:
+        known = "version 1" if LANGUAGE == 1 else f"versions 1 to {LANGUAGE}"
+        message = (
+            f"this file is written in version {version.number} of the language, and bslang {__version__} "
+            f"knows {known}"
+        )
+        hint = "a newer bslang may know it: `bslang --version` says which this is"
+        raise SpecError([Diagnostic("E214", message, source, version.span, hint=hint)])
 
 
 def _statements(source: Source) -> Iterator[tuple[Span, Diagnostic | None]]:
@@ -123,7 +143,7 @@ def _statement(source: Source, span: Span) -> tree.Statement:
     if deep is not None:
         message = f"expressions are nested more than {MAX_NESTING} deep here (MAX_NESTING)"
         raise _Refused(Diagnostic("E191", message, source, deep.span, limit=True))
-    if isinstance(parsed, tree.BlockSetting | tree.Import):
+    if isinstance(parsed, tree.Version | tree.BlockSetting | tree.Import):
         return parsed
     if len(parsed) == 1:
         return tree.Layout(parsed[0].span, parsed[0])

@@ -1,7 +1,7 @@
 """The syntax tree: what was written, with its place in the source.
 
 File       = statements
-Statement  = BlockSetting | Import | Definition | Layout | Broken
+Statement  = Version | BlockSetting | Import | Definition | Layout | Broken
 Expression = Name | Call | Integer | Infinity | Boolean | Text | Prefix | Chain | Transposed | Range
            | Tuple | SetBuilder | Heads
 """
@@ -158,6 +158,13 @@ Expression: TypeAlias = (
 
 
 @dataclass(frozen=True)
+class Version(Node):
+    """`bsl 1`: the version of the language that the file is written in."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class BlockSetting(Node):
     """`block 64` or `block 128x64`: sides in tokens, query then key."""
 
@@ -203,7 +210,7 @@ class Broken(Node):
     name: str | None
 
 
-Statement: TypeAlias = BlockSetting | Import | Definition | Layout | Broken
+Statement: TypeAlias = Version | BlockSetting | Import | Definition | Layout | Broken
 
 
 @dataclass(frozen=True)
