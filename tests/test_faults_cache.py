@@ -1,4 +1,4 @@
-"""What may go wrong around the compiler: nothing is lost, nothing is wrong, and it is said clearly.
+"""Faults of what is on disk: nothing is lost, nothing is wrong, and it is said clearly.
 
 The table of docs/reliability.md names these tests.
 """
@@ -12,11 +12,8 @@ import py_compile
 import re
 import resource
 import shutil
-import signal
+import subprocess
 import sys
-import threading
-import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,159 +21,37 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from faults import (
+    COMPILER,
+    SPEC,
+    TINY,
+    attended,
+    command,
+    empty_cache,
+    ended,
+    forget,
+    needs_compiler,
+    right,
+    started,
+)
 
 import bslang
 from bslang import compiler
-from bslang.cli.main import main
-from bslang.codegen import environment
 from bslang.errors import BslangError, BuildError
 from bslang.files import cache_dir, write_whole
-from bslang.runtime import build, cpu, modules
+from bslang.runtime import build, modules
 from bslang.syntax import parser
 from bslang.syntax.source import Source
 
-SPEC = "last(2)"
-TINY = 'extern "C" int answer() { return 42; }\n'
-
-try:
-    COMPILER = build.find_compiler()[0]
-except BuildError:
-    COMPILER = ""
-needs_compiler = pytest.mark.skipif(not COMPILER, reason="there is no C++ compiler")
-
-
-def forget() -> None:
-    """As in a new process: nothing of the cache has been read."""
-    modules.module.cache_clear()
-    parser._lark.cache_clear()
-    environment._environment.cache_clear()
-
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache, and quick builds."""
-    monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(build, "FLAGS", tuple(f.replace("-O3", "-O0") for f in build.FLAGS))
-    monkeypatch.setattr(cpu, "_WARNED", set())
-    forget()
-    yield tmp_path / "cache"
-    forget()
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where the cache is."""
+    with empty_cache(tmp_path / "cache") as made:
+        yield made
 
 
-def script(path: Path, text: str) -> str:
-    """A compiler that is a shell script."""
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-def started(function: Callable[[], object]) -> int:
-    """A forked process that calls a function and ends with 0, or with 1 where it raises."""
-    process = os.fork()
-    if process == 0:
-        status = 1
-        try:
-            function()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return process
-
-
-def ended(process: int) -> int:
-    """The exit status of a process; minus a signal; one that hangs is an error."""
-    for _ in range(3000):
-        found, status = os.waitpid(process, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    raise AssertionError("the process hangs")
-
-
-def attended(target: str | tuple[str, ...] = "torch") -> list[torch.Tensor]:
-    """out, dq, dk, dv of the layout on some tensors."""
-    generator = torch.Generator().manual_seed(1)
-    given = (torch.randn(1, 2, 40, 8, generator=generator) for _ in range(3))
-    q, k, v = (x.requires_grad_() for x in given)
-    out = bslang.compile(SPEC, block=16, target=target)(q, k, v)
-    assert isinstance(out, torch.Tensor)
-    return [out, *torch.autograd.grad(out.square().sum(), (q, k, v))]
-
-
-def right(target: str | tuple[str, ...] = "torch") -> None:
-    """Assert that the results are those of dense attention."""
-    generator = torch.Generator().manual_seed(1)
-    given = (torch.randn(1, 2, 40, 8, generator=generator) for _ in range(3))
-    q, k, v = (x.requires_grad_() for x in given)
-    block = torch.arange(40) // 16
-    behind = block[:, None] - block
-    seen = (behind == 0) | (behind == 1)
-    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    expected = [out, *torch.autograd.grad(out.square().sum(), (q, k, v))]
-    for x, y in zip(attended(target), expected, strict=True):
-        torch.testing.assert_close(x, y, atol=1e-5, rtol=1e-5)
-
-
-# ---- killed ---------------------------------------------------------------------------------
-
-
-def killed_at(moment: int, folder: Path, function: Callable[[], object]) -> bool:
-    """Whether a process was killed when it touched a folder for the nth time, before it ended."""
-
-    def fatal() -> None:
-        left = moment
-
-        def hook(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal left
-            if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod", "os.rmdir"):
-                left -= str(arguments[0]).startswith(str(folder))
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        function()
-
-    status = ended(started(fatal))
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
-
-
-def test_killed_while_it_generates(folder: Path) -> None:
-    moment, kills = 1, 0
-    while killed_at(moment, folder, attended):
-        kills += 1
-        forget()
-        right()
-        forget()
-        shutil.rmtree(folder)
-        moment += 1 + moment // 2
-    assert kills >= 6
-
-
-def test_killed_while_it_builds(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not COMPILER:
-        pytest.skip("there is no C++ compiler")
-    made = tmp_path / "made.so"
-    os.system(f"echo '{TINY}' | {COMPILER} -x c++ -shared -fPIC - -o {made}")
-    monkeypatch.setenv("CXX", script(tmp_path / "c++", f'for to; do :; done; cp {made} "$to"'))
-    moment = 1
-    while killed_at(moment, folder, lambda: build.build(TINY)):
-        assert ctypes.CDLL(str(build.build(TINY))).answer() == 42
-        build.build(f"{TINY}// other\n")  # and what the killed one left behind is removed
-        assert not list(folder.rglob("*.tmp"))
-        shutil.rmtree(folder)
-        moment += 1
-    assert moment > 6
-
-
-# ---- full disks -----------------------------------------------------------------------------
+# ---- full disks -------------------------------------------------------------------------------------
 
 
 def limited(function: Callable[[], object]) -> Callable[[], object]:
@@ -228,18 +103,7 @@ def test_no_room_for_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert (output / "a.py").read_text() == "generated by bslang: old"
 
 
-def command(*arguments: str) -> int:
-    """The exit status of the program."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["bslang", *arguments])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
-
-
-# ---- folders of others ----------------------------------------------------------------------
+# ---- folders of others ------------------------------------------------------------------------------
 
 
 def test_a_cache_that_may_only_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +147,7 @@ def test_a_cache_that_others_may_write(folder: Path) -> None:
         attended()
 
 
-# ---- damaged entries ------------------------------------------------------------------------
+# ---- damaged entries --------------------------------------------------------------------------------
 
 DAMAGES = ("gone", "emptied", "cut", "first byte", "middle byte", "last byte", "link")
 
@@ -390,119 +254,7 @@ def test_what_python_compiled_is_not_believed(folder: Path) -> None:
     right()
 
 
-# ---- many at once ---------------------------------------------------------------------------
-
-
-@needs_compiler
-def test_processes_race_on_one_layout(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "log"
-    slow = f'echo built >> "{log}"; exec {COMPILER} "$@"'
-    monkeypatch.setenv("CXX", script(tmp_path / "c++", slow))
-    gate = threading.Event()  # forked with the others; the pipe is what opens it
-    read, write = os.pipe()
-
-    def run() -> None:
-        os.close(write)
-        os.read(read, 1)  # until all have been started
-        gate.set()
-        right("cpu")
-
-    processes = [started(run) for _ in range(16)]
-    os.close(write)
-    assert [ended(process) for process in processes] == [0] * 16
-    os.close(read)
-    assert log.read_text() == "built\n" and len(list(folder.glob("cpu/*.so"))) == 1
-    assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
-
-
-@needs_compiler
-def test_threads_race_on_one_layout(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = tmp_path / "log"
-    monkeypatch.setenv("CXX", script(tmp_path / "c++", f'echo x >> "{log}"; exec {COMPILER} "$@"'))
-    barrier, found = threading.Barrier(8), []
-
-    def run() -> None:
-        barrier.wait()
-        right("cpu")
-        found.append(True)
-
-    threads = [threading.Thread(target=run) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [True] * 8
-    assert log.read_text() == "x\n"
-
-
-@needs_compiler
-def test_fork_after_the_first_use() -> None:
-    """OpenMP's threads are not in the child, and are waited for forever if they are asked for."""
-    torch.set_num_threads(2)
-    try:
-        right("cpu")
-        expected = attended("cpu")
-
-        def again() -> None:  # without torch's own attention, which hangs
-            torch.set_num_threads(2)
-            assert all(map(torch.equal, attended("cpu"), expected))
-
-        def run() -> None:
-            again()
-            assert ended(started(again)) == 0
-
-        assert ended(started(run)) == 0
-        again()
-    finally:
-        torch.set_num_threads(1)
-
-
-class Attending:
-    """A data set that attends."""
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return attended("cpu")[0].detach()
-
-
-@needs_compiler
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than there are cores
-def test_workers_of_a_data_loader() -> None:
-    expected = attended("cpu")[0]
-    loader = DataLoader(Attending(), batch_size=1, num_workers=2, multiprocessing_context="fork")
-    found = list(loader)
-    assert len(found) == 4 and all(torch.equal(x[0], expected) for x in found)
-
-
-# ---- compilers ------------------------------------------------------------------------------
-
-COMPILERS = {
-    "prints garbage": (r"head -c 100000 /dev/urandom; printf '\033[2J'; exit 1", "refused"),
-    "makes nothing": ("exit 0", "made no library; is it a C++ compiler"),
-    "makes garbage": ('for to; do :; done; echo x > "$to"', "this system cannot load it"),
-    "makes a folder": ('for to; do :; done; mkdir "$to"', "made no library"),
-}
-
-
-@pytest.mark.parametrize("compiler", COMPILERS)
-def test_a_compiler_that_is_none(
-    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text, message = COMPILERS[compiler]
-    monkeypatch.setenv("CXX", script(tmp_path / "c++", text))
-    with pytest.warns(RuntimeWarning, match=re.escape(message)) as caught:
-        right(("cpu", "torch"))
-    said = str(caught[0].message)
-    assert len(said) < 10_000 and all(c.isprintable() or c == "\n" for c in said)
-
-
-# ---- clocks ---------------------------------------------------------------------------------
+# ---- clocks -----------------------------------------------------------------------------------------
 
 
 @needs_compiler
@@ -517,21 +269,6 @@ def test_files_of_another_time(when: int, folder: Path, monkeypatch: pytest.Monk
     right("cpu")
 
 
-@needs_compiler
-def test_a_build_is_dead_when_nobody_holds_its_lock(folder: Path) -> None:
-    from filelock import FileLock
-
-    build.build(TINY)
-    left = folder / "cpu" / "entry.x.tmp"
-    left.mkdir()
-    os.utime(left, (1, 1))
-    with FileLock(folder / "cpu" / "entry.lock"):
-        build.build(f"{TINY}// other\n")
-        assert left.exists()
-    build.build(f"{TINY}// another\n")
-    assert not left.exists()
-
-
 def test_a_clock_that_goes_back(tmp_path: Path) -> None:
     """A module of the same size and time as the one before it is imported, not what was compiled of that."""
     for number in (2, 3):
@@ -540,8 +277,10 @@ def test_a_clock_that_goes_back(tmp_path: Path) -> None:
         )
         module = write_whole(tmp_path, files)[0]
         os.utime(module, (10**9, 10**9))
-        done = os.popen(f'cd "{tmp_path}" && "{sys.executable}" -B -c "{READ}"').read()
-        assert done == f"last({number})\n"
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", READ], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        assert done.stdout == f"last({number})\n"
         py_compile.compile(str(module), doraise=True)
 
 
@@ -551,7 +290,7 @@ READ = (
 )
 
 
-# ---- paths ----------------------------------------------------------------------------------
+# ---- paths ------------------------------------------------------------------------------------------
 
 NAME = "ä 层 'quoted' \"$HOME\" ;&"
 
