@@ -86,9 +86,10 @@ def check_reach(target: str, spec: str, softcap: float | None) -> None:
     clean = run(made, given, softcap=softcap)
     sees = torch.from_numpy(case.masks(2)[0, 1])
     meets = in_visited_blocks(sees)
+    few = target == "triton"  # which is interpreted
     for name in vars(given):
-        for number in (math.nan, math.inf):
-            for at in (5, 31):
+        for number in (math.nan,) if few else (math.nan, math.inf):
+            for at in (31,) if few else (5, 31):
                 poisoned = replace(given, **{name: getattr(given, name).clone()})
                 getattr(poisoned, name)[0, 1, at, ...].view(-1)[-1] = number
                 found = run(made, poisoned, softcap=softcap)
@@ -240,7 +241,7 @@ def test_lengths_around_a_block(on: Callable[..., None], spec: str) -> None:
 
 def check_lengths(target: str, spec: str) -> None:
     for len_q in LENGTHS:
-        for len_k in (length for length in LENGTHS if length >= len_q):
+        for len_k in {len_q} if target == "triton" else {n for n in LENGTHS if n >= len_q}:
             case = case_of(spec, len_q, len_k)
             agrees(
                 layout(target, case), inputs(len_q, len_k), case.masks(2), TOLERANCE[torch.float32]
