@@ -72,8 +72,9 @@ SPECS = [
 ]
 
 
-@pytest.mark.parametrize("softcap", [None, 3.0])
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize(
+    "spec, softcap", [*zip(SPECS, (3.0, None, None), strict=True), (SPECS[0], None)]
+)
 def test_what_is_no_number_reaches_what_meets_it(
     on: Callable[..., None], spec: str, softcap: float | None
 ) -> None:
@@ -204,7 +205,7 @@ def check_tiny(target: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("spec", ["none", "rows(20t:24t)", "causal - last(3t)", "all - rows(0)"])
+@pytest.mark.parametrize("spec", ["none", "rows(20t:24t)", "causal - last(3t)"])
 def test_queries_without_keys(on: Callable[..., None], spec: str, dtype: torch.dtype) -> None:
     on(check_blind, spec, dtype)
 
