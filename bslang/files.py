@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import stat
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,11 +21,16 @@ def cache_dir() -> Path:
     """
     named = os.environ.get("BSLANG_CACHE_DIR")
     if named:
-        folder = Path(named)
+        folder = Path(named).absolute()  # it stays where it is when the process goes elsewhere
     else:
         from platformdirs import user_cache_path
 
-        folder = user_cache_path("bslang")
+        try:
+            folder = user_cache_path("bslang")
+        except RuntimeError as error:  # its word for a user without a home
+            raise FileNotFoundError(str(error)) from None
+        if not folder.is_absolute():  # older versions leave `~`, which would be a folder's name
+            raise FileNotFoundError("this user has no home directory")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
@@ -48,6 +55,27 @@ def source_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def sealed(data: bytes) -> bytes:
+    """Data with its digest behind it, by which `unsealed` knows it again."""
+    return data + hashlib.sha256(data).digest()
+
+
+def unsealed(file: Path) -> bytes | None:
+    """The data of a file that was written sealed; None where it is missing, cut short or changed.
+
+    What the cache holds is run, and nobody would see that a bit of it is another: it is made again then.
+    """
+    try:
+        whole = file.read_bytes()
+    except OSError:
+        return None
+    data = whole[:-_SEAL_BYTES]
+    return data if sealed(data) == whole else None
+
+
+_SEAL_BYTES = hashlib.sha256().digest_size
+
+
 def write_whole(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
     """Write texts and data into a folder, each appearing whole and the first one last.
 
@@ -69,10 +97,22 @@ def write_whole(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
             Path(temporary).chmod(0o666 & ~_umask())
         for source, path in staged:
             source.replace(path)
+            _forget_compiled(path)
     finally:
         for source, _ in staged:
             source.unlink(missing_ok=True)
     return [folder / name for name in files]
+
+
+def _forget_compiled(path: Path) -> None:
+    """Remove what Python compiled of a module that has been replaced.
+
+    It knows the old one by its size and by the second of its time, which may be those of the new one.
+    """
+    if path.suffix == ".py":
+        for compiled in path.parent.glob(f"__pycache__/{glob.escape(path.stem)}.*.pyc"):
+            with suppress(OSError):
+                compiled.unlink()
 
 
 def rewrite(path: Path, text: str) -> None:

@@ -118,3 +118,19 @@ def test_every_code_is_documented() -> None:
         if file.name != "codes.py":
             used |= set(re.findall(r"\"([EW]\d{3})\"", file.read_text(encoding="utf-8")))
     assert used == set(CODES)
+
+
+def test_reliability_names_its_tests() -> None:
+    """Each test that the page names exists, and it names all tests of faults and of numbers at the edge."""
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    tests = {
+        path.stem: set(
+            re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        )
+        for path in (ROOT / "tests").glob("test_*.py")
+    }
+    assert named <= set().union(*tests.values())
+    for stem, found in tests.items():
+        if stem.startswith(("test_faults", "test_numerics")):
+            assert found <= named, f"docs/reliability.md does not name {sorted(found - named)}"

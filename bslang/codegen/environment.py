@@ -6,20 +6,41 @@ Python computes and templates place: a template sees two names, `plan` (the layo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
 
 from bslang.codegen.plan import Plan
-from bslang.files import private_dir
+from bslang.files import private_dir, sealed, unsealed, write_whole
 from bslang.resources import resource
+
+if TYPE_CHECKING:
+    from jinja2.bccache import Bucket
+
+
+class _Kept(BytecodeCache):
+    """Compiled templates in a folder. Jinja's own cache would run what has been damaged since."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        code = unsealed(self._folder / bucket.key)
+        if code is not None:
+            bucket.bytecode_from_string(code)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):  # a full disk costs the time of compiling it again, no more
+            write_whole(self._folder, {bucket.key: sealed(bucket.bytecode_to_string())})
 
 
 @cache
 def _environment() -> Environment:
     try:  # compiling the templates costs more than filling them in
-        kept = FileSystemBytecodeCache(str(private_dir("templates")))
+        kept = _Kept(private_dir("templates"))
     except OSError:
         kept = None
     return Environment(

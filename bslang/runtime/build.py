@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -31,8 +31,8 @@ BUILD_SECONDS = 300
 MESSAGE_LINES = 12
 """Lines of the compiler's message that an error repeats."""
 
-_DEAD_SECONDS = 12 * BUILD_SECONDS
-"""A build's own folder of this age is that of a process that was killed."""
+_LINE = 500
+"""Letters that it repeats of a line."""
 
 _PROCESSOR_CPP = Path(__file__).with_name("processor.cpp")
 """What every library is built with, beside its source: whether a processor can run it."""
@@ -144,7 +144,7 @@ def _compile(command: Command, text: str, digest: str, library: Path) -> None:
 
     digest: of the source, for the seal.
     """
-    _remove_dead(library.parent)
+    _remove_dead(library)
     kept = library.with_suffix(".cpp")
     with tempfile.TemporaryDirectory(".tmp", f"{library.stem}.", library.parent) as folder:
         file, made = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
@@ -156,19 +156,30 @@ def _compile(command: Command, text: str, digest: str, library: Path) -> None:
             raise BuildError(
                 f"the C++ compiler {command[0]} refused {kept} ({ended}):\n{_first_lines(output)}"
             )
+        if not made.is_file():
+            raise BuildError(
+                f"{command[0]} ended as compilers do, but made no library; is it a C++ compiler? "
+                "The environment variable CXX names another"
+            )
         made.write_bytes(sealed(made.read_bytes(), digest))
         made.replace(library)
         kept.unlink(missing_ok=True)  # of an attempt that failed
 
 
-def _remove_dead(folder: Path) -> None:
-    """Remove what killed builds have left behind."""
-    for left in folder.glob("*.tmp"):
-        try:
-            if time.time() - left.stat().st_mtime > _DEAD_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-        except OSError:  # its build has just ended
+def _remove_dead(library: Path) -> None:
+    """Remove what killed builds have left behind: folders of entries whose lock nobody holds.
+
+    The caller holds that of `library`. Clocks are not asked: they may be wrong, or set.
+    """
+    from filelock import FileLock, Timeout
+
+    for left in library.parent.glob("*.tmp"):
+        name = left.name.partition(".")[0]
+        if name == library.stem:
+            shutil.rmtree(left, ignore_errors=True)
             continue
+        with suppress(Timeout, OSError), FileLock(library.with_name(f"{name}.lock"), timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _run(command: list[str], folder: str) -> tuple[int, str]:
@@ -210,6 +221,10 @@ def _is_there(library: Path, digest: str) -> bool:
 
 
 def _first_lines(output: str) -> str:
-    lines = output.splitlines()
+    """The beginning of a compiler's message, without what a terminal would obey."""
+    lines = [
+        "".join(char if char.isprintable() else "?" for char in line.expandtabs()[:_LINE])
+        for line in output.splitlines()
+    ]
     more = [f"... {len(lines) - MESSAGE_LINES} more lines"] if len(lines) > MESSAGE_LINES else []
     return "\n".join(lines[:MESSAGE_LINES] + more)

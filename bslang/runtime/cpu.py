@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,25 @@ _OUT_OF_MEMORY, _OTHER_VERSION = 1, 2
 
 _WARNED: set[str] = set()
 """Why the target could not run, as this process has been warned: of each reason once, not once a layout."""
+
+
+_threads = {"several": False, "one": False}
+"""Whether kernels of this process have run in several threads; whether they must run in one."""
+
+
+def _after_fork() -> None:
+    """A forked process has none of its parent's OpenMP threads, and would wait for them forever."""
+    _threads["one"] = _threads["several"]
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _thread_count() -> int:
+    """How many threads a kernel is to run in."""
+    count = 1 if _threads["one"] else torch.get_num_threads()
+    _threads["several"] |= count > 1
+    return count
 
 
 class _Tensor(ctypes.Structure):
@@ -224,7 +244,7 @@ class CpuTarget:
         q, k = tensors["q"], tensors["k"]
         arguments = _Arguments(
             ctypes.sizeof(_Arguments),
-            torch.get_num_threads(),
+            _thread_count(),
             _DTYPES.index(q.dtype),
             q.shape[0],
             q.shape[1],

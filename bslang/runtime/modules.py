@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bslang import compiler
 from bslang.errors import BslangError
-from bslang.files import private_dir, write_whole
+from bslang.files import private_dir, sealed, unsealed, write_whole
 from bslang.patterns.table import Matrix
 from bslang.resolve.program import Program, Resolved
 from bslang.syntax.reader import read
@@ -34,8 +37,9 @@ def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> Module
     try:
         folder = private_dir("modules") / key
         path = folder / f"{resolved.name}.py"
-        if not path.is_file():  # it is written last: where it is, its other files are
-            write_whole(folder, compiler.emit(resolved, targets))
+        if not _are_whole(folder):
+            files = compiler.emit(resolved, targets)
+            write_whole(folder, {_SUMS: _sums(files)} | files)
     except OSError as error:
         message = (
             "the folder of generated modules cannot be written; BSLANG_CACHE_DIR names another"
@@ -44,9 +48,41 @@ def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> Module
     return import_file(path, f"bslang_generated.{resolved.name}_{key[:16]}")
 
 
+_SUMS = "sums"
+"""The file beside a module that has the digest of each of its files. It is written last."""
+
+
+def _sums(files: Mapping[str, str | bytes]) -> bytes:
+    def digest(content: str | bytes) -> str:
+        data = content.encode() if isinstance(content, str) else content
+        return hashlib.sha256(data).hexdigest()
+
+    return sealed(json.dumps({name: digest(files[name]) for name in files}).encode())
+
+
+def _are_whole(folder: Path) -> bool:
+    """Whether the files of a module are all there, as they were written."""
+    sums = unsealed(folder / _SUMS)
+    if sums is None:
+        return False
+    try:
+        return sealed(sums) == _sums(
+            {name: (folder / name).read_bytes() for name in json.loads(sums)}
+        )
+    except OSError:
+        return False
+
+
+class _Loader(SourceFileLoader):
+    """Reads no compiled code: Python believes it by the time of the source, not by its bytes."""
+
+    def path_stats(self, path: object) -> Mapping[str, Any]:
+        raise OSError  # as for a source whose time is not known
+
+
 def import_file(path: Path, name: str) -> ModuleType:
     """Import a Python file under a name of its own."""
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
     assert spec is not None and spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     sys.modules[name] = made  # Triton and pickle look modules up by name

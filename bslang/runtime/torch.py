@@ -43,7 +43,8 @@ class _Group:
     """Some rows of a table with the blocks that each visits, padded to the widest.
 
     row: (rows,) block of the table's own axis; visited: (rows, width) block of the other axis;
-    kind: (rows, width) class of each visit, -1 for padding.
+    kind: (rows, width) class of each visit, -1 for padding. Padding names a block that its row does
+    visit: 0 * NaN is NaN, and no row is to have that of a block which it never meets.
     """
 
     row: torch.Tensor
@@ -136,8 +137,7 @@ class TorchTarget:
         for part, group in self._groups(q, plan, labels, columns=True):
             # The same products, seen from the keys: c block columns, w the rows that see each.
             mask = self._mask(part, group, plan, labels, columns=True)
-            # Padding points anywhere.
-            rows, keys = part.at((group.visited - first).clamp_min(0)), part.at(group.row)
+            rows, keys = part.at(group.visited - first), part.at(group.row)
             qg, dog = qs[rows], dos[rows]
             scores = torch.einsum("bhcwqd,bhckd->bhcwqk", qg, ks[keys])
             scores = _capped(scores * scale, softcap)
@@ -274,7 +274,7 @@ def _grouped(
         start = torch.as_tensor(ends[begin:stop], device=row.device)
         at = place[span] - begin
         within = torch.arange(ends[begin], ends[stop], device=row.device) - start[at]
-        visited = torch.zeros((stop - begin, width), dtype=torch.long, device=row.device)
+        visited = block[start][:, None].repeat(1, width)
         kinds = torch.full_like(visited, -1)
         visited[at, within] = block[span]
         kinds[at, within] = kind[span]

@@ -20,7 +20,7 @@ from lark.grammar import Rule
 from lark.lexer import Lexer, LexerState, LexerThread, LineCounter, TerminalDef
 
 from bslang._version import __version__
-from bslang.files import private_dir, write_whole
+from bslang.files import private_dir, sealed, unsealed, write_whole
 from bslang.resources import resource
 from bslang.syntax import tree
 from bslang.syntax.source import Span
@@ -131,16 +131,15 @@ def _lark() -> Lark:
         file = private_dir("grammar") / f"{name}.json"
     except OSError:
         return _parser(_tables(grammar))
-    try:
-        return _parser(file.read_text(encoding="utf-8"))
-    except Exception:  # there is none yet, or it is damaged: nothing says what Lark raises then
-        text = _tables(grammar)
-    with suppress(OSError):
-        write_whole(file.parent, {file.name: text})
-    return _parser(text)
+    tables = unsealed(file)
+    if tables is None:
+        tables = _tables(grammar)
+        with suppress(OSError):
+            write_whole(file.parent, {file.name: sealed(tables)})
+    return _parser(tables)
 
 
-def _tables(grammar: str) -> str:
+def _tables(grammar: str) -> bytes:
     """The LALR tables of the grammar, as JSON."""
     made = Lark(
         grammar,
@@ -150,10 +149,10 @@ def _tables(grammar: str) -> str:
         maybe_placeholders=False,
     )
     data, memo = made.memo_serialize([TerminalDef, Rule])
-    return json.dumps({"data": data, "memo": memo})
+    return json.dumps({"data": data, "memo": memo}).encode()
 
 
-def _parser(tables: str) -> Lark:
+def _parser(tables: bytes) -> Lark:
     made = _with_numbers(json.loads(tables))
     made["data"]["options"] |= {"transformer": _Builder(), "_plugins": {"LexerThread": _Lexing}}
     return Lark.load(made)
