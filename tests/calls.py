@@ -166,7 +166,9 @@ def few(spec: str) -> list[Call]:
     square = "window" in spec or "global" in spec or spec in (*BY_HEAD, *PREDICATES)
     made = []
     for place, kind in enumerate(KINDS if spec in LABELLED else KINDS[:3]):
-        block = (16, 16) if square or place % 2 else (5, 3)
-        key_heads = (1, 2, 4)[place % 3]
-        made.append(Call(spec, block, *SHAPES[place % 3], kind, key_heads=key_heads, layer=2))
+        block, share = ((16, 16), 1) if square or place % 2 else ((5, 3), 2)
+        heads, key_heads = (4, (1, 2, 4)[place % 3]) if "head" in spec else (2, 1 + place % 2)
+        len_q, len_k, align = SHAPES[place % 3]
+        lengths = (len_q // share, len_k // share)  # about as many blocks of either size
+        made.append(Call(spec, block, *lengths, align, kind, heads, key_heads, layer=2))
     return made
