@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from strategies import Case, cases
 
 import bslang
 from bslang.errors import TargetError
+from bslang.runtime.beside import module_of
 from bslang.runtime.triton import TritonTarget
 
 pytest.importorskip("triton")
@@ -133,6 +136,39 @@ def test_heads_and_labels(interpreter: Executor, spec: str) -> None:
 def test_numbers_beyond_32_bits(interpreter: Executor) -> None:
     call = Call(FAR, (64, 64), 3, 70_000, heads=1, key_heads=1, batch=1)
     interpreter.submit(call.check, "triton").result()
+
+
+ROOTS = """
+
+@triton.jit
+def roots(numbers, found, COUNT: tl.constexpr):
+    at = tl.arange(0, COUNT)
+    tl.store(found + at, isqrt(tl.load(numbers + at)))
+"""
+
+
+def check_isqrt(folder: Path, dtype: torch.dtype, largest: int) -> None:
+    made = bslang.compile("{q, k : isqrt(q) == k}", target="triton")._targets["triton"]
+    assert isinstance(made, TritonTarget)
+    module = folder / "roots.py"  # the generated module, and a kernel that calls the mask's function
+    module.write_text(module_of(made.kernels["forward"]).read_text() + ROOTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        kernel = importlib.import_module("roots").roots
+    generator = torch.Generator().manual_seed(0)
+    most = math.isqrt(largest)
+    drawn = torch.randint(1, most, (300,), generator=generator)
+    whole = torch.cat((torch.arange(1, 40), drawn, torch.tensor([most])))
+    numbers = torch.cat((whole**2 - 1, whole**2, whole**2 + whole, torch.tensor([largest, 0, 0, 0])))
+    numbers = numbers.clamp(max=largest).to(dtype)
+    found = torch.empty_like(numbers)
+    kernel[(1,)](numbers, found, COUNT=len(numbers))
+    assert found.tolist() == [math.isqrt(x) for x in numbers.tolist()]
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(torch.int32, 2**31 - 1), (torch.int64, 2**62)])
+def test_isqrt(interpreter: Executor, tmp_path: Path, dtype: torch.dtype, largest: int) -> None:
+    interpreter.submit(check_isqrt, tmp_path, dtype, largest).result()
 
 
 def test_blocks_of_other_documents_are_not_visited(interpreter: Executor) -> None:
