@@ -150,7 +150,8 @@ def roots(numbers, found, COUNT: tl.constexpr):
 def check_isqrt(folder: Path, dtype: torch.dtype, largest: int) -> None:
     made = bslang.compile("{q, k : isqrt(q) == k}", target="triton")._targets["triton"]
     assert isinstance(made, TritonTarget)
-    module = folder / "roots.py"  # the generated module, and a kernel that calls the mask's function
+    # The generated module, and a kernel that calls the mask's function.
+    module = folder / "roots.py"
     module.write_text(module_of(made.kernels["forward"]).read_text() + ROOTS)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
@@ -159,7 +160,9 @@ def check_isqrt(folder: Path, dtype: torch.dtype, largest: int) -> None:
     most = math.isqrt(largest)
     drawn = torch.randint(1, most, (300,), generator=generator)
     whole = torch.cat((torch.arange(1, 40), drawn, torch.tensor([most])))
-    numbers = torch.cat((whole**2 - 1, whole**2, whole**2 + whole, torch.tensor([largest, 0, 0, 0])))
+    numbers = torch.cat(
+        (whole**2 - 1, whole**2, whole**2 + whole, torch.tensor([largest, 0, 0, 0]))
+    )
     numbers = numbers.clamp(max=largest).to(dtype)
     found = torch.empty_like(numbers)
     kernel[(1,)](numbers, found, COUNT=len(numbers))
