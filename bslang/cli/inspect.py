@@ -73,7 +73,7 @@ def inspect(
 
 
 def _lines(report: Report) -> list[str]:
-    sides = ("TILE_Q", "TILE_K", "TILE")  # `_merge` and `_sum` have the last, of rows that they join
+    sides = ("TILE_Q", "TILE_K", "TILE")  # the last in `_merge` and `_sum`: rows that they join
     tile = " x ".join(str(report.constants[n]) for n in sides if n in report.constants)
     title = f"{report.kernel} for {report.architecture}, head dimension {report.head_dim}, {report.dtype}"
     running = (
