@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +18,6 @@ from strategies import Case, cases
 
 import bslang
 from bslang.errors import TargetError
-from bslang.runtime.beside import module_of
 from bslang.runtime.triton import TritonTarget
 
 pytest.importorskip("triton")
@@ -138,42 +135,6 @@ def test_numbers_beyond_32_bits(interpreter: Executor) -> None:
     interpreter.submit(call.check, "triton").result()
 
 
-ROOTS = """
-
-@triton.jit
-def roots(numbers, found, COUNT: tl.constexpr):
-    at = tl.arange(0, COUNT)
-    tl.store(found + at, isqrt(tl.load(numbers + at)))
-"""
-
-
-def check_isqrt(folder: Path, dtype: torch.dtype, largest: int) -> None:
-    made = bslang.compile("{q, k : isqrt(q) == k}", target="triton")._targets["triton"]
-    assert isinstance(made, TritonTarget)
-    # The generated module, and a kernel that calls the mask's function.
-    module = folder / "roots.py"
-    module.write_text(module_of(made.kernels["forward"]).read_text() + ROOTS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(folder)
-        kernel = importlib.import_module("roots").roots
-    generator = torch.Generator().manual_seed(0)
-    most = math.isqrt(largest)
-    drawn = torch.randint(1, most, (300,), generator=generator)
-    whole = torch.cat((torch.arange(1, 40), drawn, torch.tensor([most])))
-    numbers = torch.cat(
-        (whole**2 - 1, whole**2, whole**2 + whole, torch.tensor([largest, 0, 0, 0]))
-    )
-    numbers = numbers.clamp(max=largest).to(dtype)
-    found = torch.empty_like(numbers)
-    kernel[(1,)](numbers, found, COUNT=len(numbers))
-    assert found.tolist() == [math.isqrt(x) for x in numbers.tolist()]
-
-
-@pytest.mark.parametrize(("dtype", "largest"), [(torch.int32, 2**31 - 1), (torch.int64, 2**62)])
-def test_isqrt(interpreter: Executor, tmp_path: Path, dtype: torch.dtype, largest: int) -> None:
-    interpreter.submit(check_isqrt, tmp_path, dtype, largest).result()
-
-
 def test_blocks_of_other_documents_are_not_visited(interpreter: Executor) -> None:
     for spec in ("same(doc) & causal", "same(doc) & last(head * 9t + 9t)"):
         call = Call(spec, (16, 16), 64, 64)
@@ -257,17 +218,20 @@ def test_the_interpreter_takes_no_bf16(interpreter: Executor) -> None:
     )
 
 
-def check_integer_functions() -> None:
-    """isqrt and log2 around every power of 2 and every square root of one, up to 62 bits."""
+def check_integer_functions(dtype: torch.dtype, bits: int) -> None:
+    """isqrt and log2 around every power of 2 and the square below it, up to so many bits."""
     import triton
     import triton.language as tl
 
     made = layout(Case(PREDICATES[3], (16, 16), 1, 1, "end"))
     module = sys.modules[target(made).kernels["forward"].fn.__module__]
     near = [
-        x + step for e in range(1, 62) for x in (2**e, math.isqrt(2**e) ** 2) for step in (-1, 0, 1)
+        x + step
+        for e in range(1, bits + 1)
+        for x in (2**e, math.isqrt(2**e - 1) ** 2)
+        for step in (-1, 0, 1)
     ]
-    values = [min(max(x, 1), 2**62 - 1) for x in near]
+    values = [min(max(x, 1), 2**bits - 1) for x in near]
 
     @triton.jit
     def ask(x, roots, logs, isqrt: tl.constexpr, log2: tl.constexpr) -> None:  # type: ignore[no-untyped-def]
@@ -275,12 +239,13 @@ def check_integer_functions() -> None:
         tl.store(roots + tl.program_id(0), isqrt(value))
         tl.store(logs + tl.program_id(0), log2(value))
 
-    x = torch.tensor(values)
+    x = torch.tensor(values, dtype=dtype)
     roots, logs = torch.zeros_like(x), torch.zeros_like(x)
     ask[(len(values),)](x, roots, logs, module.isqrt, module.log2)
     assert roots.tolist() == [math.isqrt(value) for value in values]
     assert logs.tolist() == [value.bit_length() - 1 for value in values]
 
 
-def test_integer_functions(interpreter: Executor) -> None:
-    interpreter.submit(check_integer_functions).result()
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.int32, 31), (torch.int64, 62)])
+def test_integer_functions(interpreter: Executor, dtype: torch.dtype, bits: int) -> None:
+    interpreter.submit(check_integer_functions, dtype, bits).result()
