@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +79,30 @@ def test_results(
         interpreter.submit(check, case, options, target).result()
     else:
         check(case, options, target)
+
+
+def check_strides(target: str) -> None:
+    """q of a (batch, length, heads, dim) tensor, with a soft cap and a scale below 0."""
+    case = Case("last(40t)", (16, 16), 1, 139, "end")
+    tensors = inputs(1, 139, heads=6, key_heads=2)
+    q = torch.randn(1, 1, 6, 2 * tensors.q.shape[3])[..., ::2].transpose(1, 2).requires_grad_()
+    k, v = (x.detach().transpose(1, 2).contiguous().transpose(1, 2) for x in (tensors.k, tensors.v))
+    agrees(
+        layout(case, target),
+        replace(tensors, q=q, k=k.requires_grad_(), v=v.requires_grad_()),
+        case.masks(6),
+        TOLERANCE[torch.float32],
+        scale=-0.5,
+        softcap=3.0,
+    )
+
+
+@pytest.mark.parametrize("target", ["cpu", "triton"])
+def test_strides(interpreter: Executor, target: str) -> None:
+    if target == "triton":
+        interpreter.submit(check_strides, target).result()
+    else:
+        check_strides(target)
 
 
 @pytest.mark.parametrize("target", ["cpu", "triton"])

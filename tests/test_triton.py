@@ -218,17 +218,20 @@ def test_the_interpreter_takes_no_bf16(interpreter: Executor) -> None:
     )
 
 
-def check_integer_functions() -> None:
-    """isqrt and log2 around every power of 2 and every square root of one, up to 62 bits."""
+def check_integer_functions(dtype: torch.dtype, bits: int) -> None:
+    """isqrt and log2 around every power of 2 and the square below it, up to so many bits."""
     import triton
     import triton.language as tl
 
     made = layout(Case(PREDICATES[3], (16, 16), 1, 1, "end"))
     module = sys.modules[target(made).kernels["forward"].fn.__module__]
     near = [
-        x + step for e in range(1, 62) for x in (2**e, math.isqrt(2**e) ** 2) for step in (-1, 0, 1)
+        x + step
+        for e in range(1, bits + 1)
+        for x in (2**e, math.isqrt(2**e - 1) ** 2)
+        for step in (-1, 0, 1)
     ]
-    values = [min(max(x, 1), 2**62 - 1) for x in near]
+    values = [min(max(x, 1), 2**bits - 1) for x in near]
 
     @triton.jit
     def ask(x, roots, logs, isqrt: tl.constexpr, log2: tl.constexpr) -> None:  # type: ignore[no-untyped-def]
@@ -236,12 +239,13 @@ def check_integer_functions() -> None:
         tl.store(roots + tl.program_id(0), isqrt(value))
         tl.store(logs + tl.program_id(0), log2(value))
 
-    x = torch.tensor(values)
+    x = torch.tensor(values, dtype=dtype)
     roots, logs = torch.zeros_like(x), torch.zeros_like(x)
     ask[(len(values),)](x, roots, logs, module.isqrt, module.log2)
     assert roots.tolist() == [math.isqrt(value) for value in values]
     assert logs.tolist() == [value.bit_length() - 1 for value in values]
 
 
-def test_integer_functions(interpreter: Executor) -> None:
-    interpreter.submit(check_integer_functions).result()
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.int32, 31), (torch.int64, 62)])
+def test_integer_functions(interpreter: Executor, dtype: torch.dtype, bits: int) -> None:
+    interpreter.submit(check_integer_functions, dtype, bits).result()

@@ -73,9 +73,8 @@ def inspect(
 
 
 def _lines(report: Report) -> list[str]:
-    tile = " x ".join(
-        str(report.constants[n]) for n in ("TILE_Q", "TILE_K") if n in report.constants
-    )
+    sides = ("TILE_Q", "TILE_K", "TILE")  # the last in `_merge` and `_sum`: rows that they join
+    tile = " x ".join(str(report.constants[n]) for n in sides if n in report.constants)
     title = f"{report.kernel} for {report.architecture}, head dimension {report.head_dim}, {report.dtype}"
     running = (
         f"{report.programs} programs, {report.programs * report.warps} of {report.most_warps} warps"
