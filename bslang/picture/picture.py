@@ -66,6 +66,9 @@ class Entry:
     text: str
     blocks: int
 
+    def __str__(self) -> str:
+        return f"{self.text}: {self.blocks:,} block{'s' * (self.blocks != 1)}"
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:

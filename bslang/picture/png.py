@@ -43,10 +43,7 @@ def png(picture: Picture, grid: Grid, title: str) -> bytes:
         axes.set_ylabel(f"block of {grid.q.block} queries")
         if count > 1:
             axes.set_title(f"head {panel.head}", fontsize=9)
-    handles = [
-        Patch(color=colour(i), label=_words(f"{entry.text}: {entry.blocks:,} blocks"))
-        for i, entry in enumerate(legend)
-    ]
+    handles = [Patch(color=colour(i), label=_words(str(entry))) for i, entry in enumerate(legend)]
     figure.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})

@@ -53,7 +53,7 @@ def svg(
     drawn, bottom = _panels(picture, size)
     high = bottom + _LINE * len(words) + _MARGIN
     about = f"{_about(grid)}. {picture.cells.scale.capitalize()}. " + "; ".join(
-        f"{entry.text}: {entry.blocks:,} blocks" for entry in picture.legend[:MOST_ENTRIES]
+        map(str, picture.legend[:MOST_ENTRIES])
     )
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="bsl-picture" role="img" '
@@ -158,7 +158,7 @@ def _range(noun: str, start: int, stop: int) -> str:
 
 def _words(picture: Picture, grid: Grid) -> list[str]:
     """The lines below the panels."""
-    words = [f"{entry.text}: {entry.blocks:,} blocks" for entry in picture.legend[:MOST_ENTRIES]]
+    words = [str(entry) for entry in picture.legend[:MOST_ENTRIES]]
     left = len(picture.legend) - len(words)
     if left:
         words.append(f"and {left} more")

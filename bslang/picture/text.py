@@ -151,4 +151,4 @@ def _key(picture: Picture, look: Look) -> Iterator[Line]:
     if look.terms:
         full = len(look.inks) - 1
         for place, entry in enumerate(picture.legend):
-            yield [look.of(place, full), (f" {entry.text}: {entry.blocks:,} blocks", "")]
+            yield [look.of(place, full), (f" {entry}", "")]
