@@ -318,7 +318,7 @@ def machine() -> str:
     """What a table was measured on; a load of more than the number of threads says: by others too."""
     return (
         f"measured on {platform.machine()}, {torch.get_num_threads()} threads, "
-        f"load {os.getloadavg()[0]:.1f}"
+        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, torch {torch.__version__}"
     )
 
 
