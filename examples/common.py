@@ -31,7 +31,7 @@ import bslang
 
 HERE = Path(__file__).resolve().parent
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-console = Console(width=100 if not sys.stdout.isatty() else None, highlight=False)
+console = Console(width=120 if not sys.stdout.isatty() else None, highlight=False)
 
 
 # ---- options and data ------------------------------------------------------------------------

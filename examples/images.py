@@ -116,7 +116,7 @@ def accuracy(model: nn.Module, batch: Batch) -> float:
 
 def main() -> None:
     """Read, train three times, compare."""
-    options = arguments(__doc__, QUICK, steps=120, batch=8, dim=32, layers=2, heads=4, lr=5e-3)
+    options = arguments(__doc__, QUICK, steps=120, batch=8, dim=32, layers=2, heads=4, lr=3e-3)
     pictures = photographs()
     train, held_out = pictures[..., :-HELD_OUT], all_of(pictures[..., -HELD_OUT:])
     tested = sum(len(of) for _, of in held_out)

@@ -1,6 +1,7 @@
 """The explorer's page in a browser: headless Chromium draws it, and is driven by keys and pointers.
 
-What drives it, playwright, is in the extra `browser`; Chromium comes from the system.
+What drives it, playwright, is in the extras `dev` and `browser`; Chromium comes from the system, and
+without one nothing of this runs.
 """
 
 from __future__ import annotations
