@@ -52,7 +52,7 @@ def svg(
     )
     drawn, bottom = _panels(picture, size)
     high = bottom + _LINE * len(words) + _MARGIN
-    about = f"{_about(grid)}. {picture.cells.scale.capitalize()}. " + "; ".join(
+    about = f"{_about(grid)}. {picture.scale.capitalize()}. " + "; ".join(
         map(str, picture.legend[:MOST_ENTRIES])
     )
     head = (
@@ -122,7 +122,7 @@ def _panel(
 
 def _patches(picture: Picture, panel: Panel) -> Iterator[str]:
     """A rectangle for each stretch of a row whose cells look the same."""
-    shades = level(panel.tone, _STEPS).tolist()
+    shades = level(picture.tone(panel), _STEPS).tolist()
     for i, row in enumerate(zip(panel.term.tolist(), shades, strict=True)):
         looks = enumerate(zip(*row, strict=True))
         for (term, shade), stretch in groupby(looks, key=lambda item: item[1]):
@@ -164,7 +164,7 @@ def _words(picture: Picture, grid: Grid) -> list[str]:
         words.append(f"and {left} more")
     return [
         _about(grid),
-        f"{picture.cells.scale}; the paler, the emptier; partial blocks count half",
+        f"{picture.scale}; the paler, the emptier; partial blocks count half",
         *words,
     ]
 
