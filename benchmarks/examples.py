@@ -35,7 +35,8 @@ def figures(printed: str) -> tuple[str, Path]:
     found = _TABLE.search(printed)
     if found is None:
         raise ValueError("the example printed no table and named no plot")
-    return found["table"].rstrip("\n"), Path(found["plot"])
+    lines = (line.rstrip() for line in found["table"].splitlines())
+    return "\n".join(lines), Path(found["plot"])
 
 
 def run(name: str) -> str:

@@ -316,8 +316,9 @@ def compete(task: Task, contestants: list[Contestant], options: argparse.Namespa
 
 def machine() -> str:
     """What a table was measured on; a load of more than the number of threads says: by others too."""
+    threads = torch.get_num_threads()
     return (
-        f"measured on {platform.machine()}, {torch.get_num_threads()} threads, "
+        f"measured on {platform.machine()}, {threads} thread{'s' * (threads != 1)}, "
         f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, torch {torch.__version__}"
     )
 
