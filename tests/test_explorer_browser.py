@@ -122,6 +122,20 @@ def test_it_draws_and_says_what_it_draws(browser: Any, file: str) -> None:
         assert reader.text("figure-blocks") in said
 
 
+def test_a_short_last_block_ends_with_the_tokens(browser: Any, tmp_path: Path) -> None:
+    source = source_of(Path(write_spec(tmp_path, "block 16\nall")))
+    made = page_of(data([Subject("spec.bsl", source, lengths=(1,))]))
+    (tmp_path / "page.html").write_text(made, encoding="utf-8")
+    alpha = """places => {
+      const { width, height } = canvas0;
+      const row = canvas0.getContext("2d").getImageData(0, Math.round(height / 2), width, 1).data;
+      return places.map((at) => row[4 * Math.round(width * at) + 3]);
+    }"""
+    with reading(browser, (tmp_path / "page.html").as_uri()) as reader:
+        assert "1 token, 1 by 1 block of 16 by 16" in reader.text("about")
+        assert reader.page.evaluate(alpha, [0.02, 0.5, 0.98]) == [0, 255, 0]
+
+
 def test_sliders_change_density_cost_and_picture(browser: Any, file: str) -> None:
     with reading(browser, file) as reader:
         density, cost = reader.text("figure-density"), reader.text("figure-flops")

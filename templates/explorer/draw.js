@@ -66,14 +66,12 @@ function paint(pane, other) {
   const t = transform(pane, view);
   const tall = view.block[0] * t.scale;
   const wide = view.block[1] * t.scale;
-  const edges = { right: width - GUTTER, bottom: height - GUTTER };
-  const brush = { c, ink, t, view, tall, wide, ...edges, roomy: Math.min(tall, wide) >= ROOMY };
-  c.save();
-  c.beginPath();
-  c.rect(GUTTER, GUTTER, width - 2 * GUTTER, height - 2 * GUTTER);
-  c.clip();
+  const side = view.tokens * t.scale; // the last blocks may be short
+  const edges = { right: Math.min(width - GUTTER, t.x + side), bottom: Math.min(height - GUTTER, t.y + side) };
+  const brush = { c, ink, t, view, tall, wide, side, ...edges, roomy: Math.min(tall, wide) >= ROOMY };
+  clipped(brush, 0);
   c.fillStyle = ink.cell;
-  c.fillRect(t.x, t.y, view.tokens * t.scale, view.tokens * t.scale);
+  c.fillRect(t.x, t.y, side, side);
   const first = Math.max(0, Math.floor((GUTTER - t.y) / tall));
   const last = Math.min(view.rows, Math.ceil((edges.bottom - t.y) / tall));
   for (let i = first; i < last; i += 1) {
@@ -83,7 +81,18 @@ function paint(pane, other) {
   if (brush.roomy) paintLines(brush, view, first, last);
   if (state.cursor) paintCursor(brush);
   c.restore();
+  if (state.cursor) paintFrame(brush);
   paintGutters(brush, view, first, last);
+}
+
+/** Draw inside the picture only, and so many px around it, until `restore`. */
+function clipped({ c, t, right, bottom }, around) {
+  const left = Math.max(GUTTER, t.x) - around;
+  const top = Math.max(GUTTER, t.y) - around;
+  c.save();
+  c.beginPath();
+  c.rect(left, top, right + around - left, bottom + around - top);
+  c.clip();
 }
 
 /** How strongly a run is drawn; a column of its own may be drawn more strongly than the rest. */
@@ -143,11 +152,10 @@ function hatch(c, left, top, wide, high) {
   c.restore();
 }
 
-function paintLines({ c, ink, t, tall, wide, right, bottom }, view, first, last) {
+function paintLines({ c, ink, t, tall, wide, side, right, bottom }, view, first, last) {
   c.strokeStyle = ink.card;
   c.lineWidth = Math.min(tall, wide) > 14 ? 1.5 : 0.75;
   c.beginPath();
-  const side = view.tokens * t.scale;
   for (let i = first; i <= last; i += 1) {
     c.moveTo(Math.max(0, t.x), t.y + i * tall);
     c.lineTo(Math.min(right, t.x + side), t.y + i * tall);
@@ -160,19 +168,26 @@ function paintLines({ c, ink, t, tall, wide, right, bottom }, view, first, last)
   c.stroke();
 }
 
-function paintCursor({ c, ink, t, tall, wide, view }) {
+/** The row and the column of the cursor. */
+function paintCursor({ c, ink, t, tall, wide, side }) {
   const { i, j } = state.cursor;
-  const left = t.x + j * wide;
-  const top = t.y + i * tall;
   c.globalAlpha = 0.1;
   c.fillStyle = ink.ink;
-  const side = view.tokens * t.scale;
-  c.fillRect(t.x, top, side, Math.max(tall, 1));
-  c.fillRect(left, t.y, Math.max(wide, 1), side);
+  c.fillRect(t.x, t.y + i * tall, side, Math.max(tall, 1));
+  c.fillRect(t.x + j * wide, t.y, Math.max(wide, 1), side);
   c.globalAlpha = 1;
+}
+
+/** The block of the cursor, framed, at the edge of the picture too. */
+function paintFrame(brush) {
+  const { c, ink, t, tall, wide, side } = brush;
+  const [across, down] = [state.cursor.j * wide, state.cursor.i * tall];
+  const size = (block, from) => Math.max(2, Math.min(block, side - from)) + 2;
+  clipped(brush, 2);
   c.strokeStyle = ink.ink;
   c.lineWidth = 2;
-  c.strokeRect(left - 1, top - 1, Math.max(wide, 2) + 2, Math.max(tall, 2) + 2);
+  c.strokeRect(t.x + across - 1, t.y + down - 1, size(wide, across), size(tall, down));
+  c.restore();
 }
 
 /** Above: the columns that the row attends to, or that have reached the start. Left: the rows that see. */
