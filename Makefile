@@ -15,8 +15,8 @@ OLDEST := .venv-triton-$(TRITON)
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
 
-examples: $(READY) ## Every example at its full size, in some ten minutes; plots go to build/
-	for example in train_lm dna series images search; do $(BIN)/python examples/$$example.py || exit 1; done
+examples: $(READY) ## Every example at its full size, in some ten minutes; plots go to build/, tables and plots into docs/examples.md
+	$(BIN)/python -m benchmarks.examples --docs
 
 test: $(READY) lint ## Lint, type check, and all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -31,7 +31,7 @@ import bslang
 
 HERE = Path(__file__).resolve().parent
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-console = Console(width=100 if not sys.stdout.isatty() else None, highlight=False)
+console = Console(width=120 if not sys.stdout.isatty() else None, highlight=False)
 
 
 # ---- options and data ------------------------------------------------------------------------
@@ -316,9 +316,10 @@ def compete(task: Task, contestants: list[Contestant], options: argparse.Namespa
 
 def machine() -> str:
     """What a table was measured on; a load of more than the number of threads says: by others too."""
+    threads = torch.get_num_threads()
     return (
-        f"measured on {platform.machine()}, {torch.get_num_threads()} threads, "
-        f"load {os.getloadavg()[0]:.1f}"
+        f"measured on {platform.machine()}, {threads} thread{'s' * (threads != 1)}, "
+        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, torch {torch.__version__}"
     )
 
 

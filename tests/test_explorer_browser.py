@@ -1,6 +1,7 @@
 """The explorer's page in a browser: headless Chromium draws it, and is driven by keys and pointers.
 
-What drives it, playwright, is in the extra `browser`; Chromium comes from the system.
+What drives it, playwright, is in the extras `dev` and `browser`; Chromium comes from the system, and
+without one nothing of this runs.
 """
 
 from __future__ import annotations
@@ -121,6 +122,20 @@ def test_it_draws_and_says_what_it_draws(browser: Any, file: str) -> None:
         assert reader.text("figure-blocks") in said
 
 
+def test_a_short_last_block_ends_with_the_tokens(browser: Any, tmp_path: Path) -> None:
+    source = source_of(Path(write_spec(tmp_path, "block 16\nall")))
+    made = page_of(data([Subject("spec.bsl", source, lengths=(1,))]))
+    (tmp_path / "page.html").write_text(made, encoding="utf-8")
+    alpha = """places => {
+      const { width, height } = canvas0;
+      const row = canvas0.getContext("2d").getImageData(0, Math.round(height / 2), width, 1).data;
+      return places.map((at) => row[4 * Math.round(width * at) + 3]);
+    }"""
+    with reading(browser, (tmp_path / "page.html").as_uri()) as reader:
+        assert "1 token, 1 by 1 block of 16 by 16" in reader.text("about")
+        assert reader.page.evaluate(alpha, [0.02, 0.5, 0.98]) == [0, 255, 0]
+
+
 def test_sliders_change_density_cost_and_picture(browser: Any, file: str) -> None:
     with reading(browser, file) as reader:
         density, cost = reader.text("figure-density"), reader.text("figure-flops")
@@ -193,6 +208,43 @@ def test_the_field_reaches_what_the_compiler_says(browser: Any, file: str) -> No
             found.append(int(reader.text("field").split(" from ")[1].split(" of ")[0]))
         share = reader.page.locator("#coverage span:nth-of-type(3)").inner_text()
         assert f"{sum(found) / rows**2:.2%}" == share
+
+
+def test_what_stands_beside_the_picture_is_about_the_layout_drawn(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        reader.page.locator("#from").fill("8")
+        reader.page.locator("#from").press("Enter")
+        reader.wait_for("field", "block 8 has received from 4 of 16")
+        reader.page.locator("[data-mode=b]").click()
+        assert reader.text("h-spec").startswith("Spec of B")
+        assert reader.text("spec") == "block 16x16\nwindow(3) & causal"
+        assert reader.text("about").startswith("B: Rows are queries")
+        assert "Some blocks never receive" in reader.text("coverage")
+        reader.wait_for("field", "block 8 has received from 2 of 16")  # the field goes along
+        reader.page.locator("#stage").focus()
+        reader.press("ArrowDown")
+        assert reader.text("readout").startswith("Block (0, 0): partial, window(3) & causal. Row 0")
+        reader.page.locator("[data-mode=side]").click()
+        assert reader.text("h-spec").startswith("Spec of A")
+        reader.page.locator("#stage").focus()
+        reader.press("ArrowDown")
+        said = "Block (1, 0): in A full, window(3); in B full, window(3) & causal."
+        assert reader.text("readout") == said
+
+
+def test_a_long_name_leaves_room_for_the_picture(browser: Any, tmp_path: Path) -> None:
+    name = "n" * 3000
+    source = source_of(
+        Path(write_spec(tmp_path, f"block 16\n{name}(w_{name} = 3) = window(w_{name})"))
+    )
+    made = page_of(data([Subject(f"spec.bsl:{name}", source, name, lengths=(128,))]))
+    (tmp_path / "page.html").write_text(made, encoding="utf-8")
+    address = (tmp_path / "page.html").as_uri()
+    with reading(browser, address, viewport={"width": 390, "height": 844}) as reader:
+        box = reader.page.locator("#canvas0").bounding_box()
+        assert box["y"] + box["height"] < 844
+        assert reader.page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert reader.page.locator("#title").get_attribute("title") == f"spec.bsl:{name}"
 
 
 def test_two_layouts_side_by_side_and_their_difference(browser: Any, file: str) -> None:

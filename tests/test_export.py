@@ -86,6 +86,9 @@ def test_graph_refuses_what_it_cannot_do(run: Run) -> None:
     Path("folder").mkdir()
     done = run("graph", "spec.bsl:near", "-o", "folder")
     assert (done.status, done.err) == (1, "error: cannot write to folder: it is no file\n")
+    done = run("graph", "spec.bsl:near", "-o", "n" * 3000)
+    assert (done.status, len(done.err) < 500) == (1, True)
+    assert re.match("error: cannot write to nnn.* ... n+: File name too long", done.err)
     done = run("graph", "-", "--seq-len", "65536", stdin=b"all")
     assert (done.status, done.out) == (3, "")
     assert done.err == (

@@ -156,7 +156,17 @@ def test_a_large_sparse_layout_has_its_shape_in_few_inks() -> None:
     assert rows[0] == "##" + "++" * 19  # the row of rows(0)
     for i, row in enumerate(rows[1:20], 1):
         assert row == "--" * i + "**" + "--" * (19 - i)  # window(3) in what random(2) brings in
-    assert rows[-1].startswith("each cell up to 820 x 820 blocks:") and "fullest (" in rows[-1]
+    assert rows[-1].startswith("each cell up to 820 x 820 blocks, at most 0.")
+    assert rows[-1].endswith("% full:  .. empty  --  ++  ** fuller  ## fullest")
+
+
+def test_the_fullest_cell_of_a_large_layout_is_drawn_in_full_strength() -> None:
+    case = square("last(8) | cols(0)", 2**20)
+    drawn = svg(case.resolved.pattern, [graph_of(case)])
+    assert "2731 blocks, at most 0.329% full; the paler, the emptier" in drawn
+    first, second = PALETTE[:2]
+    assert f'fill="{first}"><title>' in drawn and f'fill="{second}" fill-opacity="' in drawn
+    assert f'fill="{second}"><title>' not in drawn  # one column, where the window has eight blocks
 
 
 def test_half_blocks_hold_two_cells() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bslang import compiler
-from bslang.errors import BslangError
+from bslang.errors import BslangError, shortened
 from bslang.files import write_whole
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_from, source_of
@@ -143,12 +143,13 @@ def write_output(path: Path, content: str | bytes) -> None:
         else:
             sys.stdout.buffer.write(content)
         return
-    if path.exists() and not path.is_file():
-        raise BslangError(f"cannot write to {path}: it is no file")
     try:
+        if path.exists() and not path.is_file():
+            raise BslangError(f"cannot write to {path}: it is no file")
         write_whole(path.parent, {path.name: content})
     except OSError as error:
-        raise BslangError(f"cannot write to {path}: {error.strerror or error}") from None
+        named = shortened(str(path))
+        raise BslangError(f"cannot write to {named}: {error.strerror or error}") from None
     print(path)
 
 

@@ -24,7 +24,10 @@ Format = Annotated[
     str, typer.Option("--format", metavar="NAME", help="dot, graphml or json (node-link).")
 ]
 Output = Annotated[
-    Path, typer.Option("-o", metavar="FILE", help="The file to write; `-` is standard output.")
+    Path,
+    typer.Option(
+        "-o", "--output", metavar="FILE", help="The file to write; `-` is standard output."
+    ),
 ]
 
 

@@ -49,6 +49,7 @@ for command in (
     explorer,
     fmt,
     graph,
+    import_,
     inspect,
     list,
     lsp,
@@ -56,8 +57,7 @@ for command in (
     stats,
     verify,
 ):
-    app.command()(command)
-app.command("import")(import_)
+    app.command(command.__name__.rstrip("_"))(command)  # `import` is a word of Python's
 # Positions may be negative, and are no options then.
 app.command(context_settings={"ignore_unknown_options": True})(why)
 

@@ -121,7 +121,9 @@ def _print(
     names = resolved.pattern.names()
     which = f", head {grid.head}" if len(graphs) == 1 and "head" in names else ""
     which += f", layer {grid.layer}" if "layer" in names else ""
-    print(f"{length:,} tokens, block {rows}x{columns}: {grid.n} x {grid.m} blocks{which}\n")
+    print(
+        f"{length:,} token{'s' * (length != 1)}, block {rows}x{columns}: {grid.n} x {grid.m} blocks{which}\n"
+    )
     size = shutil.get_terminal_size((80, 40))
     around = 6 + (_entries(resolved, graphs) if look.terms else 0)
     room = Room.of(len(graphs), size.lines - around, size.columns)

@@ -122,7 +122,7 @@ def _lines(found: Stats) -> list[Line]:
         ("tokens", f"{queries:,} queries, {keys:,} keys"),
         ("block", f"{rows} x {columns} tokens; {found.shape[0]:,} x {found.shape[1]:,} blocks"),
         ("visited blocks", f"{found.blocks:,}: {found.full:,} full, {found.partial:,} partial"),
-        ("density", f"{found.density:.2%} of all blocks"),
+        ("density", f"{_percent(found.density)} of all blocks"),
         (
             "token pairs",
             "not decided" if found.pairs is None else _share(found.pairs, queries * keys),
@@ -149,7 +149,12 @@ def _lines(found: Stats) -> list[Line]:
 
 
 def _share(pairs: int, all_pairs: int) -> str:
-    return f"{pairs:,}, {pairs / all_pairs:.2%} of all"
+    return f"{pairs:,}, {_percent(pairs / all_pairs)} of all"
+
+
+def _percent(share: float) -> str:
+    """With two decimals, or the first digit of what would round to nothing."""
+    return f"{share:.2%}" if share == 0 or share >= 5e-5 else f"{100 * share:.0g}%"
 
 
 def _rows(blocks: int, named: tuple[int, ...], count: int) -> str:
@@ -165,6 +170,11 @@ def _plural(count: int, noun: str) -> str:
 def _bytes(count: int) -> str:
     unit = next((i for i in range(4) if count < 1000 * 1024**i), 4)
     return f"{count / 1024**unit:,.2f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+def _flops(count: int) -> str:
+    unit = next((i for i in range(3) if count < 1e8 * 1000**i), 3)
+    return f"{count / (1e6 * 1000**unit):,.2f} {('M', 'G', 'T', 'P')[unit]}FLOP"
 
 
 def _speedup(found: Stats) -> str:
@@ -204,10 +214,6 @@ def _reach(found: Reach) -> str:
     return f"not every block receives from every other within {found.layers} layers{sample}"
 
 
-def _flops(count: int) -> str:
-    return f"{count / 1e9:,.2f} GFLOP" if count >= 1e8 else f"{count / 1e6:,.2f} MFLOP"
-
-
 def _spread(spread: Spread) -> str:
     text = f"{spread.least:,} to {spread.most:,}, {spread.mean:,.1f} on average"
     return text + (f"; {spread.empty:,} empty" if spread.empty else "")
@@ -240,7 +246,7 @@ def _heads(by_head: list[tuple[list[int], Stats]]) -> Iterator[Line]:
     from bslang.graph.heads import ranges
 
     for group, found in by_head[:_MOST_GROUPS]:
-        figures = f"{found.blocks:,} blocks, {found.density:.2%}; {_spread(found.rows)} a row"
+        figures = f"{found.blocks:,} blocks, {_percent(found.density)}; {_spread(found.rows)} a row"
         yield f"head{'s' * (len(group) > 1)} {ranges(group)}", figures
     if len(by_head) > _MOST_GROUPS:
         yield "and more", f"{len(by_head) - _MOST_GROUPS:,} further sets; --json has all"
@@ -258,7 +264,7 @@ def _field(found: Reach, square: Square, parts: Parts) -> Iterator[Line]:
         if reached == before:
             yield f"after {layer} or more", "no more"
             break
-        yield f"after {_plural(layer, 'layer')}", f"{reached:.2%} of all pairs of blocks"
+        yield f"after {_plural(layer, 'layer')}", f"{_percent(reached)} of all pairs of blocks"
         before = reached
     sample = parts.sampled < parts.edges
     about = f" (a sample of {parts.sampled:,} of {parts.edges:,} edges)" if sample else ""

@@ -52,12 +52,6 @@ class Panel:
         shares: Shares = (self.full + self.partial / 2) / self.cells.area
         return shares
 
-    @property
-    def tone(self) -> Shares:
-        """float64 (down, across): how strongly each cell is drawn, 0 to 1: as it is filled, where it is a
-        block. Of many blocks a sparse layout fills so few that it is the cube root."""
-        return np.cbrt(self.filled) if self.cells.many else self.filled
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -65,6 +59,9 @@ class Entry:
 
     text: str
     blocks: int
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.blocks:,} block{'s' * (self.blocks != 1)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +76,18 @@ class Picture:
     def fullest(self) -> float:
         """How much of the fullest cell of all panels is filled, 0 to 1; 1 where all are empty."""
         return max(float(panel.filled.max()) for panel in self.panels) or 1.0
+
+    @property
+    def scale(self) -> str:
+        """What a cell stands for, in words, and how full the fullest is where none of many blocks is full."""
+        fullest = f", at most {100 * self.fullest:.3g}% full" if self.fullest < 1 else ""
+        return self.cells.scale + (fullest if self.cells.many else "")
+
+    def tone(self, panel: Panel) -> Shares:
+        """float64 (down, across): how strongly each cell is drawn, 0 to 1: as it is filled, where it is a
+        block. Of many blocks a sparse layout may fill a hundredth: the fullest cell of all is drawn in full
+        strength then, and the square root keeps the others apart."""
+        return np.sqrt(panel.filled / self.fullest) if self.cells.many else panel.filled
 
     @classmethod
     def of(

@@ -31,22 +31,21 @@ def png(picture: Picture, grid: Grid, title: str) -> bytes:
     across, down = min(count, PANELS), -(-count // PANELS)
     size = _INCHES * across + 0.5, (_INCHES + 0.3) * down + 0.2 * len(legend) + 0.5
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+    if picture.cells.many:
+        title += f"\n{picture.scale}"
     figure.suptitle(_words(title), fontsize=10)
     for place, panel in enumerate(picture.panels):
         axes = figure.add_subplot(down, across, place + 1)
         bottom = grid.q.first + picture.cells.shape[0]
         axes.imshow(
-            _pixels(panel), interpolation="nearest", aspect="auto" if grid.n != grid.m else "equal",
+            _pixels(picture, panel), interpolation="nearest", aspect="auto" if grid.n != grid.m else "equal",
             extent=(0, picture.cells.shape[1], bottom, grid.q.first),
         )  # fmt: skip
         axes.set_xlabel(f"block of {grid.k.block} keys")
         axes.set_ylabel(f"block of {grid.q.block} queries")
         if count > 1:
             axes.set_title(f"head {panel.head}", fontsize=9)
-    handles = [
-        Patch(color=colour(i), label=_words(f"{entry.text}: {entry.blocks:,} blocks"))
-        for i, entry in enumerate(legend)
-    ]
+    handles = [Patch(color=colour(i), label=_words(str(entry))) for i, entry in enumerate(legend)]
     figure.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})
@@ -58,11 +57,11 @@ def _words(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _pixels(panel: Panel) -> Shares:
+def _pixels(picture: Picture, panel: Panel) -> Shares:
     """float64 (down, across, 3): the colours of the cells on white, the emptier the paler."""
     shown = panel.term != NO_TERM
     hues = [tuple(bytes.fromhex(colour(term)[1:])) for term in range(int(panel.term.max()) + 1)]
     hue = np.array([*hues, (255, 255, 255)], dtype=np.float64)[panel.term] / 255
-    share = np.where(shown, 0.2 + 0.8 * panel.tone, 0)[..., None]
+    share = np.where(shown, 0.2 + 0.8 * picture.tone(panel), 0)[..., None]
     pixels: Shares = share * hue + (1 - share)
     return pixels

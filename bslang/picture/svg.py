@@ -52,8 +52,8 @@ def svg(
     )
     drawn, bottom = _panels(picture, size)
     high = bottom + _LINE * len(words) + _MARGIN
-    about = f"{_about(grid)}. {picture.cells.scale.capitalize()}. " + "; ".join(
-        f"{entry.text}: {entry.blocks:,} blocks" for entry in picture.legend[:MOST_ENTRIES]
+    about = f"{_about(grid)}. {picture.scale.capitalize()}. " + "; ".join(
+        map(str, picture.legend[:MOST_ENTRIES])
     )
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="bsl-picture" role="img" '
@@ -122,7 +122,7 @@ def _panel(
 
 def _patches(picture: Picture, panel: Panel) -> Iterator[str]:
     """A rectangle for each stretch of a row whose cells look the same."""
-    shades = level(panel.tone, _STEPS).tolist()
+    shades = level(picture.tone(panel), _STEPS).tolist()
     for i, row in enumerate(zip(panel.term.tolist(), shades, strict=True)):
         looks = enumerate(zip(*row, strict=True))
         for (term, shade), stretch in groupby(looks, key=lambda item: item[1]):
@@ -158,13 +158,13 @@ def _range(noun: str, start: int, stop: int) -> str:
 
 def _words(picture: Picture, grid: Grid) -> list[str]:
     """The lines below the panels."""
-    words = [f"{entry.text}: {entry.blocks:,} blocks" for entry in picture.legend[:MOST_ENTRIES]]
+    words = [str(entry) for entry in picture.legend[:MOST_ENTRIES]]
     left = len(picture.legend) - len(words)
     if left:
         words.append(f"and {left} more")
     return [
         _about(grid),
-        f"{picture.cells.scale}; the paler, the emptier; partial blocks count half",
+        f"{picture.scale}; the paler, the emptier; partial blocks count half",
         *words,
     ]
 

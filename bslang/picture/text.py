@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from bslang.picture.colours import colour, paled
 from bslang.picture.picture import NO_TERM, Panel, Picture, level
 
@@ -75,7 +73,6 @@ def draw(picture: Picture, look: Look, per_line: int = 1) -> list[Line]:
     """The panels, `per_line` beside each other, and what the cells mean."""
     lines: list[Line] = []
     several = len(picture.panels) > 1
-    fullest = picture.fullest
     wide = picture.cells.across * (1 if look.halves else 2)
     column = max([wide, *(len(_caption(panel)) for panel in picture.panels if several)])
     between: Line = [(" " * (column - wide + _GAP), "")]
@@ -84,7 +81,7 @@ def draw(picture: Picture, look: Look, per_line: int = 1) -> list[Line]:
         if several:
             captions = (_caption(panel).ljust(column + _GAP) for panel in panels)
             lines.append([("".join(captions).rstrip(), "")])
-        drawn = [_halves(panel) if look.halves else _rows(panel, look, fullest) for panel in panels]
+        drawn = [(_halves if look.halves else _rows)(picture, panel, look) for panel in panels]
         for row in zip(*drawn, strict=True):
             lines.append([piece for pieces in row for piece in between + pieces][1:])
         lines.append([])
@@ -105,19 +102,17 @@ def letter(term: int) -> str:
     return "." if term == NO_TERM else _LETTERS[min(term, len(_LETTERS) - 1)]
 
 
-def _rows(panel: Panel, look: Look, fullest: float) -> list[Line]:
-    """There are few inks, and many blocks a cell may fill a hundredth of it: the fullest cell has the
-    last ink, and the square root keeps the others apart."""
-    shares = np.sqrt(panel.filled / fullest) if panel.cells.many else panel.filled
-    rows = zip(panel.term.tolist(), level(shares, len(look.inks) - 1).tolist(), strict=True)
+def _rows(picture: Picture, panel: Panel, look: Look) -> list[Line]:
+    levels = level(picture.tone(panel), len(look.inks) - 1)
+    rows = zip(panel.term.tolist(), levels.tolist(), strict=True)
     return [[look.of(*cell) for cell in zip(*row, strict=True)] for row in rows]
 
 
-def _halves(panel: Panel) -> list[Line]:
+def _halves(picture: Picture, panel: Panel, look: Look) -> list[Line]:
     """Two cells a character: a half block has the colour of the upper cell, its ground that of the lower."""
     rows = [
         ["" if term == NO_TERM else paled(term, share) for term, share in zip(*row, strict=True)]
-        for row in zip(panel.term.tolist(), panel.tone.tolist(), strict=True)
+        for row in zip(panel.term.tolist(), picture.tone(panel).tolist(), strict=True)
     ]
     if len(rows) % 2:
         rows.append([""] * len(rows[0]))
@@ -136,19 +131,22 @@ def _half(upper: str, lower: str) -> Piece:
 def _key(picture: Picture, look: Look) -> Iterator[Line]:
     """What a cell is, and a line for each term."""
     if look.letters:
-        yield [(f"{picture.cells.scale}, .. empty", "")]
+        yield [(f"{picture.scale}, .. empty", "")]
     elif look.halves:
-        yield [(f"{picture.cells.scale}; the fuller, the stronger its colour", "")]
+        yield [(f"{picture.scale}; the fuller, the stronger its colour", "")]
     else:
         one = {0: "empty", 2: "partial", 4: "full"}
-        most = (
-            f"the fullest ({100 * picture.fullest:.3g}% of it)" if picture.fullest < 1 else "full"
-        )
-        group = {0: "empty", 1: "", 2: "", 3: "fuller", 4: most}
+        group = {
+            0: "empty",
+            1: "",
+            2: "",
+            3: "fuller",
+            4: "fullest" if picture.fullest < 1 else "full",
+        }
         inks = group if picture.cells.many else one
         key = "  ".join(f"{look.inks[i] * 2} {meaning}".rstrip() for i, meaning in inks.items())
-        yield [(f"{picture.cells.scale}:  {key}", "")]
+        yield [(f"{picture.scale}:  {key}", "")]
     if look.terms:
         full = len(look.inks) - 1
         for place, entry in enumerate(picture.legend):
-            yield [look.of(place, full), (f" {entry.text}: {entry.blocks:,} blocks", "")]
+            yield [look.of(place, full), (f" {entry}", "")]

@@ -81,6 +81,7 @@ function hold() {
   const [a] = pair();
   state.pinned = state.pinned || !a ? null : { ...a, label: `${data.layouts[0].label}, ${settingText()}` };
   state.mode = state.pinned ? "difference" : "a";
+  followSubject();
   buildModes();
   refresh();
 }
@@ -92,6 +93,7 @@ function settingText() {
 function setMode(mode) {
   state.mode = mode;
   state.only = -1;
+  followSubject();
   buildModes();
   refresh();
 }
@@ -188,7 +190,7 @@ function listenTo(pane) {
   const up = (event) => {
     if (event.type === "pointerup" && down.size === 1 && moved <= 3) {
       point(event);
-      if (state.cursor && pane.view === pair()[0]) setField(state.cursor.i);
+      if (state.cursor && pane.view === subject()) setField(state.cursor.i);
     }
     down.delete(event.pointerId);
   };
@@ -220,7 +222,7 @@ function setTheme(theme) {
 }
 
 async function copySpec() {
-  const text = pair()[0]?.spec;
+  const text = subject()?.spec;
   if (!text) return;
   let done = true;
   try {

@@ -1,6 +1,6 @@
 // The picture. Blocks lie at tokens, so that blocks with unequal sides are drawn as they are.
 
-const GUTTER = 10; // px above and to the left, where reached columns and rows are marked
+const GUTTER = 10; // px around; above and to the left, reached columns and rows are marked in it
 const ROOMY = 7; // px of a block from which on it has a border and a hatching
 
 const panes = [0, 1].map((place) => ({ canvas: $(`canvas${place}`), caption: $(`caption${place}`), place }));
@@ -11,12 +11,16 @@ function colours() {
   return { cell: read("--cell"), card: read("--card"), ink: read("--ink"), accent: read("--accent"), muted: read("--muted") };
 }
 
+/** px inside the gutter. */
+function room({ size = { width: 320, height: 320 } }) {
+  return { width: size.width - 2 * GUTTER, height: size.height - 2 * GUTTER };
+}
+
 /** px of a token, and where the picture begins. */
 function transform(pane, view) {
-  const { width, height } = pane.size;
-  const fit = Math.min(width - GUTTER, height - GUTTER) / view.tokens;
-  const scale = fit * state.zoom.scale;
-  return { scale, x: GUTTER + state.zoom.x * (width - GUTTER), y: GUTTER + state.zoom.y * (height - GUTTER) };
+  const { width, height } = room(pane);
+  const scale = (Math.min(width, height) / view.tokens) * state.zoom.scale;
+  return { scale, x: GUTTER + state.zoom.x * width, y: GUTTER + state.zoom.y * height };
 }
 
 /** The block at a place of a canvas, null outside. */
@@ -62,15 +66,14 @@ function paint(pane, other) {
   const t = transform(pane, view);
   const tall = view.block[0] * t.scale;
   const wide = view.block[1] * t.scale;
-  const brush = { c, ink, t, view, tall, wide, width, height, roomy: Math.min(tall, wide) >= ROOMY };
-  c.save();
-  c.beginPath();
-  c.rect(GUTTER, GUTTER, width - GUTTER, height - GUTTER);
-  c.clip();
+  const side = view.tokens * t.scale; // the last blocks may be short
+  const edges = { right: Math.min(width - GUTTER, t.x + side), bottom: Math.min(height - GUTTER, t.y + side) };
+  const brush = { c, ink, t, view, tall, wide, side, ...edges, roomy: Math.min(tall, wide) >= ROOMY };
+  clipped(brush, 0);
   c.fillStyle = ink.cell;
-  c.fillRect(t.x, t.y, view.tokens * t.scale, view.tokens * t.scale);
+  c.fillRect(t.x, t.y, side, side);
   const first = Math.max(0, Math.floor((GUTTER - t.y) / tall));
-  const last = Math.min(view.rows, Math.ceil((height - t.y) / tall));
+  const last = Math.min(view.rows, Math.ceil((edges.bottom - t.y) / tall));
   for (let i = first; i < last; i += 1) {
     const row = other ? compared(view, other, i) : rowsOf(view)[i];
     for (let at = 0; at < row.length; at += 3) paintRun(brush, i, row[at], row[at + 1], row[at + 2], other);
@@ -78,7 +81,18 @@ function paint(pane, other) {
   if (brush.roomy) paintLines(brush, view, first, last);
   if (state.cursor) paintCursor(brush);
   c.restore();
+  if (state.cursor) paintFrame(brush);
   paintGutters(brush, view, first, last);
+}
+
+/** Draw inside the picture only, and so many px around it, until `restore`. */
+function clipped({ c, t, right, bottom }, around) {
+  const left = Math.max(GUTTER, t.x) - around;
+  const top = Math.max(GUTTER, t.y) - around;
+  c.save();
+  c.beginPath();
+  c.rect(left, top, right + around - left, bottom + around - top);
+  c.clip();
 }
 
 /** How strongly a run is drawn; a column of its own may be drawn more strongly than the rest. */
@@ -97,9 +111,9 @@ function paintRun(brush, i, start, stop, look, other) {
 }
 
 function paintBlocks(brush, i, start, stop, look, other, alpha) {
-  const { c, ink, t, tall, wide, width, roomy } = brush;
+  const { c, ink, t, tall, wide, roomy } = brush;
   const left = Math.max(GUTTER - 1, t.x + start * wide);
-  const right = Math.min(width + 1, t.x + stop * wide);
+  const right = Math.min(brush.right + 1, t.x + stop * wide);
   if (right <= left) return;
   const top = t.y + i * tall;
   c.globalAlpha = alpha;
@@ -138,51 +152,57 @@ function hatch(c, left, top, wide, high) {
   c.restore();
 }
 
-function paintLines({ c, ink, t, tall, wide, width, height }, view, first, last) {
+function paintLines({ c, ink, t, tall, wide, side, right, bottom }, view, first, last) {
   c.strokeStyle = ink.card;
   c.lineWidth = Math.min(tall, wide) > 14 ? 1.5 : 0.75;
   c.beginPath();
-  const side = view.tokens * t.scale;
   for (let i = first; i <= last; i += 1) {
     c.moveTo(Math.max(0, t.x), t.y + i * tall);
-    c.lineTo(Math.min(width, t.x + side), t.y + i * tall);
+    c.lineTo(Math.min(right, t.x + side), t.y + i * tall);
   }
   const from = Math.max(0, Math.floor((GUTTER - t.x) / wide));
-  for (let j = from; j <= view.columns && t.x + j * wide <= width; j += 1) {
+  for (let j = from; j <= view.columns && t.x + j * wide <= right; j += 1) {
     c.moveTo(t.x + j * wide, Math.max(0, t.y));
-    c.lineTo(t.x + j * wide, Math.min(height, t.y + side));
+    c.lineTo(t.x + j * wide, Math.min(bottom, t.y + side));
   }
   c.stroke();
 }
 
-function paintCursor({ c, ink, t, tall, wide, view }) {
+/** The row and the column of the cursor. */
+function paintCursor({ c, ink, t, tall, wide, side }) {
   const { i, j } = state.cursor;
-  const left = t.x + j * wide;
-  const top = t.y + i * tall;
   c.globalAlpha = 0.1;
   c.fillStyle = ink.ink;
-  const side = view.tokens * t.scale;
-  c.fillRect(t.x, top, side, Math.max(tall, 1));
-  c.fillRect(left, t.y, Math.max(wide, 1), side);
+  c.fillRect(t.x, t.y + i * tall, side, Math.max(tall, 1));
+  c.fillRect(t.x + j * wide, t.y, Math.max(wide, 1), side);
   c.globalAlpha = 1;
+}
+
+/** The block of the cursor, framed, at the edge of the picture too. */
+function paintFrame(brush) {
+  const { c, ink, t, tall, wide, side } = brush;
+  const [across, down] = [state.cursor.j * wide, state.cursor.i * tall];
+  const size = (block, from) => Math.max(2, Math.min(block, side - from)) + 2;
+  clipped(brush, 2);
   c.strokeStyle = ink.ink;
   c.lineWidth = 2;
-  c.strokeRect(left - 1, top - 1, Math.max(wide, 2) + 2, Math.max(tall, 2) + 2);
+  c.strokeRect(t.x + across - 1, t.y + down - 1, size(wide, across), size(tall, down));
+  c.restore();
 }
 
 /** Above: the columns that the row attends to, or that have reached the start. Left: the rows that see. */
-function paintGutters({ c, ink, t, tall, wide, width, height }, view, first, last) {
+function paintGutters({ c, ink, t, tall, wide, ...edges }, view, first, last) {
   const thick = GUTTER - 4;
   const above = (j, alpha) => {
     c.globalAlpha = alpha;
     const left = Math.max(GUTTER, t.x + j * wide);
-    const right = Math.min(width, t.x + (j + 1) * wide);
+    const right = Math.min(edges.right, t.x + (j + 1) * wide);
     if (right > left) c.fillRect(left, Math.max(0, t.y - GUTTER), Math.max(right - left - (wide > 4 ? 1 : 0), 0.75), thick);
   };
   const beside = (i, alpha) => {
     c.globalAlpha = alpha;
     const top = Math.max(GUTTER, t.y + i * tall);
-    const bottom = Math.min(height, t.y + (i + 1) * tall);
+    const bottom = Math.min(edges.bottom, t.y + (i + 1) * tall);
     if (bottom > top) c.fillRect(Math.max(0, t.x - GUTTER), top, thick, Math.max(bottom - top - (tall > 4 ? 1 : 0), 0.75));
   };
   c.fillStyle = ink.accent;
@@ -214,9 +234,9 @@ function zoomBy(factor, pane = panes[0], x = (pane.size?.width ?? 0) / 2, y = (p
   const most = Math.max(1, (view.tokens / Math.max(...view.block)) * 0.12);
   const scale = Math.max(1, Math.min(most, state.zoom.scale * factor));
   const by = scale / state.zoom.scale;
-  const { width, height } = pane.size;
-  state.zoom.x = (x - GUTTER) / (width - GUTTER) - ((x - GUTTER) / (width - GUTTER) - state.zoom.x) * by;
-  state.zoom.y = (y - GUTTER) / (height - GUTTER) - ((y - GUTTER) / (height - GUTTER) - state.zoom.y) * by;
+  const { width, height } = room(pane);
+  state.zoom.x = (x - GUTTER) / width - ((x - GUTTER) / width - state.zoom.x) * by;
+  state.zoom.y = (y - GUTTER) / height - ((y - GUTTER) / height - state.zoom.y) * by;
   state.zoom.scale = scale;
   clampPan();
   draw();
@@ -225,8 +245,8 @@ function zoomBy(factor, pane = panes[0], x = (pane.size?.width ?? 0) / 2, y = (p
 /** Move the picture by px of a pane. */
 function panBy(dx, dy, pane = panes[0]) {
   if (!pane.view) return;
-  state.zoom.x += dx / (pane.size.width - GUTTER);
-  state.zoom.y += dy / (pane.size.height - GUTTER);
+  state.zoom.x += dx / room(pane).width;
+  state.zoom.y += dy / room(pane).height;
   clampPan();
   draw();
 }
@@ -239,10 +259,10 @@ function fit() {
 
 /** Keep the picture in sight: it lies in the middle of the side that has room, and covers the other. */
 function clampPan() {
-  const { width, height } = panes[0].size ?? { width: 320, height: 320 };
-  const side = Math.min(width - GUTTER, height - GUTTER) * state.zoom.scale;
-  for (const [axis, room] of [["x", width - GUTTER], ["y", height - GUTTER]]) {
-    const share = side / room;
+  const { width, height } = room(panes[0]);
+  const side = Math.min(width, height) * state.zoom.scale;
+  for (const [axis, free] of [["x", width], ["y", height]]) {
+    const share = side / free;
     state.zoom[axis] = share <= 1 ? (1 - share) / 2 : Math.min(0, Math.max(1 - share, state.zoom[axis]));
   }
   $("stage").style.touchAction = state.zoom.scale > 1 ? "none" : "pan-y";
@@ -253,10 +273,10 @@ function reveal() {
   const pane = panes[0];
   if (!pane.view || !state.cursor) return;
   const t = transform(pane, pane.view);
-  const move = (place, side, room) => Math.max(0, GUTTER - place) - Math.max(0, place + side - room);
+  const move = (place, side, free) => Math.max(0, GUTTER - place) - Math.max(0, place + side - GUTTER - free);
   const [tall, wide] = pane.view.block.map((side) => side * t.scale);
   panBy(
-    move(t.x + state.cursor.j * wide, wide, pane.size.width),
-    move(t.y + state.cursor.i * tall, tall, pane.size.height),
+    move(t.x + state.cursor.j * wide, wide, room(pane).width),
+    move(t.y + state.cursor.i * tall, tall, room(pane).height),
   );
 }

@@ -44,19 +44,27 @@ function columnReached(field, j) {
 
 function fieldText(field) {
   const reached = field.counts[state.layer];
-  const share = ((100 * reached) / field.size).toFixed(1);
   const what = field.view.node === field.view.block[0] ? "blocks" : `stretches of ${field.view.node} tokens`;
-  const layers = `${state.layer} layer${state.layer === 1 ? "" : "s"}`;
   const end = state.layer === field.last ? (reached === field.size ? ": all." : ": no more will follow.") : ".";
-  return `After ${layers}, block ${field.from} has received from ${reached} of ${field.size} ${what} (${share}%)${end}`;
+  const shares = `${grouped(reached)} of ${grouped(field.size)} ${what} (${percent(reached / field.size)})`;
+  return `After ${plural(state.layer, "layer")}, block ${field.from} has received from ${shares}${end}`;
 }
 
 let timer = 0;
 
+/** Follow the same block in the view that is drawn now. */
+function followSubject() {
+  const view = subject();
+  if (!state.field || state.field.view === view) return;
+  const layer = state.layer;
+  state.field = view && state.field.from < view.rows ? follow(view, state.field.from) : null;
+  state.layer = Math.min(layer, state.field?.last ?? 0);
+}
+
 function setField(from) {
-  const [a] = pair();
-  if (!a) return;
-  state.field = follow(a, Math.max(0, Math.min(a.rows - 1, from)));
+  const view = subject();
+  if (!view) return;
+  state.field = follow(view, Math.max(0, Math.min(view.rows - 1, from)));
   state.layer = Math.min(1, state.field.last);
   refresh();
 }

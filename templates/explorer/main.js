@@ -10,14 +10,10 @@ async function update() {
     state.problems[place] = view.errors ?? [];
     if (!view.errors) state.shown[place] = view;
   });
-  const [a] = pair();
-  if (state.field && state.field.view !== a) {
-    const last = state.layer;
-    state.field = a && state.field.from < a.rows ? follow(a, state.field.from) : null;
-    state.layer = Math.min(last, state.field?.last ?? 0);
-  }
-  if (state.cursor && a && (state.cursor.i >= a.rows || state.cursor.j >= a.columns)) state.cursor = null;
-  if (a && state.only >= a.terms.length) state.only = -1;
+  const view = subject();
+  followSubject();
+  if (state.cursor && view && (state.cursor.i >= view.rows || state.cursor.j >= view.columns)) state.cursor = null;
+  if (view && state.only >= view.terms.length) state.only = -1;
   buildModes();
   refresh();
 }

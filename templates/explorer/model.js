@@ -130,6 +130,15 @@ function pair() {
   return [a, b];
 }
 
+/** The view that is drawn and described: B where it is drawn alone. */
+function subject() {
+  const [a, b] = pair();
+  return state.mode === "b" && b ? b : a;
+}
+
+/** Its letter, where there are two. */
+const letter = () => (pair()[1] ? (state.mode === "b" ? "B" : "A") : "");
+
 function comparable(a, b) {
   return a && b && a.rows === b.rows && a.columns === b.columns && a.tokens === b.tokens;
 }

@@ -9,7 +9,7 @@ function element(tag, attributes = {}, ...content) {
 }
 
 const grouped = (number) => number.toLocaleString("en-US");
-const percent = (share) => `${(100 * share).toFixed(2)}%`;
+const percent = (share) => `${share && share < 5e-5 ? (100 * share).toPrecision(1) : (100 * share).toFixed(2)}%`;
 const plural = (count, noun) => `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
 
 /** A number with the largest unit that leaves at least 1 of it. */
@@ -27,7 +27,7 @@ const FIGURES = [
   ["blocks", "Visited blocks", (v) => grouped(v.figures.blocks)],
   ["kinds", "Full, partial", (v) => `${grouped(v.figures.full)}, ${grouped(v.figures.partial)}`],
   ["pairs", "Token pairs", (v) => (v.figures.pairs === null ? "not decided" : grouped(v.figures.pairs))],
-  ["rows", "Blocks a row", (v) => `${v.figures.shortest} to ${v.figures.longest}`],
+  ["rows", "Blocks a row", (v) => `${grouped(v.figures.shortest)} to ${grouped(v.figures.longest)}`],
   ["flops", "Forward pass", (v) => flops(v.figures.flops[0])],
   ["dense", "Dense forward pass", (v) => flops(v.figures.flops[1])],
   ["bytes", "Keys and values read", (v) => bytes(v.figures.bytes[0])],
@@ -35,7 +35,7 @@ const FIGURES = [
 ];
 
 function speedup({ figures }) {
-  return figures.speedup === null ? "-" : `${figures.speedup.map((times) => times.toFixed(1)).join(" to ")} times`;
+  return figures.speedup === null ? "-" : `${figures.speedup.map((times) => (times < 100 ? times.toFixed(1) : grouped(Math.round(times)))).join(" to ")} times`;
 }
 
 function showFigures() {
@@ -75,7 +75,7 @@ function differences(a, b) {
 
 /** The picture in a few sentences, for those who do not see it. */
 function describe(view, other) {
-  const size = `${grouped(view.tokens)} tokens, ${view.rows} by ${view.columns} blocks of ${view.block.join(" by ")}`;
+  const size = `${plural(view.tokens, "token")}, ${grouped(view.rows)} by ${plural(view.columns, "block")} of ${view.block.join(" by ")}`;
   if (other) {
     const [onlyA, onlyB, both] = differences(view, other);
     return `Difference at ${size}: ${grouped(onlyA)} blocks only in A, ${grouped(onlyB)} only in B, ${grouped(both)} in both.`;
@@ -96,7 +96,12 @@ function showLegend() {
     if (colour) made.style.background = colour;
     return made;
   };
-  const entry = (colour, text) => list.append(element("li", {}, element("span", { class: "entry" }, swatch(colour), text)));
+  const entry = (colour, text) => {
+    const made = element("span", { class: "entry" }, swatch(colour), text);
+    list.append(element("li", {}, made));
+    return made;
+  };
+  const hatched = () => (entry("", "partial block").firstChild.className = "partial");
   if (state.mode === "difference") {
     if (!comparable(a, b)) return;
     entry(data.palette[0], "only in A");
@@ -106,9 +111,10 @@ function showLegend() {
   }
   if (state.mode === "side" && b) {
     [a, b].forEach((view, place) => view.terms.forEach(([text, count], term) => entry(colourOf(term), `${"AB"[place]}: ${text}: ${grouped(count)}`)));
+    if (a.figures.partial || b.figures.partial) hatched();
     return;
   }
-  const shown = state.mode === "b" && b ? b : a;
+  const shown = subject();
   shown.terms.forEach(([text, count], term) => {
     const button = element("button", { type: "button", "aria-pressed": state.only === term }, swatch(colourOf(term)), `${text}: ${grouped(count)}`);
     button.addEventListener("click", () => {
@@ -118,9 +124,7 @@ function showLegend() {
     });
     list.append(element("li", {}, button));
   });
-  const hatched = swatch("");
-  hatched.className = "partial";
-  list.append(element("li", {}, element("span", { class: "entry" }, hatched, "partial block")));
+  if (shown.figures.partial) hatched();
 }
 
 const colourOf = (term) => data.palette[term % data.palette.length];
@@ -140,10 +144,11 @@ function ranges(numbers, most = 8) {
 
 function showReadout() {
   const [a, b] = pair();
+  const both = ["side", "difference"].includes(state.mode) && comparable(a, b);
   const out = $("readout");
   if (!a) out.textContent = "";
   else if (!state.cursor) out.textContent = "Point at a block, or give the picture the focus and use the arrow keys.";
-  else out.textContent = state.mode === "difference" && comparable(a, b) ? readDifference(a, b) : readBlock(state.mode === "b" && b ? b : a);
+  else out.textContent = both ? readBoth(a, b) : readBlock(subject());
 }
 
 function blockText(view, i, j) {
@@ -166,38 +171,39 @@ function readBlock(view) {
   );
 }
 
-function readDifference(a, b) {
+function readBoth(a, b) {
   const { i, j } = state.cursor;
   return `Block (${i}, ${j}): in A ${blockText(a, i, j)}; in B ${blockText(b, i, j)}.`;
 }
 
 function showField() {
-  const [a] = pair();
+  const view = subject();
   const field = state.field;
   $("play").textContent = timer ? "Stop" : "Play";
   $("field").textContent = field ? fieldText(field) : "Choose a row, and see what it has received from after each layer.";
   const box = $("coverage");
   box.replaceChildren();
-  if (!a) return;
-  $("from").max = a.rows - 1;
+  if (!view) return;
+  $("from").max = view.rows - 1;
   if (field) $("from").value = field.from;
-  const [followed, all] = a.followed;
-  const sample = followed < all ? ` (a sample of ${followed} of ${all} followed)` : "";
+  const [followed, all] = view.followed;
+  const sample = followed < all ? ` (a sample of ${followed} of ${grouped(all)} followed)` : "";
   box.append(element("p", { class: "muted" }, `All pairs of blocks, by layer${sample}:`));
-  a.coverage.forEach((share, at) => {
+  view.coverage.forEach((share, at) => {
     const bar = element("i");
     bar.style.width = `${100 * share}%`;
     const now = field && state.layer === at + 1 ? "now" : "";
     box.append(element("span", { class: now }, `${at + 1}`), element("span", { class: "bar", "aria-hidden": "true" }, bar), element("span", { class: now }, percent(share)));
   });
-  const end = a.hops !== null ? `Every block receives from every other within ${plural(a.hops, "layer")}.` : a.ended ? "Some blocks never receive from some others." : "";
+  const end = view.hops !== null ? `Every block receives from every other within ${plural(view.hops, "layer")}.` : view.ended ? "Some blocks never receive from some others." : "";
   if (end) box.append(element("p", { class: "muted" }, end));
 }
 
 function showSpec() {
-  const [a] = pair();
-  $("spec").textContent = a ? a.spec.trimEnd() : "";
-  $("about").textContent = a ? describe(a, null) : "";
+  const view = subject();
+  $("spec").textContent = view ? view.spec.trimEnd() : "";
+  $("about").textContent = view ? `${letter() && `${letter()}: `}${describe(view, null)}` : "";
+  for (const heading of document.querySelectorAll(".which")) heading.textContent = letter() && ` of ${letter()}`;
 }
 
 function showDiagnostics() {
