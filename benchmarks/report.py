@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.contest import OURS, Measured, Row
 from benchmarks.figures import Figures
 from benchmarks.goals import Verdict, verdicts
+from benchmarks.markdown import spread, table
 from benchmarks.plots import plots
-from benchmarks.timing import Spread
 from benchmarks.workloads import BACKWARD, BOTH, FORWARD
 
 
@@ -57,20 +57,6 @@ def _machine(figures: Figures) -> str:
         f"FMA peak: {spread(yards.peak_gflops, '.0f')} GFLOP/s. torch.mm: "
         f"{spread(yards.mm_gflops, '.0f')} GFLOP/s, {spread(yards.mm_of_peak)} of the peak."
     )
-
-
-def spread(found: Spread | None, form: str = ".2f") -> str:
-    """Median and quartiles; nothing for None."""
-    if found is None:
-        return ""
-    return f"{found.median:{form}} ({found.low:{form}} to {found.high:{form}})"
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of Markdown."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _goals(found: list[Verdict]) -> str:
