@@ -53,7 +53,7 @@ bench-static: $(READY) ## The triton target's machine code beside FlexAttention'
 	$(BIN)/python -m benchmarks.static
 
 bench-lowering: $(READY) ## Time and memory of lowering
-	$(BIN)/python benchmarks/lowering.py
+	$(BIN)/python -m benchmarks.lowering
 
 bench-balance: $(READY) ## A simulation: how evenly the programs of the Triton kernels load a GPU
 	$(BIN)/python -m benchmarks.balance
