@@ -49,7 +49,9 @@ LINES = (
     Line("compile spec.bsl:bigbird -o built --target cpu --march native", says="C++ built"),
     Line("diff spec.bsl:bigbird spec.bsl:streaming", differs=True),
     Line("explain E201"),
-    Line("explorer spec.bsl:bigbird", says="the page is written; `--serve` runs until it is stopped"),
+    Line(
+        "explorer spec.bsl:bigbird", says="the page is written; `--serve` runs until it is stopped"
+    ),
     Line("fmt spec.bsl"),
     Line("graph spec.bsl:bigbird -o graph.dot"),
     Line("import config.json"),
@@ -80,37 +82,51 @@ tensors load torch."""
 
 @dataclass(frozen=True)
 class Started:
-    """A command line as a whole process, in seconds. cold: with an empty cache; warm: with what a run
-    before it left there. A baseline has no cache, and so no cold."""
+    """A command line as a whole process, in seconds; not_run says why it was not measured.
+
+    cold: with an empty cache; warm: with what a run before it left there. A baseline has no cache, and
+    so no cold.
+    """
 
     line: str
-    warm: Spread
     cold: Spread | None = None
+    warm: Spread | None = None
     says: str = ""
+    not_run: str = ""
 
 
 def run(rounds: int, lines: Sequence[Line] = LINES) -> list[Started]:
     """Every line with an empty cache and again with what that left, in every round.
 
-    Python's own compiled files are there in both. Raises CalledProcessError where a line fails.
+    Python's own compiled files are there in both.
     """
     cold: dict[str, list[float]] = {}
     warm: dict[str, list[float]] = {}
+    failed: dict[str, str] = {}
     for _ in range(rounds):
         for name, program in BASELINES.items():
             warm.setdefault(name, []).append(_seconds(["-c", program]))
         for line in lines:
+            if line.text in failed:
+                continue
             with tempfile.TemporaryDirectory(prefix="bslang-bench-") as name:
-                folder = Path(name)
-                for times in (cold, warm):
-                    times.setdefault(line.text, []).append(_bslang(line, folder))
-    return [
-        *(Started(name, Spread.of(warm[name])) for name in BASELINES),
-        *(
-            Started(line.text, Spread.of(warm[line.text]), Spread.of(cold[line.text]), line.says)
-            for line in lines
-        ),
-    ]
+                try:
+                    for times in (cold, warm):
+                        times.setdefault(line.text, []).append(_bslang(line, Path(name)))
+                except Failed as error:
+                    failed[line.text] = str(error)
+    found = [Started(name, warm=Spread.of(warm[name])) for name in BASELINES]
+    for line in lines:
+        if line.text in failed:
+            found.append(Started(f"bslang {line.text}", not_run=failed[line.text]))
+        else:
+            spreads = (Spread.of(times[line.text]) for times in (cold, warm))
+            found.append(Started(f"bslang {line.text}", *spreads, line.says))
+    return found
+
+
+class Failed(Exception):
+    """A command that ended otherwise than it should."""
 
 
 def _bslang(line: Line, folder: Path) -> float:
@@ -138,7 +154,8 @@ def _seconds(
     )  # fmt: skip
     seconds = time.perf_counter() - begin
     if done.returncode != int(line.differs):
-        raise subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
+        said = done.stderr.strip().partition("\n")[0]
+        raise Failed(f"exit status {done.returncode}: {said}")
     return seconds
 
 
@@ -147,10 +164,10 @@ def as_markdown(rows: Sequence[Started]) -> str:
         ("process", "empty cache, s", "warm cache, s", ""),
         (
             (
-                f"`{row.line}`" if row.cold is None else f"`bslang {row.line}`",
+                f"`{row.line}`",
                 spread(row.cold),
                 spread(row.warm),
-                row.says,
+                f"not run: {row.not_run}" if row.not_run else row.says,
             )
             for row in rows
         ),

@@ -18,7 +18,7 @@ from benchmarks.contest import OURS
 from benchmarks.markdown import spread, table
 from benchmarks.peers import NotRun, afford, block_masks
 from benchmarks.timing import Call, Spread, alternate, ratio
-from benchmarks.workloads import BIGBIRD, WINDOW, Pattern, Workload
+from benchmarks.workloads import BIGBIRD, WINDOW, Workload
 from bslang import compiler
 from bslang.syntax.source import Source
 
