@@ -1,5 +1,9 @@
 """What `bslang stats` knows of the time of calls: from which length on a layout beats dense attention.
 
+    python -m benchmarks.crossover
+
+prints it, and renews bslang/graph/costs.json, as `make bench` does among all else.
+
 At lengths of powers of two, ours and dense attention run in the same rounds. Of ours, three numbers are
 kept: what a call costs, and what a pair of a full block, and of a partial one, adds to it. Each is of a
 layout that has no other blocks, at the shortest length and at the longest. Two further layouts, one with
@@ -13,7 +17,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
+import torch
+
+from benchmarks import suites
 from benchmarks.contest import check_ours, ours, prepared
+from benchmarks.machine import processor
 from benchmarks.markdown import table
 from benchmarks.peers import SDPA
 from benchmarks.timing import Call, Spread, alternate
@@ -55,10 +63,13 @@ class Crossing:
     expected: list[Expected]
 
 
-def run(
-    lengths: Sequence[int], dims: Sequence[int], shape: Workload, rounds: int, device: str
-) -> Crossing:
-    """Measure in the shape of a workload; lengths: tokens, ascending. device: what it runs on, in words."""
+def run(lengths: Sequence[int], dims: Sequence[int], shape: Workload, rounds: int) -> Crossing:
+    """Measure in the shape of a workload; lengths: tokens, powers of two, ascending.
+
+    Raises WrongResult where ours computes something else.
+    """
+    threads = torch.get_num_threads()
+    device = f"{processor()}, {threads} thread{'s' * (threads > 1)}"
     costs, expected = [], []
     for dim in dims:
         for phase in (FORWARD, BOTH):
@@ -150,3 +161,14 @@ def as_markdown(found: Crossing) -> str:
             for row in found.expected
         ),
     )
+
+
+def main() -> None:
+    suite = suites.full()
+    found = run(suite.crossover, suite.dims, suite.library, suite.rounds)
+    print(as_markdown(found))
+    write(found)
+
+
+if __name__ == "__main__":
+    main()

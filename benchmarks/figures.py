@@ -73,8 +73,7 @@ def run(suite: Suite) -> Figures:
     share = rate_ratio(times, MM, yards[MM].flops, PEAK, yards[PEAK].flops)
 
     progress("short lengths, masks and lowering")
-    device = f"{machine['processor']}, {machine['threads']} threads"
-    crossing = crossover.run(suite.crossover, suite.dims, suite.library, rounds, device)
+    crossing = crossover.run(suite.crossover, suite.dims, suite.library, rounds)
     made = list(masks.run(suite.masks, min(rounds, 3)))
     lowered = list(lowering.run(suite.lowering))
     progress("published layouts")

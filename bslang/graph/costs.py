@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,9 +50,9 @@ class Costs:
         return self.call + self.full * full + self.partial * (int(pairs.sum()) - full)
 
     def dense_seconds(self, length: int, causal: bool) -> float:
-        """What dense attention takes at a length that was measured, or at a longer one: by its square."""
+        """What dense attention takes, by the square of the length from the next one that was measured."""
         times = self.dense_causal if causal else self.dense
-        nearest = min(length, max(times))
+        nearest = min((known for known in times if known >= length), default=max(times))
         return times[nearest] * (length / nearest) ** 2
 
 
@@ -60,8 +61,8 @@ class Crossover:
     """From which length on a layout is expected to be faster than dense attention; see Costs.
 
     below: tokens, the least of the lengths looked at from which on it is, so that dense attention is
-    faster below: `first` where it is faster nowhere, None where it still is at `last`. The lengths are
-    powers of two from `first` to `last`. causal: dense attention was causal, too.
+    faster below: `first` where it is faster nowhere, None where it still is at `last`. first, last: the
+    shortest and the longest of those. causal: dense attention was causal, too.
     """
 
     below: int | None
@@ -76,31 +77,23 @@ class Crossover:
 
 
 def crossovers(
-    lower: Callable[[int], BlockGraph],
-    block: tuple[int, int],
-    dim: int,
-    last: int,
-    causal: bool,
+    graph: BlockGraph, lower: Callable[[int], BlockGraph], dim: int, causal: bool
 ) -> list[Crossover]:
     """Of each phase, for heads of a dimension; none where such heads or blocks were not measured.
 
-    lower: from a length in tokens to the block graph of a layout; a BslangError says that it means
-    nothing there. block: its sides in tokens; last: no longer length is looked at.
+    graph: of the layout at some length, with as many queries as keys; lower: from another length in
+    tokens to its block graph, where a BslangError says that it means nothing there. Looked at are
+    that one length and the powers of two that were measured.
     """
     measured = [costs for costs in known() if costs.dim == dim]
-    sides = set(block)
-    if not measured or any(side < LEAST_BLOCK or side & (side - 1) for side in sides):
+    sides = (graph.grid.q.block, graph.grid.k.block)
+    if not measured or min(sides) < LEAST_BLOCK:
         return []
-    first = max(sides)
-    lengths = [first << i for i in range(max(1, (last // first).bit_length()))]
-    graphs: dict[int, BlockGraph] = {}
-    for length in lengths:
-        try:
-            graphs[length] = lower(length)
-        except BslangError:
-            continue
-    if not graphs:
-        return []
+    graphs = {graph.grid.k.stop: graph}
+    for length in measured[0].dense:
+        if length >= max(sides):
+            with suppress(BslangError):
+                graphs[length] = lower(length)
     return [_crossover(costs, graphs, causal) for costs in measured]
 
 
