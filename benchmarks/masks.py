@@ -28,8 +28,8 @@ FLEX_COMPILED = "create_block_mask, compiled"
 BYTES_A_PAIR = {FLEX: 10, FLEX_COMPILED: 0}
 """Where positions are subtracted they are int64, beside two booleans; compiled, no pair is stored."""
 
-MAX_PAIRS = 2**32
-"""A call takes seconds beyond, compiled, and grows with the square of the length."""
+MAX_PAIRS = 2**30
+"""Beyond, a call takes many seconds, however it is made: four times as many at twice the length."""
 
 Maker = Callable[..., Any]
 

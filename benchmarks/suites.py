@@ -122,7 +122,6 @@ def full() -> Suite:
         contests += _alone(
             [
                 replace(base, dim=128, block=128),
-                replace(base, dim=128, heads=8),
                 replace(base, block=128),
             ]
         )
@@ -142,11 +141,11 @@ def full() -> Suite:
         dtypes=Workload(BIGBIRD, 16_384),
         scaling=(4096, 8192, 16_384, 32_768, 65_536, 131_072),
         memory=(65_536, 131_072),
-        masks=(1024, 4096, 16_384, 65_536, 131_072),
+        masks=(1024, 4096, 16_384, 32_768, 131_072),
         lowering=(16_384, 65_536, 1_048_576, 16_777_216),
-        crossover=(64, 128, 256, 512, 1024, 2048, 4096),
+        crossover=(64, 128, 256, 512, 1024, 2048),
         dims=(64, 128),
-        starts=5,
+        starts=3,
         commands=3,
     )
 
