@@ -15,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
 from benchmarks import commands, crossover, goals, library, longformer, lowering, masks, workloads
 from benchmarks.commands import Line
-from benchmarks.contest import OURS, check, contest, ours, result
+from benchmarks.contest import OURS, WrongResult, check, contest, ours, result
 from benchmarks.machine import MM, Yardstick
 from benchmarks.peers import SDPA, TORCH_TARGET, TRITON_TARGET, NotRun
 from benchmarks.workloads import BACKWARD, BIGBIRD, BOTH, CAUSAL, DENSE, FORWARD, WINDOW, Workload
@@ -163,6 +163,24 @@ def test_causal_layouts_are_held_against_causal_dense_attention() -> None:
     assert "labels of a call" in beside["packed", FORWARD].not_run
     text = library.as_markdown(found)
     assert text.count("| dense causal |") == 1 and "`std/packed.bsl:packed`: not run" in text
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_layout_that_is_wrong_is_listed_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(work: Workload, phase: str) -> None:
+        raise WrongResult("refused: dq of bslang is off")
+
+    entries = [entry for entry in library.library() if entry.name in ("encoder", "decoder")]
+    right = library.check_ours
+    monkeypatch.setattr(
+        library,
+        "check_ours",
+        lambda work, phase: (wrong if "decoder" in work.pattern.name else right)(work, phase),
+    )
+    shape = Workload(DENSE, library.BLOCKS * 4, block=4, dim=16, heads=1)
+    *timed, missed = library.run(shape, 1, entries)
+    assert {row.layout for row in timed} == {"std/transformer.bsl:encoder"}
+    assert missed.not_run == "refused: dq of bslang is off" and missed.seconds is None
 
 
 # ---- short lengths -------------------------------------------------------------------------------
