@@ -40,10 +40,10 @@ compile-all: $(READY) ## Every published layout's kernels, ahead of time for eve
 fuzz: $(READY) ## A million random and broken specs: each is compiled or refused, in bounded time
 	$(BIN)/python tests/fuzz.py
 
-bench: $(READY)-bench ## The CPU target beside its peers, about 20 minutes; writes benchmarks/results and docs/performance.md
+bench: $(READY)-bench ## The CPU target beside its peers, about 26 minutes; writes benchmarks/results, docs/performance.md and what `bslang stats` knows of times
 	$(BIN)/python -m benchmarks.cpu --output benchmarks/results --docs
 
-bench-quick: $(READY)-bench ## The same on fewer workloads, about 3 minutes; writes nothing
+bench-quick: $(READY)-bench ## The same on fewer workloads, about 4 minutes; writes nothing
 	$(BIN)/python -m benchmarks.cpu --quick
 
 bench-gpu: $(READY) ## The triton target beside its peers, on a CUDA machine; writes benchmarks/results and docs/performance-gpu.md
@@ -53,7 +53,7 @@ bench-static: $(READY) ## The triton target's machine code beside FlexAttention'
 	$(BIN)/python -m benchmarks.static
 
 bench-lowering: $(READY) ## Time and memory of lowering
-	$(BIN)/python benchmarks/lowering.py
+	$(BIN)/python -m benchmarks.lowering
 
 bench-balance: $(READY) ## A simulation: how evenly the programs of the Triton kernels load a GPU
 	$(BIN)/python -m benchmarks.balance

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import figures, report, suites
+from benchmarks import crossover, figures, report, suites
 from bslang.errors import BslangError
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -24,14 +24,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cpu", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--quick", action="store_true", help="fewer workloads: about 3 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer workloads: about 4 minutes")
     parser.add_argument("--rounds", type=int, help="rounds of each contest, instead of the suite's")
     parser.add_argument("--threads", type=int, help="torch's threads, instead of its own choice")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="write cpu.json, cpu.md and plots"
     )
     parser.add_argument(
-        "--docs", action="store_true", help="put the tables into docs/performance.md"
+        "--docs",
+        action="store_true",
+        help="write docs/performance.md, and what `bslang stats` knows of times",
     )
     options = parser.parse_args()
     for name in ("rounds", "threads"):
@@ -56,6 +58,7 @@ def main() -> None:
             ]
             page = report.include("\n".join([text, *plots]), PAGE.read_text(encoding="utf-8"))
             PAGE.write_text(page, encoding="utf-8")
+            crossover.write(found.crossover)
     except (BslangError, OSError) as error:
         sys.exit(f"error: {error}")
 

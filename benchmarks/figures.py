@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from benchmarks import bigbird, probe
+from benchmarks import bigbird, commands, crossover, library, longformer, lowering, masks, probe
 from benchmarks.contest import (
     OURS,
     Contestant,
@@ -20,7 +20,7 @@ from benchmarks.machine import MM, PEAK, Yardstick, describe, yardsticks
 from benchmarks.peers import NotRun
 from benchmarks.suites import Suite
 from benchmarks.timing import Spread, alternate, rate_ratio
-from benchmarks.workloads import BACKWARD, BIGBIRD, FORWARD, Workload
+from benchmarks.workloads import BACKWARD, BIGBIRD, BOTH, FORWARD, Workload
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,27 @@ class Yardsticks:
 
 @dataclass(frozen=True)
 class Figures:
-    """The whole of a run. dtypes and scaling compare ours with ours: `to_ours` is over the first row."""
+    """The whole of a run.
+
+    hugging_face: rows of the layouts of its BigBird and Longformer; library: published layouts; dtypes
+    and scaling compare ours with ours: `to_ours` is over the first row; starts: from a layout to its
+    first result, ours first; commands: whole processes.
+    """
 
     machine: dict[str, str | int | float]
     rounds: int
     yardsticks: Yardsticks
     contests: list[Row]
     hugging_face: list[Row]
+    library: list[library.Published]
     dtypes: list[Row]
     scaling: list[Row]
+    crossover: crossover.Crossing
     memory: list[probe.Memory]
-    start: probe.Start
+    masks: list[masks.Made]
+    lowering: list[lowering.Lowered]
+    starts: list[probe.Start]
+    commands: list[commands.Started]
     minutes: float
 
 
@@ -53,30 +63,30 @@ def run(suite: Suite) -> Figures:
     where there is no compiler."""
     begin = time.perf_counter()
     machine, yards, rounds = describe(), yardsticks(), suite.rounds
-    progress("starts and memory, in processes of their own")
-    start, memory = probe.starts(suite.starts), probe.memories(suite.memory)
+    progress("starts, commands and memory, in processes of their own")
+    starts, started = probe.starts(suite.starts), commands.run(suite.commands)
+    memory = probe.memories(suite.memory)
     times = alternate({name: yard.call for name, yard in yards.items()}, 2 * rounds)
     rates = {
         name: Spread.of([yard.flops / 1e9 / t for t in times[name]]) for name, yard in yards.items()
     }
     share = rate_ratio(times, MM, yards[MM].flops, PEAK, yards[PEAK].flops)
 
+    progress("short lengths, masks and lowering")
+    crossing = crossover.run(suite.crossover, suite.dims, suite.library, rounds)
+    made = list(masks.run(suite.masks, min(rounds, 3)))
+    lowered = list(lowering.run(suite.lowering))
+    progress("published layouts")
+    entries = library.library()[:: suite.published]
+    published = library.run(suite.library, rounds, entries)
     rows: list[Row] = []
     for number, entry in enumerate(suite.contests, 1):
         progress(
             f"{number}/{len(suite.contests)} {describe_workload(entry.workload)}, {entry.phase}"
         )
-        rows += contest(entry.workload, entry.phase, entry.peers, yards, rounds)
-    drawn: list[Row] = []
-    for shape in suite.hugging_face:
-        for phase in (FORWARD, BACKWARD):
-            progress(f"Hugging Face's layout: {describe_workload(shape)}, {phase}")
-            peers = (bigbird.HUGGING_FACE, bigbird.HUGGING_FACE_BARE)
-            try:
-                work = bigbird.workload(shape.length, shape.block, shape.dim, shape.heads)
-                drawn += contest(work, phase, peers, yards, rounds)
-            except NotRun as error:
-                drawn += [Row.of(peer.name, shape, phase, why=str(error)) for peer in peers]
+        at_most = min(rounds, entry.rounds or rounds)
+        rows += contest(entry.workload, entry.phase, entry.peers, yards, at_most)
+    hugging_face = _hugging_face(suite, yards)
     dtypes: list[Row] = []
     scaling: list[Row] = []
     for phase in (FORWARD, BACKWARD):
@@ -91,13 +101,40 @@ def run(suite: Suite) -> Figures:
         rounds,
         Yardsticks(rates[MM], rates[PEAK], share),
         rows,
-        drawn,
+        hugging_face,
+        published,
         dtypes,
         scaling,
+        crossing,
         memory,
-        start,
+        made,
+        lowered,
+        starts,
+        started,
         (time.perf_counter() - begin) / 60,
     )
+
+
+def _hugging_face(suite: Suite, yards: dict[str, Yardstick]) -> list[Row]:
+    """Ours and its modules on their own layouts."""
+    rows: list[Row] = []
+    for shape in (*suite.hugging_face, *suite.longformer):
+        drawn = shape in suite.hugging_face
+        peers = (
+            (bigbird.HUGGING_FACE, bigbird.HUGGING_FACE_BARE)
+            if drawn
+            else (longformer.HUGGING_FACE,)
+        )
+        for phase in (FORWARD, BOTH):
+            progress(f"Hugging Face: {describe_workload(shape)}, {phase}")
+            try:
+                work = shape
+                if drawn:
+                    work = bigbird.workload(shape.length, shape.block, shape.dim, shape.heads)
+                rows += contest(work, phase, peers, yards, suite.rounds)
+            except NotRun as error:
+                rows += [Row.of(peer.name, shape, phase, why=str(error)) for peer in peers]
+    return rows
 
 
 def _each(

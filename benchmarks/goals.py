@@ -9,6 +9,7 @@ from benchmarks.bigbird import HUGGING_FACE
 from benchmarks.contest import OURS, Measured, Row
 from benchmarks.figures import Figures, describe_workload
 from benchmarks.peers import FLEX, SDPA
+from benchmarks.probe import Start
 from benchmarks.workloads import BACKWARD, BOTH, CAUSAL, FORWARD
 
 Values = list[tuple[float, str]]
@@ -83,11 +84,11 @@ def _peer(name: str, keep: Callable[[Row], bool]) -> Callable[[Figures], Values]
 
 
 def _of_ideal(figures: Figures) -> Values:
-    """Speed-up over dense attention, times density: 1 where time is as the visited blocks."""
+    """Dense attention's time times the density, over ours: 1 where time is as the visited blocks."""
     return [
-        (row.measured.to_ours.median * row.density, describe_workload(row))
+        (row.measured.of_ideal.median, describe_workload(row))
         for row in figures.contests
-        if row.contestant == SDPA.name and row.phase == BOTH and row.measured
+        if row.contestant == OURS and row.phase == BOTH and row.measured and row.measured.of_ideal
     ]
 
 
@@ -114,6 +115,14 @@ def _dtype(name: str) -> Callable[[Figures], Values]:
 def _memory(phase: str) -> Callable[[Figures], Values]:
     return lambda figures: [
         (m.units, f"{m.length:,} tokens") for m in figures.memory if m.phase == phase
+    ]
+
+
+def _start(value: Callable[[Start], float]) -> Callable[[Figures], Values]:
+    return lambda figures: [
+        (value(start), "a process with torch and bslang imported")
+        for start in figures.starts
+        if start.contestant == OURS
     ]
 
 
@@ -176,13 +185,13 @@ GOALS = (
     Goal(
         "seconds from spec to first result, empty cache",
         5.0,
-        lambda figures: [(figures.start.cold, "a process with torch and bslang imported")],
+        _start(lambda start: start.cold),
         False,
     ),
     Goal(
         "seconds from spec to first result, warm cache",
         0.05,
-        lambda figures: [(figures.start.warm.median, "a process with torch and bslang imported")],
+        _start(lambda start: start.warm.median),
         False,
     ),
 )

@@ -14,7 +14,8 @@ from benchmarks.device import Device, yardsticks
 from benchmarks.figures import describe_workload
 from benchmarks.grid import Grid
 from benchmarks.machine import MM
-from benchmarks.report import not_run, spread, table
+from benchmarks.markdown import spread, table
+from benchmarks.report import not_run
 from benchmarks.timing import Spread, alternate
 from benchmarks.workloads import BOTH, Workload
 

@@ -1,6 +1,6 @@
-"""What lowering costs: time and memory of layouts at three lengths, which grow with runs, not with n^2.
+"""What lowering costs: time and memory of layouts at some lengths, which grow with runs, not with n^2.
 
-    python benchmarks/lowering.py [--output FILE.json] [--lengths 65536,1048576]
+    python -m benchmarks.lowering [--output FILE.json] [--lengths 65536,1048576]
 
 Prints a Markdown table. Each time is the best of five; the memory is the most that lowering held at
 once, by tracemalloc, in a run of its own.
@@ -13,10 +13,13 @@ import json
 import platform
 import time
 import tracemalloc
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.markdown import spec, table
 from bslang import compiler
 from bslang.errors import LimitError
 from bslang.syntax.source import Source
@@ -36,14 +39,35 @@ LAYOUTS = {
     "chunks": "chunks(4) & last(inf)",
     "strided": "strided(n // 16) & last(inf)",
 }
-LENGTHS = (65_536, 1_048_576, 16_777_216)
+LENGTHS = (16_384, 65_536, 1_048_576, 16_777_216)
 BLOCK = 64
 REPEATS = 5
 
 
-def measure(spec: str, length: int) -> dict[str, float | int | str] | None:
-    """Runs, best time in ms and peak memory in MB of one layout; None where a limit is passed."""
-    resolved = compiler.resolve(Source("<benchmark>", spec), block=BLOCK)
+@dataclass(frozen=True)
+class Lowered:
+    """A layout at a length, in tokens: its runs, the best time (ms), and the most memory held (MB).
+
+    None where it has more runs than MAX_RUNS.
+    """
+
+    layout: str
+    spec: str
+    tokens: int
+    runs: int | None = None
+    ms: float | None = None
+    peak_mb: float | None = None
+
+
+def run(lengths: Sequence[int] = LENGTHS) -> Iterator[Lowered]:
+    """All of LAYOUTS, each at every length."""
+    for name, text in LAYOUTS.items():
+        for length in lengths:
+            yield measure(name, text, length)
+
+
+def measure(name: str, text: str, length: int) -> Lowered:
+    resolved = compiler.resolve(Source("<benchmark>", text), block=BLOCK)
     times = []
     try:
         for _ in range(REPEATS):
@@ -56,37 +80,38 @@ def measure(spec: str, length: int) -> dict[str, float | int | str] | None:
         compiler.lower(resolved, length, length)
         _, peak = tracemalloc.get_traced_memory()
     except LimitError:
-        return None
+        return Lowered(name, text, length)
     finally:
         tracemalloc.stop()
-    return {
-        "tokens": length,
-        "runs": int(runs),
-        "ms": round(1000 * min(times), 2),
-        "peak_mb": round(peak / 1e6, 2),
-    }
+    ms, megabytes = round(1000 * min(times), 2), round(peak / 1e6, 2)
+    return Lowered(name, text, length, int(runs), ms, megabytes)
+
+
+def as_markdown(rows: Sequence[Lowered]) -> str:
+    return table(
+        ("layout", "tokens", "runs", "ms", "peak MB"),
+        (
+            (
+                f"{row.layout} {spec(row.spec)}",
+                f"{row.tokens:,}",
+                "past MAX_RUNS" if row.runs is None else f"{row.runs:,}",
+                "" if row.ms is None else f"{row.ms:,.1f}",
+                "" if row.peak_mb is None else f"{row.peak_mb:,.1f}",
+            )
+            for row in rows
+        ),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.lowering", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--output", type=Path, help="write the figures as JSON, too")
     parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="in tokens")
     options = parser.parse_args()
-    rows = []
-    print("| layout | tokens | runs | ms | peak MB |\n|---|---|---|---|---|")
-    for name, spec in LAYOUTS.items():
-        for length in map(int, options.lengths.split(",")):
-            found = measure(spec, length)
-            if found is None:
-                print(f"| {name} `{spec}` | {length:,} | past MAX_RUNS | | |", flush=True)
-                continue
-            rows.append({"layout": name, "spec": spec, **found})
-            text = spec.replace("|", "\\|")
-            print(
-                f"| {name} `{text}` | {length:,} | {found['runs']:,} | {found['ms']:,.1f} "
-                f"| {found['peak_mb']:,.1f} |",
-                flush=True,
-            )
+    rows = list(run([int(length) for length in options.lengths.split(",")]))
+    print(as_markdown(rows))
     if options.output:
         about = {
             "machine": platform.machine(),
@@ -94,7 +119,7 @@ def main() -> None:
             "numpy": np.__version__,
             "block": BLOCK,
         }
-        text = json.dumps({**about, "layouts": rows}, indent=2)
+        text = json.dumps({**about, "layouts": [asdict(row) for row in rows]}, indent=2)
         options.output.write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -147,6 +147,27 @@ def _indices(held: Bools, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     return count[None, None].to(device), columns[None, None].to(device)
 
 
+# ---- our other targets ---------------------------------------------------------------------------
+
+
+def _target(name: str) -> Callable[[Workload, str], Attend]:
+    """The same layout by another target than the one that is measured."""
+
+    def build(workload: Workload, phase: str) -> Attend:
+        if name == "triton" and workload.device == "cpu":
+            raise NotRun("runs on GPUs only: `make bench-gpu` measures it")
+        layout = workload.layout(name)
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            out = layout(q, k, v)
+            assert isinstance(out, torch.Tensor)
+            return out
+
+        return attend
+
+    return build
+
+
 # ---- gathers -------------------------------------------------------------------------------------
 
 
@@ -220,3 +241,5 @@ MASKED_SDPA = Peer("SDPA, boolean mask", _boolean_mask)
 FLEX = Peer("FlexAttention, compiled", _flex)
 FLEX_TUNED = Peer("FlexAttention, tuned", _flex_tuned)
 GATHER = Peer("gather in PyTorch", _gather)
+TORCH_TARGET = Peer("bslang, torch target", _target("torch"))
+TRITON_TARGET = Peer("bslang, triton target", _target("triton"))

@@ -1,7 +1,7 @@
 """What one process costs alone: peak memory of a call, and the time from a spec to its first result.
 
     python -m benchmarks.probe memory forward 131072
-    python -m benchmarks.probe start
+    python -m benchmarks.probe start bslang
 
 Run by `benchmarks.cpu`, each in a fresh process; prints JSON.
 """
@@ -15,15 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import bslang
-from benchmarks.contest import ours, prepared
+from benchmarks.contest import OURS, ours, prepared
+from benchmarks.peers import FLEX, TORCH_TARGET
 from benchmarks.timing import Spread
-from benchmarks.workloads import BIGBIRD, BOTH, FORWARD, Workload
+from benchmarks.workloads import BIGBIRD, BOTH, FORWARD, WINDOW, Pattern, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 START_LENGTH = 1024
@@ -45,12 +48,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class Start:
-    """Seconds from a call of `bslang.compile` to the first result of the cpu target.
+    """Seconds from a layout to its first result at START_LENGTH tokens, where it is compiled for.
 
-    cold: with an empty cache; warm: in a new process, with what the cold one left; loading: what came
-    before, once a process: `bslang.compile` is first named, which imports the compiler.
+    Ours begins with the text of a spec, FlexAttention with the function of a mask. cold: with an empty
+    cache; warm: in a new process, with what the cold one left; loading: what came before, once a
+    process: the compiler is imported.
     """
 
+    contestant: str
+    layout: str
     cold: float
     warm: Spread
     loading: Spread
@@ -78,14 +84,41 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def start() -> tuple[float, float]:
-    """Seconds of loading the compiler, and from a spec to its first result, in this process."""
+def start(contestant: str) -> tuple[float, float]:
+    """Seconds of loading the compiler, and from a layout to its first result, in this process."""
     q = torch.randn(1, 4, START_LENGTH, 64)
     begin = time.perf_counter()
-    compile_ = bslang.compile
+    first = STARTS[contestant][1]()
     loaded = time.perf_counter()
-    compile_(BIGBIRD.spec, block=64, target="cpu")(q, q, q)
+    first(q)
     return loaded - begin, time.perf_counter() - loaded
+
+
+def _ours(target: str) -> Callable[[torch.Tensor], object]:
+    compile_ = bslang.compile
+    return lambda q: compile_(BIGBIRD.spec, block=64, target=target)(q, q, q)
+
+
+def _flex() -> Callable[[torch.Tensor], object]:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    mask: Any = WINDOW.mask
+
+    def first(q: torch.Tensor) -> object:
+        blocks = create_block_mask(
+            lambda b, h, q, k: mask(q, k), None, None, START_LENGTH, START_LENGTH, device="cpu"
+        )
+        return torch.compile(flex_attention)(q, q, q, block_mask=blocks)
+
+    return first
+
+
+STARTS: dict[str, tuple[Pattern, Callable[[], Callable[[torch.Tensor], object]]]] = {
+    OURS: (BIGBIRD, lambda: _ours("cpu")),
+    TORCH_TARGET.name: (BIGBIRD, lambda: _ours("torch")),
+    FLEX.name: (WINDOW, _flex),
+}
+"""The layout of each contestant, and what loads its compiler and gives the call that is timed."""
 
 
 def memories(lengths: tuple[int, ...]) -> list[Memory]:
@@ -96,13 +129,18 @@ def memories(lengths: tuple[int, ...]) -> list[Memory]:
     ]
 
 
-def starts(warm: int) -> Start:
+def starts(warm: int) -> list[Start]:
+    return [_start(contestant, warm) for contestant in STARTS]
+
+
+def _start(contestant: str, warm: int) -> Start:
     with tempfile.TemporaryDirectory(prefix="bslang-bench-") as folder:
-        cold, *others = (
-            json.loads(_run("start", BSLANG_CACHE_DIR=f"{folder}/cache")) for _ in range(1 + warm)
-        )
+        caches = ("BSLANG_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+        env = {name: f"{folder}/{name}" for name in caches}
+        cold, *others = (json.loads(_run("start", contestant, **env)) for _ in range(1 + warm))
     loading, first = zip(*others, strict=True)
-    return Start(cold[1], Spread.of(first), Spread.of(loading))
+    layout = STARTS[contestant][0].name
+    return Start(contestant, layout, cold[1], Spread.of(first), Spread.of(loading))
 
 
 def _run(*arguments: str, **env: str) -> str:
@@ -121,4 +159,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "memory":
         print(json.dumps(asdict(memory(sys.argv[2], int(sys.argv[3])))))
     else:
-        print(json.dumps(start()))
+        print(json.dumps(start(sys.argv[2])))

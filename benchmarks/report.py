@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks import commands, crossover, library, lowering, masks
 from benchmarks.contest import OURS, Measured, Row
 from benchmarks.figures import Figures
 from benchmarks.goals import Verdict, verdicts
+from benchmarks.markdown import spread, table
 from benchmarks.plots import plots
-from benchmarks.timing import Spread
+from benchmarks.probe import Start
 from benchmarks.workloads import BACKWARD, BOTH, FORWARD
 
 
@@ -33,13 +35,19 @@ def as_markdown(figures: Figures) -> str:
                     f"### {phase.capitalize()}\n\n" + _contests(figures.contests, phase)
                     for phase in (FORWARD, BACKWARD, BOTH)
                 ),
-                "### The layout of Hugging Face's BigBird\n\n"
+                "### The layouts of Hugging Face's BigBird and Longformer\n\n"
                 + "".join(
-                    _contests(figures.hugging_face, phase) + "\n\n" for phase in (FORWARD, BACKWARD)
+                    _contests(figures.hugging_face, phase) + "\n\n" for phase in (FORWARD, BOTH)
                 ).rstrip(),
+                "### Published layouts\n\n" + library.as_markdown(figures.library),
                 "### Dtypes\n\n" + _dtypes(figures.dtypes),
                 "### Lengths\n\n" + _scaling(figures.scaling),
-                "### Memory and starts\n\n" + _memory(figures),
+                "### Short lengths\n\n" + crossover.as_markdown(figures.crossover),
+                "### Memory\n\n" + _memory(figures),
+                "### Lowering\n\n" + lowering.as_markdown(figures.lowering),
+                "### Lowering beside masks\n\n" + masks.as_markdown(figures.masks),
+                "### First result\n\n" + _starts(figures.starts),
+                "### Commands\n\n" + commands.as_markdown(figures.commands),
             ]
         )
         + "\n"
@@ -57,20 +65,6 @@ def _machine(figures: Figures) -> str:
         f"FMA peak: {spread(yards.peak_gflops, '.0f')} GFLOP/s. torch.mm: "
         f"{spread(yards.mm_gflops, '.0f')} GFLOP/s, {spread(yards.mm_of_peak)} of the peak."
     )
-
-
-def spread(found: Spread | None, form: str = ".2f") -> str:
-    """Median and quartiles; nothing for None."""
-    if found is None:
-        return ""
-    return f"{found.median:{form}} ({found.low:{form}} to {found.high:{form}})"
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table of Markdown."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _goals(found: list[Verdict]) -> str:
@@ -167,23 +161,29 @@ def _scaling(rows: list[Row]) -> str:
 
 
 def _memory(figures: Figures) -> str:
-    start = figures.start
-    grown = table(
-        (
-            "phase",
-            "tokens",
-            "shape",
-            "growth of peak memory, in tensors (heads, length, dim) of fp32",
-        ),
+    grown = "growth of peak memory, in tensors (heads, length, dim) of fp32"
+    return table(
+        ("phase", "tokens", "shape", grown),
         (
             (m.phase, f"{m.length:,}", f"dim {m.dim}, {m.heads} heads", f"{m.units:.2f}")
             for m in figures.memory
         ),
     )
-    return (
-        f"{grown}\n\nFrom a spec to its first result: {start.cold:.2f} s with an empty cache, "
-        f"{spread(start.warm, '.3f')} s in a new process with the cache that it left. "
-        f"Before that, loading the compiler took {spread(start.loading, '.3f')} s."
+
+
+def _starts(starts: list[Start]) -> str:
+    return table(
+        ("contestant", "layout", "empty cache, s", "warm cache, s", "loading before it, s"),
+        (
+            (
+                s.contestant,
+                s.layout,
+                f"{s.cold:.2f}",
+                spread(s.warm, ".3f"),
+                spread(s.loading, ".3f"),
+            )
+            for s in starts
+        ),
     )
 
 

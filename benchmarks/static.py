@@ -17,7 +17,8 @@ from pathlib import Path
 
 from benchmarks.contest import progress
 from benchmarks.flex import Flex, flex, per_scores
-from benchmarks.report import include, table
+from benchmarks.markdown import table
+from benchmarks.report import include
 from benchmarks.workloads import BIGBIRD, CAUSAL, WINDOW, Pattern
 from bslang import __version__, api, compiler
 from bslang.errors import BslangError, TargetError

@@ -9,102 +9,171 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.peers import FLEX, GATHER, MASKED_SDPA, SDPA, Peer
-from benchmarks.workloads import BACKWARD, BIGBIRD, BOTH, CAUSAL, FORWARD, WINDOW, Workload
+from benchmarks import longformer
+from benchmarks.peers import (
+    FLEX,
+    GATHER,
+    MASKED_SDPA,
+    SDPA,
+    TORCH_TARGET,
+    TRITON_TARGET,
+    Peer,
+)
+from benchmarks.workloads import (
+    BACKWARD,
+    BIGBIRD,
+    BOTH,
+    CAUSAL,
+    DENSE,
+    FORWARD,
+    WINDOW,
+    Pattern,
+    Workload,
+)
+
+EVERY = (SDPA, MASKED_SDPA, FLEX, GATHER, TORCH_TARGET)
 
 
 @dataclass(frozen=True)
 class Contest:
+    """rounds: fewer than the suite's, where a round is long."""
+
     workload: Workload
     phase: str
     peers: tuple[Peer, ...] = ()
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
 class Suite:
-    """hugging_face: shapes of the layout that its BigBird draws; dtypes: the workload whose dtypes are
-    compared; scaling, memory: lengths; starts: processes with a warm cache."""
+    """What a run measures.
+
+    hugging_face, longformer: shapes of the layouts that its BigBird draws, and of the window of its
+    Longformer; library: the shape of the published layouts, of which one in `published` runs; dtypes:
+    the workload whose dtypes are compared; scaling, memory, masks, lowering, crossover: lengths; dims:
+    head dimensions of the last; starts: processes with a warm cache; commands: rounds of every command.
+    """
 
     rounds: int
     contests: tuple[Contest, ...]
     hugging_face: tuple[Workload, ...]
+    longformer: tuple[Workload, ...]
+    library: Workload
+    published: int
     dtypes: Workload
     scaling: tuple[int, ...]
     memory: tuple[int, ...]
+    masks: tuple[int, ...]
+    lowering: tuple[int, ...]
+    crossover: tuple[int, ...]
+    dims: tuple[int, ...]
     starts: int
-
-
-def _shapes(base: Workload) -> list[Workload]:
-    """The other blocks, head dimensions and numbers of heads of a workload."""
-    return [
-        replace(base, block=block, dim=dim, heads=heads)
-        for block in (64, 128)
-        for dim in (64, 128)
-        for heads in (4, 8)
-        if (block, dim, heads) != (base.block, base.dim, base.heads)
-    ]
+    commands: int
 
 
 def _alone(workloads: Sequence[Workload]) -> list[Contest]:
     return [Contest(work, phase) for work in workloads for phase in (FORWARD, BACKWARD)]
 
 
+def _beside_all(work: Workload) -> list[Contest]:
+    """Forward, and forward with backward, beside every peer; backward by itself alone."""
+    return [
+        Contest(work, FORWARD, EVERY),
+        Contest(work, BOTH, EVERY),
+        Contest(work, BACKWARD),
+    ]
+
+
+def _long(pattern: Pattern) -> list[Contest]:
+    """From 16,384 tokens on: beside whom a round takes seconds, not minutes."""
+    middle, long, longest = (Workload(pattern, length) for length in (16_384, 65_536, 131_072))
+    if pattern == CAUSAL:
+        return [
+            Contest(middle, FORWARD, (SDPA, FLEX)),
+            Contest(middle, BOTH, (SDPA,), rounds=3),
+            Contest(middle, BACKWARD),
+            Contest(long, FORWARD, (SDPA,), rounds=3),
+        ]
+    return [
+        Contest(middle, FORWARD, (SDPA, FLEX, GATHER, TORCH_TARGET)),
+        Contest(middle, BOTH, (SDPA, GATHER, TORCH_TARGET), rounds=3),
+        Contest(middle, BACKWARD),
+        Contest(long, FORWARD, (FLEX, GATHER, TORCH_TARGET), rounds=3),
+        Contest(long, BOTH, (GATHER,), rounds=3),
+        Contest(long, BACKWARD),
+        Contest(longest, FORWARD, (FLEX, GATHER), rounds=3),
+        Contest(longest, BOTH, rounds=3),
+    ]
+
+
 def full() -> Suite:
-    """About 20 minutes on two cores."""
+    """About 26 minutes on two cores."""
     contests = []
     for pattern in (BIGBIRD, WINDOW, CAUSAL):
-        short, middle, long = (Workload(pattern, length) for length in (4096, 16_384, 65_536))
+        short, middle = (Workload(pattern, length) for length in (4096, 16_384))
+        contests += _beside_all(Workload(pattern, 1024))
+        contests += _beside_all(short)
         contests += [
-            Contest(short, FORWARD, (SDPA, MASKED_SDPA, FLEX, GATHER)),
-            Contest(short, BACKWARD, (SDPA, MASKED_SDPA, FLEX, GATHER)),
+            Contest(replace(short, dim=128), phase, (SDPA, FLEX, GATHER))
+            for phase in (FORWARD, BOTH)
         ]
-        if pattern == CAUSAL:  # a pass backward over 65,536 tokens would take a minute a round
-            contests += [
-                Contest(middle, FORWARD, (SDPA, FLEX)),
-                Contest(middle, BACKWARD, (SDPA,)),
-                Contest(long, FORWARD, (SDPA,)),
+        contests += _long(pattern)
+        base = short if pattern == CAUSAL else middle
+        contests += _alone(
+            [
+                replace(base, dim=128, block=128),
+                replace(base, block=128),
             ]
-        else:
-            contests += [
-                Contest(middle, FORWARD, (SDPA, FLEX, GATHER)),
-                Contest(middle, BACKWARD, (GATHER,)),
-                Contest(middle, BOTH, (SDPA,)),
-                Contest(long, FORWARD, (FLEX, GATHER)),
-                Contest(long, BACKWARD, (GATHER,)),
-            ]
-            contests += _alone([replace(long, block=128, dim=128, heads=8)])
-        contests += _alone(_shapes(short if pattern == CAUSAL else middle))
+        )
+        if pattern != CAUSAL:
+            large = Workload(pattern, 65_536, block=128, dim=128, heads=8)
+            contests += [Contest(large, phase, rounds=3) for phase in (FORWARD, BACKWARD)]
         contests += [Contest(replace(middle, heads=1), BACKWARD)]
+    contests += [Contest(Workload(BIGBIRD, 2048), FORWARD, (SDPA, TORCH_TARGET, TRITON_TARGET))]
+    shapes = tuple(Workload(BIGBIRD, length) for length in (4096, 16_384))
     return Suite(
         rounds=5,
         contests=tuple(contests),
-        hugging_face=tuple(Workload(BIGBIRD, length) for length in (4096, 16_384)),
+        hugging_face=shapes,
+        longformer=tuple(replace(shape, pattern=longformer.pattern()) for shape in shapes),
+        library=Workload(DENSE, 4096),
+        published=1,
         dtypes=Workload(BIGBIRD, 16_384),
         scaling=(4096, 8192, 16_384, 32_768, 65_536, 131_072),
         memory=(65_536, 131_072),
-        starts=5,
+        masks=(1024, 4096, 16_384, 32_768, 131_072),
+        lowering=(16_384, 65_536, 1_048_576, 16_777_216),
+        crossover=(64, 128, 256, 512, 1024, 2048),
+        dims=(64, 128),
+        starts=3,
+        commands=3,
     )
 
 
 def quick() -> Suite:
-    """About 3 minutes on two cores: one shape, short lengths."""
+    """About 4 minutes on two cores: one shape, short lengths, some of the published layouts."""
     contests = []
     for pattern in (BIGBIRD, WINDOW, CAUSAL):
-        short, middle = (Workload(pattern, length) for length in (4096, 16_384))
         contests += [
-            Contest(short, FORWARD, (SDPA, MASKED_SDPA, FLEX, GATHER)),
-            Contest(short, BACKWARD, (SDPA, MASKED_SDPA, FLEX, GATHER)),
+            Contest(Workload(pattern, 4096), phase, (SDPA, FLEX, GATHER, TORCH_TARGET))
+            for phase in (FORWARD, BOTH)
         ]
-        if pattern != CAUSAL:
-            contests += _alone([middle])
+    contests += [Contest(Workload(BIGBIRD, 1024), FORWARD, (*EVERY, TRITON_TARGET))]
     contests += [Contest(Workload(BIGBIRD, 16_384, heads=1), BACKWARD)]
-    contests += [Contest(Workload(BIGBIRD, 16_384), BOTH, (SDPA,))]
     return Suite(
         rounds=3,
         contests=tuple(contests),
         hugging_face=(Workload(BIGBIRD, 4096),),
+        longformer=(Workload(longformer.pattern(), 4096),),
+        library=Workload(DENSE, 4096),
+        published=8,
         dtypes=Workload(BIGBIRD, 4096),
         scaling=(4096, 16_384, 65_536),
         memory=(131_072,),
-        starts=2,
+        masks=(1024, 4096),
+        lowering=(16_384, 1_048_576),
+        crossover=(64, 256, 1024),
+        dims=(64,),
+        starts=1,
+        commands=1,
     )

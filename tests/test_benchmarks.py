@@ -12,15 +12,29 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
-from benchmarks import bigbird, contest, figures, goals, probe, report, suites, timing, workloads
+from benchmarks import (
+    bigbird,
+    commands,
+    contest,
+    crossover,
+    figures,
+    goals,
+    longformer,
+    lowering,
+    report,
+    suites,
+    timing,
+    workloads,
+)
 from benchmarks.contest import OURS, Row, check_ours, measure, ours, result
 from benchmarks.machine import MM, PEAK, Yardstick, yardsticks
-from benchmarks.peers import FLEX, GATHER, MASKED_SDPA, SDPA, NotRun, Peer
+from benchmarks.peers import FLEX, GATHER, MASKED_SDPA, SDPA, TORCH_TARGET, NotRun, Peer
 from benchmarks.workloads import (
     BACKWARD,
     BIGBIRD,
     BOTH,
     CAUSAL,
+    DENSE,
     FORWARD,
     WINDOW,
     Workload,
@@ -230,25 +244,37 @@ SUITE = suites.Suite(
         suites.Contest(TINY, BOTH, (SDPA,)),
     ),
     hugging_face=(TINY,),
+    longformer=(replace(TINY, pattern=longformer.pattern(), length=1024),),
+    library=replace(TINY, pattern=DENSE, length=1024),
+    published=24,
     dtypes=TINY,
     scaling=(128, 256),
     memory=(256,),
+    masks=(128,),
+    lowering=(1024,),
+    crossover=(64, 128),
+    dims=(16,),
     starts=1,
+    commands=1,
 )
 
 
 def bare(scaling: list[Row] | None = None) -> figures.Figures:
     """The figures of a run that measured next to nothing."""
     one = timing.Spread.of([1.0])
-    yards, start = figures.Yardsticks(one, one, one), probe.Start(1.0, one, one)
-    return figures.Figures({}, 1, yards, [], [], [], scaling or [], [], start, 0.0)
+    yards, crossing = figures.Yardsticks(one, one, one), crossover.Crossing([], [])
+    return figures.Figures(
+        {}, 1, yards, [], [], [], [], scaling or [], crossing, [], [], [], [], [], 0.0
+    )
 
 
 def named(rows: list[Row], name: str) -> list[Row]:
     return [row for row in rows if row.contestant == name]
 
 
-def test_a_run_and_its_report(tmp_path: Path) -> None:
+def test_a_run_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = [line for line in commands.LINES if line.text.startswith(("check", "lsp"))]
+    monkeypatch.setattr(commands.run, "__defaults__", (quick,))  # the others have a test below
     run = figures.run(SUITE)
     rows_are_whole(run)
     report_is_whole(run, tmp_path / "results")
@@ -263,10 +289,8 @@ def rows_are_whole(run: figures.Figures) -> None:
     forward, backward = named(run.contests, FLEX.name)
     assert forward.measured, forward.not_run
     assert backward.not_run == "FlexAttention has no backward on the CPU"
-    assert {row.phase for row in named(run.hugging_face, bigbird.HUGGING_FACE.name)} == {
-        FORWARD,
-        BACKWARD,
-    }
+    for peer in (bigbird.HUGGING_FACE, longformer.HUGGING_FACE):
+        assert {row.phase for row in named(run.hugging_face, peer.name)} == {FORWARD, BOTH}
     for row in run.hugging_face:
         assert row.measured or "transformers is not installed" in row.not_run
     assert [row.dtype for row in run.dtypes] == 2 * ["float32", "bfloat16", "float16"]
@@ -277,7 +301,12 @@ def rows_are_whole(run: figures.Figures) -> None:
                 assert row.measured.seconds.median > 0
                 assert row.measured.exact_gflops <= row.measured.gflops
     assert [m.phase for m in run.memory] == [FORWARD, BOTH]
-    assert run.start.cold > 0
+    assert [start.contestant for start in run.starts] == [OURS, TORCH_TARGET.name, FLEX.name]
+    assert all(start.cold > 0 for start in run.starts)
+    assert {row.phase for row in run.library if row.seconds} == {FORWARD, BOTH}
+    assert all(row.warm and not row.not_run for row in run.commands)
+    assert [row.tokens for row in run.lowering] == [1024] * len(lowering.LAYOUTS)
+    assert [costs.phase for costs in run.crossover.costs] == [FORWARD, BOTH]
 
 
 def report_is_whole(run: figures.Figures, folder: Path) -> None:

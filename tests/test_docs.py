@@ -39,9 +39,20 @@ def plain(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()).strip()
 
 
+def renew(page: Path, before: str, after: str) -> None:
+    """Replace the output of a command, which must stand on the page once."""
+    text = page.read_text(encoding="utf-8")
+    assert text.count(before) == 1, f"{page.name} has this output more than once: {before}"
+    page.write_text(text.replace(before, after), encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_page(page: Path, tmp_path: Path) -> None:
-    """The blocks of a page, in order, in one folder; its Python blocks share one program."""
+def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The blocks of a page, in order, in one folder; its Python blocks share one program.
+
+    With --update-golden, what a command prints now takes the place of what the page says.
+    """
+    update = request.config.getoption("--update-golden")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path, "COLUMNS": "100"}
     program: list[str] = []
@@ -52,7 +63,10 @@ def test_page(page: Path, tmp_path: Path) -> None:
                     ["bash", "-c", command], cwd=tmp_path, env=env, text=True,
                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
                 )  # fmt: skip
-                assert plain(done.stdout) == plain(expected), command
+                if update and plain(done.stdout) != plain(expected):
+                    renew(page, f"{expected}\n", f"{plain(done.stdout)}\n")
+                else:
+                    assert plain(done.stdout) == plain(expected), command
         elif language == "python":
             program.append(block)
             # The program so far: files that commands between the blocks make are there by now.

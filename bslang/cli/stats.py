@@ -26,6 +26,7 @@ from bslang.syntax.diagnostics import SpecError
 if TYPE_CHECKING:
     from bslang.graph.analyses import Parts
     from bslang.graph.blockgraph import BlockGraph
+    from bslang.graph.costs import Crossover
     from bslang.graph.properties import Answer, Properties
     from bslang.graph.reach import Reach
     from bslang.graph.square import Square
@@ -64,6 +65,7 @@ def stats(
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Count what a layout visits and costs beside dense attention, and decide its properties."""
+    from bslang.graph.costs import crossovers
     from bslang.graph.properties import Properties
     from bslang.graph.reach import reach
     from bslang.graph.square import Square
@@ -73,6 +75,12 @@ def stats(
     graph = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
     properties = Properties.of(resolved.pattern, graph)
     found, square = Stats.of(graph, dim), Square.of(graph)
+    crossed = crossovers(
+        graph,
+        lambda length: compiler.lower(resolved, length, length, head=head, layer=layer),
+        dim,
+        properties.causal.holds is True,
+    )
     by_head = _by_head(resolved, seq_len, layer, heads, dim)
     asked = [str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)]
     if json:
@@ -88,6 +96,7 @@ def stats(
             "hops": None if followed.sampled else followed.hops,
             "reach": asdict(followed),
             "parts": asdict(parts(square)),
+            "dense_is_faster": [asdict(crossing) for crossing in crossed],
             "properties": properties.as_dict(),
             "by_head": [{"heads": group, **each.as_dict()} for group, each in by_head],
         })  # fmt: skip
@@ -96,7 +105,8 @@ def stats(
     followed = reach(square, layers or 0)
     names = resolved.pattern.names()
     which = [(name, f"{n}") for name, n in (("head", head), ("layer", layer)) if name in names]
-    lines = [*which, *_lines(found), *_answers(properties), ("reach", _reach(followed))]
+    lines = [*which, *_lines(found), ("dense is faster", _dense(crossed, found))]
+    lines += [*_answers(properties), ("reach", _reach(followed))]
     for part in asked:
         blocks = found.shape[0] * found.shape[1]
         lines.append(("lowering", f"`{part}` has no affine form: all {blocks:,} blocks were asked"))
@@ -182,6 +192,26 @@ def _speedup(found: Stats) -> str:
         return "-"
     by_bytes, by_flops = found.speedup
     return f"{by_bytes:,.1f} (by bytes) to {by_flops:,.1f} (by FLOPs) times dense"
+
+
+def _dense(crossed: list[Crossover], found: Stats) -> str:
+    """Below which length dense attention is expected to be faster, and where that was measured."""
+    if not crossed:
+        rows, columns = found.block
+        return f"not measured for heads of {found.dim} and blocks of {rows} x {columns} tokens"
+    phases: dict[str, list[str]] = {}
+    for one in crossed:
+        name = "forward" if one.phase == "forward" else "with backward"
+        phases.setdefault(_below(one), []).append(name)
+    where = ", ".join(f"{below} {' and '.join(names)}" for below, names in phases.items())
+    one = crossed[0]
+    return f"{where} ({one.target} target, {one.heads} heads of {one.dim}, {one.device})"
+
+
+def _below(one: Crossover) -> str:
+    if one.below is None:
+        return f"at every length up to {one.last:,} tokens"
+    return "at no length" if one.below == one.first else f"below about {one.below:,} tokens"
 
 
 def _answers(properties: Properties) -> list[Line]:

@@ -1,0 +1,119 @@
+"""Below which length dense attention is faster, by what calls took where they were measured.
+
+costs.json holds those times. `make bench` measures and writes them: benchmarks/crossover.py says how.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bslang.errors import BslangError
+from bslang.graph.blockgraph import FULL, BlockGraph
+
+FILE = Path(__file__).with_name("costs.json")
+
+LEAST_BLOCK = 64
+"""Tokens: the blocks that were measured; smaller ones take longer for as many pairs."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of calls with `heads` heads of dimension `dim`, fp32, batch 1, on one device.
+
+    target: whose calls they are; phase: "forward", or "forward and backward"; call: what one costs
+    whatever is in it; full, partial: a (query, key) pair of a full block, and of a partial one, in all
+    heads; dense, dense_causal: of torch's scaled_dot_product_attention, without and with is_causal, by
+    length in tokens (powers of two).
+    """
+
+    device: str
+    target: str
+    phase: str
+    heads: int
+    dim: int
+    call: float
+    full: float
+    partial: float
+    dense: Mapping[int, float]
+    dense_causal: Mapping[int, float]
+
+    def sparse_seconds(self, graph: BlockGraph) -> float:
+        """What a call of a layout takes, by its blocks."""
+        pairs = (graph.stop - graph.start) * graph.grid.q.block * graph.grid.k.block
+        full = int(pairs[graph.kind == FULL].sum())
+        return self.call + self.full * full + self.partial * (int(pairs.sum()) - full)
+
+    def dense_seconds(self, length: int, causal: bool) -> float:
+        """What dense attention takes, by the square of the length from the next one that was measured."""
+        times = self.dense_causal if causal else self.dense
+        nearest = min((known for known in times if known >= length), default=max(times))
+        return times[nearest] * (length / nearest) ** 2
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """From which length on a layout is expected to be faster than dense attention; see Costs.
+
+    below: tokens, the least of the lengths looked at from which on it is, so that dense attention is
+    faster below: `first` where it is faster nowhere, None where it still is at `last`. first, last: the
+    shortest and the longest of those. causal: dense attention was causal, too.
+    """
+
+    below: int | None
+    first: int
+    last: int
+    causal: bool
+    phase: str
+    heads: int
+    dim: int
+    target: str
+    device: str
+
+
+def crossovers(
+    graph: BlockGraph, lower: Callable[[int], BlockGraph], dim: int, causal: bool
+) -> list[Crossover]:
+    """Of each phase, for heads of a dimension; none where such heads or blocks were not measured.
+
+    graph: of the layout at some length, with as many queries as keys; lower: from another length in
+    tokens to its block graph, where a BslangError says that it means nothing there. Looked at are
+    that one length and the powers of two that were measured.
+    """
+    measured = [costs for costs in known() if costs.dim == dim]
+    sides = (graph.grid.q.block, graph.grid.k.block)
+    if not measured or min(sides) < LEAST_BLOCK:
+        return []
+    graphs = {graph.grid.k.stop: graph}
+    for length in measured[0].dense:
+        if length >= max(sides):
+            with suppress(BslangError):
+                graphs[length] = lower(length)
+    return [_crossover(costs, graphs, causal) for costs in measured]
+
+
+def _crossover(costs: Costs, graphs: Mapping[int, BlockGraph], causal: bool) -> Crossover:
+    below = None
+    for length in sorted(graphs, reverse=True):
+        if costs.dense_seconds(length, causal) < costs.sparse_seconds(graphs[length]):
+            break
+        below = length
+    return Crossover(
+        below, min(graphs), max(graphs), causal,
+        costs.phase, costs.heads, costs.dim, costs.target, costs.device,
+    )  # fmt: skip
+
+
+@cache
+def known() -> tuple[Costs, ...]:
+    """What costs.json holds."""
+    found: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+    for values in found:
+        for name in ("dense", "dense_causal"):  # the keys of JSON are text
+            values[name] = {int(length): seconds for length, seconds in values[name].items()}
+    return tuple(Costs(**values) for values in found)
