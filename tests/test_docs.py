@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -46,16 +47,53 @@ def renew(page: Path, before: str, after: str) -> None:
     page.write_text(text.replace(before, after), encoding="utf-8")
 
 
+SERVE = """
+def serve():
+    import json, sys, __main__
+    for block in sys.stdin:
+        exec(json.loads(block), vars(__main__))
+        print("\\0", flush=True)
+serve()
+"""
+"""A program that runs blocks as they come, and prints a line of its own after each."""
+
+
+class Program:
+    """The Python blocks of a page as one program: what commands between them make is there by then."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVE], cwd=folder, env=env, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert self._process.stdin and self._process.stdout
+        self._blocks, self._printed = self._process.stdin, self._process.stdout
+
+    def run(self, block: str) -> None:
+        self._blocks.write(json.dumps(block) + "\n")
+        self._blocks.flush()
+        printed = []
+        for line in self._printed:
+            if line.endswith("\0\n"):
+                return
+            printed.append(line)
+        raise AssertionError("".join(printed))
+
+    def end(self) -> None:
+        out, _ = self._process.communicate()
+        assert self._process.returncode == 0, out
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """The blocks of a page, in order, in one folder; its Python blocks share one program.
+    """The blocks of a page, in order, in one folder; its Python blocks are one program.
 
     With --update-golden, what a command prints now takes the place of what the page says.
     """
     update = request.config.getoption("--update-golden")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PATH": path, "COLUMNS": "100"}
-    program: list[str] = []
+    program = None
     for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
         if language == "console":
             for command, expected in commands(block):
@@ -68,13 +106,10 @@ def test_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Non
                 else:
                     assert plain(done.stdout) == plain(expected), command
         elif language == "python":
-            program.append(block)
-            # The program so far: files that commands between the blocks make are there by now.
-            done = subprocess.run(
-                [sys.executable, "-c", "\n".join(program)], cwd=tmp_path, env=env, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout
+            program = program or Program(tmp_path, env)
+            program.run(block)
+    if program:
+        program.end()
 
 
 def test_links_lead_somewhere() -> None:
