@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
-# Nothing is timed: a slow machine is no failure. Examples are the same on every run.
+# Nothing is timed: a slow machine is no failure. Examples are the same on every run, except when fuzzing.
 settings.register_profile("bslang", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None, database=None, print_blob=True)
 settings.load_profile("bslang")
 
 # Tests run one process a core; threads of their own would only wait for one another.
@@ -23,6 +24,30 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Generated modules and built kernels go to a folder of the session's."""
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and item.get_closest_marker("programs"):
+        # Those that mean nothing, as with an index outside of the sequence, are "invalid" there.
+        passed = re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))
+        report.user_properties.append(("programs", sum(map(int, passed))))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many random programs properties were held on, in all processes."""
+    counts = [
+        count
+        for report in terminalreporter.getreports("passed")
+        for name, count in report.user_properties
+        if name == "programs"
+    ]
+    if counts:
+        terminalreporter.write_line(f"{sum(counts):,} random programs in {len(counts)} properties")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

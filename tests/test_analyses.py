@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from strategies import Case, cases
+from hypothesis import assume, given
+from strategies import Case, cases, examples
 
 from bslang import compiler
 from bslang.graph.blockgraph import FULL
@@ -13,11 +13,10 @@ from bslang.graph.cells import coverage
 from bslang.graph.stats import Stats
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases())
 def test_stats_count_what_the_matrix_holds(case: Case) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
     held = graph.held.dense(graph.grid.n)[graph.grid.q.first :]
     found = Stats.of(graph, dim=8)
@@ -51,11 +50,10 @@ def test_stats_count_what_the_matrix_holds(case: Case) -> None:
         assert found.speedup is None
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(cases())
 def test_coverage_is_the_matrix_in_fewer_cells(case: Case) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
     first = graph.grid.q.first
     value = graph.of_kind(FULL).dense(graph.grid.n) * 0.5 + graph.held.dense(graph.grid.n) * 0.5

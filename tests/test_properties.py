@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from strategies import Case, cases
+from hypothesis import assume, given
+from strategies import Case, cases, examples
 
 from bslang import compiler
 from bslang.errors import BslangError
@@ -40,7 +40,7 @@ def answers(spec: str, length: int = 40, block: int = 4, head: int = 0) -> Prope
 # ---- pairs ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(cases())
 def test_pairs_are_those_of_the_mask(case: Case) -> None:
     assume(case.has_meaning())
@@ -57,7 +57,7 @@ def test_pairs_are_those_of_the_mask(case: Case) -> None:
         assert sees(graph, query, key) == mask[query - grid.q.start, key]
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(cases())
 def test_masks_of_blocks_are_parts_of_the_mask(case: Case) -> None:
     assume(case.has_meaning())
@@ -92,7 +92,7 @@ def check_pair(answer: Answer, wanted: bool, wrong: Bools) -> None:
     assert answer.pair is None or wrong[answer.pair]
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(cases())
 def test_properties_are_those_of_the_mask(case: Case) -> None:
     case = square(case)
@@ -106,7 +106,7 @@ def test_properties_are_those_of_the_mask(case: Case) -> None:
     check_pair(found.star, bool(stars.any()), ~mask)
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(cases(longest=20))
 def test_prefix_stable_layouts_keep_rows_at_every_shorter_length(case: Case) -> None:
     case = square(case)
@@ -121,7 +121,7 @@ def test_prefix_stable_layouts_keep_rows_at_every_shorter_length(case: Case) -> 
     check_pair(found.prefix_stable, not changed.any(), changed)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases(blocks=((4, 4), (5, 3), (1, 1)), longest=20))
 def test_what_keeps_rows_by_its_parts_keeps_them(case: Case) -> None:
     case = square(case)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from strategies import Case, cases
+from hypothesis import assume, given
+from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
@@ -121,7 +121,7 @@ def operands(pattern: Pattern) -> tuple[Pattern, ...]:
     return pattern.parts if isinstance(pattern, Union) else ()
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases(terms=4))
 def test_warnings_are_true(case: Case) -> None:
     """Of what the mask says: rows without keys exactly, needless operands of a union at the top, too."""
