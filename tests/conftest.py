@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# Nothing is timed: a slow machine is no failure. Examples are the same on every run, except when fuzzing.
-settings.register_profile("bslang", deadline=None, derandomize=True)
-settings.register_profile("fuzz", deadline=None, database=None, print_blob=True)
+# Nothing is timed: a slow machine is no failure, and neither are some programs that mean nothing on
+# their grid. Examples are the same on every run, except when fuzzing.
+settings.register_profile(
+    "bslang",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.register_profile(
+    "fuzz", settings.get_profile("bslang"), derandomize=False, database=None, print_blob=True
+)
 settings.load_profile("bslang")
 
 # Tests run one process a core; threads of their own would only wait for one another.

@@ -54,9 +54,10 @@ class _Writer:
 
     def window(self) -> str:
         step = self.pick("", f", step={self.count(1, 2)}")
-        if self.draw(st.booleans()):
+        form = self.pick("odd", "sides", "clamped")
+        if form == "odd":
             return f"window({self.odd()}{step}{self.pick('', ', wrap=true', ', clamp=true')})"
-        if self.draw(st.booleans()):
+        if form == "clamped":
             return f"window({self.count(1, 5)}{step}, clamp=true)"
         left, right = (self.pick(self.count(0, 4), "inf") for _ in range(2))
         return f"window(left={left}, right={right}{step}{self.pick('', ', wrap=true')})"
@@ -192,7 +193,7 @@ def programs(
     def part(most: int, within: Forms = forms) -> str:
         return draw(programs(terms=most, forms=within))
 
-    if terms > 1 and draw(st.booleans()):
+    if terms > 1 and draw(st.sampled_from([False, True, True])):
         left = draw(st.integers(1, terms - 1))
         op = draw(st.sampled_from("|&-^"))
         return f"({part(left)} {op} {part(terms - left)})"
@@ -217,8 +218,10 @@ def programs(
         if form == "power":
             return f"(({part(fewer, counted)}) ** {draw(st.integers(1, 4))})"
         return f"({part(1, counted)} @ {part(fewer, counted)})"
+    if form == "plain":
+        return draw(primitives(forms))
     inner = part(fewer) if terms > 1 else draw(primitives(forms))
-    return {"plain": inner, "~": f"~{inner}", ".T": f"{inner}.T"}[form]
+    return f"~{inner}" if form == "~" else f"{inner}.T"
 
 
 _BODIES = (

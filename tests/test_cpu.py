@@ -10,7 +10,7 @@ import pytest
 import torch
 from calls import Call
 from hypothesis import assume, given
-from reference import TOLERANCE, Inputs, agrees, dense, inputs, run
+from reference import TOLERANCE, Inputs, agrees, dense, inputs, labels_of, run
 from strategies import Case, cases, examples
 
 import bslang
@@ -86,7 +86,7 @@ def check(
 ) -> None:
     tolerance = TOLERANCE[given.q.dtype]
     masks = case.masks(given.q.shape[1])
-    call = {"scale": scale, "softcap": softcap, "align": case.align}
+    call = {"scale": scale, "softcap": softcap, "align": case.align, "labels": labels_of(case)}
     agrees(layout(case), given, masks, tolerance, **call)
 
 
@@ -137,9 +137,9 @@ def test_dtypes_and_head_dimensions(dim: int, dtype: torch.dtype) -> None:
 
 
 @examples(40, slow=True)
-@given(cases(blocks=((16, 16), (32, 32), (5, 3), (48, 16), (1, 1)), longest=100))
+@given(cases(((16, 16), (32, 32), (5, 3), (48, 16), (1, 1)), longest=100, labels=True))
 def test_random_programs(case: Case) -> None:
-    assume(case.has_meaning())
+    assume(case.has_meaning(heads=3))
     check(case, inputs(case.len_q, case.len_k, dim=8, heads=3, key_heads=3))
 
 

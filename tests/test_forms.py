@@ -77,6 +77,19 @@ def test_bounds_hold_every_value(text: str, q: int, k: int, wide: int, high: int
     assert all(np.all(a == b) for a, b in zip(bounds(inner, arrays), (low, most), strict=True))
 
 
+@pytest.mark.parametrize("unit", ["q, k", "i, j"])
+@pytest.mark.parametrize("constant", ["0 < 1", "0 < 0", "n < 5", "n < n & 0 < 1", "1 <= n < 0 * n"])
+def test_a_predicate_of_no_index_holds_for_all_pairs_or_none(unit: str, constant: str) -> None:
+    for form in ("{x}", "~{x}", "{x}.T", "last(5t) | {x}", "causal ^ {x}", "causal - ~{x}"):
+        found = resolved(form.format(x=f"{{{unit} : {constant}}}"))
+        assert resolved(str(found.pattern)).pattern == found.pattern
+        for text in compiler.emit(found, ["torch"]).values():
+            compile(text, "layout.py", "exec")
+        assert dense(found.pattern, Grid.of(9, 9, (4, 4))).dtype == bool
+        for length in (9, 30):
+            assert_lowers(found, Grid.of(length, length, (4, 4)))
+
+
 def test_an_affine_predicate_costs_runs() -> None:
     million = Grid.of(2**20, 2**20, (64, 64))
     for text, runs in {
