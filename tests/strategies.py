@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -76,16 +76,16 @@ class Case:
         """Where the table of the program lies, if it has one."""
         return tables(self.grid.n, self.grid.m) if "table(" in self.spec else None
 
-    @property
+    @cached_property
     def resolved(self) -> Resolved:
         source = Source("<case>", self.spec, self.folder)
         return compiler.resolve(source, block=self.block)
 
-    @property
+    @cached_property
     def grid(self) -> Grid:
         return Grid.of(self.len_q, self.len_k, self.block, self.align)
 
-    @property
+    @cached_property
     def labels(self) -> Labels:
         """Labels of the queries and keys by name: documents one after another, or in any order."""
         random = np.random.default_rng(self.len_k)
