@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # Nothing is timed: a slow machine is no failure, and neither are some programs that mean nothing on
 # their grid. Examples are the same on every run, except when fuzzing.
@@ -20,6 +20,13 @@ settings.register_profile(
 )
 settings.register_profile(
     "fuzz", settings.get_profile("bslang"), derandomize=False, database=None, print_blob=True
+)
+# A mutant that fails is noticed; what fails of it, nobody reads.
+settings.register_profile(
+    "mutation",
+    settings.get_profile("bslang"),
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("bslang")
 
