@@ -22,7 +22,7 @@ def test_stats_count_what_the_matrix_holds(case: Case) -> None:
     found = Stats.of(graph, dim=8)
     assert found.blocks == held.sum() == found.full + found.partial
     assert found.full == graph.of_kind(FULL).size
-    assert found.density == pytest.approx(held.mean())
+    assert found.density == pytest.approx(held.mean()) and found.block == case.block
     for spread, counts in ((found.rows, held.sum(1)), (found.columns, held.sum(0))):
         assert (spread.least, spread.most) == (counts.min(), counts.max())
         assert spread.mean == pytest.approx(counts.mean()) and spread.empty == (counts == 0).sum()
@@ -46,6 +46,9 @@ def test_stats_count_what_the_matrix_holds(case: Case) -> None:
         by_bytes, by_flops = found.speedup
         assert by_flops == pytest.approx(1 / found.density)
         assert 1 <= by_bytes <= by_flops
+        own = 2 * 8 * 2 * held.shape[0] * case.block[0]  # queries and outputs
+        read, read_all = found.kv_bytes
+        assert by_bytes == pytest.approx((read_all + own) / (read + own))
     else:
         assert found.speedup is None
 
