@@ -208,6 +208,8 @@ def test_labels_may_be_taken_away_twice() -> None:
         "~same(doc)",
         "all - same(doc)",
         "heads { : -> all - same(doc) }",
+        "~(same(doc) - cols(0))",
+        "~heads { : -> same(doc) }",
         "same(doc) ^ all",
     ):
         assert answers(spec).causal.holds is None, spec
