@@ -5,11 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Of the random programs of `make fuzz`: other ones for another seed, and how many times those of `make test`.
+SEED ?= 1
+TIMES ?= 5
+
 # The oldest Triton that pyproject.toml allows; `make test-oldest TRITON=3.7.0` tries another one.
 TRITON ?= 3.6.0
 OLDEST := .venv-triton-$(TRITON)
 
-.PHONY: demo examples test test-oldest lint format docs site accuracy compile-all fuzz
+.PHONY: demo examples test test-oldest lint format docs site accuracy compile-all fuzz coverage mutation
 .PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
@@ -37,8 +41,18 @@ accuracy: $(READY) ## The table of docs/verification.md: errors of every target 
 compile-all: $(READY) ## Every published layout's kernels, ahead of time for every architecture, about half an hour
 	BSLANG_COMPILE_ALL=1 $(BIN)/python -m pytest -n 2 tests/test_triton_library.py
 
-fuzz: $(READY) ## A million random and broken specs: each is compiled or refused, in bounded time
-	$(BIN)/python tests/fuzz.py
+# Programs that mean something against the oracle; then texts, most of which are broken: compiled or refused, in bounded time.
+fuzz: $(READY) ## Over 20,000 random programs against the oracle, then a million texts; SEED=2 for others
+	BSLANG_EXAMPLES=$(TIMES) $(BIN)/python -m pytest -n 2 --dist worksteal -m programs \
+		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
+	$(BIN)/python tests/fuzz.py --seed $(SEED)
+
+coverage: $(READY)-quality ## Lines and branches of bslang/ that the tests run, some 30 minutes
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=
+	$(BIN)/python tests/covered.py
+
+mutation: $(READY)-quality ## The share of changes to graph/, ir/ and schedule/ that tests notice, of a sample, about an hour
+	$(BIN)/python tests/mutation.py
 
 bench: $(READY)-bench ## The CPU target beside its peers, about 26 minutes; writes benchmarks/results, docs/performance.md and what `bslang stats` knows of times
 	$(BIN)/python -m benchmarks.cpu --output benchmarks/results --docs
@@ -88,5 +102,10 @@ $(READY)-bench: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@
 
+# What `make coverage` and `make mutation` run.
+$(READY)-quality: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,quality]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-triton-* dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-triton-* dist build site mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

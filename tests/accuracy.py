@@ -75,7 +75,7 @@ def measure(target: str, dtype: torch.dtype, programs: int) -> Errors:
         st.integers(0, 1000),
     )
     def one(case: Case, dim: int, key_heads: int, strided: Strided, seed: int) -> None:
-        if not case.has_meaning():
+        if not case.has_meaning(HEADS):
             return
         given = inputs(
             case.len_q, case.len_k,
@@ -83,7 +83,7 @@ def measure(target: str, dtype: torch.dtype, programs: int) -> Errors:
         )  # fmt: skip
         given = replace(given, **{name: strided(getattr(given, name)) for name in "qkv"})
         masks = case.masks(HEADS)
-        layout = bslang.compile(case.spec, block=case.block, target=target)
+        layout = bslang.compile(case.spec, block=case.block, target=target, folder=case.folder)
         truth = dense(given, masks)
         ours = run(layout, given, align=case.align).relative(truth)
         errors.calls.append(Call(case.spec, ours, rounding(given, masks, truth)))

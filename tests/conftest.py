@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, Phase, settings
 
-# Nothing is timed: a slow machine is no failure. Examples are the same on every run.
-settings.register_profile("bslang", deadline=None, derandomize=True)
+# Nothing is timed: a slow machine is no failure, and neither are some programs that mean nothing on
+# their grid. Examples are the same on every run, except when fuzzing.
+settings.register_profile(
+    "bslang",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.register_profile(
+    "fuzz", settings.get_profile("bslang"), derandomize=False, database=None, print_blob=True
+)
+# A mutant that fails is noticed; what fails of it, nobody reads.
+settings.register_profile(
+    "mutation",
+    settings.get_profile("bslang"),
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile("bslang")
 
 # Tests run one process a core; threads of their own would only wait for one another.
@@ -23,6 +39,30 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Generated modules and built kernels go to a folder of the session's."""
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call" and item.get_closest_marker("programs"):
+        # Those that mean nothing, as with an index outside of the sequence, are "invalid" there.
+        passed = re.findall(r"(\d+) passing", getattr(item, "hypothesis_statistics", ""))
+        report.user_properties.append(("programs", sum(map(int, passed))))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many random programs properties were held on, in all processes."""
+    counts = [
+        count
+        for report in terminalreporter.getreports("passed")
+        for name, count in report.user_properties
+        if name == "programs"
+    ]
+    if counts:
+        terminalreporter.write_line(f"{sum(counts):,} random programs in {len(counts)} properties")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
+from strategies import Case
 
 from bslang.ir.runs import Bools
+from bslang.runtime.labels import Label
 from bslang.runtime.layout import Layout
 from bslang.runtime.reference import Attended, Inputs, dense, inputs, run
 
-__all__ = ["TOLERANCE", "Attended", "Inputs", "agrees", "dense", "inputs", "run"]
+__all__ = ["TOLERANCE", "Attended", "Inputs", "agrees", "dense", "inputs", "labels_of", "run"]
 
 
 def agrees(layout: Layout, given: Inputs, mask: Bools, tolerance: float, **call: object) -> None:
@@ -21,6 +23,15 @@ def agrees(layout: Layout, given: Inputs, mask: Bools, tolerance: float, **call:
     for name, error in found.error(truth).items():
         size = 1 + float(getattr(truth, name).abs().max())
         assert error <= tolerance * size, f"{name} is off by {error:.2e} (size {size:.2f})"
+
+
+def labels_of(case: Case) -> dict[str, Label] | None:
+    """The labels of a case as a call takes them; None for a program without any."""
+    found: dict[str, Label] = {}
+    for name, pair in case.labels.items():
+        of_q, of_k = map(torch.from_numpy, pair)
+        found[name] = (of_q, of_k) if case.align == "start" else of_k
+    return found or None
 
 
 TOLERANCE = {

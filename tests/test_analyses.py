@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from strategies import Case, cases
+from hypothesis import assume, given
+from strategies import Case, cases, examples
 
 from bslang import compiler
 from bslang.graph.blockgraph import FULL
@@ -13,17 +13,16 @@ from bslang.graph.cells import coverage
 from bslang.graph.stats import Stats
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases())
 def test_stats_count_what_the_matrix_holds(case: Case) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
     held = graph.held.dense(graph.grid.n)[graph.grid.q.first :]
     found = Stats.of(graph, dim=8)
     assert found.blocks == held.sum() == found.full + found.partial
     assert found.full == graph.of_kind(FULL).size
-    assert found.density == pytest.approx(held.mean())
+    assert found.density == pytest.approx(held.mean()) and found.block == case.block
     for spread, counts in ((found.rows, held.sum(1)), (found.columns, held.sum(0))):
         assert (spread.least, spread.most) == (counts.min(), counts.max())
         assert spread.mean == pytest.approx(counts.mean()) and spread.empty == (counts == 0).sum()
@@ -47,15 +46,17 @@ def test_stats_count_what_the_matrix_holds(case: Case) -> None:
         by_bytes, by_flops = found.speedup
         assert by_flops == pytest.approx(1 / found.density)
         assert 1 <= by_bytes <= by_flops
+        own = 2 * 8 * 2 * held.shape[0] * case.block[0]  # queries and outputs
+        read, read_all = found.kv_bytes
+        assert by_bytes == pytest.approx((read_all + own) / (read + own))
     else:
         assert found.speedup is None
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(cases())
 def test_coverage_is_the_matrix_in_fewer_cells(case: Case) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
     first = graph.grid.q.first
     value = graph.of_kind(FULL).dense(graph.grid.n) * 0.5 + graph.held.dense(graph.grid.n) * 0.5

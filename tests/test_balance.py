@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import Case, cases
+from strategies import Case, cases, examples
 from test_schedule import classes_of, every_second, expected_classes
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
@@ -76,11 +76,10 @@ def check(table: Table, graphs: list[BlockGraph], weights: list[int]) -> None:
     assert table.programs.merges.tolist() == merges and table.programs.slots == slots
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases(), st.integers(1, 3))
 def test_parts_are_pieces_of_their_rows(case: Case, times: int) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
     with parts_of(times):
         made = schedule(graph)
@@ -88,11 +87,10 @@ def test_parts_are_pieces_of_their_rows(case: Case, times: int) -> None:
         check(made.split_cols(), [graph.transpose()], [1])
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(cases(), st.lists(st.integers(0, 2), min_size=1, max_size=4), st.integers(1, 2))
 def test_parts_are_the_same_for_all_heads(case: Case, head_graph: list[int], times: int) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     whole = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
     graphs = [whole, every_second(whole, 0), every_second(whole, 1)]
     weights = [head_graph.count(number) for number in range(3)]

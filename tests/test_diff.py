@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import Case, cases, programs
+from strategies import Case, cases, examples, programs
 from test_cli import Run, run
 
 from bslang import compiler
@@ -17,7 +17,7 @@ from bslang.graph.difference import Side, marks
 __all__ = ["run"]  # the fixture
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases(blocks=((4, 4), (5, 3)), terms=3), st.data())
 def test_sides_are_what_the_masks_say(case: Case, data: st.DataObject) -> None:
     other = data.draw(programs(square=case.block[0] == case.block[1], terms=3))

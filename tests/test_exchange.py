@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from safetensors.numpy import load_file, save_file
-from strategies import Case, cases
+from strategies import Case, cases, examples
 from torch.nn.attention.flex_attention import create_mask, flex_attention
 
 import bslang
@@ -71,7 +71,7 @@ def test_compiled_flex_attention_gives_our_outputs() -> None:
     assert torch.allclose(out, ours(q, k, v), atol=2e-6)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(case=cases())
 def test_a_mask_mod_and_its_lists_say_what_the_oracle_says(case: Case) -> None:
     assume(case.has_meaning())
@@ -135,7 +135,7 @@ def test_what_flex_needs_and_was_not_given() -> None:
 # ---- dense and sparse matrices -------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(case=cases())
 def test_dense_and_bsr_are_the_oracle(case: Case) -> None:
     assume(case.has_meaning())

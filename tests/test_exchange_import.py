@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import Case, cases, programs
+from strategies import Case, cases, examples, programs
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, noop_mask
 
 import bslang
@@ -102,7 +102,7 @@ def test_heads_with_masks_of_their_own() -> None:
     assert same.spec == "last(2)"
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(case=cases(longest=24, terms=3))
 def test_any_mask_comes_back_exactly(case: Case) -> None:
     """Whatever the block: what cannot be said in it is refused, and then is not made of its blocks."""
@@ -117,7 +117,7 @@ def test_any_mask_comes_back_exactly(case: Case) -> None:
     assert np.array_equal(dense(found.pattern, case.grid), mask)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(spec=programs(terms=2), length=st.integers(2, 12))
 def test_blocks_are_never_refused(spec: str, length: int) -> None:
     case = Case(spec, (1, 1), length, length, "end")

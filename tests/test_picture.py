@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import Case, cases
+from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
@@ -46,11 +46,10 @@ def picture_of(case: Case, height: int = 96, width: int = 96, heads: int = 1) ->
 # ---- cells ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases())
 def test_a_picture_of_blocks_is_what_the_oracle_says(case: Case) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     grid, mask = case.grid, case.mask()
     panel = picture_of(case).panels[0]
     pairs = np.zeros((grid.n, grid.m), dtype=int)
@@ -65,11 +64,10 @@ def test_a_picture_of_blocks_is_what_the_oracle_says(case: Case) -> None:
     assert np.array_equal(panel.term == NO_TERM, pairs == 0)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(cases(), st.integers(1, 7), st.integers(1, 7))
 def test_cells_share_the_blocks_out(case: Case, height: int, width: int) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     graph = graph_of(case)
     picture = picture_of(case, height, width)
     (panel,), cells = picture.panels, picture.cells
@@ -205,11 +203,10 @@ def titles(text: str) -> list[str]:
     return [str(rect.text) for rect in ET.fromstring(text).findall(f".//{SVG}rect/{SVG}title")]
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(cases(), st.sampled_from([3, 96]))
 def test_svg_says_of_every_patch_what_it_holds(case: Case, cells: int) -> None:
-    if not case.has_meaning():
-        return
+    assume(case.has_meaning())
     graph = graph_of(case)
     text = svg(case.resolved.pattern, [graph], "layout", cells=cells)
     counted = np.array([re.findall(r"(\d+) full, (\d+) partial", t)[0] for t in titles(text)], int)

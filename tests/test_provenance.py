@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import assume, given, settings
-from strategies import Case, cases
+from hypothesis import assume, given
+from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
@@ -24,7 +24,7 @@ def blocks(case: Case, mask: np.ndarray) -> np.ndarray:
     return held
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases())
 def test_blocks_belong_to_the_first_term_that_has_a_pair_there(case: Case) -> None:
     assume(case.has_meaning())

@@ -51,7 +51,7 @@ RUNS: list[tuple[Case, dict[str, Any]]] = [
 
 
 def layout(case: Case) -> bslang.Layout:
-    return bslang.compile(case.spec, block=case.block, target="triton")
+    return bslang.compile(case.spec, block=case.block, target="triton", folder=case.folder)
 
 
 # ---- under the interpreter -------------------------------------------------------------------

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from strategies import Case, cases
+from hypothesis import assume, given
+from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
@@ -25,7 +25,7 @@ drawn = random(2, seed=7, within=causal - window(3)) | near(1)
 """
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(cases())
 def test_verdicts_are_those_of_the_mask(case: Case) -> None:
     assume(case.has_meaning())
@@ -44,7 +44,7 @@ def parts_of(pattern: Pattern) -> set[Pattern]:
     return {pattern}.union(*map(parts_of, {*pattern.parts, *inside}))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases(terms=4))
 def test_terms_are_of_the_layout_and_hold_what_is_said(case: Case) -> None:
     assume(case.has_meaning() and ".T" not in case.spec)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bslang.graph.heads import given_heads, named_heads
+from bslang.graph.heads import given_heads
+from bslang.ir.heads import told_apart
 from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_NUMBER
 
@@ -57,7 +58,7 @@ def heads_and_layers(pattern: Pattern) -> list[Axis]:
 
 def beyond(pattern: Pattern) -> list[str]:
     """Heads and layers that a layout may tell apart and a page does not, in words."""
-    names, named = pattern.names(), named_heads(pattern)
+    names, named = pattern.names(), told_apart(pattern)
     heads = HEAD in names and not 0 < named <= MOST_HEADS
     found = [f"heads from {MOST_HEADS} on"] if heads else []
     return [*found, f"layers from {LAYERS} on"] if LAYER in names else found

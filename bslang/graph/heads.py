@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bslang.graph.blockgraph import BlockGraph
-from bslang.ir.heads import Heads
+from bslang.ir.heads import told_apart
 from bslang.ir.pattern import Pattern
 
 USUAL = 8
@@ -17,17 +17,7 @@ def given_heads(pattern: Pattern) -> int:
     none, and 1 where all are alike."""
     if "head" not in pattern.names():
         return 1
-    return named_heads(pattern) or USUAL
-
-
-def named_heads(pattern: Pattern) -> int:
-    """One more than the last head that some `heads` in a pattern names; 0 without any."""
-    own = 0
-    if isinstance(pattern, Heads):
-        own = max(
-            branch.start + 1 if branch.stop is None else branch.stop for branch in pattern.branches
-        )
-    return max([own, *(named_heads(part) for part in pattern.parts)])
+    return told_apart(pattern) or USUAL
 
 
 def merged(groups: Sequence[tuple[list[int], BlockGraph]]) -> list[tuple[list[int], BlockGraph]]:

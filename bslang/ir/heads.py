@@ -67,7 +67,7 @@ class Heads(Pattern):
 
 
 def told_apart(pattern: Pattern) -> int:
-    """How many heads it takes so that every branch of `heads` in a pattern has one."""
+    """How many heads it takes so that every branch of `heads` in a pattern has one; 0 without any."""
     branches = pattern.branches if isinstance(pattern, Heads) else ()
     own = [b.start + 1 if b.stop is None else b.stop for b in branches]
     return max([0, *own, *map(told_apart, pattern.parts)])

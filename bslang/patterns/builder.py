@@ -89,7 +89,10 @@ class Builder(Primitive):
 
     def predicate(self, at: At) -> Any:
         side = at.unit(self.by_tokens)
-        return over(self.condition, dict(zip(self.pair, (side.row, side.col), strict=True)))
+        found = over(self.condition, dict(zip(self.pair, (side.row, side.col), strict=True)))
+        if isinstance(found, int):  # of no index: all pairs or none, as arrays and terms say it
+            return side.col >= 0 if found else side.col < 0
+        return found
 
     def names(self) -> frozenset[str]:
         return super().names() - {*self.pair}
