@@ -145,6 +145,7 @@ def test_what_keeps_rows_by_its_parts_keeps_them(case: Case) -> None:
         ("(random(2, seed=7, within=causal - window(3)) | window(3)) & causal", True),
         ("random(2, seed=7) & causal", False),
         ("random(1, within=window(3, clamp=true) & last(inf)) & causal", False),
+        ("((last(2) - cols(-2)) @ last(2)) & causal", False),
         ("(window(3) | global(0, -1)) & causal", False),
         ("window(3, clamp=true) & causal", False),
         ("last(min(n, 3)) & causal", True),
