@@ -1,4 +1,8 @@
-"""Timing a layout's kernels with other tiles than the default ones, on the GPU that they are for."""
+"""Timing a layout's kernels with other tiles than the default ones, on the GPU that they are for.
+
+Not by triton.autotune: it would time in some call of the user's, and keep its choice in Triton's cache. Here
+that is done when it is asked for, and the choice lies beside the module, for every machine with such a GPU.
+"""
 
 from __future__ import annotations
 
