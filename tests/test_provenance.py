@@ -78,3 +78,12 @@ bb cols(0): 2 blocks
 cc last(1): 0 blocks
 """
     )
+
+
+def test_a_contribution_may_have_more_masks_than_a_layout() -> None:
+    """What `a ^ b` brings in is `a & (a ^ b)`: its masks are not needed, and can be too many."""
+    near = "near = (random(0, seed=0) | every(1t))\n"
+    case = Case(near + "near | (((all - near) | (near - all)) ^ all)", (5, 3), 10, 10, "end")
+    found = provenance(case.resolved.pattern, case.grid)
+    assert [str(term) for term, runs in found if runs] == ["every(1t)"]
+    assert np.array_equal(found[1][1].dense(case.grid.n), blocks(case, case.mask()))

@@ -39,8 +39,10 @@ def test_verdicts_are_those_of_the_mask(case: Case) -> None:
 
 
 def parts_of(pattern: Pattern) -> set[Pattern]:
-    """A pattern with all that stands in it, patterns among arguments included."""
+    """A pattern with all that stands in it, patterns among arguments and parts of predicates included."""
     inside = {value for value in vars(pattern).values() if isinstance(value, Pattern)}
+    if isinstance(pattern, Primitive):
+        inside |= {pattern.expand()} - {pattern}
     return {pattern}.union(*map(parts_of, {*pattern.parts, *inside}))
 
 

@@ -65,6 +65,15 @@ def nonempty(pattern: Pattern, grid: Grid) -> Runs:
     return _Known().nonempty(pattern, grid)
 
 
+def visited(pattern: Pattern, grid: Grid) -> Runs:
+    """The blocks that `lower` finds, full and partial, of a pattern that may have any number of masks.
+
+    Raises as `lower` otherwise.
+    """
+    full, partial, _ = _settled(pattern, grid, _Known())
+    return reduce(Runs.__or__, partial.values(), full)
+
+
 class _Known:
     """What one lowering has found of the primitives and arguments of its pattern, on each grid."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bslang.graph.lower import lower
+from bslang.graph.lower import lower, visited
 from bslang.ir.grid import Grid
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import Difference, Intersection, Pattern, Transpose, Union, Xor
@@ -26,7 +26,7 @@ def provenance(pattern: Pattern, grid: Grid, most: int | None = None) -> list[tu
     own: list[tuple[Pattern, Runs]] = []
     for place, (term, contribution) in enumerate(found):
         last = place == len(found) - 1
-        brought = left if last else lower(contribution, grid).held & left
+        brought = left if last else visited(contribution, grid) & left
         own.append((term, brought))
         left = left - brought
     return own
