@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cpu", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--quick", action="store_true", help="fewer workloads: about 4 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer workloads: some minutes")
     parser.add_argument("--rounds", type=int, help="rounds of each contest, instead of the suite's")
     parser.add_argument("--threads", type=int, help="torch's threads, instead of its own choice")
     parser.add_argument(

@@ -107,7 +107,7 @@ def _long(pattern: Pattern) -> list[Contest]:
 
 
 def full() -> Suite:
-    """About 26 minutes on two cores."""
+    """Some 40 minutes on two cores."""
     contests = []
     for pattern in (BIGBIRD, WINDOW, CAUSAL):
         short, middle = (Workload(pattern, length) for length in (4096, 16_384))
@@ -151,7 +151,7 @@ def full() -> Suite:
 
 
 def quick() -> Suite:
-    """About 4 minutes on two cores: one shape, short lengths, some of the published layouts."""
+    """Some minutes on two cores: one shape, short lengths, some of the published layouts."""
     contests = []
     for pattern in (BIGBIRD, WINDOW, CAUSAL):
         contests += [
