@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from benchmarks.contest import Contestant, WrongResult, check_ours, ours, prepared
 from benchmarks.markdown import spread, table
@@ -112,6 +113,7 @@ def _phase(
         )
 
 
+@cache
 def is_causal(work: Workload) -> bool:
     """Whether no head of a layout sees a later token."""
     resolved = compiler.resolve(Source("<benchmark>", work.pattern.spec), block=work.block)
