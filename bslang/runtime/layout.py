@@ -176,7 +176,10 @@ class Layout(Exports):
         check_tensors(q, k, v)
         if q.shape[2] != k.shape[2]:
             raise ValueError(f"q has {q.shape[2]} tokens, k and v have {k.shape[2]}")
-        out, lse = attend(self, q, k, v, cu_seqlens, {"scale": scale, "softcap": softcap})
+        call = attend
+        if torch.compiler.is_compiling():
+            from bslang.runtime.untraced import attend_packed as call
+        out, lse = call(self, q, k, v, cu_seqlens, {"scale": scale, "softcap": softcap})
         return (out, lse) if return_lse else out
 
     def reachable(self, t: int, until: int | None = None, head: int = 0) -> npt.NDArray[np.int64]:

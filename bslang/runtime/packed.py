@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from bslang.runtime.layout import Layout
 
 
-# How many calls there are depends on the values of cu_seqlens, which a traced program does not have.
-@torch.compiler.disable(  # type: ignore[no-untyped-call,untyped-decorator]
-    reason="Layout.packed reads cu_seqlens; pass labels to a layout with `same(doc)`"
-)
 def attend(
     layout: Layout,
     q: torch.Tensor,

@@ -1,0 +1,13 @@
+"""What a traced program leaves to Python. Imported while tracing only: it loads torch's compiler, about a second."""
+
+from __future__ import annotations
+
+import torch
+
+from bslang.runtime import packed
+
+# How many calls there are depends on the values of cu_seqlens, which a traced program does not have.
+attend_packed = torch.compiler.disable(  # type: ignore[no-untyped-call]
+    packed.attend,
+    reason="Layout.packed reads cu_seqlens; pass labels to a layout with `same(doc)`",
+)
