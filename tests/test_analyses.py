@@ -36,6 +36,7 @@ def test_stats_count_what_the_matrix_holds(case: Case) -> None:
     visited = int(held.sum()) * case.block[0] * case.block[1]
     assert (found.flops_forward, found.flops_backward) == (4 * 8 * visited, 10 * 8 * visited)
     every = held.size * case.block[0] * case.block[1]
+    assert (found.shape, found.flops_dense) == (held.shape, 4 * 8 * every)
     assert found.score_bytes == (2 * visited, 2 * every)
     # A key and a value of 8 numbers of 2 bytes, for each column of each visited block.
     assert found.kv_bytes == tuple(

@@ -48,6 +48,10 @@ def test_edges_are_the_visited_blocks(case: Case) -> None:
     found = nx.node_link_graph(json.loads(text(case, "json")), edges="edges")
     assert {(i, j): what for i, j, what in found.edges(data=True)} == expected
     assert found.graph["spec"] == str(case.resolved.pattern)
+    of_q, of_k = range(graph.grid.q.first, graph.grid.n), range(graph.grid.k.first, graph.grid.m)
+    assert list(found.nodes) == (
+        list(of_q) if one else [*(f"q{i}" for i in of_q), *(f"k{j}" for j in of_k)]
+    )
     again = nx.read_graphml(io.BytesIO(text(case, "graphml").encode()))
     assert {(i, j): what for i, j, what in again.edges(data=True)} == {
         (str(i), str(j)): what for (i, j), what in expected.items()

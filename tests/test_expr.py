@@ -16,7 +16,7 @@ from bslang import compiler
 from bslang.ir.bounds import bounds
 from bslang.ir.expr import Op, Term, Var, evaluate, fold, joined, maximum, minimum, over
 from bslang.ir.heads import told_apart
-from bslang.ir.mask import CPP, code
+from bslang.ir.mask import CPP, code, token_names
 from bslang.ir.pattern import Complement, Difference, Intersection, Transpose, Union, Xor
 from bslang.patterns import BY_NAME
 from bslang.syntax.source import Source
@@ -108,6 +108,31 @@ def test_bounds_of_powers(low: int, wide: int, exponent: int) -> None:
         assert found == (least, max(every))
 
 
+@given(st.integers(-9, 9), st.integers(0, 9), st.integers(1, 9), st.integers(0, 3))
+def test_bounds_of_remainders(low: int, wide: int, divisor: int, more: int) -> None:
+    number, divisors = Op("%", (N, Var("m"))), (divisor, divisor + more)
+    every = [x % d for x in range(low, low + wide + 1) for d in range(divisor, divisor + more + 1)]
+    found = bounds(number, {"n": (low, low + wide), "m": divisors})
+    assert 0 <= found[0] <= min(every) and max(every) <= found[1] < divisor + more
+    if more == 0 and low // divisor == (low + wide) // divisor:
+        assert found == (min(every), max(every))
+    ends = np.array([low]), np.array([low + wide])
+    assert [int(end[0]) for end in bounds(number, {"n": ends, "m": divisors})] == list(found)
+
+
+@pytest.mark.parametrize("op", ["isqrt", "log2"])
+def test_bounds_of_roots_and_logarithms(op: str) -> None:
+    """Of integers, and of arrays of them."""
+    exact = math.isqrt if op == "isqrt" else lambda x: x.bit_length() - 1
+    low = np.arange(1, 300)
+    found = bounds(Op(op, (N,)), {"n": (low, low + 30)})
+    assert found[0].tolist() == [exact(int(x)) for x in low]
+    assert found[1].tolist() == [exact(int(x) + 30) for x in low]
+    assert bounds(Op(op, (N,)), {"n": (9, 40)}) == (exact(9), exact(40))
+    with pytest.raises(ValueError, match=f"`{op}` needs a number of at least"):
+        bounds(Op(op, (N,)), {"n": (-1, 40)})
+
+
 @pytest.mark.parametrize(
     ("exponent", "message"),
     [(Var("n"), "must be a number that the spec gives"), (-1, "negative"), (63, "pass 64 bits")],
@@ -144,6 +169,10 @@ def test_patterns_under_operators() -> None:
     assert a - b == Difference.of(a, b) and b - a != a - b
     assert ~a == Complement(a) and Transpose(a) == a.T
     assert str((a - b) | ~b) == "all - causal | ~causal"
+    assert str(a - (b - a)) == "all - (causal - all)"
+    near = compiler.resolve(Source("<t>", "all - (last(2) @ last(1))")).pattern
+    assert str(near) == "all - last(2) @ last(1)"
+    assert Union.of(a | b, ~b).parts == (a, b, ~b)  # nested uses of an operator become one
 
 
 @pytest.mark.parametrize(
@@ -158,3 +187,8 @@ def test_patterns_under_operators() -> None:
 )
 def test_heads_that_it_takes(spec: str, heads: int) -> None:
     assert told_apart(compiler.resolve(Source("<t>", spec)).pattern) == heads
+
+
+def test_names_that_differ_from_token_to_token() -> None:
+    labels = {"q_label0", "k_label1"}
+    assert token_names(frozenset({"q", "k", "n", "len_q", "head", *labels})) == {"q", "k", *labels}

@@ -14,7 +14,7 @@ from bslang import compiler
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import nonempty
-from bslang.graph.residual import is_sharp, residuals
+from bslang.graph.residual import is_sharp, residuals, settled
 from bslang.ir.grid import Grid
 from bslang.ir.oracle import dense, dense_blocks
 from bslang.ir.runs import Bools
@@ -323,3 +323,20 @@ def test_a_window_without_end_on_a_ring_sees_all_of_it() -> None:
     for align, few in (("start", 1), ("end", 1), ("end", 10)):
         case = Case("window(left=inf, right=0, wrap=true)", (4, 4), few, 10, align)
         assert mask_of(lowered(case)).all() and case.mask().all()
+
+
+def test_labels_that_are_known_leave_the_rest() -> None:
+    documents = Case("same(doc)", (4, 4), 8, 8, "end").resolved.pattern
+    both = Case("same(doc) & causal", (4, 4), 8, 8, "end").resolved.pattern
+    assert settled(documents, {"doc": True}) is True
+    assert settled(both, {"doc": False}) is False
+    assert str(settled(both, {"doc": True})) == "causal"
+    assert settled(both, {"user": True}) == both
+
+
+def test_lengths_change_places_under_a_transpose() -> None:
+    """The last 3 queries of the transposed grid are the last 3 keys of this one."""
+    case = Case("rows(-3t:).T", (4, 4), 6, 11, "start")
+    expected = np.zeros((6, 11), dtype=bool)
+    expected[:, -3:] = True
+    assert np.array_equal(mask_of(lowered(case), {}), expected)

@@ -172,6 +172,7 @@ def test_answers_say_why() -> None:
     assert stable == "query 32 sees key 4 with 36 tokens, but not with 40"
     assert because("star", "window(3) | global(0)") == "token 0 sees all tokens, and all see it"
     assert because("star", "causal") == "token 0 comes nearest, and it does not see token 4"
+    assert because("star", "all - cols(0)") == "token 4 comes nearest, and it does not see token 0"
 
 
 def test_labels_are_decided_where_the_worst_case_is_known() -> None:
@@ -180,7 +181,9 @@ def test_labels_are_decided_where_the_worst_case_is_known() -> None:
     assert documents.symmetric.holds is documents.star.holds is None
     assert "labels" in documents.star.because
     ahead = answers("same(doc)")
-    assert ahead.causal.holds is False and "where their labels are equal" in ahead.causal.because
+    assert ahead.causal.holds is False
+    where = "which comes later where their labels are equal"
+    assert ahead.causal.because == f"query 0 sees key 1, {where}"
     assert answers("all - same(doc)").causal.holds is None
 
 
@@ -228,13 +231,42 @@ def test_heads_are_decided_one_by_one() -> None:
     ] == [True, False]
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "causal",
+        "last(1 + head) & causal",
+        "last(1 + layer) & causal",
+        "(random(2, seed=7, within=causal - window(3)) | window(3)) & causal",
+    ],
+)
+def test_what_parts_settle_needs_no_comparison(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bslang.graph.properties.MAX_COMPARED", -1)
+    assert answers(spec, head=3).prefix_stable.holds
+
+
+def test_blocks_that_the_diagonal_crosses_differ() -> None:
+    """All three blocks have one mask, and only the last two have keys after query 9."""
+    layout = compiler.resolve(Source("s", "{q, k : q == 9} & cols(3:6)"), block=(8, 2))
+    found = Properties.of(layout.pattern, compiler.lower(layout, 40, 40)).causal
+    assert found.pair == (9, 10)
+
+
 def test_what_costs_too_much_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bslang.graph.pairs.MAX_MASK_WORK", 8)
     found = answers("chunks(6t) & causal")
     assert found.causal.holds is None and "MAX_MASK_WORK" in found.causal.because
     monkeypatch.setattr("bslang.graph.properties.MAX_COMPARED", 3)
     assert answers("cols(n - n) & last(inf)", block=1).prefix_stable.holds is None
-    assert MAX_COMPARED > 3
+    monkeypatch.setattr("bslang.graph.properties.MAX_COMPARED", 100)  # of 780 in all
+    assert answers("cols(n - n) & last(inf)", block=1).prefix_stable.holds is None
+    assert MAX_COMPARED > 100
+
+
+def test_too_many_masks_to_compare_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bslang.graph.properties.MAX_MASK_WORK", 8)
+    found = answers("{q, k : q - k < n} & causal").prefix_stable
+    assert found.holds is None and "MAX_MASK_WORK" in found.because
 
 
 def test_queries_that_are_not_the_keys() -> None:

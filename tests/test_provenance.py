@@ -58,6 +58,18 @@ def test_terms_are_those_of_the_spec() -> None:
     assert isinstance(Case("last(1) | cols(0)", (4, 4), 4, 4, "end").resolved.pattern, Union)
 
 
+def test_terms_beyond_the_most_are_told_together() -> None:
+    case = Case("last(2) | cols(0) | rows(0) | cols(2)", (4, 4), 20, 20, "end")
+    pattern, grid = case.resolved.pattern, case.grid
+    every = provenance(pattern, grid)
+    assert provenance(pattern, grid, 4) == every
+    *first, (rest, runs) = provenance(pattern, grid, 2)
+    assert first == every[:1] and str(rest) == "cols(0) | rows(0) | cols(2)"
+    assert np.array_equal(
+        runs.dense(grid.n), np.logical_or.reduce([own.dense(grid.n) for _, own in every[1:]])
+    )
+
+
 def test_show_terms(run: Run) -> None:
     done = run("show", "-", "--terms", "--seq-len", "256", stdin=b"last(2) | cols(0) | last(1)")
     assert (done.status, done.err) == (0, "")

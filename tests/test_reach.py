@@ -161,3 +161,10 @@ def test_heads_with_one_set_are_joined() -> None:
     pattern = Case("heads { 0:2 -> causal; 2: -> last(2) }", (4, 4), 8, 8, "end").resolved.pattern
     assert given_heads(pattern) == 3
     assert given_heads(Case("causal", (4, 4), 8, 8, "end").resolved.pattern) == 1
+
+
+def test_a_sample_of_all_edges_is_all_of_them() -> None:
+    square = square_of("window(3) | cols(0)", 40)
+    every = [ends.tolist() for ends in square.sampled(10**6)]
+    assert [ends.tolist() for ends in square.sampled(square.edges)] == every
+    assert len(every[0]) == square.edges > len(square.sampled(square.edges - 1)[0])

@@ -109,3 +109,10 @@ def test_blocks_touched_and_covered(block: int, start: int, size: int, low: int,
         (axis.covered(np.array([low]), np.array([high])), covered),
     ]:
         assert set(range(int(found[0][0]), int(found[1][0]))) == expected
+
+
+@pytest.mark.parametrize("align", ["end", "start"])
+def test_a_grid_knows_its_head_and_layer(align: str) -> None:
+    grid = Grid.of(5, 9, (2, 3), align, head=2, layer=7)
+    assert (grid.head, grid.layer) == (2, 7) == (grid.env()["head"], grid.env()["layer"])
+    assert (grid.n, grid.m) == ((5, 3) if align == "end" else (3, 3))

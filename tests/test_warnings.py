@@ -96,6 +96,31 @@ def test_what_is_not_warned_of(text: str) -> None:
     assert said(text) == []
 
 
+def test_three_of_the_others_are_named() -> None:
+    others = "`last(2)` and `cols(0:3)` and `cols(9)`"
+    four = "cols(0) | last(2) | cols(0:3) | cols(9)"
+    assert said(four) == [("W403", f"`cols(0)` adds nothing to {others}")]
+    assert said(f"{four} | rows(3)") == [("W403", f"`cols(0)` adds nothing to {others} ...")]
+
+
+def test_what_only_some_heads_show_is_no_cause() -> None:
+    ahead = "window(3) | cols(0) & causal"
+    assert said(f"heads {{ 0 -> {ahead}; 1: -> causal }}") == []
+    assert [code for code, _ in said(f"heads {{ : -> {ahead} }}")] == ["W402"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("random(40, within=window(9))", "keeps 8.9 blocks a row", "draw fewer, or widen it"),
+        ("(random(1) | last(2)) & causal", "keeps 0.6 blocks a row", "the rest is taken away"),
+    ],
+)
+def test_why_draws_come_to_little(text: str, message: str, hint: str) -> None:
+    (found,) = findings(compiler.resolve(Source("spec.bsl", text)).pattern, (64, 64))
+    assert found.code == "W404" and message in found.message and hint in found.hint
+
+
 def test_published_layouts_and_examples_give_none() -> None:
     files = [
         *resource("std").glob("*.bsl"),

@@ -73,6 +73,7 @@ def test_terms_are_of_the_layout_and_hold_what_is_said(case: Case) -> None:
         ("last(2).T", (0, 4), True, ["last(2) has it"]),
         ("all ^ rows(0)", (0, 4), False,
          ["all has it", "rows(0) has it", "all ^ rows(0) takes it away"]),
+        ("all ^ rows(0)", (8, 4), True, ["all has it"]),
         ("heads { 0 -> none; 1: -> all }", (0, 0), False, ["none lacks it"]),
         ("random(1, within=causal)", (0, 9), False,
          ["random(1, within=causal) lacks it", "causal lacks it"]),

@@ -71,19 +71,18 @@ def _corners(op: str) -> Callable[[Interval, Interval], Interval]:
 
 
 def _quotient(a: Interval, b: Interval) -> Interval:
-    _nonzero(b)
+    _positive(b)
     return _corners("//")(a, b)
 
 
 def _remainder(a: Interval, b: Interval) -> Interval:
-    _nonzero(b)
+    _positive(b)
     # Below a divisor that is fixed, a numerator that stays in one period keeps its order.
-    fixed = _both(b[0] == b[1], b[0] > 0, a[0] // b[0] == a[1] // b[1])
-    low, high = _least(b[0] + 1, 0), _most(b[1] - 1, 0)
-    return _where(fixed, a[0] % b[0], low), _where(fixed, a[1] % b[1], high)
+    fixed = _both(b[0] == b[1], a[0] // b[0] == a[1] // b[1])
+    return _where(fixed, a[0] % b[0], 0), _where(fixed, a[1] % b[1], b[1] - 1)
 
 
-def _nonzero(b: Interval) -> None:
+def _positive(b: Interval) -> None:
     if np.any(np.asarray(b[0] <= 0) & np.asarray(b[1] >= 0)):
         raise ZeroDivisionError("this can divide by zero")
     if np.any(np.asarray(b[0] < 0)):

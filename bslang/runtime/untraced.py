@@ -1,4 +1,4 @@
-"""What a traced program leaves to Python. Imported while tracing only: it loads torch's compiler, about a second."""
+"""What a traced program leaves to Python. Imported while tracing only: it loads torch's compiler."""
 
 from __future__ import annotations
 
