@@ -244,6 +244,17 @@ def test_importing_bslang_loads_nothing_heavy() -> None:
     assert not found & {*HEAVY, "numpy", "lark", "typer"}
 
 
+def test_a_first_call_loads_no_tracer() -> None:
+    """torch's compiler takes a second to import; decorators such as `torch.compiler.disable` do it."""
+    found = loaded("""
+import bslang, torch
+q = torch.randn(1, 1, 64, 16, requires_grad=True)
+bslang.compile("causal", block=32)(q, q, q).sum().backward()
+""")
+    assert "bslang.runtime.layout" in found
+    assert not found & {"torch._dynamo", "torch._inductor", "sympy"}
+
+
 def test_asking_for_a_name_that_is_not_there() -> None:
     import bslang
 
