@@ -107,7 +107,7 @@ def _long(pattern: Pattern) -> list[Contest]:
 
 
 def full() -> Suite:
-    """Some 40 minutes on two cores."""
+    """Half an hour on two cores."""
     contests = []
     for pattern in (BIGBIRD, WINDOW, CAUSAL):
         short, middle = (Workload(pattern, length) for length in (4096, 16_384))
