@@ -1,4 +1,4 @@
-"""Hugging Face's Longformer attention (`transformers`), and its layout: a window of tokens to both sides."""
+"""Hugging Face's Longformer attention (`transformers`), and its layout: a window and global tokens."""
 
 from __future__ import annotations
 
@@ -13,20 +13,25 @@ WINDOW = 512
 """Tokens, half of them to each side beside the query's own: `attention_window` of the published models."""
 
 
-def pattern(window: int = WINDOW) -> Pattern:
-    """The layout of an `attention_window`, without global tokens."""
+def pattern(window: int = WINDOW, first: int = 0) -> Pattern:
+    """The layout of an `attention_window`. first: so many first tokens are global, such as the one of
+    classification."""
     side = window // 2
+    name, spec = "Longformer of Hugging Face", f"window(left={side}t, right={side}t)"
+    if not first:
+        return Pattern(name, spec, lambda q, k: (q - k).abs() <= side)
     return Pattern(
-        "Longformer of Hugging Face",
-        f"window(left={side}t, right={side}t)",
-        lambda q, k: (q - k).abs() <= side,
+        f"{name}, {first} global token{'s' * (first > 1)}",
+        f"{spec} | rows(0:{first}t) | cols(0:{first}t)",
+        lambda q, k: ((q - k).abs() <= side) | (q < first) | (k < first),
     )
 
 
-def attention_of(window: int, dim: int, heads: int) -> Attend:
+def attention_of(window: int, first: int, dim: int, heads: int) -> Attend:
     """The module's attention without its projections: q, k and v stand where it would project.
 
-    They are copied into its own order (length, batch, heads x dim), as projections would write them.
+    They are copied into its own order (length, batch, heads x dim), as projections would write them; global
+    tokens have projections of their own in the module, and the same q, k and v here.
     Raises NotRun where transformers is not installed.
     """
     try:
@@ -48,12 +53,15 @@ def attention_of(window: int, dim: int, heads: int) -> Attend:
         length = q.shape[2]
         for name, given in (("query", q), ("key", k), ("value", v)):
             module._modules[name] = _Instead(given)
-        nothing = torch.zeros(1, length)
+            asked = given[:, :, :first] if name == "query" else given
+            module._modules[f"{name}_global"] = _Instead(asked)
+        attends_to_all = torch.arange(length)[None] < first
         (out,) = module(
             q.new_empty(1, length, heads * dim),
-            attention_mask=nothing,
-            is_index_masked=nothing.bool(),
-            is_global_attn=False,
+            attention_mask=10_000.0 * attends_to_all,
+            is_index_masked=torch.zeros(1, length, dtype=torch.bool),
+            is_index_global_attn=attends_to_all,
+            is_global_attn=first > 0,
         )
         attended: torch.Tensor = out.view(1, length, heads, dim).transpose(1, 2)
         return attended
@@ -69,19 +77,26 @@ class _Instead(torch.nn.Module):
         self.given = [given]  # a list, so that it is no parameter of the module
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        # A new tensor each time: the module scales queries in place.
-        return self.given[0].permute(2, 0, 1, 3).reshape(hidden.shape).clone()
+        # One copy, even of what lies in this order: the module scales queries in place.
+        moved = self.given[0].permute(2, 0, 1, 3)
+        return moved.clone(memory_format=torch.contiguous_format).view(hidden.shape)
+
+
+GLOBAL = (0, 1)
+"""How many global tokens it is measured with."""
 
 
 def peer(window: int = WINDOW) -> Peer:
-    """The module with an `attention_window`; it takes `pattern(window)` only."""
+    """The module with an `attention_window`; it takes `pattern(window, first)` for each of GLOBAL only."""
+    layouts = {pattern(window, first).spec: first for first in GLOBAL}
 
     def build(workload: Workload, phase: str) -> Attend:
-        if workload.pattern.spec != pattern(window).spec:
+        if workload.pattern.spec not in layouts:
             raise NotRun("has a layout of its own")
         # Scores and weights of the window's tokens, and chunks twice as wide with their padding.
         afford(4.0 * workload.heads * workload.length * 8 * window)
-        return attention_of(window, workload.dim, workload.heads)
+        first = layouts[workload.pattern.spec]
+        return attention_of(window, first, workload.dim, workload.heads)
 
     return Peer("Hugging Face Longformer", build)
 

@@ -48,7 +48,7 @@ class Contest:
 class Suite:
     """What a run measures.
 
-    hugging_face, longformer: shapes of the layouts that its BigBird draws, and of the window of its
+    hugging_face, longformer: shapes of the layouts that its BigBird draws, and workloads of its
     Longformer; library: the shape of the published layouts, of which one in `published` runs; dtypes:
     the workload whose dtypes are compared; scaling, memory, masks, lowering, crossover: lengths; dims:
     head dimensions of the last; starts: processes with a warm cache; commands: rounds of every command.
@@ -135,7 +135,11 @@ def full() -> Suite:
         rounds=5,
         contests=tuple(contests),
         hugging_face=shapes,
-        longformer=tuple(replace(shape, pattern=longformer.pattern()) for shape in shapes),
+        longformer=tuple(
+            replace(shape, pattern=longformer.pattern(first=first))
+            for first in longformer.GLOBAL
+            for shape in shapes
+        ),
         library=Workload(DENSE, 4096),
         published=1,
         dtypes=Workload(BIGBIRD, 16_384),

@@ -34,10 +34,11 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- peers ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("first", longformer.GLOBAL)
 @pytest.mark.parametrize("phase", (FORWARD, BACKWARD, BOTH))
-def test_longformer_computes_the_window_of_its_spec(phase: str) -> None:
+def test_longformer_computes_the_layout_of_its_spec(phase: str, first: int) -> None:
     pytest.importorskip("transformers")
-    work = replace(TINY, pattern=longformer.pattern(32))
+    work = replace(TINY, pattern=longformer.pattern(32, first))
     given = work.inputs()
     found = result(longformer.peer(32).build(work, phase), given, phase)
     before = [x.clone() for x in given.qkv]
