@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 # Of the random programs of `make fuzz`: other ones for another seed, and how many times those of `make test`.
 SEED ?= 1
-TIMES ?= 5
+TIMES ?= 4
 
 # The oldest Triton that pyproject.toml allows; `make test-oldest TRITON=3.7.0` tries another one.
 TRITON ?= 3.6.0
