@@ -47,7 +47,7 @@ def check_equal(mine: Any, other: Any, given: torch.Tensor) -> None:
     found, expected = results
     assert found.keys() == expected.keys()
     for name, truth in expected.items():
-        allowed = 2e-5 * (1 + float(truth.abs().max()))
+        allowed = 2e-5 * (1 + float(truth.detach().abs().max()))
         torch.testing.assert_close(
             found[name], truth, atol=allowed, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
         )
