@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Of the random programs of `make fuzz`: other ones for another seed, and how many times those of `make test`.
+# Of `make fuzz`: another seed draws other programs and texts; how many times the programs of `make test`; how many texts.
 SEED ?= 1
 TIMES ?= 4
+TEXTS ?= 1000000
 
 # The oldest Triton that pyproject.toml allows; `make test-oldest TRITON=3.7.0` tries another one.
 TRITON ?= 3.6.0
@@ -45,7 +46,7 @@ compile-all: $(READY) ## Every published layout's kernels, ahead of time for eve
 fuzz: $(READY) ## Over 20,000 random programs against the oracle, then a million texts; SEED=2 for others
 	BSLANG_EXAMPLES=$(TIMES) $(BIN)/python -m pytest -n 2 --dist worksteal -m programs \
 		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
-	$(BIN)/python tests/fuzz.py --seed $(SEED)
+	$(BIN)/python tests/fuzz.py --seed $(SEED) --inputs $(TEXTS)
 
 coverage: $(READY)-quality ## Lines and branches of bslang/ that the tests run, some 30 minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=
