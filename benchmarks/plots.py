@@ -1,4 +1,4 @@
-"""Two plots of a run, as SVG."""
+"""Plots of a run, as SVG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASE = Workload(BIGBIRD, 0)
 
 
 def plots(figures: Figures, folder: Path) -> list[Path]:
-    """cpu_rate.svg and cpu_time.svg; nothing where matplotlib is not installed. Returns their paths."""
+    """Paths of cpu_rate.svg, cpu_time.svg, cpu_masks.svg; none where matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError:
@@ -30,9 +30,14 @@ def plots(figures: Figures, folder: Path) -> list[Path]:
     rates = _series(mine, lambda row: f"{row.layout}, {row.phase}", lambda m: m.of_mm.median)
     forward = [row for row in rows if row.layout == BIGBIRD.name and row.phase == FORWARD]
     times = _series(forward, lambda row: row.contestant, lambda m: 1000 * m.seconds.median)
+    made: Series = {}
+    for one in figures.masks:
+        if one.seconds and one.layout == BIGBIRD.name:
+            made.setdefault(one.maker, []).append((one.length, 1000 * one.seconds.median))
     return [
         _draw(folder / "cpu_rate.svg", rates, "rate of bslang / torch.mm"),
         _draw(folder / "cpu_time.svg", times, "BigBird, forward: ms", log=True),
+        _draw(folder / "cpu_masks.svg", made, "BigBird, before the first call: ms", log=True),
     ]
 
 
