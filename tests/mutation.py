@@ -24,7 +24,11 @@ MUTANTS = Path("mutants")
 SURVIVED = {0: "survived", 33: "reached by no test"}
 """By the exit status of its tests; all others have noticed: a failure, a crash, no end."""
 
-AT_IMPORT = ("bslang.ir.signature.x_argument__",)
+AT_IMPORT = (
+    "bslang.ir.bounds.x__corners__",
+    "bslang.ir.bounds.x__monotone__",
+    "bslang.ir.signature.x_argument__",
+)
 """Begin names that are left out: these run while modules are imported, before mutmut puts a mutant in."""
 
 

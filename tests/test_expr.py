@@ -18,6 +18,7 @@ from bslang.ir.expr import Op, Term, Var, evaluate, fold, joined, maximum, minim
 from bslang.ir.heads import told_apart
 from bslang.ir.mask import CPP, code, token_names
 from bslang.ir.pattern import Complement, Difference, Intersection, Transpose, Union, Xor
+from bslang.ir.text import number_text
 from bslang.patterns import BY_NAME
 from bslang.syntax.source import Source
 
@@ -159,6 +160,20 @@ def test_division_is_plain_where_nothing_is_negative() -> None:
     for text in ("q - k", "min(q, k - 9)", "q + (k - 9)", "max(q - 1, k - 1)", "q * (k - 1)", "-q"):
         assert not plain(text), text
     assert math.floor(-1 / 3) == over(Op("//", (Var("q"), 3)), {"q": np.array([-1])})[0]
+
+
+def test_negative_numbers_stand_in_parentheses() -> None:
+    q, k = Var("q"), Var("k")
+    assert code(Op("-", (q, -3)), CPP) == "q - (-3)"
+    assert code(Op("+", (q, Op("*", (-3, k)))), CPP) == "q + (-3) * k"
+    assert number_text(Op("**", (-2, N)), 0) == "(-2) ** n"
+    assert number_text(Op("+", (N, -2)), 0) == "n + -2"
+
+
+def test_truths_that_are_known_settle_others() -> None:
+    some = Op("<", (N, 3))
+    for op, known, left in (("&", True, some), ("&", False, False), ("|", True, True)):
+        assert fold(op, known, some) == left == fold(op, some, known)
 
 
 def test_patterns_under_operators() -> None:

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from strategies import Case, cases, examples
 
 from bslang import compiler
-from bslang.errors import BslangError
+from bslang.errors import BslangError, LimitError
 from bslang.graph import properties
 from bslang.graph.blockgraph import BlockGraph
 from bslang.graph.lower import lower
@@ -16,6 +16,7 @@ from bslang.graph.pairs import asked, count_pairs, dense, first_pair, masks, see
 from bslang.graph.properties import MAX_COMPARED, Answer, Properties
 from bslang.ir.oracle import dense as oracle
 from bslang.ir.runs import Bools
+from bslang.limits import MAX_MASK_WORK
 from bslang.resolve.program import Resolved
 from bslang.syntax.source import Source
 
@@ -145,6 +146,7 @@ def test_what_keeps_rows_by_its_parts_keeps_them(case: Case) -> None:
         ("(random(2, seed=7, within=causal - window(3)) | window(3)) & causal", True),
         ("random(2, seed=7) & causal", False),
         ("random(1, within=window(3, clamp=true) & last(inf)) & causal", False),
+        ("random(m // 4, within=causal - window(3)) & causal", False),
         ("((last(2) - cols(-2)) @ last(2)) & causal", False),
         ("(window(3) | global(0, -1)) & causal", False),
         ("window(3, clamp=true) & causal", False),
@@ -173,6 +175,7 @@ def test_answers_say_why() -> None:
     assert because("star", "window(3) | global(0)") == "token 0 sees all tokens, and all see it"
     assert because("star", "causal") == "token 0 comes nearest, and it does not see token 4"
     assert because("star", "all - cols(0)") == "token 4 comes nearest, and it does not see token 0"
+    assert because("star", "all - rows(0)") == "token 4 comes nearest, and token 0 does not see it"
 
 
 def test_labels_are_decided_where_the_worst_case_is_known() -> None:
@@ -237,6 +240,7 @@ def test_heads_are_decided_one_by_one() -> None:
         "causal",
         "last(1 + head) & causal",
         "last(1 + layer) & causal",
+        "heads { 0 -> causal; 1: -> last(head) & causal }",
         "(random(2, seed=7, within=causal - window(3)) | window(3)) & causal",
     ],
 )
@@ -267,6 +271,12 @@ def test_too_many_masks_to_compare_stay_open(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("bslang.graph.properties.MAX_MASK_WORK", 8)
     found = answers("{q, k : q - k < n} & causal").prefix_stable
     assert found.holds is None and "MAX_MASK_WORK" in found.because
+
+
+def test_a_matrix_of_all_pairs_is_made_of_few() -> None:
+    layout = resolved("causal", 64)
+    with pytest.raises(LimitError, match=rf"pairs one by one.*MAX_MASK_WORK = {MAX_MASK_WORK}"):
+        dense(compiler.lower(layout, 2**20, 2**20))
 
 
 def test_queries_that_are_not_the_keys() -> None:
