@@ -167,7 +167,7 @@ def test_negative_numbers_stand_in_parentheses() -> None:
     assert code(Op("-", (q, -3)), CPP) == "q - (-3)"
     assert code(Op("+", (q, Op("*", (-3, k)))), CPP) == "q + (-3) * k"
     assert number_text(Op("**", (-2, N)), 0) == "(-2) ** n"
-    assert number_text(Op("+", (N, -2)), 0) == "n + -2"
+    assert number_text(Op("+", (N, -2)), 0) == "n + (-2)"
 
 
 def test_truths_that_are_known_settle_others() -> None:
