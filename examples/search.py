@@ -86,6 +86,7 @@ def report(runs: list[Run]) -> None:
 def plot(runs: list[Run], path: Path) -> None:
     """Loss over each cost, with the frontier, as PNG."""
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     pyplot.switch_backend("agg")
     chart, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
@@ -100,6 +101,9 @@ def plot(runs: list[Run], path: Path) -> None:
         front = frontier(runs, cost)
         axes.step([cost(run) for run in front], [run.final for run in front], where="post")
         axes.set(xlabel=labels[name], xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 4)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("held-out nats a byte")
     chart.suptitle("layouts of a language model, and the frontier")
     save(chart, path)
