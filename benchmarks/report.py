@@ -37,7 +37,8 @@ def as_markdown(figures: Figures) -> str:
                 ),
                 "### The layouts of Hugging Face's BigBird and Longformer\n\n"
                 + "".join(
-                    _contests(figures.hugging_face, phase) + "\n\n" for phase in (FORWARD, BOTH)
+                    f"{phase.capitalize()}:\n\n{_contests(figures.hugging_face, phase)}\n\n"
+                    for phase in (FORWARD, BOTH)
                 ).rstrip(),
                 "### Published layouts\n\n" + library.as_markdown(figures.library),
                 "### Dtypes\n\n" + _dtypes(figures.dtypes),

@@ -336,7 +336,7 @@ def test_targets_that_do_not_run_here(run: Run, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(TorchTarget, "missing", lambda self, device: "is out of order")
     done = run("a.bsl:near")
     assert (done.status, done.out) == (1, "")
-    assert done.err == "error: no target runs here: torch on cpu is out of order\n"
+    assert done.err == "error: no target runs here: torch on cpu: is out of order\n"
 
 
 def test_others_are_verified_all_the_same(resolved: Callable[[str], Any]) -> None:
@@ -373,7 +373,7 @@ def test_targets_and_lengths_that_are_none(
     done = run("a.bsl:near", target="tritn")
     assert done.status == 1 and "did you mean 'triton'?" in done.err
     monkeypatch.setattr(TorchTarget, "dtypes", (torch.float32,))
-    with pytest.raises(TargetError, match="no target runs here: torch in fp64 takes fp32"):
+    with pytest.raises(TargetError, match="no target runs here: torch in fp64: takes fp32"):
         api.verify(resolved("near"), ["torch"], dtypes=["fp64"])
     with pytest.raises(LimitError, match="MAX_DENSE"):
         api.verify(resolved("near"), ["torch"], lengths=[2**20])

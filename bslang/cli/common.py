@@ -123,7 +123,7 @@ def numbers_option(numbers: str, option: str, example: str) -> list[int]:
     parts = numbers.split(",")
     for part in parts:
         if not re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", part, re.ASCII):
-            message = f"{numbers!r} is no list of numbers, as in {example}"
+            message = f"{numbers!r} is no list of numbers from 1 on, as in {example}"
             raise typer.BadParameter(message, param_hint=option)
     return list(dict.fromkeys(map(int, parts)))
 

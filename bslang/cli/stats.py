@@ -126,10 +126,14 @@ def _print(lines: Iterable[Line]) -> None:
         print(f"{name:<18}{value}" if len(name) <= 17 else f"{name}  {value}")
 
 
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
+
+
 def _lines(found: Stats) -> list[Line]:
     (rows, columns), (queries, keys) = found.block, found.tokens
     return [
-        ("tokens", f"{queries:,} queries, {keys:,} keys"),
+        ("tokens", f"{_many(queries, 'query', 'queries')}, {_many(keys, 'key', 'keys')}"),
         ("block", f"{rows} x {columns} tokens; {found.shape[0]:,} x {found.shape[1]:,} blocks"),
         ("visited blocks", f"{found.blocks:,}: {found.full:,} full, {found.partial:,} partial"),
         ("density", f"{_percent(found.density)} of all blocks"),
@@ -282,7 +286,10 @@ def _heads(by_head: list[tuple[list[int], Stats]]) -> Iterator[Line]:
         yield "and more", f"{len(by_head) - _MOST_GROUPS:,} further sets; --json has all"
     blocks = sum(len(group) * found.blocks for group, found in by_head)
     count = sum(len(group) for group, _ in by_head)
-    yield "together", f"{count:,} heads, {len(by_head):,} sets; {blocks / count:,.1f} blocks a head"
+    yield (
+        "together",
+        f"{count:,} heads, {_many(len(by_head), 'set', 'sets')}; {blocks / count:,.1f} blocks a head",
+    )
 
 
 def _field(found: Reach, square: Square, parts: Parts) -> Iterator[Line]:

@@ -121,7 +121,7 @@ def verify(
     if not json:
         print(
             f"\ngood: {len(found.calls)} calls, forward and backward; errors are at most twice those of "
-            "dense attention"
+            "dense attention, or what rounding explains"
         )
 
 

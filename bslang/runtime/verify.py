@@ -161,7 +161,7 @@ def verify(
     cases = _cases(wanted, head_dims, heads)
     rows, not_run = _rows(layouts, places, kinds, max(head_dims), chosen=dtypes is not None)
     if not rows:
-        reasons = "; ".join(f"{what} {why}" for what, why in not_run.items())
+        reasons = "; ".join(f"{what}: {why}" for what, why in not_run.items())
         raise TargetError(f"no target runs here: {reasons}")
     calls: list[str] = []
     meaningless: dict[str, BslangError] = {}
