@@ -126,14 +126,10 @@ def _print(lines: Iterable[Line]) -> None:
         print(f"{name:<18}{value}" if len(name) <= 17 else f"{name}  {value}")
 
 
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count:,} {one if count == 1 else more}"
-
-
 def _lines(found: Stats) -> list[Line]:
     (rows, columns), (queries, keys) = found.block, found.tokens
     return [
-        ("tokens", f"{_many(queries, 'query', 'queries')}, {_many(keys, 'key', 'keys')}"),
+        ("tokens", f"{_plural(queries, 'query', 'queries')}, {_plural(keys, 'key')}"),
         ("block", f"{rows} x {columns} tokens; {found.shape[0]:,} x {found.shape[1]:,} blocks"),
         ("visited blocks", f"{found.blocks:,}: {found.full:,} full, {found.partial:,} partial"),
         ("density", f"{_percent(found.density)} of all blocks"),
@@ -177,8 +173,8 @@ def _rows(blocks: int, named: tuple[int, ...], count: int) -> str:
     return f"{_plural(blocks, 'block')}: block row{'s' * (count != 1)} {listed}{more}"
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def _plural(count: int, noun: str, nouns: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
 
 
 def _bytes(count: int) -> str:
@@ -288,7 +284,7 @@ def _heads(by_head: list[tuple[list[int], Stats]]) -> Iterator[Line]:
     count = sum(len(group) for group, _ in by_head)
     yield (
         "together",
-        f"{count:,} heads, {_many(len(by_head), 'set', 'sets')}; {blocks / count:,.1f} blocks a head",
+        f"{count:,} heads, {_plural(len(by_head), 'set')}; {blocks / count:,.1f} blocks a head",
     )
 
 

@@ -75,7 +75,7 @@ class Pattern:
 
         Patterns of two heads that are equal afterwards are the same set. Raises PatternError.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: each kind of pattern has its own
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from bslang.runtime import packed
 
 # How many calls there are depends on the values of cu_seqlens, which a traced program does not have.
-attend_packed = torch.compiler.disable(  # type: ignore[no-untyped-call]
+attend_packed = torch.compiler.disable(  # type: ignore[no-untyped-call]  # torch does not type it
     packed.attend,
     reason="Layout.packed reads cu_seqlens; pass labels to a layout with `same(doc)`",
 )

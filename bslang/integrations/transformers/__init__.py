@@ -50,7 +50,7 @@ def register(
     name. Raises SpecError, TargetError or ValueError for a layout or name that does not fit.
     """
     several = isinstance(layout, Sequence) and not isinstance(layout, str)
-    given: list[Layout | str | Path] = list(layout) if several else [layout]  # type: ignore[arg-type,list-item]
+    given: list[Layout | str | Path] = list(layout) if several else [layout]  # type: ignore[arg-type,list-item]  # told apart by `several`
     if not given:
         raise ValueError("a model needs a layout for each layer; the sequence is empty")
     layouts = [_compiled(one, block, target) for one in given]

@@ -152,7 +152,7 @@ def _with_offsets(
     return cu_seq_lens_q
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
 def _packed_attention(
     layout: Layout,
     q: Tensor,
@@ -248,7 +248,7 @@ def _tensor(out: Any) -> Tensor:
 # ---- what a layout must be --------------------------------------------------------------------
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
 def _require_prefix_stable(layout: Layout, length: int, heads: int, padded: bool = False) -> None:
     """Raise ValueError where positions cannot be told from the end of the keys, with the reason.
 

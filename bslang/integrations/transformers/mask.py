@@ -71,7 +71,7 @@ def mask(
     return mask
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
 def _offsets(mask_function: Callable[..., Any] | None) -> Tensor | None:
     """int64 (sequences + 1,), on the CPU, where layouts read it: where packed sequences begin; None
     where the model packs none.
