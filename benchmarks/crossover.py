@@ -37,7 +37,7 @@ from benchmarks.workloads import (
     Pattern,
     Workload,
 )
-from bslang.graph.costs import FILE, Costs
+from bslang.analysis.costs import FILE, Costs
 
 PARTIAL = Pattern("every third diagonal", "{q, k : (q - k) % 3 == 0}")
 """All blocks are partial, with a mask that is asked for every pair."""

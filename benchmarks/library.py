@@ -12,7 +12,7 @@ from benchmarks.peers import SDPA
 from benchmarks.timing import Call, Spread, alternate, ratio
 from benchmarks.workloads import BOTH, CAUSAL, DENSE, FORWARD, Pattern, Workload
 from bslang import compiler
-from bslang.graph.properties import Properties
+from bslang.analysis.properties import Properties
 from bslang.resolve.library import Entry, library
 from bslang.syntax.source import Source
 

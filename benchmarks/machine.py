@@ -15,7 +15,7 @@ import torch
 
 import bslang
 from benchmarks.timing import Call
-from bslang.runtime.build import build, find_compiler
+from bslang.runtime.cpu.build import build, find_compiler
 
 MM_SIZE = 2048
 PEAK = "FMA peak"

@@ -22,7 +22,7 @@ from benchmarks.report import include
 from benchmarks.workloads import BIGBIRD, CAUSAL, WINDOW, Pattern
 from bslang import __version__, api, compiler
 from bslang.errors import BslangError, TargetError
-from bslang.machine.report import Loop, Report
+from bslang.gpu.machine.report import Loop, Report
 from bslang.resolve.program import Resolved
 from bslang.runtime import modules
 from bslang.syntax.source import Source

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 import bslang
+from bslang.analysis.stats import Stats
 from bslang.graph.blockgraph import BlockGraph
-from bslang.graph.stats import Stats
 
 Mask = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Of query and key positions, in shapes that broadcast: which pairs of a partial block belong."""

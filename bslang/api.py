@@ -14,10 +14,10 @@ from bslang.runtime.modules import import_file, layout_of
 from bslang.syntax.source import Source
 
 if TYPE_CHECKING:
-    from bslang.machine.report import Report
+    from bslang.gpu.machine.report import Report
     from bslang.runtime.layout import Layout
-    from bslang.runtime.triton import TritonTarget
-    from bslang.verification import Verification
+    from bslang.runtime.triton.launch import TritonTarget
+    from bslang.verify.report import Verification
 
 Block = int | tuple[int, int]
 Targets = str | Iterable[str]
@@ -153,13 +153,13 @@ def files(
     """
     made = compiler.emit(resolved, targets, march)
     if march:
-        from bslang.runtime.build import build
+        from bslang.runtime.cpu.build import build
 
         text = made[f"{resolved.name}.cpp"]
         assert isinstance(text, str)
         made[f"{resolved.name}.{march}.so"] = build(text, march).read_bytes()
     if architectures:
-        from bslang.runtime.aot import binaries
+        from bslang.gpu.aot import binaries
 
         text = made[f"{resolved.name}.py"]
         assert isinstance(text, str)
@@ -173,7 +173,7 @@ def files(
 def inspect(resolved: Resolved, architecture: str, head_dim: int, dtype: str) -> list[Report]:
     """What is in the machine code of a layout's Triton kernels, compiled for an architecture that need
     not be there; the arguments are as for `files`. Raises TargetError for what is unknown."""
-    from bslang.runtime.inspect import inspect
+    from bslang.gpu.inspect import inspect
 
     return inspect(_kernels(resolved), architecture, head_dim, dtype)
 
@@ -193,8 +193,8 @@ def tune(
     no GPU or what is to be tuned is unknown or too large for it, OSError where the file cannot be
     written.
     """
-    from bslang.runtime.tune import tune
-    from bslang.runtime.tuned import SUFFIX, store
+    from bslang.gpu.tune import tune
+    from bslang.runtime.triton.tuned import SUFFIX, store
 
     path = Path(path)
     layout: Layout = import_file(path, f"bslang_tuned.{path.stem}").LAYOUT
@@ -219,9 +219,9 @@ def verify(
     """Hold a layout's targets against dense fp64 attention over the pairs that its spec means.
 
     targets: all, for None; heads: enough for every branch of `heads`, or 4, for None; what `layer`
-    stands for. The others, and the errors raised, are as for `bslang.runtime.verify.verify`.
+    stands for. The others, and the errors raised, are as for `bslang.verify.verify.verify`.
     """
-    from bslang.runtime.verify import verify
+    from bslang.verify.verify import verify
 
     names = layout_of(resolved, None if targets is None else tuple(targets)).targets
     layouts = {name: layout_of(resolved, (name,), layer) for name in names}

@@ -25,8 +25,8 @@ from reference import dense, inputs, run
 from strategies import Case, cases
 
 import bslang
-from bslang.runtime.reference import rounding
-from bslang.verification import PARTS, Call, Errors
+from bslang.verify.reference import rounding
+from bslang.verify.report import PARTS, Call, Errors
 
 DTYPES = {
     "cpu": ("float32", "bfloat16", "float16"),

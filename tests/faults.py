@@ -18,7 +18,9 @@ import bslang
 from bslang.cli.main import main
 from bslang.codegen import environment
 from bslang.errors import BuildError
-from bslang.runtime import build, cpu, modules
+from bslang.runtime import modules
+from bslang.runtime.cpu import build
+from bslang.runtime.cpu import launch as cpu
 from bslang.syntax import parser
 
 SPEC = "last(2)"

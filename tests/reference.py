@@ -1,4 +1,4 @@
-"""Assertions about targets, held against dense masked attention in fp64 (`bslang.runtime.reference`)."""
+"""Assertions about targets, held against dense masked attention in fp64 (`bslang.verify.reference`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from strategies import Case
 from bslang.ir.runs import Bools
 from bslang.runtime.labels import Label
 from bslang.runtime.layout import Layout
-from bslang.runtime.reference import Attended, Inputs, dense, inputs, run
+from bslang.verify.reference import Attended, Inputs, dense, inputs, run
 
 __all__ = ["TOLERANCE", "Attended", "Inputs", "agrees", "dense", "inputs", "labels_of", "run"]
 

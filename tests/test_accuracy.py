@@ -8,8 +8,8 @@ from accuracy import measure
 from interpreter import interpreting
 
 from bslang.errors import BuildError
-from bslang.runtime import build
-from bslang.verification import FACTOR, Errors
+from bslang.runtime.cpu import build
+from bslang.verify.report import FACTOR, Errors
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

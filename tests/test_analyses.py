@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from strategies import Case, cases, examples
 
 from bslang import compiler
+from bslang.analysis.cells import coverage
+from bslang.analysis.stats import Stats
 from bslang.graph.blockgraph import FULL
-from bslang.graph.cells import coverage
-from bslang.graph.stats import Stats
 
 
 @examples(150)

@@ -21,9 +21,10 @@ from reference import inputs
 import bslang
 from bslang import api, compiler
 from bslang.errors import TargetError
-from bslang.runtime import aot, modules
-from bslang.runtime import triton as launcher
-from bslang.runtime.triton import TritonTarget
+from bslang.gpu import aot
+from bslang.runtime import modules
+from bslang.runtime.triton import launch as launcher
+from bslang.runtime.triton.launch import TritonTarget
 from bslang.syntax.source import Source
 
 pytest.importorskip("triton")
@@ -232,7 +233,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     from triton.runtime.driver import driver
     from triton.runtime.jit import JITFunction
 
-    from bslang.runtime import binaries
+    from bslang.runtime.triton import binaries
 
     found = Device()
     monkeypatch.setattr(driver, "_active", found)

@@ -19,8 +19,8 @@ from benchmarks.contest import OURS, WrongResult, check, contest, ours, result
 from benchmarks.machine import MM, Yardstick
 from benchmarks.peers import SDPA, TORCH_TARGET, TRITON_TARGET, NotRun
 from benchmarks.workloads import BACKWARD, BIGBIRD, BOTH, CAUSAL, DENSE, FORWARD, WINDOW, Workload
+from bslang.analysis import costs
 from bslang.cli.main import app
-from bslang.graph import costs
 
 TINY = Workload(BIGBIRD, 256, block=16, dim=16, heads=2)
 

@@ -15,9 +15,9 @@ from benchmarks.flex import FLEX, flex, per_scores
 from benchmarks.static import Kernel, Run
 from benchmarks.workloads import BIGBIRD
 from bslang import compiler
-from bslang.machine.report import Loop, Report
-from bslang.runtime import inspect
-from bslang.runtime.triton import TritonTarget
+from bslang.gpu import inspect
+from bslang.gpu.machine.report import Loop, Report
+from bslang.runtime.triton.launch import TritonTarget
 from bslang.syntax.source import Source
 
 WANTED = flex("forward", "cuda:90", 64, (128, 64))

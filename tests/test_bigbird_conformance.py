@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ i
 import bslang
 from benchmarks import bigbird
 from bslang.errors import BuildError
-from bslang.runtime import build
+from bslang.runtime.cpu import build
 
 transformers = pytest.importorskip("transformers")
 

@@ -17,8 +17,9 @@ import pytest
 from bslang import compiler
 from bslang.errors import BuildError
 from bslang.files import source_digest
-from bslang.runtime import build, cpu
-from bslang.runtime.library import sealed
+from bslang.runtime.cpu import build
+from bslang.runtime.cpu import launch as cpu
+from bslang.runtime.cpu.library import sealed
 from bslang.syntax.source import Source
 
 try:
@@ -127,7 +128,7 @@ def test_a_build_that_is_killed_is_no_hindrance(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hang = script(tmp_path / "c++", f'echo half > "{tmp_path}/begun"; exec sleep 20')
-    program = f"from bslang.runtime import build; build.build({TINY!r})"
+    program = f"from bslang.runtime.cpu import build; build.build({TINY!r})"
     process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"CXX": hang})
     while not (tmp_path / "begun").exists():
         assert process.poll() is None

@@ -9,7 +9,8 @@ from calls import BY_HEAD, FAR, KINDS, LABELLED, PREDICATES, SHAPES, Call
 import bslang
 from bslang import compiler
 from bslang.errors import BuildError
-from bslang.runtime import build, op
+from bslang.runtime import op
+from bslang.runtime.cpu import build
 from bslang.runtime.labels import Labels, take_labels
 
 try:
@@ -124,7 +125,7 @@ def test_blocks_of_other_documents_are_not_visited(spec: str, target: str) -> No
 def test_blocks_of_one_document_run_without_a_mask() -> None:
     """A mask that says no everywhere is not asked where documents end with blocks."""
     from bslang import compiler
-    from bslang.runtime.cpu import CpuTarget
+    from bslang.runtime.cpu.launch import CpuTarget
 
     call = Call("same(doc)", (8, 8), 48, 48)
     text = compiler.emit(

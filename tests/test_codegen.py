@@ -19,8 +19,8 @@ from bslang.codegen.emit import TARGETS
 from bslang.errors import TargetError
 from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold
 from bslang.ir.mask import CPP, TORCH, TRITON, code
-from bslang.runtime import masks
 from bslang.runtime.modules import import_file
+from bslang.runtime.torch import masks
 from bslang.syntax.source import Source
 
 LAYOUTS = {

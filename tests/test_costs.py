@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bslang import compiler
+from bslang.analysis import costs
+from bslang.analysis.costs import Costs, Crossover, crossovers
 from bslang.cli.stats import stats
-from bslang.graph import costs
 from bslang.graph.blockgraph import BlockGraph
-from bslang.graph.costs import Costs, Crossover, crossovers
 from bslang.syntax.source import Source
 
 LENGTHS = (64, 128, 256, 512, 1024)

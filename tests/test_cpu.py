@@ -16,9 +16,9 @@ from strategies import Case, cases, examples
 import bslang
 from bslang import compiler
 from bslang.errors import BuildError, TargetError
-from bslang.runtime import build
 from bslang.runtime.checks import SOFT_CAPS
-from bslang.runtime.cpu import CpuTarget
+from bslang.runtime.cpu import build
+from bslang.runtime.cpu.launch import CpuTarget
 from bslang.runtime.labels import Labels, take_labels
 from bslang.runtime.plan import DevicePlan
 

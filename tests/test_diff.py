@@ -12,7 +12,7 @@ from strategies import Case, cases, examples, programs
 from test_cli import Run, run
 
 from bslang import compiler
-from bslang.graph.difference import Side, marks
+from bslang.analysis.difference import Side, marks
 
 __all__ = ["run"]  # the fixture
 

@@ -16,6 +16,8 @@ from explored import SPEC, data_of, write_spec
 from typer.testing import CliRunner
 
 from bslang import compiler
+from bslang.analysis.provenance import provenance
+from bslang.analysis.stats import Stats
 from bslang.cli.main import app
 from bslang.errors import LimitError
 from bslang.explorer import data as datas
@@ -24,8 +26,6 @@ from bslang.explorer.data import data
 from bslang.explorer.page import page
 from bslang.explorer.subject import Subject
 from bslang.graph.blockgraph import FULL
-from bslang.graph.provenance import provenance
-from bslang.graph.stats import Stats
 from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
 

@@ -15,9 +15,9 @@ from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
+from bslang.analysis.export import FORMATS, export
+from bslang.analysis.provenance import provenance
 from bslang.graph.blockgraph import FULL
-from bslang.graph.export import FORMATS, export
-from bslang.graph.provenance import provenance
 from bslang.limits import MAX_EDGES
 
 __all__ = ["run"]  # the fixture

@@ -39,7 +39,8 @@ import bslang
 from bslang import compiler
 from bslang.errors import BslangError, BuildError
 from bslang.files import cache_dir, write_whole
-from bslang.runtime import build, modules
+from bslang.runtime import modules
+from bslang.runtime.cpu import build
 from bslang.syntax import parser
 from bslang.syntax.source import Source
 

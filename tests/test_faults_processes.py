@@ -33,7 +33,7 @@ from faults import (
 from filelock import FileLock
 from torch.utils.data import DataLoader
 
-from bslang.runtime import build
+from bslang.runtime.cpu import build
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from strategies import examples, mask_of, programs
 
 from bslang import compiler
+from bslang.analysis.stats import asked_by_pairs
 from bslang.errors import BslangError, LimitError
 from bslang.graph.lower import lower
-from bslang.graph.stats import asked_by_pairs
 from bslang.ir.bounds import bounds
 from bslang.ir.expr import Op, over
 from bslang.ir.grid import Grid

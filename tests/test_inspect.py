@@ -14,7 +14,7 @@ import pytest
 from bslang import api, compiler
 from bslang.cli.main import main
 from bslang.errors import TargetError
-from bslang.runtime import inspect
+from bslang.gpu import inspect
 from bslang.syntax.source import Source
 
 pytest.importorskip("triton")

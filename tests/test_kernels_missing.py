@@ -16,8 +16,10 @@ import bslang
 from bslang import api, compiler
 from bslang.errors import BuildError, TargetError
 from bslang.files import source_digest, write_whole
-from bslang.runtime import build, cpu, modules
-from bslang.runtime.library import load, sealed
+from bslang.runtime import modules
+from bslang.runtime.cpu import build
+from bslang.runtime.cpu import launch as cpu
+from bslang.runtime.cpu.library import load, sealed
 from bslang.syntax.source import Source
 
 try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bslang.machine import amdgcn, sass
-from bslang.machine.code import Instruction, counts, inner_loops
-from bslang.machine.devices import DEVICES
-from bslang.machine.origin import origin
-from bslang.machine.report import loops
+from bslang.gpu.machine import amdgcn, sass
+from bslang.gpu.machine.code import Instruction, counts, inner_loops
+from bslang.gpu.machine.devices import DEVICES
+from bslang.gpu.machine.origin import origin
+from bslang.gpu.machine.report import loops
 
 SOURCE = '''"""A module."""
 

@@ -20,7 +20,7 @@ from strategies import Case
 
 import bslang
 from bslang.errors import BuildError
-from bslang.runtime import build
+from bslang.runtime.cpu import build
 
 BLOCK, LENGTH = 16, 44
 DTYPES = (torch.float32, torch.float16)

@@ -18,8 +18,8 @@ from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
+from bslang.analysis.provenance import provenance
 from bslang.graph.blockgraph import FULL, BlockGraph
-from bslang.graph.provenance import provenance
 from bslang.picture.colours import PALETTE
 from bslang.picture.picture import MOST_TERMS, NO_TERM, Picture, label
 from bslang.picture.svg import svg

@@ -8,12 +8,12 @@ from hypothesis import assume, given
 from strategies import Case, cases, examples
 
 from bslang import compiler
+from bslang.analysis import properties
+from bslang.analysis.pairs import asked, count_pairs, dense, first_pair, masks, sees
+from bslang.analysis.properties import MAX_COMPARED, Answer, Properties
 from bslang.errors import BslangError, LimitError
-from bslang.graph import properties
 from bslang.graph.blockgraph import BlockGraph
 from bslang.graph.lower import lower
-from bslang.graph.pairs import asked, count_pairs, dense, first_pair, masks, sees
-from bslang.graph.properties import MAX_COMPARED, Answer, Properties
 from bslang.ir.oracle import dense as oracle
 from bslang.ir.runs import Bools
 from bslang.limits import MAX_MASK_WORK
@@ -245,7 +245,7 @@ def test_heads_are_decided_one_by_one() -> None:
     ],
 )
 def test_what_parts_settle_needs_no_comparison(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bslang.graph.properties.MAX_COMPARED", -1)
+    monkeypatch.setattr("bslang.analysis.properties.MAX_COMPARED", -1)
     assert answers(spec, head=3).prefix_stable.holds
 
 
@@ -257,18 +257,18 @@ def test_blocks_that_the_diagonal_crosses_differ() -> None:
 
 
 def test_what_costs_too_much_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bslang.graph.pairs.MAX_MASK_WORK", 8)
+    monkeypatch.setattr("bslang.analysis.pairs.MAX_MASK_WORK", 8)
     found = answers("chunks(6t) & causal")
     assert found.causal.holds is None and "MAX_MASK_WORK" in found.causal.because
-    monkeypatch.setattr("bslang.graph.properties.MAX_COMPARED", 3)
+    monkeypatch.setattr("bslang.analysis.properties.MAX_COMPARED", 3)
     assert answers("cols(n - n) & last(inf)", block=1).prefix_stable.holds is None
-    monkeypatch.setattr("bslang.graph.properties.MAX_COMPARED", 100)  # of 780 in all
+    monkeypatch.setattr("bslang.analysis.properties.MAX_COMPARED", 100)  # of 780 in all
     assert answers("cols(n - n) & last(inf)", block=1).prefix_stable.holds is None
     assert MAX_COMPARED > 100
 
 
 def test_too_many_masks_to_compare_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bslang.graph.properties.MAX_MASK_WORK", 8)
+    monkeypatch.setattr("bslang.analysis.properties.MAX_MASK_WORK", 8)
     found = answers("{q, k : q - k < n} & causal").prefix_stable
     assert found.holds is None and "MAX_MASK_WORK" in found.because
 

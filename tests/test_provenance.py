@@ -8,7 +8,7 @@ from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
-from bslang.graph.provenance import provenance, terms
+from bslang.analysis.provenance import provenance, terms
 from bslang.ir.oracle import dense
 from bslang.ir.pattern import Union
 

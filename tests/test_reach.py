@@ -9,11 +9,11 @@ from hypothesis import assume, given
 from strategies import Case, cases, examples
 
 from bslang import compiler
-from bslang.graph import reach as reaching
-from bslang.graph.analyses import parts, to_networkx
-from bslang.graph.heads import given_heads, merged, ranges
-from bslang.graph.reach import reach
-from bslang.graph.square import Square
+from bslang.analysis import reach as reaching
+from bslang.analysis.components import parts, to_networkx
+from bslang.analysis.heads import given_heads, merged, ranges
+from bslang.analysis.reach import reach
+from bslang.analysis.square import Square
 from bslang.ir.runs import Bools
 
 

@@ -20,7 +20,7 @@ from calls import Call
 from reference import TOLERANCE, Inputs, agrees
 
 from bslang.errors import BuildError
-from bslang.runtime import build
+from bslang.runtime.cpu import build
 
 FLAGS = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover")
 

@@ -18,7 +18,7 @@ from strategies import Case, cases
 
 import bslang
 from bslang.errors import TargetError
-from bslang.runtime.triton import TritonTarget
+from bslang.runtime.triton.launch import TritonTarget
 
 pytest.importorskip("triton")
 

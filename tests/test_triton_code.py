@@ -18,8 +18,8 @@ from bslang import compiler
 from bslang.codegen.plan import Plan
 from bslang.codegen.triton import section
 from bslang.errors import TargetError
-from bslang.runtime.tiles import Launch
-from bslang.runtime.triton import TritonTarget
+from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.tiles import Launch
 from bslang.schedule.strips import Rules
 from bslang.syntax.source import Source
 
@@ -37,8 +37,8 @@ IMPORTS = """try:
     import triton
     import triton.language as tl
 except ImportError:  # GPU tensors are refused then; the other targets work
-    from bslang.runtime import no_triton as triton
-    from bslang.runtime import no_triton as tl
+    from bslang.runtime.triton import no_triton as triton
+    from bslang.runtime.triton import no_triton as tl
 
 
 """
@@ -141,7 +141,7 @@ def test_kernels_are_formatted(spec: str, tmp_path: Path) -> None:
 
 
 def test_without_triton_only_launching_fails() -> None:
-    from bslang.runtime import no_triton
+    from bslang.runtime.triton import no_triton
 
     @no_triton.jit
     def plain() -> None: ...
@@ -170,7 +170,7 @@ ARCHITECTURES = ("cuda:80", "cuda:90", "cuda:100", "hip:gfx942")
 
 
 def compiled(spec: str, architecture: str, dim: int, dtype: torch.dtype, kernel: str) -> Any:
-    from bslang.runtime.aot import compile_kernel
+    from bslang.gpu.aot import compile_kernel
 
     block = (
         100 if dtype == SINGLE else 64
@@ -296,7 +296,7 @@ def test_a_softcap_is_compiled_in(launches: list[Any]) -> None:
 
 @needs_compiler
 def test_unknown_architectures() -> None:
-    from bslang.runtime.aot import gpu
+    from bslang.gpu.aot import gpu
 
     for name in ("cuda", "cuda:sm_90", "hip:90", "tpu:4"):
         with pytest.raises(TargetError, match="unknown architecture"):

@@ -14,7 +14,7 @@ import torch
 
 import bslang
 from bslang.resolve.library import Entry, library
-from bslang.runtime.triton import TritonTarget
+from bslang.runtime.triton.launch import TritonTarget
 
 pytest.importorskip("triton")
 
@@ -43,7 +43,7 @@ else:
     ids=lambda x: f"{x.file}:{x.name}" if isinstance(x, Entry) else x,
 )
 def test_published_layouts_compile(entry: Entry, architecture: str, kernel: str) -> None:
-    from bslang.runtime.aot import compile_kernel
+    from bslang.gpu.aot import compile_kernel
 
     layout = bslang.load(f"{entry.file}:{entry.name}", block=BLOCK, target="triton")
     target = layout._targets["triton"]

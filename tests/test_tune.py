@@ -24,13 +24,13 @@ from bslang import compiler
 from bslang.codegen.triton import held, streamed
 from bslang.errors import TargetError
 from bslang.files import write_whole
+from bslang.gpu import tune as tuner
+from bslang.gpu.tune import KERNELS, candidates, tune
 from bslang.runtime import modules
-from bslang.runtime import triton as launcher
-from bslang.runtime import tune as tuner
-from bslang.runtime.tiles import Launch, launch
-from bslang.runtime.triton import TritonTarget
-from bslang.runtime.tune import KERNELS, candidates, tune
-from bslang.runtime.tuned import Tuned, store
+from bslang.runtime.triton import launch as launcher
+from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.tiles import Launch, launch
+from bslang.runtime.triton.tuned import Tuned, store
 from bslang.syntax.source import Source
 
 pytest.importorskip("triton")

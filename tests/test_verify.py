@@ -17,11 +17,11 @@ from bslang import api, compiler
 from bslang.cli.main import main
 from bslang.errors import BuildError, LimitError, TargetError
 from bslang.ir.heads import told_apart
-from bslang.runtime import build
-from bslang.runtime import verify as runtime
-from bslang.runtime.torch import TorchTarget
+from bslang.runtime.cpu import build
+from bslang.runtime.torch.attention import TorchTarget
 from bslang.syntax.source import Source
-from bslang.verification import PARTS, Call, Errors
+from bslang.verify import verify as runtime
+from bslang.verify.report import PARTS, Call, Errors
 
 SPEC = """\
 block 16

@@ -11,13 +11,13 @@ from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
-from bslang.graph.warnings import Budget, findings, telling_length
 from bslang.ir.oracle import dense
 from bslang.ir.pattern import Pattern, Union
+from bslang.lint.findings import Budget, findings, telling_length
+from bslang.lint.warnings import warnings
 from bslang.resolve.program import Resolved
 from bslang.resources import resource
 from bslang.syntax.source import Source
-from bslang.warn import warnings
 
 __all__ = ["run"]  # the fixture
 

@@ -11,7 +11,7 @@ from strategies import Case, cases, examples
 from test_cli import Run, run
 
 from bslang import compiler
-from bslang.graph.why import Effect, Reason, why
+from bslang.analysis.why import Effect, Reason, why
 from bslang.ir.oracle import dense
 from bslang.ir.pattern import Pattern, Primitive
 from bslang.syntax.source import Source

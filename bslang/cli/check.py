@@ -18,11 +18,11 @@ from bslang.cli.common import (
     read_spec,
 )
 from bslang.errors import LimitError
+from bslang.lint.warnings import layouts, warnings
 from bslang.resolve.module import layout_name
 from bslang.resolve.program import Program
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.source import Source
-from bslang.warn import layouts, warnings
 
 Files = Annotated[
     list[str],

@@ -21,8 +21,8 @@ from bslang.errors import BslangError
 from bslang.resolve.program import Resolved
 
 if TYPE_CHECKING:
+    from bslang.analysis.difference import Side
     from bslang.graph.blockgraph import BlockGraph
-    from bslang.graph.difference import Side
 
 First = Annotated[str, typer.Argument(metavar="A", help="A spec file, or FILE:NAME.")]
 Second = Annotated[str, typer.Argument(metavar="B", help="Another, or another NAME of the same.")]
@@ -41,7 +41,7 @@ def diff(
 
     Exits with 0 if they are equal at this length, and with 1 if they are not.
     """
-    from bslang.graph.difference import Side
+    from bslang.analysis.difference import Side
 
     layouts = [resolve_spec(spec, None, block) for spec in (first, second)]
     _refuse(*layouts)
@@ -103,8 +103,8 @@ def _as_dict(spec: str, resolved: Resolved, side: Side) -> dict[str, object]:
 
 def picture(a: BlockGraph, b: BlockGraph, plus: Side, minus: Side, height: int, width: int) -> str:
     """Where two layouts differ, in characters, two to a cell, at most `height` x `width` cells."""
-    from bslang.graph.cells import Cells
-    from bslang.graph.difference import marks
+    from bslang.analysis.cells import Cells
+    from bslang.analysis.difference import marks
 
     drawn = marks(a, b, plus, minus, height, width)
     lines = ["".join(cell * 2 for cell in row) for row in drawn.tolist()]

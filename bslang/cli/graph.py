@@ -42,7 +42,7 @@ def graph(
     layer: LayerOption = 0,
 ) -> None:
     """Write which block of queries visits which block of keys as DOT, GraphML or JSON."""
-    from bslang.graph.export import FORMATS, export
+    from bslang.analysis.export import FORMATS, export
 
     if form not in FORMATS:
         close = difflib.get_close_matches(form, FORMATS, 1)

@@ -22,7 +22,7 @@ from bslang.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from bslang.machine.report import Report
+    from bslang.gpu.machine.report import Report
 
 _COLUMNS = ("instructions", "matrix", "exp2", "copies", "loads", "local")
 _WIDTH = 44

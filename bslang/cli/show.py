@@ -136,7 +136,7 @@ def _print(
 
 def _entries(resolved: Resolved, graphs: list[BlockGraph]) -> int:
     """Lines of the legend, at least: heads may have terms of their own."""
-    from bslang.graph.provenance import terms
+    from bslang.analysis.provenance import terms
     from bslang.picture.picture import MOST_TERMS
 
     counts = (len(list(terms(resolved.pattern, graph.grid.head))) for graph in graphs)

@@ -24,13 +24,13 @@ from bslang.limits import MAX_HEADS
 from bslang.syntax.diagnostics import SpecError
 
 if TYPE_CHECKING:
-    from bslang.graph.analyses import Parts
+    from bslang.analysis.components import Parts
+    from bslang.analysis.costs import Crossover
+    from bslang.analysis.properties import Answer, Properties
+    from bslang.analysis.reach import Reach
+    from bslang.analysis.square import Square
+    from bslang.analysis.stats import Spread, Stats
     from bslang.graph.blockgraph import BlockGraph
-    from bslang.graph.costs import Crossover
-    from bslang.graph.properties import Answer, Properties
-    from bslang.graph.reach import Reach
-    from bslang.graph.square import Square
-    from bslang.graph.stats import Spread, Stats
     from bslang.resolve.program import Resolved
 
 _JSON_LAYERS = 8
@@ -65,11 +65,11 @@ def stats(
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Count what a layout visits and costs beside dense attention, and decide its properties."""
-    from bslang.graph.costs import crossovers
-    from bslang.graph.properties import Properties
-    from bslang.graph.reach import reach
-    from bslang.graph.square import Square
-    from bslang.graph.stats import Stats, asked_by_pairs
+    from bslang.analysis.costs import crossovers
+    from bslang.analysis.properties import Properties
+    from bslang.analysis.reach import reach
+    from bslang.analysis.square import Square
+    from bslang.analysis.stats import Stats, asked_by_pairs
 
     resolved = resolve_spec(spec, define, block)
     graph = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
@@ -84,7 +84,7 @@ def stats(
     by_head = _by_head(resolved, seq_len, layer, heads, dim)
     asked = [str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)]
     if json:
-        from bslang.graph.analyses import parts
+        from bslang.analysis.components import parts
 
         followed = reach(square, layers or _JSON_LAYERS)
         print_json({
@@ -115,7 +115,7 @@ def stats(
         print()
         _print(_heads(by_head))
     if layers:
-        from bslang.graph.analyses import parts
+        from bslang.analysis.components import parts
 
         print()
         _print(_field(followed, square, parts(square)))
@@ -256,8 +256,8 @@ def _by_head(
 
     heads: how many; for None, those that the layout tells apart, without those that mean nothing here.
     """
-    from bslang.graph.heads import given_heads, merged
-    from bslang.graph.stats import Stats
+    from bslang.analysis.heads import given_heads, merged
+    from bslang.analysis.stats import Stats
 
     count = heads or given_heads(resolved.pattern)
     groups: list[tuple[list[int], BlockGraph]] = []
@@ -273,7 +273,7 @@ def _by_head(
 
 
 def _heads(by_head: list[tuple[list[int], Stats]]) -> Iterator[Line]:
-    from bslang.graph.heads import ranges
+    from bslang.analysis.heads import ranges
 
     for group, found in by_head[:_MOST_GROUPS]:
         figures = f"{found.blocks:,} blocks, {_percent(found.density)}; {_spread(found.rows)} a row"

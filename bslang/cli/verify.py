@@ -23,7 +23,7 @@ from bslang.cli.common import (
     resolve_spec,
 )
 from bslang.errors import BslangError
-from bslang.verification import PARTS, Row, Verification
+from bslang.verify.report import PARTS, Row, Verification
 
 _CELL = 20
 

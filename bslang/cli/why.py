@@ -26,7 +26,7 @@ from bslang.syntax.source import Source, Span
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bslang.graph.why import Effect, Verdict
+    from bslang.analysis.why import Effect, Verdict
 
 Query = Annotated[
     int, typer.Argument(metavar="Q", help="Position of the query; negative from the end.")
@@ -48,7 +48,7 @@ def why(
     json: JsonOption = False,
 ) -> None:
     """Say whether query token Q sees key token K, and which terms make it so or take it away."""
-    from bslang.graph.why import why as ask
+    from bslang.analysis.why import why as ask
 
     query, key = _position(query, "query", seq_len), _position(key, "key", seq_len)
     resolved = resolve_spec(spec, define, block)

@@ -32,7 +32,7 @@ def section(plan: Plan) -> Section:
     march = f", {json.dumps(plan.march)}" if plan.march else ""
     return Section(
         constructor=f'CpuTarget(Path(__file__).with_suffix(".cpp"), "{source_digest(text)}"{march})',
-        imports=("from pathlib import Path", "from bslang.runtime.cpu import CpuTarget"),
+        imports=("from pathlib import Path", "from bslang.runtime.cpu.launch import CpuTarget"),
         files={".cpp": text},
     )
 

@@ -51,7 +51,7 @@ def section(plan: Plan) -> Section:
         ),
         code=render("triton/kernels.py.jinja", plan, kernels),
         imports=(
-            "from bslang.runtime.triton import TritonTarget",
+            "from bslang.runtime.triton.launch import TritonTarget",
             f"from bslang.schedule.strips import {', '.join(used)}",
         ),
     )

@@ -8,10 +8,10 @@ from functools import lru_cache
 from bslang.editors.document import Document
 from bslang.editors.names import place_of, target
 from bslang.errors import shortened
+from bslang.lint.warnings import warnings
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.source import Span
-from bslang.warn import warnings
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bslang.graph.heads import given_heads
+from bslang.analysis.heads import given_heads
 from bslang.ir.heads import told_apart
 from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_NUMBER

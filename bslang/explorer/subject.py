@@ -14,10 +14,10 @@ from bslang.explorer import axes
 from bslang.explorer.axes import Axis
 from bslang.explorer.view import View, bounded, diagnostic, message, view
 from bslang.limits import MAX_HEADS, MAX_LENGTH
+from bslang.lint.warnings import warnings
 from bslang.resolve.program import Program, Resolved
 from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
-from bslang.warn import warnings
 
 Setting = Mapping[str, str]
 """A value for each axis, by its name: as a spec writes it."""

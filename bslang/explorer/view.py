@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from bslang import compiler
+from bslang.analysis.provenance import provenance
+from bslang.analysis.reach import reach
+from bslang.analysis.square import Square
+from bslang.analysis.stats import Stats
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
-from bslang.graph.provenance import provenance
-from bslang.graph.reach import reach
-from bslang.graph.square import Square
-from bslang.graph.stats import Stats
 from bslang.limits import MAX_PAGE_RUNS
 from bslang.picture.picture import MOST_TERMS, label
 from bslang.resolve.program import Resolved

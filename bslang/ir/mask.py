@@ -94,7 +94,7 @@ TORCH: Mapping[str, str] = _PYTHON | {
     "isqrt": "isqrt({0})",
     "log2": "log2({0})",
 }
-"""torch tensors; the functions are those of bslang.runtime.masks, which take numbers too."""
+"""torch tensors; the functions are those of bslang.runtime.torch.masks, which take numbers too."""
 
 TRITON: Mapping[str, str] = _PYTHON | {
     "abs": "tl.abs({0})",

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bslang.analysis.cells import Cells
+from bslang.analysis.provenance import provenance
 from bslang.graph.blockgraph import BlockGraph
-from bslang.graph.cells import Cells
-from bslang.graph.provenance import provenance
 from bslang.ir.grid import Ints
 from bslang.ir.pattern import Pattern
 

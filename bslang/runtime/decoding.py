@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bslang.graph.pairs import masks
-from bslang.graph.properties import YES, Answer, is_prefix_stable
+from bslang.analysis.pairs import masks
+from bslang.analysis.properties import YES, Answer, is_prefix_stable
 from bslang.graph.settle import positions
 
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ class Exports:
         """A head's blocks as networkx.DiGraph, the graph that `bslang graph` writes: an edge i -> j where a
         query of block i sees a key of block j, with its `kind`, "full" or "partial", and the `term` of the
         spec that brings it in. Raises LimitError for more than MAX_EDGES edges."""
-        from bslang.graph.export import attributed
+        from bslang.analysis.export import attributed
 
         return attributed(self.resolved.pattern, self.graph(seq_len, head=head), self.name)
 

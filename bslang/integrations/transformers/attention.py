@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from bslang.analysis.properties import is_causal as _is_causal
 from bslang.errors import BslangError
-from bslang.graph.properties import is_causal as _is_causal
 from bslang.runtime.decoding import prefix_stable, require_prefix_stable
 from bslang.runtime.layout import Layout
 

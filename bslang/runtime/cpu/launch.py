@@ -13,10 +13,10 @@ import torch
 
 from bslang.errors import BuildError, TargetError
 from bslang.files import source_digest
-from bslang.runtime.build import build
+from bslang.runtime.cpu.build import build
+from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.labels import Labels
-from bslang.runtime.library import load
 from bslang.runtime.plan import DevicePlan, DeviceTable
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)

@@ -17,8 +17,8 @@ from bslang.limits import MAX_DENSE
 from bslang.runtime.checks import MAX_DIM
 from bslang.runtime.layout import Layout
 from bslang.runtime.op import lse_dtype
-from bslang.runtime.reference import Inputs, dense, inputs, rounding, run
-from bslang.verification import Call, Errors, Row, Verification
+from bslang.verify.reference import Inputs, dense, inputs, rounding, run
+from bslang.verify.report import Call, Errors, Row, Verification
 
 DTYPES = {
     "fp32": torch.float32,

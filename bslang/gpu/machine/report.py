@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bslang.machine.code import Instruction, counts, inner_loops
-from bslang.machine.origin import Origin, origin
+from bslang.gpu.machine.code import Instruction, counts, inner_loops
+from bslang.gpu.machine.origin import Origin, origin
 
 
 @dataclass(frozen=True)

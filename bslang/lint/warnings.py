@@ -22,7 +22,7 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
 
     length: in tokens; left out, one for each layout that is large beside its numbers.
     """
-    from bslang.graph.warnings import Budget, findings
+    from bslang.lint.findings import Budget, findings
 
     budget = Budget()
     parts = _used(program)

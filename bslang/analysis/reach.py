@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from bslang.graph.square import Square
+from bslang.analysis.square import Square
 from bslang.ir.grid import Ints
 from bslang.limits import MAX_FOLLOWED
 

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from bslang.errors import TargetError
-from bslang.runtime.aot import check_call, dtype_of
-from bslang.runtime.binaries import TYPES
+from bslang.gpu.aot import check_call, dtype_of
 from bslang.runtime.labels import Labels, take_labels
 from bslang.runtime.layout import Layout
 from bslang.runtime.plan import DevicePlan
-from bslang.runtime.tiles import Launch, launch, warps
-from bslang.runtime.triton import TritonTarget, shared_memory
-from bslang.runtime.tuned import Sides, Tuned, device_name, largest, tile_names
+from bslang.runtime.triton.binaries import TYPES
+from bslang.runtime.triton.launch import TritonTarget, shared_memory
+from bslang.runtime.triton.tiles import Launch, launch, warps
+from bslang.runtime.triton.tuned import Sides, Tuned, device_name, largest, tile_names
 
 Bench = Callable[[Callable[[], object]], float]
 """The time of a call, in milliseconds."""
@@ -46,7 +46,7 @@ def candidates(
     """The default launch of a kernel of `KERNELS`, then others that differ from it in one respect: half
     or twice a side of the tile, the other number of warps, one stage more or less. At most 8.
 
-    The arguments are those of `bslang.runtime.triton.launch`. What would not fit shared memory, as far
+    The arguments are those of `bslang.runtime.triton.launch.launch`. What would not fit shared memory, as far
     as can be told before it is compiled, is left out.
     """
     default = launch(kernel, head_dim, itemsize, sides, shared=shared)

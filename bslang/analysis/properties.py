@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bslang.analysis.pairs import Pair, asked, combined, corner, dense, first_pair, masks, sees
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import lower, nonempty
-from bslang.graph.pairs import Pair, asked, combined, corner, dense, first_pair, masks, sees
 from bslang.graph.residual import fold_xor
 from bslang.graph.settle import batches, mask_names, positions
 from bslang.ir.grid import Axis, Grid, Ints

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from bslang.runtime.tuned import Sides, largest, tile_names
+from bslang.runtime.triton.tuned import Sides, largest, tile_names
 
 
 @dataclass(frozen=True)

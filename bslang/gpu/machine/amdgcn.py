@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bslang.machine.code import Instruction, linked
+from bslang.gpu.machine.code import Instruction, linked
 
 _LABEL = re.compile(r"(\.LBB\w+):")
 _LINE = re.compile(r"(\S+\.\w+):(\d+):\d+")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bslang.analysis.provenance import provenance
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
-from bslang.graph.provenance import provenance
 from bslang.ir.grid import Axis, Ints
 from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_EDGES

@@ -1,6 +1,6 @@
 """Tiles that were faster on a device: found beside their module, judged, and stored there.
 
-`NAME.tune.json` has them; bslang.runtime.tune finds them. What is wrong with the file is warned of, and
+`NAME.tune.json` has them; bslang.gpu.tune finds them. What is wrong with the file is warned of, and
 kernels then have their default tiles.
 """
 
@@ -17,7 +17,7 @@ import torch
 
 from bslang.errors import BuildError
 from bslang.files import write_whole
-from bslang.runtime.beside import module_of, read, written
+from bslang.runtime.triton.beside import module_of, read, written
 
 SUFFIX = ".tune.json"
 

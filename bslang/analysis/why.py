@@ -8,8 +8,8 @@ from enum import Enum
 
 import numpy as np
 
+from bslang.analysis.pairs import Pair, sees
 from bslang.graph.lower import lower
-from bslang.graph.pairs import Pair, sees
 from bslang.ir.grid import At, Grid
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import (

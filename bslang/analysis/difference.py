@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bslang.analysis.cells import coverage
+from bslang.analysis.pairs import Pair, combined, count_pairs, first_pair, settled
 from bslang.graph.blockgraph import BlockGraph
-from bslang.graph.cells import coverage
-from bslang.graph.pairs import Pair, combined, count_pairs, first_pair, settled
 from bslang.graph.residual import fold_difference
 
 

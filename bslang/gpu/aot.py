@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from bslang.errors import TargetError
-from bslang.machine.devices import DEVICES
-from bslang.runtime.beside import written
-from bslang.runtime.binaries import ALIGNMENT, SUFFIX, TYPES, Binary
+from bslang.gpu.machine.devices import DEVICES
 from bslang.runtime.checks import MAX_DIM
-from bslang.runtime.tiles import Launch, launch
-from bslang.runtime.triton import TritonTarget
-from bslang.runtime.tuned import Sides
+from bslang.runtime.triton.beside import written
+from bslang.runtime.triton.binaries import ALIGNMENT, SUFFIX, TYPES, Binary
+from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.tiles import Launch, launch
+from bslang.runtime.triton.tuned import Sides
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """By the names that commands take."""

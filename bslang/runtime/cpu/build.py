@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bslang.errors import BuildError
 from bslang.files import private_dir, source_digest
-from bslang.runtime.library import is_whole, sealed
+from bslang.runtime.cpu.library import is_whole, sealed
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared")
 COMPILERS = ("c++", "g++", "clang++")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bslang.machine.code import Instruction, linked
+from bslang.gpu.machine.code import Instruction, linked
 
 _INSTRUCTION = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?P<guard>@!?\w+\s+)?(?P<text>[^;]*?)\s*;")
 _LABEL = re.compile(r"(\.L_\w+):")

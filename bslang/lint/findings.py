@@ -13,10 +13,10 @@ from functools import reduce
 
 import numpy as np
 
+from bslang.analysis.pairs import asked, combined, first_pair
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import lower
-from bslang.graph.pairs import asked, combined, first_pair
 from bslang.graph.residual import Fold, fold_difference, fold_intersection, fold_union
 from bslang.ir.expr import Op
 from bslang.ir.grid import Grid

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from bslang.errors import TargetError
-from bslang.machine import amdgcn, sass
-from bslang.machine.code import Instruction, counts
-from bslang.machine.devices import DEVICES
-from bslang.machine.report import Report, loops
-from bslang.runtime.aot import choice, compile_kernel, dtype_of
-from bslang.runtime.beside import module_of, plain
-from bslang.runtime.triton import TritonTarget
+from bslang.gpu.aot import choice, compile_kernel, dtype_of
+from bslang.gpu.machine import amdgcn, sass
+from bslang.gpu.machine.code import Instruction, counts
+from bslang.gpu.machine.devices import DEVICES
+from bslang.gpu.machine.report import Report, loops
+from bslang.runtime.triton.beside import module_of, plain
+from bslang.runtime.triton.launch import TritonTarget
 
 
 def inspect(target: TritonTarget, architecture: str, head_dim: int, dtype: str) -> list[Report]:
     """Compile the kernels of a module and report what is in them; no GPU is needed.
 
-    Raises TargetError as `bslang.runtime.aot.compile_kernel`, and where the tools are missing.
+    Raises TargetError as `bslang.gpu.aot.compile_kernel`, and where the tools are missing.
     """
     return [_report(target, kernel, architecture, head_dim, dtype) for kernel in target.kernels]
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from bslang.runtime.binaries import TYPES, Binaries
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
-from bslang.runtime.tiles import JOINED, Launch, launch
-from bslang.runtime.tuned import Key, Tuned, beside, device_name
+from bslang.runtime.triton.binaries import TYPES, Binaries
+from bslang.runtime.triton.tiles import JOINED, Launch, launch
+from bslang.runtime.triton.tuned import Key, Tuned, beside, device_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class TritonTarget:
             "sum": sum,
         }
         self.sides, self.rows, self.columns = (held, streamed), rows, columns
-        self._installed = type(forward).__module__ != "bslang.runtime.no_triton"
+        self._installed = type(forward).__module__ != "bslang.runtime.triton.no_triton"
         self._interpreted = type(forward).__module__ == "triton.runtime.interpreter"
         if self._interpreted:
             self.dtypes = (torch.float32, torch.float16)
@@ -104,7 +104,7 @@ class TritonTarget:
 
     @cached_property
     def tuned(self) -> dict[Key, Tuned]:
-        """Winners of `bslang.runtime.tune` that lie beside the generated module, for any device."""
+        """Winners of `bslang.gpu.tune` that lie beside the generated module, for any device."""
         return beside(self.kernels["forward"], self.sides) if self._installed else {}
 
     def missing(self, device: torch.device) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bslang.analysis.pairs import count_pairs
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
-from bslang.graph.pairs import count_pairs
 from bslang.ir.grid import Grid, Ints
 from bslang.ir.mask import labels
 from bslang.ir.pattern import Pattern, Primitive

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bslang.graph.square import Square
+from bslang.analysis.square import Square
 from bslang.limits import MAX_EDGES
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Kernels that were compiled ahead of time: found beside their module, judged, and launched.
 
-`NAME.triton.json` is their manifest; bslang.runtime.aot writes it and says what is in it. What is
+`NAME.triton.json` is their manifest; bslang.gpu.aot writes it and says what is in it. What is
 wrong with a file is warned of, and kernels are then compiled as if it were not there.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from bslang.errors import BuildError
-from bslang.runtime.beside import module_of, plain, read
+from bslang.runtime.triton.beside import module_of, plain, read
 
 SUFFIX = ".triton.json"
 
@@ -155,7 +155,7 @@ class Binaries:
 
 
 def _entries(manifest: Any) -> tuple[Binary, ...]:
-    """The entries of a manifest; raises as `bslang.runtime.beside.read` asks."""
+    """The entries of a manifest; raises as `bslang.runtime.triton.beside.read` asks."""
     entries = tuple(
         Binary(**each | {"aligned": tuple(each["aligned"])}) for each in manifest["binaries"]
     )

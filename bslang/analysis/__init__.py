@@ -1,0 +1,1 @@
+"""What explains a block graph: figures, properties, reasons, paths, differences."""

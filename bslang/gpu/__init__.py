@@ -1,0 +1,1 @@
+"""GPU kernels without a call: ahead of time, machine code, tuning."""

@@ -1,0 +1,1 @@
+"""What warns: layouts that are valid, but probably a mistake."""

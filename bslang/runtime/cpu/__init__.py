@@ -1,0 +1,1 @@
+"""The cpu target: generated C++, built on first use."""

@@ -1,0 +1,1 @@
+"""The torch target: blocks gathered and multiplied by torch operations."""

@@ -1,0 +1,1 @@
+"""The triton target: launches of generated kernels."""

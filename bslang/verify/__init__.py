@@ -1,0 +1,1 @@
+"""Every target against dense attention in fp64."""
