@@ -15,12 +15,12 @@ from bslang.analysis.stats import asked_by_pairs
 from bslang.errors import BslangError, LimitError
 from bslang.graph.lower import lower
 from bslang.ir.bounds import bounds
+from bslang.ir.composition import compose
 from bslang.ir.expr import Op, over
 from bslang.ir.grid import Grid
 from bslang.ir.oracle import dense
 from bslang.ir.runs import Bools, Runs
 from bslang.patterns.builder import Builder
-from bslang.patterns.composition import compose
 from bslang.resolve.program import Resolved
 from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
@@ -147,7 +147,7 @@ def _runs(matrix: Bools) -> Runs:
 
 def test_products_of_wide_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that are joined in advance give what rows that are gathered one by one do."""
-    from bslang.patterns import composition
+    from bslang.ir import composition
 
     found = resolved("(last(9) | cols(0)) @ (window(3) | random(2, seed=1)) ** 2", (1, 1))
     grid = Grid.of(60, 60, (1, 1))

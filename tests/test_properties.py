@@ -129,7 +129,7 @@ def test_what_keeps_rows_by_its_parts_keeps_them(case: Case) -> None:
     case = square(case)
     assume(case.has_meaning())
     pattern = case.resolved.pattern
-    if not properties._keeps_rows(pattern, case.grid):
+    if not properties._KeepsRows(case.grid)(pattern):
         return
     mask = case.mask()
     for length in range(1, case.len_k):
@@ -197,7 +197,7 @@ def test_the_worst_case_of_labels_is_that_all_are_equal(case: Case) -> None:
     case = square(case)
     assume("same(" in case.spec and case.has_meaning())
     pattern, grid, mask = case.resolved.pattern, case.grid, case.mask()
-    if properties._grows_with_labels(pattern, grid.head):
+    if properties._GrowsWithLabels(grid.head, True)(pattern):
         equal = {name: tuple(map(np.zeros_like, pair)) for name, pair in case.labels.items()}
         assert not (mask & ~oracle(pattern, grid, equal)).any()
     if properties.is_causal(pattern, graph_of(case)).holds:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
-from bslang.graph.residual import Fold, Residual
+from bslang.graph.residual import Join, Residual
 from bslang.graph.settle import ask, batches, likeness, positions, settle
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.pattern import Pattern
@@ -72,7 +72,7 @@ def _within(allowed: int, blocks: int) -> None:
         raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, f"the token masks of {blocks} blocks")
 
 
-def combined(left: BlockGraph, right: BlockGraph, fold: Fold) -> BlockGraph:
+def combined(left: BlockGraph, right: BlockGraph, join: Join) -> BlockGraph:
     """The graph of an operator on two layouts that stand on one grid.
 
     Unlike that of a pattern, its partial blocks may be full or empty in truth.
@@ -81,7 +81,7 @@ def combined(left: BlockGraph, right: BlockGraph, fold: Fold) -> BlockGraph:
     full, partial = none, dict[Pattern, Runs]()
     for a, among in _classes(left):
         for b, also in _classes(right):
-            residual = fold(a, b)
+            residual = join(a, b)
             if residual is True:
                 full = full | (among & also)
             elif residual is not False and (runs := among & also):

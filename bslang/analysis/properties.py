@@ -5,7 +5,7 @@ A question that only more masks than MAX_MASK_WORK could settle, or the labels o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
@@ -17,16 +17,14 @@ from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import lower, nonempty
 from bslang.graph.residual import fold_xor
 from bslang.graph.settle import batches, mask_names, positions
+from bslang.ir.fold import Fold
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
     Complement,
     Difference,
-    Intersection,
     Pattern,
     Primitive,
-    Transpose,
-    Union,
     Xor,
 )
 from bslang.ir.runs import Bools, Runs
@@ -101,7 +99,7 @@ def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
 
     Raises LimitError.
     """
-    if _labelled(pattern) and not _grows_with_labels(pattern, graph.grid.head):
+    if _labelled(pattern) and not _GrowsWithLabels(graph.grid.head, True)(pattern):
         return _LABELS
     pair = first_pair(graph, ahead=True)
     if pair is None:
@@ -110,20 +108,37 @@ def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
     return Answer(False, pair, f"query {pair[0]} sees key {pair[1]}, which comes later{where}")
 
 
-def _grows_with_labels(pattern: Pattern, head: int, positive: bool = True) -> bool:
-    """Whether more equal labels never take a pair away, so that all equal are the worst case."""
-    if isinstance(pattern, Heads):
-        return _grows_with_labels(pattern.choose(head), head, positive)
-    if isinstance(pattern, Complement):
-        return _grows_with_labels(pattern.part, head, not positive)
-    if isinstance(pattern, Difference):
-        right = _grows_with_labels(pattern.right, head, not positive)
-        return right and _grows_with_labels(pattern.left, head, positive)
-    if isinstance(pattern, (Union, Intersection, Transpose)):
-        return all(_grows_with_labels(part, head, positive) for part in pattern.parts)
-    if isinstance(pattern, Primitive) and pattern.labelled:
-        return positive
-    return not _labelled(pattern)
+class _GrowsWithLabels(Fold[bool]):
+    """Whether more equal labels never take a pair away, so that all equal are the worst case.
+
+    positive: whether a pair of the part is one of the whole; else it is taken away.
+    """
+
+    def __init__(self, head: int, positive: bool) -> None:
+        self.head, self.positive = head, positive
+
+    def _each(self, pattern: Pattern) -> bool:
+        return all(map(self, pattern.parts))
+
+    union = intersection = transpose = _each
+
+    def primitive(self, pattern: Primitive) -> bool:
+        return self.positive if pattern.labelled else not _labelled(pattern)
+
+    def xor(self, pattern: Xor) -> bool:
+        return not _labelled(pattern)
+
+    def difference(self, pattern: Difference) -> bool:
+        return self._opposite(pattern.right) and self(pattern.left)
+
+    def complement(self, pattern: Complement) -> bool:
+        return self._opposite(pattern.part)
+
+    def heads(self, pattern: Heads) -> bool:
+        return self(pattern.choose(self.head))
+
+    def _opposite(self, part: Pattern) -> bool:
+        return _GrowsWithLabels(self.head, not self.positive)(part)
 
 
 def is_symmetric(pattern: Pattern, graph: BlockGraph) -> Answer:
@@ -217,7 +232,7 @@ def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
     if not _same_tokens(grid):
         return _SQUARE
     meant = pattern.at({"head": grid.head, "layer": grid.layer})
-    if _keeps_rows(meant, grid):
+    if _KeepsRows(grid)(meant):
         return YES
     if _labelled(pattern):
         return _LABELS
@@ -239,29 +254,36 @@ def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
     return YES
 
 
-def _keeps_rows(pattern: Pattern, grid: Grid) -> bool:
+class _KeepsRows(Fold[bool]):
     """Whether no pair comes or goes with the length, as far as the parts of the pattern can tell."""
-    if isinstance(pattern, Primitive):
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+
+    def _each(self, pattern: Pattern) -> bool:
+        return all(map(self, pattern.parts))
+
+    union = intersection = xor = difference = complement = transpose = _each
+
+    def primitive(self, pattern: Primitive) -> bool:
         meant = pattern.expand()
         if meant is not pattern:
-            return _keeps_rows(meant, grid)
+            return self(meant)
         read = [value for value in vars(pattern).values() if isinstance(value, Pattern)]
         if not read:
             return not pattern.depends_on_length()
         # The numbers of what it reads count among its names, and have to be without a length as well.
-        return not pattern.names() & {"n", "m"} and _reads_kept_rows(read, grid)
-    if isinstance(pattern, (Union, Intersection, Xor, Difference, Complement, Transpose)):
-        return all(_keeps_rows(part, grid) for part in pattern.parts)
-    return _reads_kept_rows(pattern.parts, grid)
+        return not pattern.names() & {"n", "m"} and all(map(self._read, read))
 
+    def heads(self, pattern: Heads) -> bool:
+        return all(map(self._read, pattern.parts))
 
-def _reads_kept_rows(parts: Iterable[Pattern], grid: Grid) -> bool:
-    """Whether what reads whole rows of these patterns, as `random` does, reads the same at any length."""
-    whole, rows = grid.whole(), np.arange(grid.n, dtype=np.int64)
-    later = Runs.of_rows(grid.m, rows, rows + 1, np.full_like(rows, grid.m))
-    return grid.q == grid.k and all(
-        _keeps_rows(part, grid) and not nonempty(part, whole) & later for part in parts
-    )
+    def _read(self, part: Pattern) -> bool:
+        """Whether what reads whole rows of a pattern, as draws do, reads the same at any length."""
+        grid = self.grid
+        rows = np.arange(grid.n, dtype=np.int64)
+        later = Runs.of_rows(grid.m, rows, rows + 1, np.full_like(rows, grid.m))
+        return grid.q == grid.k and self(part) and not nonempty(part, grid.whole()) & later
 
 
 def _cut(grid: Grid, length: int) -> Grid:

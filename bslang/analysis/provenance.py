@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from bslang.graph.lower import lower, visited
+from bslang.ir.fold import Fold
 from bslang.ir.grid import Grid
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import Difference, Intersection, Pattern, Transpose, Union, Xor
@@ -38,22 +40,43 @@ def terms(pattern: Pattern, head: int = 0) -> Iterator[tuple[Pattern, Pattern]]:
     `(window(3) | cols(0)) & causal` has the terms `window(3)` and `cols(0)`, which contribute
     `window(3) & causal` and `cols(0) & causal`.
     """
-    if isinstance(pattern, Heads):
-        yield from terms(pattern.choose(head), head)
-    elif isinstance(pattern, Union):
+    return _Terms(head)(pattern)
+
+
+Terms: TypeAlias = Iterator[tuple[Pattern, Pattern]]
+
+
+class _Terms(Fold[Terms]):
+    def __init__(self, head: int) -> None:
+        self.head = head
+
+    def _itself(self, pattern: Pattern) -> Terms:
+        yield pattern, pattern
+
+    primitive = complement = _itself
+
+    def union(self, pattern: Union) -> Terms:
         for part in pattern.parts:
-            yield from terms(part, head)
-    elif isinstance(pattern, Xor):
+            yield from self(part)
+
+    def xor(self, pattern: Xor) -> Terms:
         for part in pattern.parts:
             yield part, Intersection.of(part, pattern)
-    elif isinstance(pattern, Transpose):
-        for term, contribution in terms(pattern.part, head):
+
+    def transpose(self, pattern: Transpose) -> Terms:
+        for term, contribution in self(pattern.part):
             yield term.T, contribution.T
-    elif isinstance(pattern, Difference) and len(found := list(terms(pattern.left, head))) > 1:
-        for term, contribution in found:
-            yield term, Difference.of(contribution, pattern.right)
-    elif isinstance(pattern, Intersection):
-        sums = [list(terms(part, head)) for part in pattern.parts]
+
+    def difference(self, pattern: Difference) -> Terms:
+        found = list(self(pattern.left))
+        if len(found) == 1:
+            found = [(pattern, pattern)]
+        else:
+            found = [(term, Difference.of(left, pattern.right)) for term, left in found]
+        yield from found
+
+    def intersection(self, pattern: Intersection) -> Terms:
+        sums = [list(self(part)) for part in pattern.parts]
         place = next((i for i, found in enumerate(sums) if len(found) > 1), None)
         if place is None:
             yield pattern, pattern
@@ -61,5 +84,6 @@ def terms(pattern: Pattern, head: int = 0) -> Iterator[tuple[Pattern, Pattern]]:
         before, after = pattern.parts[:place], pattern.parts[place + 1 :]
         for term, contribution in sums[place]:
             yield term, Intersection.of(*before, contribution, *after)
-    else:
-        yield pattern, pattern
+
+    def heads(self, pattern: Heads) -> Terms:
+        return self(pattern.choose(self.head))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeAlias
 
 import numpy as np
 
 from bslang.analysis.pairs import Pair, sees
 from bslang.graph.lower import lower
+from bslang.ir.fold import Fold
 from bslang.ir.grid import At, Grid
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
@@ -54,92 +56,124 @@ def why(pattern: Pattern, grid: Grid, query: int, key: int) -> Verdict:
 
     Costs no more than the drawn parts take to lower. Raises as `lower`.
     """
-    asking = _Asking()
-    here = (grid, (query, key))
-    reasons = dict.fromkeys(asking.reasons(pattern, *here, positive=True))
-    return Verdict(asking.has(pattern, *here), tuple(reasons))
+    asked = _Asked({}, grid, (query, key))
+    reasons = dict.fromkeys(_Reasons(asked, positive=True)(pattern))
+    return Verdict(asked(pattern), tuple(reasons))
 
 
-class _Asking:
-    """Asks the parts of a pattern for one pair; what is lowered for it is lowered once."""
+_Known: TypeAlias = dict[tuple[Pattern, Grid, Pair], "bool | None"]
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[Pattern, Grid, Pair], bool | None] = {}
 
-    def has(self, pattern: Pattern, grid: Grid, pair: Pair) -> bool | None:
-        """Whether the pair belongs; None where labels decide."""
-        key = (pattern, grid, pair)
-        if key not in self._known:
-            self._known[key] = self._find(pattern, grid, pair)
-        return self._known[key]
+class _Asked(Fold["bool | None"]):
+    """Whether the pair belongs to a part; None where labels decide. Each part is asked once."""
 
-    def _find(self, pattern: Pattern, grid: Grid, pair: Pair) -> bool | None:
-        if isinstance(pattern, Primitive):
-            meant = pattern.expand()
-            return (
-                self.has(meant, grid, pair) if meant is not pattern else _holds(pattern, grid, pair)
-            )
-        if isinstance(pattern, Heads):
-            return self.has(pattern.choose(grid.head), grid, pair)
-        if isinstance(pattern, Transpose):
-            return self.has(pattern.part, grid.transposed(), pair[::-1])
-        parts = [self.has(part, grid, pair) for part in pattern.parts]
-        if isinstance(pattern, Complement):
-            return _not(parts[0])
-        if isinstance(pattern, Union):
-            return _any(parts)
-        if isinstance(pattern, Xor):
-            return None if None in parts else sum(map(bool, parts)) % 2 == 1
-        if isinstance(pattern, Difference):
-            parts[1] = _not(parts[1])
-        return _not(_any([_not(part) for part in parts]))
+    def __init__(self, known: _Known, grid: Grid, pair: Pair) -> None:
+        self.known, self.grid, self.pair = known, grid, pair
 
-    def reasons(
-        self, pattern: Pattern, grid: Grid, pair: Pair, *, positive: bool
-    ) -> Iterator[Reason]:
-        """Why the pair belongs to a part, or does not; positive: whether that brings it in."""
-        has = self.has(pattern, grid, pair)
+    def __call__(self, pattern: Pattern) -> bool | None:
+        key = (pattern, self.grid, self.pair)
+        if key not in self.known:
+            self.known[key] = super().__call__(pattern)
+        return self.known[key]
 
-        def of(part: Pattern, *, positive: bool = positive) -> Iterator[Reason]:
-            return self.reasons(part, grid, pair, positive=positive)
+    def transposed(self) -> _Asked:
+        """The question for the pair mirrored."""
+        return _Asked(self.known, self.grid.transposed(), self.pair[::-1])
 
-        def like(*wanted: bool | None) -> Iterator[Pattern]:
-            return (part for part in pattern.parts if self.has(part, grid, pair) in wanted)
+    def primitive(self, pattern: Primitive) -> bool | None:
+        meant = pattern.expand()
+        return self(meant) if meant is not pattern else _holds(pattern, self.grid, self.pair)
 
-        if isinstance(pattern, Heads):
-            yield from of(pattern.choose(grid.head))
-        elif isinstance(pattern, Transpose):
-            mirrored = grid.transposed(), pair[::-1]
-            yield from self.reasons(pattern.part, *mirrored, positive=positive)
-        elif isinstance(pattern, Complement) and has is not True:
-            yield from of(pattern.part, positive=not positive)
-        elif isinstance(pattern, Difference):
-            yield from of(pattern.left)
-            if self.has(pattern.left, grid, pair) is not False and has is not True:
-                yield from of(pattern.right, positive=not positive)
-        elif isinstance(pattern, Intersection):
-            among = list(like(True, None)) if has is not False else list(like(True))
-            for part in among or like(False):
-                yield from of(part)
-            for part in like(False) if among else ():
-                # What is made of parts says itself which of them does not let the pair through.
-                yield from of(part) if part.parts else [Reason(part, Effect.TAKES)]
-        elif isinstance(pattern, (Union, Xor)):
-            for part in list(like(True) if has else like(True, None)) or pattern.parts:
-                yield from of(part)
-            # An even number of the operands have it.
-            if isinstance(pattern, Xor) and has is False and list(like(True)):
-                yield Reason(pattern, Effect.TAKES)
-        elif has is None:
-            yield Reason(pattern, Effect.LABELS)
-        elif has:
-            yield Reason(pattern, Effect.HAS if positive else Effect.TAKES)
+    def union(self, pattern: Union) -> bool | None:
+        return _any(self.parts(pattern))
+
+    def intersection(self, pattern: Intersection) -> bool | None:
+        return _all(self.parts(pattern))
+
+    def xor(self, pattern: Xor) -> bool | None:
+        parts = self.parts(pattern)
+        return None if None in parts else sum(map(bool, parts)) % 2 == 1
+
+    def difference(self, pattern: Difference) -> bool | None:
+        return _all([self(pattern.left), _not(self(pattern.right))])
+
+    def complement(self, pattern: Complement) -> bool | None:
+        return _not(self(pattern.part))
+
+    def transpose(self, pattern: Transpose) -> bool | None:
+        return self.transposed()(pattern.part)
+
+    def heads(self, pattern: Heads) -> bool | None:
+        return self(pattern.choose(self.grid.head))
+
+
+class _Reasons(Fold[Iterator[Reason]]):
+    """Why the pair belongs to a part, or does not; positive: whether that brings it in."""
+
+    def __init__(self, asked: _Asked, *, positive: bool) -> None:
+        self.has, self.positive = asked, positive
+
+    def primitive(self, pattern: Primitive) -> Iterator[Reason]:
+        has = self.has(pattern)
+        yield self._whole(pattern)
+        if has is False and (meant := pattern.expand()) is not pattern:
+            # `random` has not drawn the block, or could not: then `within` lacks the pair.
+            for part in self._like(meant, False):
+                yield from () if _drawn(part) else self(part)
+
+    def union(self, pattern: Union) -> Iterator[Reason]:
+        has = self.has(pattern)
+        for part in list(self._like(pattern, *([True] if has else [True, None]))) or pattern.parts:
+            yield from self(part)
+
+    def xor(self, pattern: Xor) -> Iterator[Reason]:
+        has = self.has(pattern)
+        for part in list(self._like(pattern, *([True] if has else [True, None]))) or pattern.parts:
+            yield from self(part)
+        # An even number of the operands have it.
+        if has is False and list(self._like(pattern, True)):
+            yield Reason(pattern, Effect.TAKES)
+
+    def intersection(self, pattern: Intersection) -> Iterator[Reason]:
+        has = self.has(pattern)
+        among = list(self._like(pattern, *([True] if has is False else [True, None])))
+        for part in among or self._like(pattern, False):
+            yield from self(part)
+        for part in self._like(pattern, False) if among else ():
+            # What is made of parts says itself which of them does not let the pair through.
+            yield from self(part) if part.parts else [Reason(part, Effect.TAKES)]
+
+    def difference(self, pattern: Difference) -> Iterator[Reason]:
+        yield from self(pattern.left)
+        if self.has(pattern.left) is not False and self.has(pattern) is not True:
+            yield from self._opposite(pattern.right)
+
+    def complement(self, pattern: Complement) -> Iterator[Reason]:
+        if self.has(pattern) is True:
+            yield self._whole(pattern)
         else:
-            yield Reason(pattern, Effect.LACKS)
-            if isinstance(pattern, Primitive) and (meant := pattern.expand()) is not pattern:
-                # `random` has not drawn the block, or could not: then `within` lacks the pair.
-                within = (part for part in meant.parts if self.has(part, grid, pair) is False)
-                yield from (r for part in within for r in of(part) if not _drawn(part))
+            yield from self._opposite(pattern.part)
+
+    def transpose(self, pattern: Transpose) -> Iterator[Reason]:
+        yield from _Reasons(self.has.transposed(), positive=self.positive)(pattern.part)
+
+    def heads(self, pattern: Heads) -> Iterator[Reason]:
+        yield from self(pattern.choose(self.has.grid.head))
+
+    def _whole(self, pattern: Pattern) -> Reason:
+        """What a term does to the pair by itself."""
+        has = self.has(pattern)
+        if has is None:
+            return Reason(pattern, Effect.LABELS)
+        if not has:
+            return Reason(pattern, Effect.LACKS)
+        return Reason(pattern, Effect.HAS if self.positive else Effect.TAKES)
+
+    def _opposite(self, part: Pattern) -> Iterator[Reason]:
+        return _Reasons(self.has, positive=not self.positive)(part)
+
+    def _like(self, pattern: Pattern, *wanted: bool | None) -> Iterator[Pattern]:
+        return (part for part in pattern.parts if self.has(part) in wanted)
 
 
 def _holds(primitive: Primitive, grid: Grid, pair: Pair) -> bool | None:
@@ -159,6 +193,10 @@ def _drawn(pattern: Pattern) -> bool:
 
 def _not(value: bool | None) -> bool | None:
     return None if value is None else not value
+
+
+def _all(values: list[bool | None]) -> bool | None:
+    return _not(_any([_not(value) for value in values]))
 
 
 def _any(values: list[bool | None]) -> bool | None:

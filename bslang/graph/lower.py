@@ -18,15 +18,18 @@ from typing import TypeAlias
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import BlockGraph
 from bslang.graph.residual import (
-    FOLDS,
-    Fold,
+    Join,
     Residual,
     fold_difference,
+    fold_intersection,
     fold_transpose,
+    fold_union,
+    fold_xor,
     is_sharp,
     residuals,
 )
 from bslang.graph.settle import settle
+from bslang.ir.fold import Fold
 from bslang.ir.grid import Grid
 from bslang.ir.heads import Heads
 from bslang.ir.mask import labels
@@ -78,8 +81,21 @@ class _Known:
     """What one lowering has found of the primitives and arguments of its pattern, on each grid."""
 
     def __init__(self) -> None:
-        self.decided: dict[tuple[Primitive, Grid], Decided] = {}
+        self._decided: dict[tuple[Primitive, Grid], Decided] = {}
         self._nonempty: dict[tuple[Pattern, Grid], Runs] = {}
+
+    def primitive(self, primitive: Primitive, grid: Grid) -> Decided:
+        """What a primitive says of the blocks of a grid."""
+        key = (primitive, grid)
+        if key not in self._decided:
+            bound = primitive.bind(grid.env())
+            try:
+                bound.fits(grid)
+            except PatternError as error:
+                error.subject = primitive
+                raise
+            self._decided[key] = bound.blocks(grid, self.nonempty)
+        return self._decided[key]
 
     def nonempty(self, pattern: Pattern, grid: Grid) -> Runs:
         """As the function of this name."""
@@ -97,13 +113,12 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
     for axis in (grid.q, grid.k):
         if axis.length > MAX_LENGTH:
             raise LimitError("MAX_LENGTH", MAX_LENGTH, f"a sequence of {axis.length} tokens")
-    lowering = _Lowering(grid, True, known)
     if is_sharp(pattern):
-        classes = lowering.classes(pattern)
+        classes = _Classes(grid, known, True)(pattern)
     else:
-        decided = lowering.decided(pattern)
+        decided = _Decided(grid, known)(pattern)
         undecided = decided.may - decided.must
-        coarse = _Lowering(grid, False, known).classes(pattern)
+        coarse = _Classes(grid, known, False)(pattern)
         classes = {residual: runs & undecided for residual, runs in coarse.items()}
         classes[True] = decided.must | classes.get(True, Runs.empty(grid.m))
     full = classes.pop(True, Runs.empty(grid.m))
@@ -113,7 +128,7 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
         assert isinstance(residual, Pattern)
         if labels(residual):
             exact = False  # the call decides, so that no block of these is surely partial
-        elif not lowering.is_exact(residual):
+        elif not _is_exact(residual, grid, known):
             found = settle(residual, runs, grid)
             if found is None:
                 exact = False
@@ -124,58 +139,56 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
     return full, partial, exact
 
 
-class _Lowering:
-    """Lowers the parts of one pattern on one grid; `sharp` as `residual.is_sharp` means it."""
+def _is_exact(residual: Pattern, grid: Grid, known: _Known) -> bool:
+    """Whether blocks left with this residual are known to be neither full nor empty."""
+    primitive = residual.part if isinstance(residual, Complement) else residual
+    return isinstance(primitive, Primitive) and known.primitive(primitive, grid).exact
 
-    def __init__(self, grid: Grid, sharp: bool, known: _Known) -> None:
-        self.grid, self.sharp, self.known = grid, sharp, known
+
+class _Classes(Fold[Classes]):
+    """The blocks of a pattern, by what is left to ask of them; `sharp` as `residual.is_sharp` means it."""
+
+    def __init__(self, grid: Grid, known: _Known, sharp: bool) -> None:
+        self.grid, self.known, self.sharp = grid, known, sharp
         self.domain, self.nothing = Runs.domain(grid), Runs.empty(grid.m)
 
-    def primitive(self, primitive: Primitive) -> Decided:
-        key = (primitive, self.grid)
-        if key not in self.known.decided:
-            bound = primitive.bind(self.grid.env())
-            try:
-                bound.fits(self.grid)
-            except PatternError as error:
-                error.subject = primitive
-                raise
-            self.known.decided[key] = bound.blocks(self.grid, self.known.nonempty)
-        return self.known.decided[key]
+    def primitive(self, pattern: Primitive) -> Classes:
+        meant = pattern.expand()
+        if meant is not pattern:
+            return self(meant)
+        if not self.sharp and not pattern.drawn:
+            return {pattern: self.domain}
+        decided = self.known.primitive(pattern, self.grid)
+        classes: Classes = {True: decided.must, pattern: decided.may - decided.must}
+        return {residual: runs for residual, runs in classes.items() if runs}
 
-    def is_exact(self, residual: Pattern) -> bool:
-        """Whether blocks left with this residual are known to be neither full nor empty."""
-        if isinstance(residual, Complement):
-            return self.is_exact(residual.part)
-        return isinstance(residual, Primitive) and self.sharp and self.primitive(residual).exact
+    def union(self, pattern: Union) -> Classes:
+        return self._joined(fold_union, pattern)
 
-    def classes(self, pattern: Pattern) -> Classes:
-        """The blocks of a pattern, by what is left to ask of them."""
-        if isinstance(pattern, Primitive):
-            meant = pattern.expand()
-            if meant is not pattern:
-                return self.classes(meant)
-            if not self.sharp and not pattern.drawn:
-                return {pattern: self.domain}
-            decided = self.primitive(pattern)
-            classes: Classes = {True: decided.must, pattern: decided.may - decided.must}
-            return {residual: runs for residual, runs in classes.items() if runs}
-        if isinstance(pattern, Heads):
-            return self.classes(pattern.choose(self.grid.head))
-        if isinstance(pattern, Transpose):
-            mirrored = _Lowering(self.grid.transposed(), self.sharp, self.known).classes(
-                pattern.part
-            )
-            return {
-                fold_transpose(residual): runs.transpose(self.grid.m)
-                for residual, runs in mirrored.items()
-            }
-        if isinstance(pattern, Complement):
-            return self._combine({True: self.domain}, self.classes(pattern.part), fold_difference)
-        fold = FOLDS[type(pattern)]
-        return reduce(lambda a, b: self._combine(a, b, fold), map(self.classes, pattern.parts))
+    def intersection(self, pattern: Intersection) -> Classes:
+        return self._joined(fold_intersection, pattern)
 
-    def _combine(self, left: Classes, right: Classes, fold: Fold) -> Classes:
+    def xor(self, pattern: Xor) -> Classes:
+        return self._joined(fold_xor, pattern)
+
+    def difference(self, pattern: Difference) -> Classes:
+        return self._joined(fold_difference, pattern)
+
+    def complement(self, pattern: Complement) -> Classes:
+        return self._combine({True: self.domain}, self(pattern.part), fold_difference)
+
+    def transpose(self, pattern: Transpose) -> Classes:
+        mirrored = _Classes(self.grid.transposed(), self.known, self.sharp)(pattern.part)
+        height = self.grid.m
+        return {fold_transpose(left): runs.transpose(height) for left, runs in mirrored.items()}
+
+    def heads(self, pattern: Heads) -> Classes:
+        return self(pattern.choose(self.grid.head))
+
+    def _joined(self, join: Join, pattern: Pattern) -> Classes:
+        return reduce(lambda a, b: self._combine(a, b, join), self.parts(pattern))
+
+    def _combine(self, left: Classes, right: Classes, join: Join) -> Classes:
         """Apply an operator to every two classes that meet; what is in none of a side is false there."""
         combined: Classes = {}
 
@@ -186,38 +199,54 @@ class _Lowering:
         held_left = reduce(Runs.__or__, left.values(), self.nothing)
         held_right = reduce(Runs.__or__, right.values(), self.nothing)
         for a, runs in left.items():
-            if (alone := fold(a, False)) is not False:
+            if (alone := join(a, False)) is not False:
                 add(alone, runs - held_right)
             for b, other in right.items():
-                if (both := fold(a, b)) is not False:
+                if (both := join(a, b)) is not False:
                     add(both, runs & other)
         for b, runs in right.items():
-            if (alone := fold(False, b)) is not False:
+            if (alone := join(False, b)) is not False:
                 add(alone, runs - held_left)
         return combined
 
-    def decided(self, pattern: Pattern) -> Decided:
-        """Which blocks are surely true and which possibly, with no account of what is left to ask."""
-        if isinstance(pattern, Primitive):
-            meant = pattern.expand()
-            return self.primitive(pattern) if meant is pattern else self.decided(meant)
-        if isinstance(pattern, Heads):
-            return self.decided(pattern.choose(self.grid.head))
-        if isinstance(pattern, Transpose):
-            part = _Lowering(self.grid.transposed(), self.sharp, self.known).decided(pattern.part)
-            height = self.grid.m
-            return Decided(part.must.transpose(height), part.may.transpose(height))
-        if isinstance(pattern, Complement):
-            part = self.decided(pattern.part)
-            return Decided(self.domain - part.may, self.domain - part.must)
-        return reduce(_TABLES[type(pattern)], map(self.decided, pattern.parts))
 
+class _Decided(Fold[Decided]):
+    """Which blocks are surely true and which possibly, with no account of what is left to ask."""
 
-_TABLES = {
-    Union: lambda a, b: Decided(a.must | b.must, a.may | b.may),
-    Intersection: lambda a, b: Decided(a.must & b.must, a.may & b.may),
-    Difference: lambda a, b: Decided(a.must - b.may, a.may - b.must),
-    Xor: lambda a, b: Decided(
-        (a.must - b.may) | (b.must - a.may), (a.may | b.may) - (a.must & b.must)
-    ),
-}
+    def __init__(self, grid: Grid, known: _Known) -> None:
+        self.grid, self.known, self.domain = grid, known, Runs.domain(grid)
+
+    def primitive(self, pattern: Primitive) -> Decided:
+        meant = pattern.expand()
+        return self(meant) if meant is not pattern else self.known.primitive(pattern, self.grid)
+
+    def union(self, pattern: Union) -> Decided:
+        parts = self.parts(pattern)
+        return reduce(lambda a, b: Decided(a.must | b.must, a.may | b.may), parts)
+
+    def intersection(self, pattern: Intersection) -> Decided:
+        parts = self.parts(pattern)
+        return reduce(lambda a, b: Decided(a.must & b.must, a.may & b.may), parts)
+
+    def xor(self, pattern: Xor) -> Decided:
+        def joined(a: Decided, b: Decided) -> Decided:
+            must = (a.must - b.may) | (b.must - a.may)
+            return Decided(must, (a.may | b.may) - (a.must & b.must))
+
+        return reduce(joined, self.parts(pattern))
+
+    def difference(self, pattern: Difference) -> Decided:
+        left, right = self.parts(pattern)
+        return Decided(left.must - right.may, left.may - right.must)
+
+    def complement(self, pattern: Complement) -> Decided:
+        part = self(pattern.part)
+        return Decided(self.domain - part.may, self.domain - part.must)
+
+    def transpose(self, pattern: Transpose) -> Decided:
+        part = _Decided(self.grid.transposed(), self.known)(pattern.part)
+        height = self.grid.m
+        return Decided(part.must.transpose(height), part.may.transpose(height))
+
+    def heads(self, pattern: Heads) -> Decided:
+        return self(pattern.choose(self.grid.head))

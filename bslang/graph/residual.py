@@ -7,6 +7,7 @@ from functools import lru_cache, reduce
 from typing import TypeAlias
 
 from bslang.errors import LimitError
+from bslang.ir.fold import Fold, chosen_before
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
     Complement,
@@ -21,7 +22,7 @@ from bslang.ir.pattern import (
 from bslang.limits import MAX_RESIDUALS
 
 Residual: TypeAlias = Pattern | bool
-Fold: TypeAlias = Callable[[Residual, Residual], Residual]
+Join: TypeAlias = Callable[[Residual, Residual], Residual]
 
 
 def fold_union(a: Residual, b: Residual) -> Residual:
@@ -73,24 +74,38 @@ def fold_transpose(a: Residual) -> Residual:
     return a.part if isinstance(a, Transpose) else Transpose(a)
 
 
-FOLDS: dict[type[Pattern], Fold] = {
-    Union: fold_union,
-    Intersection: fold_intersection,
-    Xor: fold_xor,
-    Difference: fold_difference,
-}
-
-
 def settled(residual: Pattern, labels: Mapping[str, bool]) -> Residual:
     """What is left of a residual on a block where labels are known to be equal everywhere, or nowhere."""
-    if isinstance(residual, Primitive):
-        return labels.get(vars(residual)["label"], residual) if residual.labelled else residual
-    parts = [settled(part, labels) for part in residual.parts]
-    if isinstance(residual, Transpose):
-        return fold_transpose(parts[0])
-    if isinstance(residual, Complement):
-        return fold_complement(parts[0])
-    return reduce(FOLDS[type(residual)], parts)
+    return _Settled(labels)(residual)
+
+
+class _Settled(Fold[Residual]):
+    def __init__(self, labels: Mapping[str, bool]) -> None:
+        self.labels = labels
+
+    def primitive(self, pattern: Primitive) -> Residual:
+        label = pattern.compared_label()
+        return pattern if label is None else self.labels.get(label, pattern)
+
+    def union(self, pattern: Union) -> Residual:
+        return reduce(fold_union, self.parts(pattern))
+
+    def intersection(self, pattern: Intersection) -> Residual:
+        return reduce(fold_intersection, self.parts(pattern))
+
+    def xor(self, pattern: Xor) -> Residual:
+        return reduce(fold_xor, self.parts(pattern))
+
+    def difference(self, pattern: Difference) -> Residual:
+        return fold_difference(self(pattern.left), self(pattern.right))
+
+    def complement(self, pattern: Complement) -> Residual:
+        return fold_complement(self(pattern.part))
+
+    def transpose(self, pattern: Transpose) -> Residual:
+        return fold_transpose(self(pattern.part))
+
+    heads = chosen_before
 
 
 @lru_cache(maxsize=256)
@@ -120,32 +135,54 @@ class _TooMany(Exception):
 
 
 def _possible(pattern: Pattern, sharp: bool) -> set[Pattern] | None:
-    def outcomes(pattern: Pattern) -> set[Residual]:
-        if isinstance(pattern, Primitive):
-            meant = pattern.expand()
-            if meant is not pattern:
-                return outcomes(meant)
-            if pattern.labelled or (not sharp and not pattern.drawn):
-                return {pattern}
-            return {True, False, pattern} if pattern.tokens else {True, False}
-        if isinstance(pattern, Heads):
-            return set().union(*map(outcomes, pattern.parts))
-        if isinstance(pattern, Transpose):
-            return {fold_transpose(a) for a in outcomes(pattern.part)}
-        if isinstance(pattern, Complement):
-            return {fold_complement(a) for a in outcomes(pattern.part)}
-        fold = FOLDS[type(pattern)]
+    try:
+        outcomes = _Outcomes(sharp)(pattern)
+    except _TooMany:
+        return None
+    found = {residual for residual in outcomes if isinstance(residual, Pattern)}
+    return found if len(found) <= MAX_RESIDUALS else None
 
+
+class _Outcomes(Fold[set[Residual]]):
+    """What each part of a pattern can come to on a block, at any length."""
+
+    def __init__(self, sharp: bool) -> None:
+        self.sharp = sharp
+
+    def primitive(self, pattern: Primitive) -> set[Residual]:
+        meant = pattern.expand()
+        if meant is not pattern:
+            return self(meant)
+        if pattern.labelled or (not self.sharp and not pattern.drawn):
+            return {pattern}
+        return {True, False, pattern} if pattern.tokens else {True, False}
+
+    def union(self, pattern: Union) -> set[Residual]:
+        return self._each(fold_union, pattern)
+
+    def intersection(self, pattern: Intersection) -> set[Residual]:
+        return self._each(fold_intersection, pattern)
+
+    def xor(self, pattern: Xor) -> set[Residual]:
+        return self._each(fold_xor, pattern)
+
+    def difference(self, pattern: Difference) -> set[Residual]:
+        return self._each(fold_difference, pattern)
+
+    def complement(self, pattern: Complement) -> set[Residual]:
+        return set(map(fold_complement, self(pattern.part)))
+
+    def transpose(self, pattern: Transpose) -> set[Residual]:
+        return set(map(fold_transpose, self(pattern.part)))
+
+    def heads(self, pattern: Heads) -> set[Residual]:
+        return set().union(*self.parts(pattern))
+
+    def _each(self, join: Join, pattern: Pattern) -> set[Residual]:
         def pairs(left: set[Residual], right: set[Residual]) -> set[Residual]:
-            combined = {fold(a, b) for a in left for b in right}
+            combined = {join(a, b) for a in left for b in right}
             if len(combined) > MAX_RESIDUALS + 2:
                 raise _TooMany
             return combined
 
-        return reduce(pairs, map(outcomes, pattern.parts))
-
-    try:
-        found = {residual for residual in outcomes(pattern) if isinstance(residual, Pattern)}
-    except _TooMany:
-        return None
-    return found if len(found) <= MAX_RESIDUALS else None
+        return reduce(pairs, self.parts(pattern))

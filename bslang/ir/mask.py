@@ -46,8 +46,8 @@ class Masks:
 
 def labels(*patterns: Pattern) -> tuple[str, ...]:
     """Names of the run-time labels that patterns compare, in the order of their first appearance."""
-    primitives = (primitive for pattern in patterns for primitive in pattern.primitives())
-    return tuple(dict.fromkeys(str(vars(p)["label"]) for p in primitives if p.labelled))
+    compared = (part.compared_label() for pattern in patterns for part in pattern.primitives())
+    return tuple(dict.fromkeys(label for label in compared if label is not None))
 
 
 def token_names(names: frozenset[str]) -> frozenset[str]:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from bslang.ir.fold import Fold
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
@@ -35,7 +36,7 @@ def dense(pattern: Pattern, grid: Grid, labels: Labels | None = None) -> Bools:
     labels: what `same` compares.
     """
     shape = (grid.q.stop - grid.q.start, grid.k.stop - grid.k.start)
-    mask: Bools = np.broadcast_to(_holds(pattern, grid, labels or {}), shape).copy()
+    mask: Bools = np.broadcast_to(_Meaning(grid, labels or {})(pattern), shape).copy()
     return mask
 
 
@@ -54,30 +55,40 @@ def _candidates(grid: Grid) -> Callable[..., Bools]:
     return of
 
 
-def _holds(pattern: Pattern, grid: Grid, labels: Labels) -> Any:
-    if isinstance(pattern, Primitive):
+class _Meaning(Fold[Any]):
+    def __init__(self, grid: Grid, labels: Labels) -> None:
+        self.grid, self.labels = grid, labels
+
+    def primitive(self, pattern: Primitive) -> Any:
         meant = pattern.expand()
         if meant is not pattern:
-            return _holds(meant, grid, labels)
+            return self(meant)
+        grid = self.grid
         bound = pattern.bind(grid.env())
         bound.fits(grid)
         q = np.arange(grid.q.start, grid.q.stop)[:, None]
         k = np.arange(grid.k.start, grid.k.stop)[None, :]
-        pairs = {name: (of_q[:, None], of_k[None, :]) for name, (of_q, of_k) in labels.items()}
+        pairs = {name: (of_q[:, None], of_k[None, :]) for name, (of_q, of_k) in self.labels.items()}
         return bound.predicate(At.positions(grid, q, k, _candidates(grid), pairs))
-    if isinstance(pattern, Heads):
-        return _holds(pattern.choose(grid.head), grid, labels)
-    if isinstance(pattern, Transpose):
-        mirrored = {name: (k, q) for name, (q, k) in labels.items()}
-        return dense(pattern.part, grid.transposed(), mirrored).T
-    if isinstance(pattern, Complement):
-        return ~_holds(pattern.part, grid, labels)
-    parts = [_holds(part, grid, labels) for part in pattern.parts]
-    if isinstance(pattern, Union):
-        return reduce(np.logical_or, parts)
-    if isinstance(pattern, Intersection):
-        return reduce(np.logical_and, parts)
-    if isinstance(pattern, Xor):
-        return reduce(np.logical_xor, parts)
-    assert isinstance(pattern, Difference)
-    return parts[0] & ~parts[1]
+
+    def union(self, pattern: Union) -> Any:
+        return reduce(np.logical_or, self.parts(pattern))
+
+    def intersection(self, pattern: Intersection) -> Any:
+        return reduce(np.logical_and, self.parts(pattern))
+
+    def xor(self, pattern: Xor) -> Any:
+        return reduce(np.logical_xor, self.parts(pattern))
+
+    def difference(self, pattern: Difference) -> Any:
+        return self(pattern.left) & ~self(pattern.right)
+
+    def complement(self, pattern: Complement) -> Any:
+        return ~self(pattern.part)
+
+    def transpose(self, pattern: Transpose) -> Any:
+        mirrored = {name: (k, q) for name, (q, k) in self.labels.items()}
+        return dense(pattern.part, self.grid.transposed(), mirrored).T
+
+    def heads(self, pattern: Heads) -> Any:
+        return self(pattern.choose(self.grid.head))

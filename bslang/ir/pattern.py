@@ -6,7 +6,7 @@
             | Heads(branches)                                       (ir/heads.py)
 
 A pattern is hashable, has no source positions, and prints itself as canonical bsl text. It is
-evaluated in two ways that share nothing but the tree: `bslang.ir.oracle` asks each primitive's
+evaluated in two ways that share nothing but the tree (ir/fold.py): `bslang.ir.oracle` asks each primitive's
 `predicate` for every pair; `bslang.graph` asks for its `blocks`, as runs.
 """
 
@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from bslang.errors import PatternError
-from bslang.ir.expr import Number, Symbol, evaluate, variables
+from bslang.ir.expr import Number, Symbol, variables
 from bslang.ir.grid import At, Grid
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Count, Kind, Range, arguments
 from bslang.ir.text import value_text
-from bslang.limits import MAX_NUMBER
+from bslang.ir.values import bound, counts, numbers, scalars
 
 Self = TypeVar("Self", bound="Primitive")
 
@@ -225,11 +225,11 @@ class Primitive(Pattern, ABC):
     shift_invariant: ClassVar[bool] = False
     """Whether membership depends on key minus query position alone."""
 
-    labelled: ClassVar[bool] = False
-    """Whether the set depends on labels that are known at the call only."""
-
     wide: ClassVar[bool] = False
     """Whether its mask passes 32 bits on the way."""
+
+    guards_future: ClassVar[bool] = False
+    """Whether it is written to keep later keys out, so that those which are left deserve a warning."""
 
     @abstractmethod
     def predicate(self, at: At) -> Any:
@@ -241,6 +241,10 @@ class Primitive(Pattern, ABC):
 
     def check(self) -> None:
         """Refuse arguments that mean nothing together (PatternError)."""
+
+    def load(self: Self, read: Callable[[str], Any]) -> Self:
+        """The primitive with the matrix of the file that it names, if it names one. read: reads a file."""
+        return self
 
     def expand(self) -> Pattern:
         """The pattern that it stands for, where it is short for others; itself otherwise."""
@@ -257,6 +261,19 @@ class Primitive(Pattern, ABC):
         """Whether a pair may belong at one length and not at another; True where that is not known."""
         return bool(self.names() & {"n", "m"})
 
+    def compared_label(self) -> str | None:
+        """The label that it compares, where the set depends on one that is known at the call only."""
+        return None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the set depends on labels that are known at the call only."""
+        return self.compared_label() is not None
+
+    def drawn_per_row(self) -> Number | None:
+        """How many blocks it is to draw in each block row; None for what draws none."""
+        return None
+
     @property
     def tokens(self) -> bool:
         """Whether the arguments count tokens; blocks otherwise."""
@@ -265,36 +282,36 @@ class Primitive(Pattern, ABC):
     def counts(self) -> Iterator[Count]:
         """Every argument that has a unit; `inf` has none."""
         for value in vars(self).values():
-            yield from (count for count in _counts(value) if not count.infinite)
+            yield from (count for count in counts(value) if not count.infinite)
 
     def bind(self: Self, env: Mapping[str, Number]) -> Self:
         """The primitive with its numbers evaluated in `env`; PatternError where one has no value."""
-        if not any(isinstance(number, Symbol) for number in _numbers(self)):
+        if not any(isinstance(number, Symbol) for number in numbers(vars(self).values())):
             return self
         try:
-            bound = replace(  # type: ignore[type-var]  # every primitive is a dataclass
-                self, **{name: _bind(value, env) for name, value in vars(self).items()}
+            made = replace(  # type: ignore[type-var]  # every primitive is a dataclass
+                self, **{name: bound(value, env) for name, value in vars(self).items()}
             )
         except (ValueError, ArithmeticError) as error:
             why = "it divides by zero" if isinstance(error, ZeroDivisionError) else error
             raise PatternError(f"`{self}` has no value here: {why}", subject=self) from None
         try:
-            check_bounds(bound)
-            bound.check()
+            check_bounds(made)
+            made.check()
         except PatternError as error:
             error.subject = self
             raise
-        return bound
+        return made
 
     def names(self) -> frozenset[str]:
-        own = frozenset().union(*map(variables, _numbers(self)))
+        own = frozenset().union(*map(variables, numbers(vars(self).values())))
         inner = (value.names() for value in vars(self).values() if isinstance(value, Pattern))
         return own.union(*inner)
 
     def at(self, env: Mapping[str, Number]) -> Pattern:
-        bound = self.bind(env)
-        inner = {k: v.at(env) for k, v in vars(bound).items() if isinstance(v, Pattern)}
-        return replace(bound, **inner) if inner else bound  # type: ignore[type-var]  # a dataclass
+        made = self.bind(env)
+        inner = {k: v.at(env) for k, v in vars(made).items() if isinstance(v, Pattern)}
+        return replace(made, **inner) if inner else made  # type: ignore[type-var]  # a dataclass
 
     def primitives(self) -> Iterator[Primitive]:
         yield self
@@ -336,48 +353,5 @@ def check_bounds(primitive: Primitive) -> None:
             if isinstance(item, Range):
                 hold(item.stride, "the step of a range", 1, arg.name)
         if arg.minimum is not None:
-            for number in _values(value):
+            for number in scalars(value):
                 hold(number, f"`{arg.name}`", arg.minimum, arg.name)
-
-
-def _values(value: Any) -> Iterator[Number]:
-    if isinstance(value, tuple):
-        for item in value:
-            yield from _values(item)
-    elif isinstance(value, Count):
-        yield value.value
-    elif isinstance(value, (int, Symbol)):
-        yield value
-
-
-def _counts(value: Any) -> Iterator[Count]:
-    if isinstance(value, Count):
-        yield value
-    elif isinstance(value, Range):
-        yield from value.given
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _counts(item)
-
-
-def _numbers(primitive: Primitive) -> Iterator[Number]:
-    for value in vars(primitive).values():
-        yield from _values(value)
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, Range):
-                yield from (part.value for part in item.given)
-
-
-def _bind(value: Any, env: Mapping[str, Number]) -> Any:
-    if isinstance(value, Symbol):
-        number = evaluate(value, env)
-        if isinstance(number, int) and abs(number) > MAX_NUMBER:
-            raise OverflowError(f"{number} is too large; numbers go up to {MAX_NUMBER}")
-        return number
-    if isinstance(value, Count):
-        return Count(_bind(value.value, env), value.tokens)
-    if isinstance(value, Range):
-        return Range(*(_bind(part, env) for part in (value.start, value.stop, value.step)))
-    if isinstance(value, tuple):
-        return tuple(_bind(item, env) for item in value)
-    return value

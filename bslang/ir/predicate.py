@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bslang.ir.expr import Number, Var, joined
+from bslang.ir.fold import Fold, chosen_before
 from bslang.ir.grid import At
 from bslang.ir.pattern import (
     Complement,
@@ -27,19 +28,34 @@ SYMBOLIC: Mapping[str, Number] = {
 
 def holds(pattern: Pattern, at: At, env: Mapping[str, Number]) -> Any:
     """Whether pairs belong to a pattern without drawn primitives; numbers are bound in `env`."""
-    if isinstance(pattern, Primitive):
-        return pattern.bind(env).predicate(at)
-    if isinstance(pattern, Transpose):
+    return _Holds(at, env)(pattern)
+
+
+class _Holds(Fold[Any]):
+    def __init__(self, at: At, env: Mapping[str, Number]) -> None:
+        self.at, self.env = at, env
+
+    def primitive(self, pattern: Primitive) -> Any:
+        return pattern.bind(self.env).predicate(self.at)
+
+    def union(self, pattern: Union) -> Any:
+        return joined(operator.or_, self.parts(pattern))
+
+    def intersection(self, pattern: Intersection) -> Any:
+        return joined(operator.and_, self.parts(pattern))
+
+    def xor(self, pattern: Xor) -> Any:
+        return joined(operator.xor, self.parts(pattern))
+
+    def difference(self, pattern: Difference) -> Any:
+        return self(pattern.left) & ~self(pattern.right)
+
+    def complement(self, pattern: Complement) -> Any:
+        return ~self(pattern.part)
+
+    def transpose(self, pattern: Transpose) -> Any:
+        env = self.env
         mirrored = {"n": env["m"], "m": env["n"], "len_q": env["len_k"], "len_k": env["len_q"]}
-        return holds(pattern.part, at.transposed(), {**env, **mirrored})
-    parts = [holds(part, at, env) for part in pattern.parts]
-    if isinstance(pattern, Complement):
-        return ~parts[0]
-    if isinstance(pattern, Union):
-        return joined(operator.or_, parts)
-    if isinstance(pattern, Intersection):
-        return joined(operator.and_, parts)
-    if isinstance(pattern, Xor):
-        return joined(operator.xor, parts)
-    assert isinstance(pattern, Difference)
-    return parts[0] & ~parts[1]
+        return _Holds(self.at.transposed(), {**env, **mirrored})(pattern.part)
+
+    heads = chosen_before

@@ -78,6 +78,7 @@ class Argument:
     minimum: int | None
     keyword_only: bool
     infinite: bool
+    seed: bool
 
 
 def argument(
@@ -88,10 +89,12 @@ def argument(
     minimum: int | None = None,
     keyword_only: bool = False,
     infinite: bool = False,
+    seed: bool = False,
 ) -> Any:
     """Declare a field of a primitive as an argument.
 
-    minimum: least value accepted (of each, for several); infinite: whether `inf` is accepted.
+    minimum: least value accepted (of each, for several); infinite: whether `inf` is accepted; seed:
+    whether the number starts a draw, so that it is neither a place nor a width.
     """
     metadata = {
         "help": help,
@@ -99,6 +102,7 @@ def argument(
         "minimum": minimum,
         "keyword_only": keyword_only,
         "infinite": infinite,
+        "seed": seed,
     }
     return field(default=default, metadata=metadata)
 

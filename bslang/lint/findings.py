@@ -7,9 +7,9 @@ where they share the rows of a sequence out, is no cause for a warning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 
@@ -17,12 +17,12 @@ from bslang.analysis.pairs import asked, combined, first_pair
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import lower
-from bslang.graph.residual import Fold, fold_difference, fold_intersection, fold_union
+from bslang.graph.residual import Join, fold_difference, fold_intersection, fold_union
 from bslang.ir.expr import Op
+from bslang.ir.fold import Fold
 from bslang.ir.grid import Grid
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
-    Complement,
     Difference,
     Intersection,
     Pattern,
@@ -31,7 +31,7 @@ from bslang.ir.pattern import (
     Union,
 )
 from bslang.ir.runs import Bools, Runs
-from bslang.ir.signature import INFINITE, Count, Range
+from bslang.ir.signature import INFINITE, Count, Range, arguments
 from bslang.limits import MAX_HEADS
 
 _HEADS = 8  # heads, and layers, that are looked at where a layout depends on them
@@ -132,8 +132,9 @@ def _numbers(pattern: Pattern) -> Iterator[tuple[int, bool]]:
             yield value, tokens
 
     for primitive in pattern.primitives():
+        seeds = {argument.name for argument in arguments(primitive) if argument.seed}
         for name, value in vars(primitive).items():
-            if name != "seed":
+            if name not in seeds:
                 yield from inside(value, primitive.tokens)
 
 
@@ -202,128 +203,183 @@ class _Looking:
     """Looks for what is odd in the parts of a layout, on the grid of one head."""
 
     def __init__(self, budget: Budget, grid: Grid) -> None:
-        self._budget, self._grid = budget, grid
+        self.budget, self.grid = budget, grid
         self.seen: set[Pattern] = set()  # what this head has
 
     def at(self, pattern: Pattern, graph: BlockGraph) -> Iterator[Finding]:
         """What is odd about a layout and its parts, but for queries without keys."""
         self.seen.add(pattern)
-        if _has_causal_part(pattern, self._grid.head) and not _labelled(pattern):
+        guard = _Guard(self.grid.head)(pattern)
+        if guard is not None and not _labelled(pattern):
             pair = first_pair(graph, ahead=True)
             if pair is not None:
                 yield Finding(
                     "W402",
                     pattern,
-                    f"query {pair[0]} sees key {pair[1]}, which comes later, though a part is `causal`",
-                    "`&` binds tighter than `|`: write `(...) & causal` around all that has to be causal",
+                    f"query {pair[0]} sees key {pair[1]}, which comes later, though a part is `{guard}`",
+                    f"`&` binds tighter than `|`: write `(...) & {guard}` around all that has to be causal",
                 )
-        yield from self._idle(pattern)
-        yield from self._draws(pattern, lambda part: part)
+        yield from _Idle(self)(pattern)
+        yield from _Draws(self, lambda part: part)(pattern)
 
-    def _idle(self, pattern: Pattern) -> Iterator[Finding]:
-        """Operands that change nothing."""
-        if isinstance(pattern, Heads):
-            yield from self._idle(pattern.choose(self._grid.head))
-            return
-        if isinstance(pattern, Primitive):
-            return
-        self.seen.update(pattern.parts)
-        if not _labelled(pattern) and len(pattern.parts) <= _OPERANDS:
-            if isinstance(pattern, Union):
-                yield from self._needless(pattern, "adds nothing to", fold_union, "leave it out")
-            elif isinstance(pattern, Intersection):
-                yield from self._needless(
-                    pattern, "takes nothing away from", fold_intersection, "leave it out"
-                )
-            elif isinstance(pattern, Difference):
-                yield from self._untouched(pattern)
+    def lower(self, pattern: Pattern) -> BlockGraph:
+        return self.budget.lower(pattern, self.grid)
+
+
+class _Guard(Fold["Primitive | None"]):
+    """The first part that keeps later keys from being seen; None without any."""
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+
+    def _first(self, parts: Iterable[Pattern]) -> Primitive | None:
+        return next((found for found in map(self, parts) if found is not None), None)
+
+    def _among(self, pattern: Pattern) -> Primitive | None:
+        return self._first(pattern.parts)
+
+    union = intersection = xor = _among
+
+    def primitive(self, pattern: Primitive) -> Primitive | None:
+        inside = (value for value in vars(pattern).values() if isinstance(value, Pattern))
+        return pattern if pattern.guards_future else self._first(inside)
+
+    def difference(self, pattern: Difference) -> Primitive | None:
+        return self(pattern.left)
+
+    def _none(self, pattern: Pattern) -> None:
+        return None
+
+    complement = transpose = _none
+
+    def heads(self, pattern: Heads) -> Primitive | None:
+        return self(pattern.choose(self.head))
+
+
+class _Idle(Fold[Iterator[Finding]]):
+    """Operands that change nothing."""
+
+    def __init__(self, looking: _Looking) -> None:
+        self.looking = looking
+
+    def union(self, pattern: Union) -> Iterator[Finding]:
+        if self._comparable(pattern):
+            yield from self._needless(pattern, "adds nothing to", fold_union)
+        yield from self._inside(pattern)
+
+    def intersection(self, pattern: Intersection) -> Iterator[Finding]:
+        if self._comparable(pattern):
+            yield from self._needless(pattern, "takes nothing away from", fold_intersection)
+        yield from self._inside(pattern)
+
+    def difference(self, pattern: Difference) -> Iterator[Finding]:
+        if self._comparable(pattern):
+            yield from self._untouched(pattern)
+        yield from self._inside(pattern)
+
+    def _inside(self, pattern: Pattern) -> Iterator[Finding]:
+        self.looking.seen.update(pattern.parts)
         for part in pattern.parts:
-            if not isinstance(pattern, Transpose):
-                yield from self._idle(part)
+            yield from self(part)
 
-    def _needless(self, pattern: Pattern, verb: str, fold: Fold, hint: str) -> Iterator[Finding]:
+    xor = complement = _inside
+
+    def primitive(self, pattern: Primitive) -> Iterator[Finding]:
+        return iter(())
+
+    def transpose(self, pattern: Transpose) -> Iterator[Finding]:
+        self.looking.seen.add(pattern.part)
+        return iter(())
+
+    def heads(self, pattern: Heads) -> Iterator[Finding]:
+        return self(pattern.choose(self.looking.grid.head))
+
+    def _comparable(self, pattern: Pattern) -> bool:
+        return not _labelled(pattern) and len(pattern.parts) <= _OPERANDS
+
+    def _needless(self, pattern: Pattern, verb: str, join: Join) -> Iterator[Finding]:
         """Operands of a union within the others, and of an intersection that hold all of the others."""
-        left = [(part, self._budget.lower(part, self._grid)) for part in pattern.parts]
+        left = [(part, self.looking.lower(part)) for part in pattern.parts]
         for part, graph in reversed(left[:]):
             others = [entry for entry in left if entry[1] is not graph]
-            if not others or (_is_causal(part) and fold is fold_intersection):
+            guards = isinstance(part, Primitive) and part.guards_future
+            if not others or (guards and join is fold_intersection):
                 continue  # `& causal` may stand there to be safe
-            rest = reduce(lambda a, b: combined(a, b, fold), (other for _, other in others))
-            more, less = (graph, rest) if fold is fold_union else (rest, graph)
+            rest = reduce(lambda a, b: combined(a, b, join), (other for _, other in others))
+            more, less = (graph, rest) if join is fold_union else (rest, graph)
             if first_pair(combined(more, less, fold_difference)) is None:
                 left = others
                 among = " and ".join(f"`{other}`" for other, _ in others[:3])
                 among += " ..." if len(others) > 3 else ""
-                yield Finding("W403", part, f"`{part}` {verb} {among}", hint)
+                yield Finding("W403", part, f"`{part}` {verb} {among}", "leave it out")
 
     def _untouched(self, pattern: Difference) -> Iterator[Finding]:
         """Operands of a difference that meet nothing of what they are taken from."""
-        left = self._budget.lower(pattern.left, self._grid)
+        left = self.looking.lower(pattern.left)
         rights = pattern.right.parts if isinstance(pattern.right, Union) else (pattern.right,)
-        self.seen.update(rights)
+        self.looking.seen.update(rights)
         for right in rights[:_OPERANDS]:
-            met = combined(left, self._budget.lower(right, self._grid), fold_intersection)
+            met = combined(left, self.looking.lower(right), fold_intersection)
             if first_pair(met) is None:
                 message = f"`{right}` takes nothing away from `{pattern.left}`"
                 yield Finding("W403", right, message, "leave it out")
 
-    def _draws(
-        self, pattern: Pattern, contribution: Callable[[Pattern], Pattern]
-    ) -> Iterator[Finding]:
-        """Random parts that keep little of what they draw; contribution: what the rest leaves of a part."""
-        if isinstance(pattern, Heads):
-            yield from self._draws(pattern.choose(self._grid.head), contribution)
-        elif isinstance(pattern, Union):
-            for part in pattern.parts:
-                yield from self._draws(part, contribution)
-        elif isinstance(pattern, Difference):
-            right = pattern.right
-            yield from self._draws(
-                pattern.left, lambda part: contribution(Difference.of(part, right))
-            )
-        elif isinstance(pattern, Intersection):
-            for place, operand in enumerate(pattern.parts):
-                rest = pattern.parts[:place] + pattern.parts[place + 1 :]
 
-                def kept(part: Pattern, rest: tuple[Pattern, ...] = rest) -> Pattern:
-                    return contribution(Intersection.of(part, *rest))
+class _Draws(Fold[Iterator[Finding]]):
+    """Random parts that keep little of what they draw; contribution: what the rest leaves of a part."""
 
-                yield from self._draws(operand, kept)
-        elif isinstance(pattern, Primitive) and pattern.name == "random":
-            self.seen.add(pattern)
-            yield from self._short(pattern, contribution(pattern))
+    def __init__(self, looking: _Looking, contribution: Callable[[Pattern], Pattern]) -> None:
+        self.looking, self.contribution = looking, contribution
 
-    def _short(self, random: Primitive, contribution: Pattern) -> Iterator[Finding]:
-        k = vars(random.bind(self._grid.env()))["k"]
-        drawn = self._budget.lower(random, self._grid).blocks_by_row
-        kept = self._budget.lower(contribution, self._grid).blocks_by_row
+    def primitive(self, pattern: Primitive) -> Iterator[Finding]:
+        if pattern.drawn_per_row() is not None:
+            self.looking.seen.add(pattern)
+            yield from self._short(pattern)
+
+    def union(self, pattern: Union) -> Iterator[Finding]:
+        for part in pattern.parts:
+            yield from self(part)
+
+    def intersection(self, pattern: Intersection) -> Iterator[Finding]:
+        for place, operand in enumerate(pattern.parts):
+            rest = pattern.parts[:place] + pattern.parts[place + 1 :]
+            yield from self._kept(partial(_and, rest), operand)
+
+    def difference(self, pattern: Difference) -> Iterator[Finding]:
+        return self._kept(lambda part: Difference.of(part, pattern.right), pattern.left)
+
+    def _nothing(self, pattern: Pattern) -> Iterator[Finding]:
+        return iter(())
+
+    xor = complement = transpose = _nothing
+
+    def heads(self, pattern: Heads) -> Iterator[Finding]:
+        return self(pattern.choose(self.looking.grid.head))
+
+    def _kept(self, kept: Callable[[Pattern], Pattern], part: Pattern) -> Iterator[Finding]:
+        """Look inside an operand of which the others keep some."""
+        return _Draws(self.looking, lambda inner: self.contribution(kept(inner)))(part)
+
+    def _short(self, random: Primitive) -> Iterator[Finding]:
+        wanted = random.bind(self.looking.grid.env()).drawn_per_row()
+        assert isinstance(wanted, int)
+        drawn = self.looking.lower(random).blocks_by_row
+        kept = self.looking.lower(self.contribution(random)).blocks_by_row
         rows = int((drawn > 0).sum())
-        if not rows or kept.sum() >= _KEPT * k * rows:
+        if not rows or kept.sum() >= _KEPT * wanted * rows:
             return
-        message = f"`{random}` keeps {kept.sum() / rows:.1f} blocks a row, where {k} are asked for"
-        if drawn.sum() < _KEPT * k * rows:
+        message = (
+            f"`{random}` keeps {kept.sum() / rows:.1f} blocks a row, where {wanted} are asked for"
+        )
+        if drawn.sum() < _KEPT * wanted * rows:
             hint = "`within` has fewer blocks than that: draw fewer, or widen it"
         else:
             hint = "the rest is taken away around it: draw from what stays, as in `random(2, within=causal)`"
         yield Finding("W404", random, message, hint)
 
 
-def _is_causal(pattern: Pattern) -> bool:
-    return isinstance(pattern, Primitive) and pattern.name == "causal"
-
-
-def _has_causal_part(pattern: Pattern, head: int) -> bool:
-    """Whether `causal` stands somewhere in it to keep keys from being seen."""
-    if isinstance(pattern, Heads):
-        return _has_causal_part(pattern.choose(head), head)
-    if isinstance(pattern, Difference):
-        return _has_causal_part(pattern.left, head)
-    if isinstance(pattern, (Complement, Transpose)):
-        return False
-    inside = (value for value in vars(pattern).values() if isinstance(value, Pattern))
-    return _is_causal(pattern) or any(
-        _has_causal_part(part, head) for part in (*pattern.parts, *inside)
-    )
+def _and(rest: tuple[Pattern, ...], part: Pattern) -> Pattern:
+    return Intersection.of(part, *rest)
 
 
 def _labelled(*patterns: Pattern) -> bool:

@@ -24,9 +24,11 @@ class Same(Primitive):
     """
 
     name = "same"
-    labelled = True
 
     label: str = argument("name of the label", Kind.NAME)
+
+    def compared_label(self) -> str:
+        return self.label
 
     @property
     def tokens(self) -> bool:

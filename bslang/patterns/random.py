@@ -38,7 +38,9 @@ class Random(Primitive):
     drawn = True
 
     k: Number = argument("blocks a row", Kind.NUMBER, minimum=0)
-    seed: Number = argument("seed of the draw", Kind.NUMBER, default=0, keyword_only=True)
+    seed: Number = argument(
+        "seed of the draw", Kind.NUMBER, default=0, keyword_only=True, seed=True
+    )
     within: Pattern | None = argument(
         "where to draw from", Kind.PATTERN, default=None, keyword_only=True
     )
@@ -52,6 +54,9 @@ class Random(Primitive):
                 hint=f"draw first, and intersect then: `random(...) & {labelled}`",
                 field="within",
             )
+
+    def drawn_per_row(self) -> Number:
+        return self.k
 
     def depends_on_length(self) -> bool:
         return True  # there are as many candidates as columns

@@ -6,6 +6,7 @@ import hashlib
 import io
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -161,6 +162,10 @@ class Table(Primitive):
 
     file: str = argument("path of a .npy or .npz file, from the spec's folder", Kind.TEXT)
     matrix: Matrix | None = None  # no argument: it is read when the spec is resolved
+
+    def load(self, read: Callable[[str], Matrix]) -> Table:
+        matrix = read(self.file)
+        return Table(matrix.name, matrix)
 
     def fits(self, grid: Grid) -> None:
         assert self.matrix is not None

@@ -211,6 +211,7 @@ class Causal(Primitive):
 
     name = "causal"
     shift_invariant = True
+    guards_future = True
 
     @property
     def tokens(self) -> bool:

@@ -7,6 +7,7 @@ from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from bslang.errors import PatternError
+from bslang.ir.composition import Composition, Power
 from bslang.ir.expr import COMPARISONS
 from bslang.ir.pattern import (
     Complement,
@@ -18,7 +19,6 @@ from bslang.ir.pattern import (
     check_bounds,
 )
 from bslang.ir.signature import Count
-from bslang.patterns.composition import Composition, Power
 from bslang.resolve.values import (
     UNKNOWN,
     Truth,
