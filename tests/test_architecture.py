@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,32 @@ def test_no_part_uses_itself_by_way_of_others() -> None:
         free = {name for name, uses in left.items() if not uses & set(left) - {name}}
         assert free, f"a circle among {sorted(left)}"
         left = {name: uses for name, uses in left.items() if name not in free}
+
+
+RUNTIME_CIRCLE = {
+    ("runtime/layout", "runtime/op"),
+    ("runtime/modules", "runtime/layout"),
+    ("runtime/decoding", "runtime/layout"),
+    ("runtime/packed", "runtime/layout"),
+    ("runtime/padding", "runtime/layout"),
+    ("runtime/pictures", "runtime/layout"),
+}
+"""Imports that close a circle: a layout and what it hands itself to."""
+
+
+def test_no_two_files_import_one_another() -> None:
+    """Not by way of others, in a function, or for types alone: a circle of files is one file in parts."""
+    uses = {
+        file: {other if other in FILES else f"{other}/__init__" for other in own(file)} - {file}
+        for file in FILES
+    }
+    for file, other in RUNTIME_CIRCLE:
+        assert other in uses[file], f"{file} does without {other}: take the exception away"
+        uses[file].remove(other)
+    try:
+        TopologicalSorter(uses).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(reversed(error.args[1]))}")
 
 
 @pytest.mark.parametrize("library", HOMES)

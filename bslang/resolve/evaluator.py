@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NoReturn
+from collections.abc import Mapping
 
-from bslang.ir.expr import Op, Var
+from bslang.ir.expr import Var
 from bslang.ir.pattern import Pattern, Transpose
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
-from bslang.limits import MAX_LABELS, MAX_NESTING, MAX_STEPS, MAX_TERMS
+from bslang.limits import MAX_LABELS, MAX_STEPS
 from bslang.patterns import BY_NAME
-from bslang.patterns.labels import Same
-from bslang.patterns.table import Matrix, Table
+from bslang.patterns.table import Matrix
 from bslang.resolve import forms, operators, unknown
 from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
-from bslang.resolve.extent import Extents
+from bslang.resolve.context import Abandoned, Context, Scope
 from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
-from bslang.resolve.origins import Origin, Origins
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import (
     FUNCTIONS,
     UNKNOWN,
-    ArithmeticProblem,
     Unknown,
     Value,
     arithmetic,
@@ -29,22 +25,12 @@ from bslang.resolve.values import (
     kind_of,
 )
 from bslang.syntax import tree
-from bslang.syntax.diagnostics import Diagnostic, Findings
+from bslang.syntax.diagnostics import Findings
 from bslang.syntax.source import Span
 
-Scope = Mapping[str, Value]
 
-
-class _Abandoned(Exception):
-    """A limit was passed and reported; what was being evaluated is not worth going on with."""
-
-
-class Evaluator:
-    """Evaluates the expressions of a file. Problems gather in `findings`; their value is UNKNOWN.
-
-    It is bounded by limits: no layout deeper than MAX_NESTING or larger than MAX_TERMS comes out,
-    and no more than MAX_STEPS are taken.
-    """
+class Evaluator(Context):
+    """Evaluates the expressions of a file, in no more than MAX_STEPS."""
 
     def __init__(
         self,
@@ -53,40 +39,18 @@ class Evaluator:
         findings: Findings,
         tables: Mapping[str, Matrix] | None = None,
     ) -> None:
-        """tables: those that are known already, by the names that canonical text gives them."""
-        self.module, self.block, self.findings = module, block, findings
-        self.tables = tables or {}
-        self.origins = Origins()
-        self._extents = Extents()
+        super().__init__(module, block, findings, tables)
         self._active: list[tuple[Module, str]] = []
         self._circular: set[tuple[Module, str]] = set()
         self._expanded: dict[object, tuple[Pattern | Unknown, int]] = {}
         self._labels: set[str] = set()
-        self._depth = self._deepest = self._steps = 0
-        self.predicate_of = ""  # "blocks" or "tokens" while a predicate over them is evaluated
-
-    def report(
-        self,
-        code: str,
-        message: str,
-        span: Span | None,
-        *,
-        hint: str = "",
-        label: str = "",
-        limit: bool = False,
-    ) -> None:
-        """Note an error of the source."""
-        self.findings.add(Diagnostic(code, message, self.module.source, span, label, hint, limit))
-
-    def _abandon(self, message: str, span: Span | None) -> NoReturn:
-        self.report("E191", message, span, limit=True)
-        raise _Abandoned
+        self._steps = 0
 
     def layout(self, body: tree.Expression) -> Pattern | Unknown:
         """The pattern of a layout without a name."""
         try:
             return self.pattern(body, {})
-        except _Abandoned:
+        except Abandoned:
             return UNKNOWN
 
     def definition(
@@ -95,14 +59,14 @@ class Evaluator:
         """The pattern of a definition of a file; a parameter without value and default is UNKNOWN."""
         try:
             return self._expand(module, definition, given, definition.name.span)
-        except _Abandoned:
+        except Abandoned:
             return UNKNOWN
 
     def number(self, node: tree.Expression) -> Value:
         """The value of a parameter, given from outside."""
         try:
             return self._parameter_value(node, "a parameter", {})
-        except _Abandoned:
+        except Abandoned:
             return UNKNOWN
 
     # ---- definitions -------------------------------------------------------------------------
@@ -122,10 +86,10 @@ class Evaluator:
         key = (module, name, tuple(given.items()))
         if key in self._expanded:
             pattern, height = self._expanded[key]
-            self._reach(self._depth + height, span)
+            self.reach(self.depth + height, span)
             return pattern
         self._expanded[key] = UNKNOWN, 0  # stays where it is abandoned
-        deepest, self._deepest = self._deepest, self._depth
+        deepest, self.deepest = self.deepest, self.depth
         self._active.append((module, name))
         outside, self.module = self.module, module
         try:
@@ -140,15 +104,9 @@ class Evaluator:
         finally:
             self._active.pop()
             self.module = outside
-            height, self._deepest = self._deepest - self._depth, max(self._deepest, deepest)
+            height, self.deepest = self.deepest - self.depth, max(self.deepest, deepest)
         self._expanded[key] = pattern, height
         return pattern
-
-    def _reach(self, depth: int, span: Span) -> None:
-        """Note how deep the evaluation goes. A definition that is known already counts as deep as it is."""
-        if depth > MAX_NESTING:
-            self._too_deep(span)
-        self._deepest = max(self._deepest, depth)
 
     def _parameter_value(self, node: tree.Expression, owner: str, scope: Scope) -> Value:
         value = self.value(node, scope)
@@ -201,25 +159,12 @@ class Evaluator:
 
     # ---- expressions -------------------------------------------------------------------------
 
-    def pattern(self, node: tree.Expression, scope: Scope) -> Pattern | Unknown:
-        value = self.value(node, scope)
-        if value is UNKNOWN or isinstance(value, Pattern):
-            return value
-        hint = ""
-        if isinstance(value, Count) and isinstance(node, tree.Integer):
-            hint = (
-                "a number is an argument, as in `last(3)`, or a parameter: `name(w = 3) = last(w)`"
-            )
-        message = f"a pattern must stand here, not {kind_of(value)}"
-        self.report("E301", message, node.span, hint=hint)
-        return UNKNOWN
-
     def value(self, node: tree.Expression, scope: Scope) -> Value:
         self._steps += 1
         if self._steps > MAX_STEPS:
-            self._abandon(f"this file takes more than {MAX_STEPS} steps (MAX_STEPS)", None)
-        self._reach(self._depth + 1, node.span)
-        self._depth += 1
+            self.abandon(f"this file takes more than {MAX_STEPS} steps (MAX_STEPS)", None)
+        self.reach(self.depth + 1, node.span)
+        self.depth += 1
         try:
             match node:
                 case tree.Integer():
@@ -251,7 +196,7 @@ class Evaluator:
                     part = self.pattern(node.operand, scope)
                     return part if part is UNKNOWN else self.made(Transpose(part), node.span)
         finally:
-            self._depth -= 1
+            self.depth -= 1
 
     def _name(self, node: tree.Name, scope: Scope) -> Value:
         name = node.text
@@ -324,14 +269,13 @@ class Evaluator:
                 hint="count in tokens (suffix `t`), or use square blocks",
             )
             return UNKNOWN
-        if isinstance(made, Same):
-            self._labels.add(made.label)
+        label = made.compared_label()
+        if label is not None:
+            self._labels.add(label)
             if len(self._labels) > MAX_LABELS:
-                self._abandon(f"more than {MAX_LABELS} labels are compared (MAX_LABELS)", node.span)
-        if isinstance(made, Table):
-            read = forms.table(self, made.file, node)
-            return read if read is UNKNOWN else self.made(read, node.span)
-        return self.made(made, node.span)
+                self.abandon(f"more than {MAX_LABELS} labels are compared (MAX_LABELS)", node.span)
+        loaded = forms.load(self, made, node)
+        return loaded if loaded is UNKNOWN else self.made(loaded, node.span)
 
     def _function(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
         call = node if isinstance(node, tree.Call) else tree.Call(node.span, node, ())
@@ -345,33 +289,3 @@ class Evaluator:
         parts = (node.start, node.stop, node.step)
         values = [None if part is None else self.value(part, scope) for part in parts]
         return make_range(node, values, self.report)
-
-    # ---- results -----------------------------------------------------------------------------
-
-    def computed(self, span: Span, compute: Callable[[], Count]) -> Count | Unknown:
-        try:
-            count = compute()
-        except ArithmeticProblem as problem:
-            self.report("E304", str(problem), span, limit=problem.limit)
-            return UNKNOWN
-        if isinstance(count.value, Op):
-            self._bound(count, "number", span)
-        return count
-
-    def made(self, pattern: Pattern, span: Span) -> Pattern:
-        """A pattern just built, if it is not larger than the limits."""
-        self._bound(pattern, "pattern", span)
-        self.origins.add(pattern, Origin(self.module.source, span))
-        return pattern
-
-    def _bound(self, value: Pattern | Count, noun: str, span: Span) -> None:
-        extent = self._extents.of(value)
-        if extent.terms > MAX_TERMS:
-            self._abandon(f"this {noun} has more than {MAX_TERMS} terms (MAX_TERMS)", span)
-        if extent.depth > MAX_NESTING:
-            self._too_deep(span)
-
-    def _too_deep(self, span: Span) -> NoReturn:
-        self._abandon(
-            f"nested more than {MAX_NESTING} deep, definitions included (MAX_NESTING)", span
-        )

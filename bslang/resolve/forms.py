@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bslang.ir.bounds import bounds
 from bslang.ir.expr import Number, Op, Symbol, Var, fold
 from bslang.ir.heads import Branch, Heads
-from bslang.ir.pattern import Pattern
+from bslang.ir.pattern import Primitive
 from bslang.ir.signature import Count, Range
 from bslang.limits import MAX_HEADS
 from bslang.patterns.builder import BLOCKS, RANGES, TOKENS, Builder
-from bslang.patterns.table import BadTable, Matrix, Table
+from bslang.patterns.table import BadTable, Matrix
+from bslang.resolve.context import Context, Scope
 from bslang.resolve.sources import Unreadable, below
 from bslang.resolve.values import UNKNOWN, Truth, Unknown, Value, kind_of
 from bslang.syntax import tree
 
-if TYPE_CHECKING:
-    from bslang.resolve.evaluator import Evaluator, Scope
 
-
-def several(evaluator: Evaluator, node: tree.Tuple, scope: Scope) -> Value:
+def several(context: Context, node: tree.Tuple, scope: Scope) -> Value:
     """`(1, inf)`: a number for each side of something."""
     numbers = []
     for item in node.items:
-        value = evaluator.value(item, scope)
+        value = context.value(item, scope)
         if value is UNKNOWN:
             return UNKNOWN
         if not isinstance(value, Count) or value.tokens or not isinstance(value.value, int):
             message = "a number among several must be known from the spec alone, without a unit"
-            evaluator.report("E301", message, item.span)
+            context.report("E301", message, item.span)
             return UNKNOWN
         numbers.append(value.value)
     return tuple(numbers)
 
 
-def set_builder(evaluator: Evaluator, node: tree.SetBuilder, scope: Scope) -> Value:
+def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
     """`{i, j : predicate}` and `{q, k : predicate}`."""
     names = tuple(name.text for name in node.variables)
     if names not in (BLOCKS, TOKENS):
@@ -43,25 +39,25 @@ def set_builder(evaluator: Evaluator, node: tree.SetBuilder, scope: Scope) -> Va
         hint = (
             "write `{i, j : ...}` for blocks, or `{q, k : ...}` for tokens; the query comes first"
         )
-        evaluator.report("E308", f"a pair is not called `{', '.join(names)}`", span, hint=hint)
+        context.report("E308", f"a pair is not called `{', '.join(names)}`", span, hint=hint)
         return UNKNOWN
-    outside = evaluator.predicate_of
+    outside = context.predicate_of
     if outside:
-        evaluator.report("E308", "a predicate stands inside another", node.span)
+        context.report("E308", "a predicate stands inside another", node.span)
         return UNKNOWN
-    evaluator.predicate_of = "tokens" if names == TOKENS else "blocks"
+    context.predicate_of = "tokens" if names == TOKENS else "blocks"
     try:
         inner = {**scope, **{name: Count(Var(name)) for name in names}}
-        value = evaluator.value(node.predicate, inner)
+        value = context.value(node.predicate, inner)
     finally:
-        evaluator.predicate_of = outside
+        context.predicate_of = outside
     if value is UNKNOWN:
         return UNKNOWN
     if not isinstance(value, Truth | bool):
         hint = "join patterns outside of it: `{...} & p`"
         hint = "compare it, as in `... == 0`" if isinstance(value, Count) else hint
         message = f"a predicate is true or false of a pair, and this is {kind_of(value)}"
-        evaluator.report("E308", message, node.predicate.span, hint=hint)
+        context.report("E308", message, node.predicate.span, hint=hint)
         return UNKNOWN
     condition = _multiplied(value.value if isinstance(value, Truth) else value)
     try:
@@ -69,16 +65,16 @@ def set_builder(evaluator: Evaluator, node: tree.SetBuilder, scope: Scope) -> Va
     except (ValueError, ArithmeticError) as error:
         hint = "the first index is 0; write one that is never, as in `max(j, 1)`"
         hint = hint if isinstance(error, ZeroDivisionError) or "at least 1" in str(error) else ""
-        evaluator.report("E304", str(error), node.predicate.span, hint=hint)
+        context.report("E304", str(error), node.predicate.span, hint=hint)
         return UNKNOWN
     made = Builder(condition, names == TOKENS)
-    rows, columns = evaluator.block
+    rows, columns = context.block
     if made.relational and not made.tokens and rows != columns:
         message = f"`i` and `j` are compared, and a block is {rows}x{columns} tokens"
         hint = "compare tokens, in `{q, k : ...}`, or use square blocks"
-        evaluator.report("E306", message, node.span, hint=hint)
+        context.report("E306", message, node.span, hint=hint)
         return UNKNOWN
-    return evaluator.made(made, node.span)
+    return context.made(made, node.span)
 
 
 def _multiplied(number: Number) -> Number:
@@ -94,14 +90,14 @@ def _multiplied(number: Number) -> Number:
     return Op(number.op, args)
 
 
-def heads(evaluator: Evaluator, node: tree.Heads, scope: Scope) -> Value:
+def heads(context: Context, node: tree.Heads, scope: Scope) -> Value:
     """`heads { 0:4 -> p; 4: -> q }`."""
     branches = []
     taken: set[int] = set()
     failed = False
     for branch in node.branches:
-        pattern = evaluator.pattern(branch.pattern, scope)
-        chosen = _heads_of(evaluator, branch.heads, scope)
+        pattern = context.pattern(branch.pattern, scope)
+        chosen = _heads_of(context, branch.heads, scope)
         if chosen is UNKNOWN or pattern is UNKNOWN:
             failed = True
             continue
@@ -110,18 +106,18 @@ def heads(evaluator: Evaluator, node: tree.Heads, scope: Scope) -> Value:
         if twice := taken.intersection(own):
             message = f"head {min(twice)} has a pattern already"
             hint = "give each head one; ranges leave out their end, as in `0:4`, then `4:`"
-            evaluator.report("E309", message, branch.heads.span, hint=hint)
+            context.report("E309", message, branch.heads.span, hint=hint)
             failed = True
         taken.update(own)
         branches.append(Branch(start, stop, step, pattern))
-    return UNKNOWN if failed else evaluator.made(Heads(tuple(branches)), node.span)
+    return UNKNOWN if failed else context.made(Heads(tuple(branches)), node.span)
 
 
 def _heads_of(
-    evaluator: Evaluator, node: tree.Expression, scope: Scope
+    context: Context, node: tree.Expression, scope: Scope
 ) -> tuple[int, int | None, int] | Unknown:
     """start, stop (None: no end) and step of the heads of a branch; UNKNOWN, and reported, for none."""
-    value = evaluator.value(node, scope)
+    value = context.value(node, scope)
     if value is UNKNOWN:
         return UNKNOWN
     parts: list[Count | None]
@@ -134,28 +130,29 @@ def _heads_of(
     numbers = [part.value if part else None for part in parts if not (part and part.tokens)]
     if len(numbers) != 3 or any(isinstance(x, Symbol) for x in numbers):
         message = "heads are given by a number or a range, as in `0:4`, known from the spec alone"
-        evaluator.report("E309", message, node.span)
+        context.report("E309", message, node.span)
         return UNKNOWN
     start, stop, step = numbers
     assert isinstance(start, int) and isinstance(step, int) and not isinstance(stop, Symbol)
     if not 0 <= start < MAX_HEADS or (stop is not None and not start < stop <= MAX_HEADS):
         message = f"heads are counted from 0 to {MAX_HEADS - 1} (MAX_HEADS), and here is none"
-        evaluator.report("E309", message, node.span, hint="a range goes up, as in `0:4` or `4:`")
+        context.report("E309", message, node.span, hint="a range goes up, as in `0:4` or `4:`")
         return UNKNOWN
     return start, stop, step
 
 
-def table(evaluator: Evaluator, file: str, node: tree.Expression) -> Pattern | Unknown:
-    """The table in a file beside the spec."""
-    matrix = evaluator.tables.get(file)
+def load(context: Context, primitive: Primitive, node: tree.Expression) -> Primitive | Unknown:
+    """A primitive with the file that it names beside the spec, if it names one."""
+
+    def read(file: str) -> Matrix:
+        known = context.tables.get(file)
+        return Matrix.read(below(context.module.source, file)) if known is None else known
+
     try:
-        if matrix is None:
-            matrix = Matrix.read(below(evaluator.module.source, file))
+        return primitive.load(read)
     except (Unreadable, BadTable) as error:
         code = "E211" if isinstance(error, Unreadable) else "E310"
-        evaluator.report(code, error.message, node.span, hint=error.hint, limit=error.limit)
-        return UNKNOWN
+        context.report(code, error.message, node.span, hint=error.hint, limit=error.limit)
     except OSError as error:
-        evaluator.report("E211", f"this file cannot be read: {error.strerror}", node.span)
-        return UNKNOWN
-    return Table(matrix.name, matrix)
+        context.report("E211", f"this file cannot be read: {error.strerror}", node.span)
+    return UNKNOWN

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
-from typing import TYPE_CHECKING
 
 from bslang.errors import PatternError
 from bslang.ir.composition import Composition, Power
@@ -19,6 +18,7 @@ from bslang.ir.pattern import (
     check_bounds,
 )
 from bslang.ir.signature import Count
+from bslang.resolve.context import Context, Scope
 from bslang.resolve.values import (
     UNKNOWN,
     Truth,
@@ -30,9 +30,6 @@ from bslang.resolve.values import (
     truth,
 )
 from bslang.syntax import tree
-
-if TYPE_CHECKING:
-    from bslang.resolve.evaluator import Evaluator, Scope
 
 _SETS: Mapping[str, Callable[..., Pattern]] = {
     "|": Union.of,
@@ -46,28 +43,26 @@ _MEANT = {
 }
 
 
-def prefix(evaluator: Evaluator, node: tree.Prefix, scope: Scope) -> Value:
+def prefix(context: Context, node: tree.Prefix, scope: Scope) -> Value:
     """`~p`, `-x`, and `~` before a comparison."""
-    value = evaluator.value(node.operand, scope)
+    value = context.value(node.operand, scope)
     if value is UNKNOWN:
         return UNKNOWN
     if node.op == "~" and isinstance(value, Pattern):
-        return evaluator.made(Complement(value), node.span)
+        return context.made(Complement(value), node.span)
     if node.op == "~" and isinstance(value, Truth | bool):
-        return evaluator.computed(node.span, lambda: truth("not", value))
+        return context.computed(node.span, lambda: truth("not", value))
     if node.op == "-" and isinstance(value, Count):
         negated = partial(arithmetic, "-", Count(0, value.tokens), value)
-        return evaluator.computed(node.span, negated)
+        return context.computed(node.span, negated)
     hint = "the complement of a pattern is `~p`" if isinstance(value, Pattern) else ""
-    evaluator.report(
-        "E301", f"`{node.op}` does not apply to {kind_of(value)}", node.span, hint=hint
-    )
+    context.report("E301", f"`{node.op}` does not apply to {kind_of(value)}", node.span, hint=hint)
     return UNKNOWN
 
 
-def chain(evaluator: Evaluator, node: tree.Chain, scope: Scope) -> Value:
+def chain(context: Context, node: tree.Chain, scope: Scope) -> Value:
     """Operands joined by operators of one precedence."""
-    values = [evaluator.value(operand, scope) for operand in node.operands]
+    values = [context.value(operand, scope) for operand in node.operands]
     if any(value is UNKNOWN for value in values):
         return UNKNOWN
     patterns = [value for value in values if isinstance(value, Pattern)]
@@ -79,23 +74,24 @@ def chain(evaluator: Evaluator, node: tree.Chain, scope: Scope) -> Value:
         op = "@"
     fits: tuple[type, ...]
     if op in ("|", "^", "&") and len(truths) == len(values):
-        return evaluator.computed(node.span, partial(truth, op, *truths))
+        return context.computed(node.span, partial(truth, op, *truths))
     if op == "@" or (op in _SETS and (op != "-" or isinstance(values[0], Pattern))):
         if len(patterns) == len(values):
             if op == "@":
-                return _composition(evaluator, node, reduce(Composition, patterns))
-            return evaluator.made(_SETS[op](*patterns), node.span)
-        wanted = "comparisons" if truths or evaluator.predicate_of else "patterns"
+                first, last = reduce(Composition, patterns[:-1]), patterns[-1]
+                return _composition(context, node, Composition(first, last))
+            return context.made(_SETS[op](*patterns), node.span)
+        wanted = "comparisons" if truths or context.predicate_of else "patterns"
         fits = (Truth, bool) if wanted == "comparisons" else (Pattern,)
     elif op == "**" and isinstance(values[0], Pattern):
         times = values[1]
         if isinstance(times, Count) and not times.tokens and not times.infinite:
-            return _composition(evaluator, node, Power(values[0], times.value))
+            return _composition(context, node, Power(values[0], times.value))
         message = "a pattern is composed a number of times, as in `p ** 2`"
-        evaluator.report("E301", message, node.operands[1].span)
+        context.report("E301", message, node.operands[1].span)
         return UNKNOWN
     elif len(counts) == len(values):
-        return (_compared if op in COMPARISONS else _arithmetic)(evaluator, node, counts)
+        return (_compared if op in COMPARISONS else _arithmetic)(context, node, counts)
     else:
         wanted, fits = "numbers", (Count,)
     culprits = zip(values, node.operands, strict=True)
@@ -105,39 +101,38 @@ def chain(evaluator: Evaluator, node: tree.Chain, scope: Scope) -> Value:
         hint = "compare it, as in `... == 0`" if isinstance(value, Count) else ""
         hint = "join patterns outside of it: `{...} & p`" if isinstance(value, Pattern) else hint
     message = f"`{op}` joins {wanted}, and this is {kind_of(value)}"
-    evaluator.report("E301", message, operand.span, hint=hint)
+    context.report("E301", message, operand.span, hint=hint)
     return UNKNOWN
 
 
-def _composition(evaluator: Evaluator, node: tree.Chain, made: Pattern) -> Value:
-    assert isinstance(made, Composition | Power)
-    evaluator.made(made, node.span)  # first of all: what follows goes as deep as it is
-    rows, columns = evaluator.block
+def _composition(context: Context, node: tree.Chain, made: Composition | Power) -> Value:
+    context.made(made, node.span)  # first of all: what follows goes as deep as it is
+    rows, columns = context.block
     try:
         check_bounds(made)
         made.check()
     except PatternError as error:
-        evaluator.report("E305", error.message, node.span, hint=error.hint)
+        context.report("E305", error.message, node.span, hint=error.hint)
         return UNKNOWN
     if rows != columns:
         message = f"`{made.name}` goes on from a block column as a block row, and a block is "
         message += f"{rows}x{columns} tokens"
-        evaluator.report("E306", message, node.span, hint="use square blocks")
+        context.report("E306", message, node.span, hint="use square blocks")
         return UNKNOWN
     return made
 
 
-def _compared(evaluator: Evaluator, node: tree.Chain, counts: list[Count]) -> Value:
+def _compared(context: Context, node: tree.Chain, counts: list[Count]) -> Value:
     def compare() -> Truth:
         pairs = zip(node.ops, counts, counts[1:], strict=False)
         return truth("&", *(comparison(op, left, right) for op, left, right in pairs))
 
-    return evaluator.computed(node.span, compare)
+    return context.computed(node.span, compare)
 
 
-def _arithmetic(evaluator: Evaluator, node: tree.Chain, counts: list[Count]) -> Value:
+def _arithmetic(context: Context, node: tree.Chain, counts: list[Count]) -> Value:
     result: Count | Unknown = counts[0]
     for op, right in zip(node.ops, counts[1:], strict=True):
         if result is not UNKNOWN:
-            result = evaluator.computed(node.span, partial(arithmetic, op, result, right))
+            result = context.computed(node.span, partial(arithmetic, op, result, right))
     return result

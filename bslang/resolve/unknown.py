@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bslang.patterns import BY_NAME
 from bslang.patterns.builder import BLOCKS, TOKENS
+from bslang.resolve.context import Context, Scope
 from bslang.resolve.module import BOUND_WHEN_LOWERED
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import FUNCTIONS
 from bslang.syntax import tree
 
-if TYPE_CHECKING:
-    from bslang.resolve.evaluator import Evaluator, Scope
 
-
-def report(evaluator: Evaluator, node: tree.Name, scope: Scope) -> None:
+def report(context: Context, node: tree.Name, scope: Scope) -> None:
     """Report a name that is not known."""
-    name, module = node.text, evaluator.module
+    name, module = node.text, context.module
     if "." in name or name in module.files:
-        _member(evaluator, node)
+        _member(context, node)
         return
     numbers = [*BOUND_WHEN_LOWERED, *scope]
     functions = [f for f in FUNCTIONS if len(name) > 2 and name in f]  # sqrt, log
@@ -29,7 +25,7 @@ def report(evaluator: Evaluator, node: tree.Name, scope: Scope) -> None:
     hint = f"known patterns: {', '.join(BY_NAME)}; known numbers: {', '.join(numbers)}"
     if name in (*BLOCKS, *TOKENS):
         hint = "`i, j` are the blocks of `{i, j : ...}`, and `q, k` the tokens of `{q, k : ...}`"
-    evaluator.report(
+    context.report(
         "E201",
         f"unknown name `{name}`",
         node.span,
@@ -38,10 +34,10 @@ def report(evaluator: Evaluator, node: tree.Name, scope: Scope) -> None:
     )
 
 
-def _member(evaluator: Evaluator, node: tree.Name) -> None:
+def _member(context: Context, node: tree.Name) -> None:
     """Report a name `file.name`; of a file that could not be read, no more is said."""
     file, dot, own = node.text.partition(".")
-    files = evaluator.module.files
+    files = context.module.files
     if not dot:
         message = f"`{file}` is a file, not a pattern"
         hint = f"write what is meant of it, as in `{file}.name`"
@@ -49,7 +45,7 @@ def _member(evaluator: Evaluator, node: tree.Name) -> None:
         message = f"no file is imported as `{file}`"
         close = closest(file, files)
         hint = f"did you mean `{close}`?" if close else f'write `import "{file}.bsl" as {file}`'
-        if own in evaluator.module.imports:
+        if own in context.module.imports:
             hint = f"write `{own}` alone: its file is imported without `as`"
         if own in ("t", "transpose"):
             hint = f"the transposed pattern is `{file}.T`"
@@ -61,4 +57,4 @@ def _member(evaluator: Evaluator, node: tree.Name) -> None:
             hint = "a name that begins with `_` is private to its file"
     else:
         return
-    evaluator.report("E201", message, node.span, hint=hint)
+    context.report("E201", message, node.span, hint=hint)
