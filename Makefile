@@ -14,7 +14,7 @@ TEXTS ?= 1000000
 TRITON ?= 3.6.0
 OLDEST := .venv-triton-$(TRITON)
 
-.PHONY: demo examples test test-oldest lint format docs site accuracy compile-all fuzz coverage mutation
+.PHONY: demo examples test test-oldest lint format docs site accuracy identical compile-all fuzz coverage mutation
 .PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
@@ -38,6 +38,9 @@ lint: $(READY)
 
 accuracy: $(READY) ## The table of docs/verification.md: errors of every target against fp64
 	$(BIN)/python tests/accuracy.py
+
+identical: $(READY) ## Whether results are those of another commit bit for bit, on every target: make identical BASE=main
+	$(BIN)/python tests/identical.py $(BASE)
 
 compile-all: $(READY) ## Every published layout's kernels, ahead of time for every architecture, about half an hour
 	BSLANG_COMPILE_ALL=1 $(BIN)/python -m pytest -n 2 tests/test_triton_library.py
