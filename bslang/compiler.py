@@ -10,6 +10,7 @@ asks `tables` for those of each new one.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
     from bslang.ir.oracle import Labels
     from bslang.ir.runs import Bools
     from bslang.schedule.schedule import Schedule
+
+
+def verifying() -> bool:
+    """Whether stages are verified where they meet: with BSLANG_VERIFY=1 in the environment, as in all tests.
+
+    What one hands on then has the form that the next takes for granted, or VerifierError is raised.
+    """
+    return os.environ.get("BSLANG_VERIFY", "0") not in ("", "0")
 
 
 def split_name(file: str) -> tuple[Path, str | None]:
@@ -121,7 +130,12 @@ def lower(
 
     here = grid(resolved, len_q, len_k, align, head=head, layer=layer)
     with _pointing(resolved, here):
-        return _lower(resolved.pattern, here)
+        graph = _lower(resolved.pattern, here)
+    if verifying():
+        from bslang.graph.verify import verify
+
+        verify(graph)
+    return graph
 
 
 def mask(
@@ -179,7 +193,11 @@ def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Sc
     """The tables that kernels walk; head_graph: which graph each head has, where heads differ."""
     from bslang.schedule.schedule import schedule as _schedule
 
-    return _schedule(*graphs, head_graph=head_graph)
+    if not verifying():
+        return _schedule(*graphs, head_graph=head_graph)
+    from bslang.schedule.verify import verify
+
+    return _schedule(*graphs, head_graph=head_graph, verifier=verify)
 
 
 def digest(resolved: Resolved) -> str:
@@ -210,13 +228,14 @@ def emit(
     `NAME.MARCH.so`; for "" it builds the C++ itself. Raises TargetError for an unknown target, and for
     a processor without the cpu target.
     """
-    text, matrices = Source("<canonical>", str(resolved.pattern)), resolved.tables
-    # A module asks for tables by its text: were that another pattern, its masks would be too.
-    again = Program(read(text), resolved.block, matrices).pick(None, resolved.name, {})
-    assert again.pattern == resolved.pattern, text
+    if verifying():
+        from bslang.resolve.verify import verify
+
+        verify(resolved)
     from bslang.codegen.emit import emit as _emit
 
     name, pattern, block = resolved.name, resolved.pattern, resolved.block
+    matrices = resolved.tables
     files = _emit(name, pattern, block, digest(resolved), targets, bool(matrices), march)
     return files | {matrix.name: matrix.file() for matrix in matrices.values()}
 

@@ -53,6 +53,18 @@ class LimitError(BslangError):
         self.limit, self.allowed, self.what = limit, allowed, what
 
 
+class VerifierError(Exception):
+    """A stage handed on what it must never make: a bug of bslang's, whatever the spec.
+
+    stage: which; what: the rule that is broken; where: at which row, run or term.
+    """
+
+    def __init__(self, stage: str, what: str, where: str = "") -> None:
+        at = f" ({shortened(where)})" if where else ""
+        super().__init__(f"{stage}: it does not hold that {what}{at}")
+        self.stage, self.what, self.where = stage, what, where
+
+
 class TargetError(BslangError):
     """A target that is unknown, or that cannot run here."""
 

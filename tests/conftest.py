@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -29,6 +30,9 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
 )
 settings.load_profile("bslang")
+
+# Every stage is verified, in the processes that tests start as well.
+os.environ["BSLANG_VERIFY"] = "1"
 
 # Tests run one process a core; threads of their own would only wait for one another.
 torch.set_num_threads(1)

@@ -14,9 +14,10 @@ program of dK and dV meets every query head that reads its key head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
@@ -58,6 +59,10 @@ class Table:
         return np.ascontiguousarray(self.programs.program[:, 0])
 
 
+Verifier: TypeAlias = Callable[[Table, Sequence[BlockGraph], Rules], None]
+"""Looks at a table that was made of some graphs; raises VerifierError."""
+
+
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """What kernels need of a layout at one length.
@@ -68,26 +73,33 @@ class Schedule:
 
     Tables are made when they are asked for: rows for the forward pass and dQ, cols for dK and dV over
     the transposed graphs; `split_rows` and `split_cols` with heavy ones in parts, and without what
-    kernels compute by rules, for GPUs.
+    kernels compute by rules, for GPUs. verifier: looks at each of them.
     """
 
     graphs: tuple[BlockGraph, ...]
     head_graph: Ints32 | None
     parameters: Ints
+    verifier: Verifier | None = None
 
     @cached_property
     def rows(self) -> Table:
-        return _table(self.graphs, self._weights, NO_RULES, split=False)
+        return self._table(self.graphs, NO_RULES, split=False)
 
     @cached_property
     def cols(self) -> Table:
-        return _table(self._transposed, self._weights, NO_RULES, split=False)
+        return self._table(self._transposed, NO_RULES, split=False)
 
     def split_rows(self, rules: Rules = NO_RULES) -> Table:
-        return _table(self.graphs, self._weights, rules, split=True)
+        return self._table(self.graphs, rules, split=True)
 
     def split_cols(self, rules: Rules = NO_RULES) -> Table:
-        return _table(self._transposed, self._weights, rules, split=True)
+        return self._table(self._transposed, rules, split=True)
+
+    def _table(self, graphs: Sequence[BlockGraph], rules: Rules, *, split: bool) -> Table:
+        made = _table_of(graphs, self._weights, rules, split=split)
+        if self.verifier is not None:
+            self.verifier(made, graphs, rules)
+        return made
 
     @cached_property
     def _transposed(self) -> tuple[BlockGraph, ...]:
@@ -101,8 +113,12 @@ class Schedule:
         )
 
 
-def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Schedule:
-    """The schedule of the graphs of some heads; head_graph as in `Schedule`."""
+def schedule(
+    *graphs: BlockGraph,
+    head_graph: Sequence[int] | None = None,
+    verifier: Verifier | None = None,
+) -> Schedule:
+    """The schedule of the graphs of some heads; head_graph and verifier as in `Schedule`."""
     grid, residuals = graphs[0].grid, graphs[0].residuals
     masks = Masks.of(residuals, (grid.q.block, grid.k.block), labels(*residuals))
     wide = any(p.wide for residual in residuals for p in residual.primitives())
@@ -114,10 +130,11 @@ def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Sc
         # What lies beyond 32 bits lies beyond every position, and so does the largest number of them;
         # masks that compute beyond them have numbers that 64 bits hold.
         np.array(exact, dtype=object).clip(-largest, largest).astype(np.int64),
+        verifier,
     )
 
 
-def _table(graphs: Sequence[BlockGraph], weights: Ints, rules: Rules, *, split: bool) -> Table:
+def _table_of(graphs: Sequence[BlockGraph], weights: Ints, rules: Rules, *, split: bool) -> Table:
     """The table of the block rows of graphs, or of transposed ones of the block columns."""
     across, residuals = graphs[0].grid.k, graphs[0].residuals
     kept = np.logical_and.reduce([rules.kept(graph) for graph in graphs])
