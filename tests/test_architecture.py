@@ -34,6 +34,7 @@ MAY_USE = {
         "schedule": "graph ir",
         "codegen": "files graph ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
+        "stages": "compiler graph ir resolve schedule syntax",
         "exchange": "analysis compiler graph ir patterns resolve syntax _version",
         "runtime": "analysis compiler exchange files graph patterns picture resolve syntax _version",
         "verify": "runtime",
@@ -45,8 +46,8 @@ MAY_USE = {
         "integrations": "analysis api compiler graph runtime",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
         "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
-        "cli": "analysis api compiler configs editors explorer files gpu graph lint picture resolve syntax "
-        "verify _version",
+        "cli": "analysis api compiler configs editors explorer files gpu graph lint picture resolve stages "
+        "syntax verify _version",
         "errors": "",
         "limits": "",
         "resources": "",
