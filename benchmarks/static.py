@@ -20,11 +20,10 @@ from benchmarks.flex import Flex, flex, per_scores
 from benchmarks.markdown import table
 from benchmarks.report import include
 from benchmarks.workloads import BIGBIRD, CAUSAL, WINDOW, Pattern
-from bslang import __version__, api, compiler
+from bslang import __version__, api, compiler, layouts
 from bslang.errors import BslangError, TargetError
 from bslang.gpu.machine.report import Loop, Report
 from bslang.resolve.program import Resolved
-from bslang.runtime import modules
 from bslang.syntax.source import Source
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance-gpu.md"
@@ -115,7 +114,7 @@ def run(
 
 def source(resolved: Resolved) -> str:
     """The text of a layout's generated module."""
-    return Path(str(modules.module(resolved, ("triton",)).__file__)).read_text(encoding="utf-8")
+    return Path(str(layouts.module(resolved, ("triton",)).__file__)).read_text(encoding="utf-8")
 
 
 def full_lines(text: str) -> set[int]:

@@ -15,17 +15,17 @@ from bslang.errors import BslangError, LimitError, PatternError, TargetError
 
 if TYPE_CHECKING:
     from bslang.api import compile, from_dense, from_flex, from_safetensors, load
-    from bslang.runtime.layout import Layout, attention
+    from bslang.layouts import Layout, attention
     from bslang.syntax.diagnostics import SpecError
 
 _HOMES = {
-    "attention": "bslang.runtime.layout",
+    "attention": "bslang.layouts",
     "compile": "bslang.api",
     "from_dense": "bslang.api",
     "from_flex": "bslang.api",
     "from_safetensors": "bslang.api",
     "load": "bslang.api",
-    "Layout": "bslang.runtime.layout",
+    "Layout": "bslang.layouts",
     "SpecError": "bslang.syntax.diagnostics",
 }
 

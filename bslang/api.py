@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bslang import compiler
-from bslang.files import HEADER, inlined
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
-from bslang.runtime.modules import import_file, layout_of
 from bslang.syntax.source import Source
 
+# Layouts load torch, and commands that need no tensors start without it.
 if TYPE_CHECKING:
     from bslang.gpu.machine.report import Report
-    from bslang.runtime.layout import Layout
+    from bslang.layouts import Layout
     from bslang.runtime.triton.launch import TritonTarget
     from bslang.verify.report import Verification
 
@@ -49,9 +48,8 @@ def compile(
         raise TypeError(f"spec must be the text of a pattern, not {type(spec).__name__}")
     where = None if folder is None else Path(folder)
     source = Source("<spec>", spec.removeprefix("\ufeff"), where)  # as files may begin
-    return layout_of(
-        compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
-    )
+    resolved = compiler.resolve(source, name, block=block, parameters=parameters)
+    return _layout(resolved, _targets(target))
 
 
 def load(
@@ -69,9 +67,8 @@ def load(
         raise TypeError(f"file must be a path, or PATH:NAME, not {type(file).__name__}")
     path, name = compiler.split_name(str(file))
     source = source_of(path)
-    return layout_of(
-        compiler.resolve(source, name, block=block, parameters=parameters), _targets(target)
-    )
+    resolved = compiler.resolve(source, name, block=block, parameters=parameters)
+    return _layout(resolved, _targets(target))
 
 
 def from_dense(
@@ -89,7 +86,7 @@ def from_dense(
     from bslang.exchange.recognise import as_masks, recognise
 
     resolved = recognise(as_masks(mask), compiler.block_sides(block), align)
-    return layout_of(resolved, _targets(target))
+    return _layout(resolved, _targets(target))
 
 
 def from_flex(
@@ -120,7 +117,7 @@ def from_safetensors(path: str | Path, *, target: Targets | None = None) -> Layo
     from bslang.exchange.archive import load
 
     resolved, layer = load(path)
-    return layout_of(resolved, _targets(target), layer)
+    return _layout(resolved, _targets(target), layer)
 
 
 def _targets(target: Targets | None) -> tuple[str, ...] | None:
@@ -156,10 +153,9 @@ def files(
     if march:
         from bslang.runtime.cpu.build import build
 
-        text, header = made[f"{resolved.name}.cpp"], made[HEADER]
-        assert isinstance(text, str) and isinstance(header, str)
-        source = inlined(text, {HEADER: header})
-        made[f"{resolved.name}.{march}.so"] = build(source, march).read_bytes()
+        text = made[f"{resolved.name}.cpp"]
+        assert isinstance(text, str)
+        made[f"{resolved.name}.{march}.so"] = build(text, march).read_bytes()
     if architectures:
         from bslang.gpu.aot import binaries
 
@@ -199,6 +195,8 @@ def tune(
     from bslang.runtime.triton.tuned import SUFFIX, store
 
     path = Path(path)
+    from bslang.layouts import import_file
+
     layout: Layout = import_file(path, f"bslang_tuned.{path.stem}").LAYOUT
     kernels = _triton(layout)
     found = tune(layout, length, head_dims, dtypes, heads)
@@ -225,8 +223,8 @@ def verify(
     """
     from bslang.verify.verify import verify
 
-    names = layout_of(resolved, None if targets is None else tuple(targets)).targets
-    layouts = {name: layout_of(resolved, (name,), layer) for name in names}
+    names = _layout(resolved, None if targets is None else tuple(targets)).targets
+    layouts = {name: _layout(resolved, (name,), layer) for name in names}
     return verify(
         layouts,
         partial(compiler.mask, resolved, layer=layer),
@@ -240,8 +238,14 @@ def verify(
 
 
 def _kernels(resolved: Resolved) -> TritonTarget:
-    return _triton(layout_of(resolved, ("triton",)))
+    return _triton(_layout(resolved, ("triton",)))
+
+
+def _layout(resolved: Resolved, targets: tuple[str, ...] | None = None, layer: int = 0) -> Layout:
+    from bslang.layouts import layout_of
+
+    return layout_of(resolved, targets, layer)
 
 
 def _triton(layout: Layout) -> TritonTarget:
-    return layout.named("triton")  # type: ignore[return-value]  # it is that one's
+    return layout.targets["triton"]  # type: ignore[return-value]  # it is that one's

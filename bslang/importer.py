@@ -18,9 +18,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from bslang import compiler
+from bslang import compiler, layouts
 from bslang.resolve.sources import SUFFIXES, is_file, source_of
-from bslang.runtime import modules
 
 
 class SpecFinder(MetaPathFinder):
@@ -75,7 +74,7 @@ class _DefinitionLoader(Loader):
 
 
 def _fill(module: ModuleType, path: Path, name: str | None) -> None:
-    generated = modules.module(compiler.resolve(source_of(path), name))
+    generated = layouts.module(compiler.resolve(source_of(path), name))
     module.__doc__ = generated.__doc__
     for public in ("attention", "LAYOUT", "SPEC", "BLOCK"):
         setattr(module, public, getattr(generated, public))

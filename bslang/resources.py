@@ -29,15 +29,14 @@ def code_stamp() -> tuple[tuple[str, int, int], ...]:
 
     What is generated once need not be again while these are the same.
     """
-    own, templates = _stamps(_PACKAGE, (".py", ".h")), _stamps(resource("templates"), (".jinja",))
-    return tuple(sorted((*own, *templates)))
+    return tuple(sorted((*_stamps(_PACKAGE, ".py"), *_stamps(resource("templates"), ".jinja"))))
 
 
-def _stamps(folder: str | Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
+def _stamps(folder: str | Path, suffix: str) -> Iterator[tuple[str, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _stamps(entry.path, suffixes)
-            elif entry.name.endswith(suffixes):
+                yield from _stamps(entry.path, suffix)
+            elif entry.name.endswith(suffix):
                 status = entry.stat()
                 yield entry.path, status.st_mtime_ns, status.st_size

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import bslang
+from bslang import layouts
 from bslang.cli.main import main
 from bslang.codegen import environment
 from bslang.errors import BuildError
-from bslang.runtime import modules
 from bslang.runtime.cpu import build
 from bslang.runtime.cpu import launch as cpu
 from bslang.syntax import parser
@@ -35,7 +35,7 @@ needs_compiler = pytest.mark.skipif(not COMPILER, reason="there is no C++ compil
 
 def forget() -> None:
     """As in a new process: nothing of the cache has been read."""
-    modules.module.cache_clear()
+    layouts._KNOWN.clear()
     parser._lark.cache_clear()
     environment._environment.cache_clear()
 

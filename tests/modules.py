@@ -10,8 +10,8 @@ from torch import nn
 import bslang
 from bslang import compiler
 from bslang.ir import oracle
+from bslang.layouts import Layout
 from bslang.nn import BlockSparseEncoderLayer
-from bslang.runtime.layout import Layout
 
 BIGBIRD = "window(3) | global(0, -1) | random(2, seed=7)"
 STREAMING = "(last(20t) | cols(0:4t)) & causal"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from strategies import Case
 
+from bslang.call import Label
 from bslang.ir.runs import Bools
-from bslang.runtime.labels import Label
-from bslang.runtime.layout import Layout
+from bslang.layouts import Layout
 from bslang.verify.reference import Attended, Inputs, dense, inputs, run
 
 __all__ = ["TOLERANCE", "Attended", "Inputs", "agrees", "dense", "inputs", "labels_of", "run"]

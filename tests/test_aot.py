@@ -19,10 +19,9 @@ import torch
 from reference import inputs
 
 import bslang
-from bslang import api, compiler
+from bslang import api, compiler, layouts
 from bslang.errors import TargetError
 from bslang.gpu import aot
-from bslang.runtime import modules
 from bslang.runtime.triton import launch as launcher
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.syntax.source import Source
@@ -253,7 +252,7 @@ _MODULES = iter(range(1000))
 
 def attention(folder: Path, **options: Any) -> None:
     """Forward and backward of the module in a folder, of 200 queries and 300 keys."""
-    made = modules.import_file(folder / "near.py", f"made_{next(_MODULES)}")
+    made = layouts.import_file(folder / "near.py", f"made_{next(_MODULES)}")
     given = inputs(200, 300, **{"dim": 64, "heads": 4, "key_heads": 2, "dtype": BRAIN} | options)
     q, k, v = (x.requires_grad_() for x in (given.q, given.k, given.v))
     made.attention(q, k, v).backward(given.grad_out)  # nothing is computed: results are any numbers
@@ -289,7 +288,7 @@ def test_calls_launch_the_binaries(compiled: Path, device: Device) -> None:
 
 
 def test_a_binary_is_loaded_once(compiled: Path, device: Device) -> None:
-    made = modules.import_file(compiled / "near.py", f"made_{next(_MODULES)}")
+    made = layouts.import_file(compiled / "near.py", f"made_{next(_MODULES)}")
     for length in (200, 77):
         q = torch.zeros(1, 2, length, 64, dtype=BRAIN)
         made.attention(q, q, q)
@@ -320,7 +319,7 @@ def test_other_devices_are_compiled_for(
 
 
 def test_tensors_that_are_not_aligned_are_compiled_for(compiled: Path, device: Device) -> None:
-    made = modules.import_file(compiled / "near.py", f"made_{next(_MODULES)}")
+    made = layouts.import_file(compiled / "near.py", f"made_{next(_MODULES)}")
     k = torch.zeros(1, 2, 200, 64, dtype=BRAIN)
     for odd in (
         torch.zeros(1, 2, 200, 72, dtype=BRAIN)[..., :64],  # rows 72 apart

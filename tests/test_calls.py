@@ -7,11 +7,12 @@ import torch
 from calls import BY_HEAD, FAR, KINDS, LABELLED, PREDICATES, SHAPES, Call
 
 import bslang
+from bslang import call as options
 from bslang import compiler
+from bslang.call import Labels, take_labels
 from bslang.errors import BuildError
 from bslang.runtime import op
 from bslang.runtime.cpu import build
-from bslang.runtime.labels import Labels, take_labels
 
 try:
     build.find_compiler()
@@ -80,7 +81,7 @@ def test_plans_are_kept_by_heads_only_where_heads_differ() -> None:
 def test_layers_share_kernels_and_have_tables_of_their_own() -> None:
     made = bslang.compile("last(layer + 1)", block=8, target="torch")
     other = made.at_layer(2)
-    assert (made.layer, other.layer) == (0, 2) and other._targets is made._targets
+    assert (made.layer, other.layer) == (0, 2) and other.targets is made.targets
     assert made.key in other.key and made.key != other.key
     assert made.graph(40).held.size < other.graph(40).held.size
     for layout, layer in ((other, 2), (made, 0), (other, 2)):
@@ -125,22 +126,20 @@ def test_blocks_of_other_documents_are_not_visited(spec: str, target: str) -> No
 def test_blocks_of_one_document_run_without_a_mask() -> None:
     """A mask that says no everywhere is not asked where documents end with blocks."""
     from bslang import compiler
-    from bslang.files import HEADER, inlined
     from bslang.runtime.cpu.launch import CpuTarget
 
     call = Call("same(doc)", (8, 8), 48, 48)
-    files = compiler.emit(
+    text = compiler.emit(
         compiler.resolve(compiler.Source("<call>", call.spec), block=call.block), ["cpu"]
-    )
-    text = inlined(str(files["layout.cpp"]), {HEADER: str(files[HEADER])})
+    )["layout.cpp"]
     compared = "return q_label0 == k_label0;"
     assert compared in text
     given, plan = call.inputs(), call.layout("cpu").plan(48, 48, "end", torch.device("cpu"))
     for end, alike in ((16, True), (17, False)):
         doc = (torch.arange(48) >= end).int().expand(1, 2, 48)
-        labels = Labels.of(doc, doc, plan)
+        told = options.Call(0.3, labels=Labels(doc, doc))
         found = [
-            CpuTarget(t).forward(given.q, given.k, given.v, plan, 0.3, labels)[0]
+            CpuTarget(t).forward(given.q, given.k, given.v, plan, told)[0]
             for t in (text, text.replace(compared, "return q_label0 != q_label0 + k_label0 * 0;"))
         ]
         assert torch.equal(*found) == alike
@@ -150,19 +149,20 @@ def test_label_ranges() -> None:
     made = bslang.compile("same(doc)", block=(4, 3), target="torch")
     plan = made.plan(5, 11, "end", torch.device("cpu"))  # queries at 6 .. 10, keys at 0 .. 10
     k = torch.tensor([5, 5, 4, 4, 9, -1, 0, 0, 7, 2, 3], dtype=torch.int32)[None, None]
-    found = Labels.of(k[..., 6:], k, plan)
-    assert found.q_ranges.tolist() == [[[[0, 0], [2, 7]]]]
-    assert found.k_ranges.tolist() == [[[[4, 5], [-1, 9], [0, 7], [2, 3]]]]
-    assert found.q.dtype == found.k.dtype == found.q_ranges.dtype == torch.int32
+    found = plan.labels(options.Call(1.0, labels=Labels(k[..., 6:], k)))
+    assert found is not None and {label.dtype for label in found} == {torch.int32}
+    assert found[2].tolist() == [[[[0, 0], [2, 7]]]]
+    assert found[3].tolist() == [[[[4, 5], [-1, 9], [0, 7], [2, 3]]]]
+    assert plan.labels(options.Call(1.0)) is None
 
 
 def test_wide_labels_are_equal_where_they_were() -> None:
     q = torch.zeros(2, 1, 6, 8)
     doc = torch.tensor([[2**40, -(2**63), 2**40, 0, 2**63 - 1, 0], [3, 3, 2**32 + 3, 3, 4, 4]])
-    _, found = take_labels(doc, ("doc",), q, q, "end")
-    assert found is not None and found.dtype == torch.int32
+    found = take_labels(doc, ("doc",), q, q, "end")
+    assert found is not None and found.k.dtype == torch.int32
     equal = doc[:, :, None] == doc[:, None, :]
-    assert torch.equal(found[0, :, :, None] == found[0, :, None, :], equal)
+    assert torch.equal(found.k[0, :, :, None] == found.k[0, :, None, :], equal)
 
 
 def test_labels_by_themselves_and_by_name() -> None:
@@ -208,10 +208,11 @@ def test_labels_that_do_not_fit(
 def test_operators_with_labels_pass_opcheck() -> None:
     call = Call("same(doc) & last(head + 1)")
     made, given = call.layout("torch"), call.inputs()
-    pair = take_labels(call.labels(), made.labels, given.q, given.k, "end")
+    labels = take_labels(call.labels(), made.labels, given.q, given.k, "end")
+    told = options.Call(0.25, labels=labels).pack()
     for grad in (False, True):
         q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
-        torch.library.opcheck(op.attention, (q, k, v, made.key, 0.25, "end", *pair))
+        torch.library.opcheck(op.attention, (q, k, v, made.key, *told))
 
 
 @pytest.mark.parametrize("kind", KINDS)

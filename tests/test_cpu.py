@@ -14,14 +14,12 @@ from reference import TOLERANCE, Inputs, agrees, dense, inputs, labels_of, run
 from strategies import Case, cases, examples
 
 import bslang
+from bslang import call as options
 from bslang import compiler
-from bslang.codegen.cpu import header
 from bslang.errors import BuildError, TargetError
-from bslang.files import HEADER, inlined
 from bslang.runtime.checks import SOFT_CAPS
 from bslang.runtime.cpu import build
 from bslang.runtime.cpu.launch import CpuTarget
-from bslang.runtime.labels import Labels, take_labels
 from bslang.runtime.plan import DevicePlan
 
 try:
@@ -74,14 +72,9 @@ def layout(case: Case) -> bslang.Layout:
     return bslang.compile(case.spec, block=case.block, target="cpu", folder=case.folder)
 
 
-def text_of(case: Case) -> str:
+def source(case: Case) -> str:
     """The generated C++."""
     return compiler.emit(case.resolved, ["cpu"])[f"{case.resolved.name}.cpp"]
-
-
-def source(case: Case) -> str:
-    """The same with the header in it, as it is built."""
-    return inlined(text_of(case), {HEADER: header()})
 
 
 def plan(case: Case) -> DevicePlan:
@@ -102,7 +95,7 @@ def results(
 ) -> list[torch.Tensor]:
     """out, lse, dq, dk, dv of a target itself, on tensors as they are."""
     q, k, v = given.q, given.k, given.v
-    call = (plan(case), 0.3, None, softcap)
+    call = (plan(case), options.Call(0.3, softcap))
     out, lse = target.forward(q, k, v, *call)
     return [out, lse, *target.backward(given.grad_out, given.grad_lse, q, k, v, out, lse, *call)]
 
@@ -309,15 +302,15 @@ def test_text_fits_the_page(spec: str) -> None:
         case = Case(spec, block, 1, 1, "end")
         if block[0] != block[1] and spec == BIGBIRD:
             continue
-        text = text_of(case)
-        assert text == text_of(case)
+        text = source(case)
+        assert text == source(case)
         assert max(map(len, text.splitlines())) <= 100
         assert text.endswith("}\n") and "\n\n\n" not in text and " \n" not in text
 
 
 def test_masks_stand_only_where_there_are_some() -> None:
-    assert "mask" not in text_of(Case(BIGBIRD, (64, 64), 1, 1, "end"))
-    text = text_of(Case(SINKS, (64, 64), 1, 1, "end"))
+    assert "mask_tile" not in source(Case(BIGBIRD, (64, 64), 1, 1, "end"))
+    text = source(Case(SINKS, (64, 64), 1, 1, "end"))
     for residual in ("causal", "cols(:4t) & causal", "last(70t) & causal"):
         assert f": {residual}\n" in text
 
@@ -335,10 +328,10 @@ def test_labels_and_heads_compile_with_no_warning(
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-Wall", "-Wextra", "-Werror"))
     call = Call(spec, (32, 32), 70, 90, layer=1)
     made, given = CpuTarget(source(Case(spec, call.block, 70, 90, "end"))), call.inputs()
-    pair = take_labels(call.labels(), call.layout("cpu").labels, given.q, given.k, "end")
     plan = call.layout("cpu").plan(70, 90, "end", torch.device("cpu"), call.heads)
-    labels = None if pair[0] is None or pair[1] is None else Labels.of(*pair, plan)
-    out, _ = made.forward(given.q, given.k, given.v, plan, 0.25, labels)
+    names = call.layout("cpu").labels
+    told = options.Call.of(given.q, given.k, names, 0.25, labels=call.labels())
+    out, _ = made.forward(given.q, given.k, given.v, plan, told)
     assert torch.equal(out, call.layout("cpu")(given.q, given.k, given.v, labels=call.labels()))
 
 

@@ -15,6 +15,7 @@ from reference import TOLERANCE, agrees, inputs
 from strategies import Case
 
 import bslang
+from bslang import call as calling
 from bslang.runtime.grouped import side_by_side
 
 CASES: list[tuple[Case, dict[str, Any], tuple[int, int]]] = [
@@ -59,7 +60,7 @@ def test_what_a_kernel_sees(case: Case, options: dict[str, Any], seen: tuple[int
     plan = layout(case, "torch").plan(
         case.len_q, case.len_k, case.align, q.device, heads=q.shape[1]
     )
-    made, there, _ = side_by_side(q, k, plan, None)
+    made, there, _ = side_by_side(q, k, plan, calling.Call(1.0))
     assert (made.shape[1], there.len_q) == seen and made.data_ptr() == q.data_ptr()
     first, step = there.places
     position = case.len_k - case.len_q if case.align == "end" else 0
@@ -117,9 +118,9 @@ def test_labels(interpreter: Executor, spec: str, target: str) -> None:
 
 def test_few_heads_stay_apart_where_threads_would_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    cpu = bslang.compile("causal", target="cpu").named("cpu")
+    cpu = bslang.compile("causal", target="cpu").targets["cpu"]
     monkeypatch.setattr(
-        type(cpu), "_call", lambda *_, **tensors: seen.append(tensors["q"].shape[1])
+        type(cpu), "_start", lambda *_, **tensors: seen.append(tensors["q"].shape[1])
     )
     q, k, v = torch.randn(1, 8, 1, 16), torch.randn(1, 2, 40, 16), torch.randn(1, 2, 40, 16)
     for threads in (2, 3):

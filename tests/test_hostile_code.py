@@ -17,10 +17,9 @@ import pytest
 import torch
 
 from bslang import compiler
-from bslang.files import HEADER
+from bslang.layouts import import_file
 from bslang.resolve.module import layout_name
 from bslang.resolve.sources import source_of
-from bslang.runtime.modules import import_file
 from bslang.syntax.source import Source
 
 NAMES = [
@@ -39,11 +38,10 @@ STEMS = [
 
 @cache
 def generated(source: Source, name: str | None = None) -> dict[str, str]:
-    """The generated texts of a layout by suffix; neither tables nor the header is of it."""
+    """The generated texts by suffix; tables are none."""
     resolved = compiler.resolve(source, name)
     files = compiler.emit(resolved)
     assert all(Path(file).name == file for file in files), "a file elsewhere"
-    del files[HEADER]
     return {Path(file).suffix: str(text) for file, text in files.items() if isinstance(text, str)}
 
 

@@ -21,9 +21,10 @@ from torch.utils.checkpoint import checkpoint
 
 import bslang
 from bslang import compiler
+from bslang.call import Call, Labels
 from bslang.ir import oracle
+from bslang.layouts import Layout
 from bslang.runtime import op
-from bslang.runtime.layout import Layout
 
 BIGBIRD = "window(3) | global(0, -1) | random(2, seed=7)"
 STREAMING = "(last(20t) | cols(0:4t)) & causal"
@@ -57,21 +58,22 @@ def interpreter() -> Iterator[Executor]:
 def check_operators(target: str, dtype: torch.dtype, block: int = 8) -> None:
     made = layout(BIGBIRD, target, block)
     packed = layout("same(doc) & causal", target, block)
-    for one in (made, made.hidden, packed):
-        vars(one.named(target))["dtypes"] = DTYPES[target]  # bf16 too, see tests/interpreter.py
+    for one in (made, made.with_padding, packed):
+        vars(one.targets[target])["dtypes"] = DTYPES[target]  # bf16 too, see tests/interpreter.py
     given = inputs(24, 24, dtype=dtype)
     doc = (torch.arange(24, dtype=torch.int32) // 9)[None, None]
     padding = torch.arange(24)[None] >= 19
     for grad in (True,) if target == "triton" else (False, True):  # its interpreter is slow
         q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
-        call = (0.25, "end", None, None, 5.0, padding)
-        torch.library.opcheck(op.attention, (q, k, v, made.key, 0.25, "end"))
-        torch.library.opcheck(op.attention, (q, k, v, made.key, *call))
-        torch.library.opcheck(op.attention, (q, k, v, packed.key, 0.25, "end", doc, doc))
+        padded = Call(0.25, softcap=5.0, padding=padding)
+        torch.library.opcheck(op.attention, (q, k, v, made.key, *Call(0.25).pack()))
+        torch.library.opcheck(op.attention, (q, k, v, made.key, *padded.pack()))
+        of_documents = Call(0.25, labels=Labels(doc, doc))
+        torch.library.opcheck(op.attention, (q, k, v, packed.key, *of_documents.pack()))
     with torch.no_grad():
         out, lse = made(given.q, given.k, given.v, return_lse=True)  # type: ignore[misc]
     results = (given.grad_out, given.grad_lse, given.q, given.k, given.v, out, lse)
-    torch.library.opcheck(op.attention_backward, (*results, made.key, 0.25, "end"))
+    torch.library.opcheck(op.attention_backward, (*results, made.key, *Call(0.25).pack()))
 
 
 @pytest.mark.parametrize(("target", "dtype"), [(t, d) for t in TARGETS for d in DTYPES[t]], ids=str)
@@ -170,7 +172,7 @@ def test_a_program_whose_layout_cannot_be_made_says_so() -> None:
     q = torch.zeros(1, 1, 8, 8)
     for key in ("nonsense", 'block 8x8; table("sha256-0.npy"); torch', "block 8x8; all; brass"):
         with pytest.raises(RuntimeError, match="compile or import it first"):
-            op.attention(q, q, q, key, 1.0, "end")
+            op.attention(q, q, q, key, *Call(1.0).pack())
 
 
 def test_activation_checkpoints() -> None:

@@ -13,7 +13,7 @@ from small_models import GEMMA, GROUPED, LENGTH, RIGHT, SPARSE, agree, model, pa
 
 import bslang
 from bslang.integrations.transformers import register
-from bslang.runtime.layout import Layout
+from bslang.layouts import Layout
 
 # ---- what is refused ----------------------------------------------------------------------------------
 

@@ -20,13 +20,12 @@ from reference import run as attended
 from test_cli import Run, run  # noqa: F401  # a fixture
 
 import bslang
-from bslang import compiler
+from bslang import compiler, layouts
 from bslang.codegen.triton import held, streamed
 from bslang.errors import TargetError
 from bslang.files import write_whole
 from bslang.gpu import tune as tuner
 from bslang.gpu.tune import KERNELS, candidates, tune
-from bslang.runtime import modules
 from bslang.runtime.triton import launch as launcher
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch, launch
@@ -98,8 +97,8 @@ def made(folder: Path, spec: str = SPEC) -> Path:
 
 def imported(path: Path) -> tuple[bslang.Layout, TritonTarget]:
     """A module as another process has it: what it found before is forgotten."""
-    layout = modules.import_file(path, f"tuned_{next(_MODULES)}").LAYOUT
-    target = layout.named("triton")
+    layout = layouts.import_file(path, f"tuned_{next(_MODULES)}").LAYOUT
+    target = layout.targets["triton"]
     assert isinstance(target, TritonTarget)
     return layout, target
 
@@ -138,7 +137,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
 
 def tuned(layout: bslang.Layout, times: Callable[[str, Launch], float]) -> dict[str, Tuned]:
     """Winners by kernel, on the CPU in place of a GPU."""
-    target = layout.named("triton")
+    target = layout.targets["triton"]
     assert isinstance(target, TritonTarget)
     bench = Clock(target, times)
     cpu = torch.device("cpu")

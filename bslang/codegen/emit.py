@@ -21,7 +21,7 @@ class Section:
     """What one target adds to a generated module.
 
     code: Python that stands in the module, "" for none; constructor: a Python expression for the
-    runtime's target; imports: lines of Python; files: texts of further files, by name.
+    runtime's target; imports: lines of Python; files: texts of further files, by suffix.
     """
 
     constructor: str
@@ -56,9 +56,7 @@ class _Module:
     @property
     def _imports(self) -> list[str]:
         lines = ["from pathlib import Path"] if self.reads_tables else []
-        lines.append("from bslang.runtime.layout import Layout")
-        if self.label_names:
-            lines.append("from bslang.runtime.labels import LabelsOfCall")
+        lines += ["from typing import TYPE_CHECKING", "from bslang.layouts import Layout"]
         return sorted({*lines, *(line for s in self.sections.values() for line in s.imports)})
 
 
@@ -113,5 +111,5 @@ def emit(
         )
     }
     for section in sections.values():
-        files |= section.files
+        files |= {f"{name}{suffix}": text for suffix, text in section.files.items()}
     return files

@@ -68,10 +68,10 @@ class Plan:
     """What every target's templates may know.
 
     name: a Python identifier; spec: canonical bsl text of the pattern, one line; digest: of spec and block;
-    masks: one for each residual; parameters: bsl text of the numbers p0, p1, ... that masks take
-    from the length and the head; by_head: whether heads may have other sets; labels: names of the
-    run-time labels; targets: names, in order; march: the processor that a library beside the module
-    is built for, "" for none.
+    masks: one for each residual; parameters: bsl text of the numbers p0, p1, ... that masks take from the
+    length and the head; by_head, by_layer: whether heads, or layers, may have other sets; labels: names of
+    the run-time labels; targets: names, in order; march: the processor that a library beside the module is
+    built for, "" for none.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Plan:
     masks: tuple[Mask, ...]
     parameters: tuple[str, ...]
     by_head: bool
+    by_layer: bool
     labels: tuple[str, ...]
     targets: tuple[str, ...]
     march: str
@@ -107,7 +108,7 @@ class Plan:
             for number, (residual, predicate) in enumerate(zip(left, found.masks, strict=True))
         )
         parameters = tuple(code(number, _TEXT) for number in found.parameters)
-        by_head = "head" in pattern.names()
+        reads = pattern.names()
         return cls(
             name,
             pattern,
@@ -116,7 +117,8 @@ class Plan:
             *block,
             masks,
             parameters,
-            by_head,
+            "head" in reads,
+            "layer" in reads,
             names,
             targets,
             march,

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
+from bslang.call import Call
 from bslang.errors import TargetError
 from bslang.gpu.aot import check_call, dtype_of
-from bslang.runtime.labels import Labels, take_labels
-from bslang.runtime.layout import Layout
+from bslang.layouts import Layout
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES
 from bslang.runtime.triton.launch import TritonTarget, shared_memory
@@ -107,7 +107,7 @@ def tune(
     TargetError where there is no GPU, for a head dimension or dtype that kernels do not take, and
     where the tensors do not fit the GPU's memory.
     """
-    target = layout.named("triton")
+    target = layout.targets["triton"]
     assert isinstance(target, TritonTarget)
     if device is None:
         if not torch.cuda.is_available():
@@ -148,8 +148,8 @@ class _Passes:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        _, heads, length, dim = self.shape = shape
-        self.target, self.scale = target, dim**-0.5
+        _, heads, length, _ = self.shape = shape
+        self.target = target
         generator = torch.Generator(device).manual_seed(0)
         self.q, self.k, self.v, self.grad = (
             torch.randn(shape, generator=generator, device=device).to(dtype) for _ in range(4)
@@ -159,15 +159,14 @@ class _Passes:
         one = {
             name: torch.zeros(length, dtype=torch.int64, device=device) for name in layout.labels
         }
-        pair = take_labels(one or None, layout.labels, self.q, self.k, "end")
-        self.labels = None if pair[0] is None else Labels.of(*pair, self.plan)
+        self.call = Call.of(self.q, self.k, layout.labels, labels=one or None)
 
     def forward(self) -> tuple[torch.Tensor, ...]:
-        return self.target.forward(self.q, self.k, self.v, self.plan, self.scale, self.labels)
+        return self.target.forward(self.q, self.k, self.v, self.plan, self.call)
 
     def backward(self, out: torch.Tensor, lse: torch.Tensor) -> tuple[torch.Tensor, ...]:
         given = (self.grad, self.grad_lse, self.q, self.k, self.v, out, lse)
-        return self.target.backward(*given, self.plan, self.scale, self.labels)
+        return self.target.backward(*given, self.plan, self.call)
 
     def winner(self, kernel: str, bench: Bench) -> Tuned:
         """The best tile of a kernel, which the target's calls have from now on."""

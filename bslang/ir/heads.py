@@ -24,17 +24,12 @@ class Branch:
         below = self.stop is None or head < self.stop
         return head >= self.start and below and (head - self.start) % self.step == 0
 
-    @property
-    def heads(self) -> str:
-        """The heads as they are written: `3`, `0:4` or `0::2`."""
+    def __str__(self) -> str:
         if self.stop == self.start + 1 and self.step == 1:
-            return str(self.start)
+            return f"{self.start} -> {self.pattern}"
         stop = "" if self.stop is None else self.stop
         step = "" if self.step == 1 else f":{self.step}"
-        return f"{self.start}:{stop}{step}"
-
-    def __str__(self) -> str:
-        return f"{self.heads} -> {self.pattern}"
+        return f"{self.start}:{stop}{step} -> {self.pattern}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class Heads(Pattern):
         for branch in self.branches:
             if branch.holds(head):
                 return branch.pattern
-        given = "; ".join(branch.heads for branch in self.branches)
+        given = "; ".join(str(branch).partition(" -> ")[0] for branch in self.branches)
         raise PatternError(
             f"`heads` gives no pattern for head {head}, only for {given}",
             hint=f"add `{head}: -> ...`",

@@ -7,13 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from bslang.call import LabelsOfCall, check_scale, check_softcap
+from bslang.layouts import Layout, take_layout
 from bslang.nn.cache import KVCache
 from bslang.nn.rotary import Rotary
 from bslang.nn.shared import about, check_count, join_heads, split_heads, take_head_dim
-from bslang.runtime.checks import check_scale, check_softcap
-from bslang.runtime.decoding import require_prefix_stable
-from bslang.runtime.labels import LabelsOfCall
-from bslang.runtime.layout import Layout, take_layout
 
 
 class BlockSparseAttention(nn.Module):
@@ -121,7 +119,7 @@ class BlockSparseAttention(nn.Module):
                     "a compiled call cannot ask whether a cache serves the layout: give the cache a "
                     "max_length, and its first tokens without torch.compile"
                 )
-            require_prefix_stable(self.layout, asked[1], self.num_heads)
+            self.layout.require_prefix_stable(asked[1], self.num_heads)
             cache.asked = asked
         return cache.length
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bslang.call import LabelsOfCall
+from bslang.layouts import Layout, take_layout
 from bslang.nn.shared import about, join_heads, split_heads, take_head_dim
-from bslang.runtime.labels import LabelsOfCall
-from bslang.runtime.layout import Layout, take_layout
 
 
 class MultiheadAttention(nn.Module):

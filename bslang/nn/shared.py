@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from bslang.layouts import Layout
 from bslang.runtime.checks import MAX_DIM
-from bslang.runtime.layout import Layout
 
 
 def about(layout: Layout) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from bslang.layouts import Layout
 from bslang.nn.multihead import MultiheadAttention
 from bslang.nn.shared import take_head_dim
-from bslang.runtime.layout import Layout
 
 
 class BlockSparseEncoderLayer(nn.TransformerEncoderLayer):

@@ -1,8 +1,6 @@
-"""Tensors held against what a layout takes. Every message names the argument, what came, what fits."""
+"""Tensors checked against what a layout takes. Every message names the argument, what came, what fits."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch.autograd import forward_ad
@@ -12,10 +10,6 @@ MAX_DIM = 256
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What some target takes; fp64 is the torch target's alone."""
-
-
-SOFT_CAPS = (1e-30, 1e30)
-"""Least and greatest soft cap: what kernels compute with it in fp32 stays finite."""
 
 
 def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -95,28 +89,6 @@ def check_transforms(*tensors: torch.Tensor) -> None:
             "forward-mode derivatives and torch.func (grad, vjp, jvp, ...) over a bslang layout are not "
             "supported; use backward() or torch.autograd.grad"
         )
-
-
-def check_scale(scale: float | None) -> None:
-    """Raise TypeError or ValueError for what is no scale of scores."""
-    if scale is None:
-        return
-    if isinstance(scale, bool) or not isinstance(scale, int | float):
-        raise TypeError(f"scale is a number or None, not {type(scale).__name__}")
-    if not math.isfinite(scale):
-        raise ValueError(f"scale is a finite number or None, not {scale!r}")
-
-
-def check_softcap(softcap: float | None) -> float:
-    """The soft cap as operators take it, 0.0 for None. Raises ValueError for what is no cap."""
-    if softcap is None:
-        return 0.0
-    least, most = SOFT_CAPS
-    number = isinstance(softcap, int | float) and not isinstance(softcap, bool)
-    if number and least <= softcap <= most:
-        return float(softcap)
-    found = repr(softcap) if number else type(softcap).__name__
-    raise ValueError(f"softcap is None or a number from {least:g} to {most:g}, not {found}")
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import torch
 
-from bslang.runtime.labels import Labels
+from bslang.call import Call, Labels
 from bslang.runtime.plan import DevicePlan
 
 
 def side_by_side(
-    q: torch.Tensor, k: torch.Tensor, plan: DevicePlan, labels: Labels | None
-) -> tuple[torch.Tensor, DevicePlan, Labels | None]:
+    q: torch.Tensor, k: torch.Tensor, plan: DevicePlan, call: Call
+) -> tuple[torch.Tensor, DevicePlan, Call]:
     """The one query of each head as the queries of its key head, where the heads have one layout.
 
     q (batch, heads, 1, dim) becomes (batch, key heads, heads of each, dim), all at one position, in a block
@@ -25,9 +25,10 @@ def side_by_side(
     batch, heads, len_q, dim = q.shape
     group = heads // k.shape[1]
     if len_q != 1 or not 1 < group <= plan.block_q or plan.head_graph is not None:
-        return q, plan, labels
+        return q, plan, call
     start = plan.q_start - plan.q_start % plan.block_q
-    if labels is not None:
-        labels = replace(labels, q=labels.q.repeat_interleave(group, dim=-1))
+    if call.labels is not None:
+        of_q = call.labels.q.repeat_interleave(group, dim=-1)
+        call = replace(call, labels=Labels(of_q, call.labels.k))
     together = replace(plan, len_q=group, q_start=start, position=plan.q_start)
-    return q.view(batch, k.shape[1], group, dim), together, labels
+    return q.view(batch, k.shape[1], group, dim), together, call

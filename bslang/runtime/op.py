@@ -1,63 +1,30 @@
 """The torch operators under every layout and target: forward and backward, each with its fake.
 
-A layout is named by its key (canonical text, block and targets), so that an exported graph says
-what it computes. Layouts register their key when they are made: what a call
-did while torch.compile traces it would come too late.
+They take a layout by its key (`bslang.runtime.registry`) and a call as `Call.pack` packs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
-from bslang.errors import BslangError
-from bslang.runtime import modules
-from bslang.runtime.labels import Labels
-from bslang.runtime.padding import with_padding
+from bslang.call import Call
 from bslang.runtime.plan import DevicePlan
+from bslang.runtime.registry import LAYOUTS
+from bslang.runtime.runnable import Runnable
 from bslang.runtime.target import Target
-
-if TYPE_CHECKING:
-    from bslang.runtime.layout import Layout
-
-_LAYOUTS: dict[str, Layout] = {}
-
-
-def register(layout: Layout) -> None:
-    """Make a layout known to the operators."""
-    _LAYOUTS[layout.key] = layout
-
-
-def _layout(key: str) -> Layout:
-    if key not in _LAYOUTS:  # a program that another process exported
-        try:
-            modules.of_key(key)
-        except (BslangError, ValueError) as error:
-            message = f"no layout {key!r} in this process; compile or import it first ({error})"
-            raise RuntimeError(message) from None
-    return _LAYOUTS[key]
 
 
 def _found(
-    key: str,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    align: str,
-    q_labels: torch.Tensor | None,
-    k_labels: torch.Tensor | None,
-    padding: torch.Tensor | None,
-) -> tuple[Target, DevicePlan, Labels | None]:
-    """The kernels of a call, their tables, and its labels."""
-    layout = _layout(key)
-    if padding is not None:
-        q_labels, k_labels = with_padding(padding, q.shape[2], q_labels, k_labels)
-        layout = layout.hidden
-    plan = layout.plan(q.shape[2], k.shape[2], align, q.device, q.shape[1])
-    if q_labels is None or k_labels is None:
-        return layout.target(q), plan, None
-    return layout.target(q), plan, Labels.of(q_labels, k_labels, plan)
+    layout: Runnable, q: torch.Tensor, k: torch.Tensor, call: Call
+) -> tuple[Target, DevicePlan, Call]:
+    """The kernels of a call and their tables, and what the call says to them."""
+    if call.padding is not None:
+        layout, call = layout.with_padding, call.padding_as_label(q.shape[2])
+    plan = layout.plan(q.shape[2], k.shape[2], call.align, q.device, q.shape[1])
+    return layout.target(q), plan, call
 
 
 def _attention(
@@ -65,21 +32,15 @@ def _attention(
     k: torch.Tensor,
     v: torch.Tensor,
     layout: str,
-    scale: float,
-    align: str,
-    q_labels: torch.Tensor | None = None,
-    k_labels: torch.Tensor | None = None,
-    softcap: float = 0.0,
-    padding: torch.Tensor | None = None,
+    tensors: Sequence[torch.Tensor],
+    numbers: Sequence[float],
+    about: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(out, lse) as `bslang.runtime.target.Target.forward`; labels as in `bslang.runtime.labels`, padding
-    as in `bslang.runtime.padding`.
-
-    New arguments come last, so that graphs exported before they were there still run.
-    """
-    target, plan, labels = _found(layout, q, k, align, q_labels, k_labels, padding)
+    """(out, lse) as `bslang.runtime.target.Target.forward`; tensors, numbers, about: a packed call."""
+    call = Call.unpack(tensors, numbers, about)
+    target, plan, call = _found(LAYOUTS.find(layout), q, k, call)
     with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
-        return target.forward(q, k, v, plan, scale, labels, softcap)
+        return target.forward(q, k, v, plan, call)
 
 
 def _attention_fake(
@@ -87,12 +48,9 @@ def _attention_fake(
     k: torch.Tensor,
     v: torch.Tensor,
     layout: str,
-    scale: float,
-    align: str,
-    q_labels: torch.Tensor | None = None,
-    k_labels: torch.Tensor | None = None,
-    softcap: float = 0.0,
-    padding: torch.Tensor | None = None,
+    tensors: Sequence[torch.Tensor],
+    numbers: Sequence[float],
+    about: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     return out, torch.empty(q.shape[:3], dtype=lse_dtype(q.dtype), device=q.device)
@@ -107,17 +65,15 @@ def _attention_backward(
     out: torch.Tensor,
     lse: torch.Tensor,
     layout: str,
-    scale: float,
-    align: str,
-    q_labels: torch.Tensor | None = None,
-    k_labels: torch.Tensor | None = None,
-    softcap: float = 0.0,
-    padding: torch.Tensor | None = None,
+    tensors: Sequence[torch.Tensor],
+    numbers: Sequence[float],
+    about: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
-    target, plan, labels = _found(layout, q, k, align, q_labels, k_labels, padding)
+    call = Call.unpack(tensors, numbers, about)
+    target, plan, call = _found(LAYOUTS.find(layout), q, k, call)
     with torch.autocast(q.device.type, enabled=False):
-        return target.backward(grad_out, grad_lse, q, k, v, out, lse, plan, scale, labels, softcap)
+        return target.backward(grad_out, grad_lse, q, k, v, out, lse, plan, call)
 
 
 def _attention_backward_fake(
@@ -129,12 +85,9 @@ def _attention_backward_fake(
     out: torch.Tensor,
     lse: torch.Tensor,
     layout: str,
-    scale: float,
-    align: str,
-    q_labels: torch.Tensor | None = None,
-    k_labels: torch.Tensor | None = None,
-    softcap: float = 0.0,
-    padding: torch.Tensor | None = None,
+    tensors: Sequence[torch.Tensor],
+    numbers: Sequence[float],
+    about: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     def like(x: torch.Tensor) -> torch.Tensor:
         return torch.empty(x.shape, dtype=x.dtype, device=x.device)
@@ -143,18 +96,19 @@ def _attention_backward_fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    q, k, v, ctx.layout, ctx.scale, ctx.align, *labels, ctx.softcap, padding = inputs
-    ctx.save_for_backward(q, k, v, *output, *labels, padding)
+    q, k, v, ctx.key, tensors, ctx.numbers, ctx.about = inputs
+    ctx.layout = LAYOUTS.find(ctx.key)  # the user may drop it before the backward pass
+    ctx.save_for_backward(q, k, v, *output, *tensors)
 
 
 def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple[Any, ...]:
-    q, k, v, out, lse, *labels, padding = ctx.saved_tensors
-    call = (ctx.layout, ctx.scale, ctx.align, *labels, ctx.softcap, padding)
-    given = (grad_out, grad_lse, q, k, v, out, lse, *call)
+    q, k, v, out, lse, *tensors = ctx.saved_tensors
+    packed = (ctx.key, tensors, ctx.numbers, ctx.about)
+    given = (grad_out, grad_lse, q, k, v, out, lse, *packed)
     # The torch target is made of torch's operators: run as they are, these have gradients in turn.
-    plain = torch.is_grad_enabled() and _layout(ctx.layout).target(q).name == "torch"
+    plain = torch.is_grad_enabled() and ctx.layout.target(q).name == "torch"
     grads = _attention_backward(*given) if plain else attention_backward(*given)
-    return (*grads, *(None for _ in call))
+    return (*grads, None, [None] * len(tensors), None, None)
 
 
 def _no_second_derivatives(ctx: Any, *grads: torch.Tensor) -> None:
@@ -180,11 +134,10 @@ def _define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -
 
 
 attention = _define("attention", _attention, _attention_fake)
-"""(out, lse) of q, k, v, layout, scale, align, q_labels, k_labels, softcap, padding; it has gradients."""
+"""(out, lse) of q, k, v, a layout's key, and a packed call; it has gradients."""
 
 attention_backward = _define("attention_backward", _attention_backward, _attention_backward_fake)
-"""(dq, dk, dv) of grad_out, grad_lse, q, k, v, out, lse, layout, scale, align, q_labels, k_labels,
-softcap, padding."""
+"""(dq, dk, dv) of grad_out, grad_lse, q, k, v, out, lse, a layout's key, and a packed call."""
 
 torch.library.register_autograd("bslang::attention", _backward, setup_context=_setup_context)
 torch.library.register_autograd("bslang::attention_backward", _no_second_derivatives)

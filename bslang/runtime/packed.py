@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from bslang.runtime.decoding import prefix_stable
-
-if TYPE_CHECKING:
-    from bslang.runtime.layout import Layout
+from bslang.runtime.runnable import Runnable
 
 
 def attend(
-    layout: Layout,
+    layout: Runnable,
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -32,7 +29,7 @@ def attend(
     batches: dict[int, list[int]] = {}
     lengths = [stop - start for start, stop in pairwise(ends)]
     longest = max(lengths)
-    stable = longest > 0 and prefix_stable(layout, longest, q.shape[1]).holds
+    stable = longest > 0 and layout.is_prefix_stable(longest, q.shape[1])
     for number, length in enumerate(lengths):
         if length:
             batches.setdefault(_rounded(length) if stable else length, []).append(number)

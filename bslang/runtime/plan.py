@@ -9,6 +9,8 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
+from bslang.call import Call
+
 
 @dataclass(frozen=True, eq=False)
 class DeviceTable:
@@ -74,6 +76,14 @@ class DevicePlan:
     def places(self) -> tuple[int, int]:
         """The position of the first query, and the step from one query's to the next one's."""
         return (self.q_start, 1) if self.position is None else (self.position, 0)
+
+    def labels(self, call: Call) -> tuple[torch.Tensor, ...] | None:
+        """What kernels take of a call's labels: of queries and keys, and their ranges in blocks; None
+        without labels."""
+        if call.labels is None:
+            return None
+        ranges = call.labels.ranges(self.q_start, (self.block_q, self.block_k))
+        return call.labels.q, call.labels.k, *ranges
 
     @cached_property
     def rows(self) -> DeviceTable:

@@ -6,17 +6,17 @@ from typing import Protocol
 
 import torch
 
-from bslang.runtime.labels import Labels
+from bslang.call import Call
 from bslang.runtime.plan import DevicePlan
 
 
 class Target(Protocol):
     """Kernels for one kind of device. Tensors have passed the checks of `bslang.runtime.checks`.
 
-    q: (batch, heads, len_q, dim); k, v: (batch, key heads, len_k, dim), where key heads divide
-    heads and query head h reads key head h // (heads / key heads). Any strides; one dtype.
-    labels: those of the call, for a layout that has some. softcap: c where scaled scores s are capped
-    to c * tanh(s / c) before any mask; 0 where they are not.
+    q: (batch, heads, len_q, dim); k, v: (batch, key heads, len_k, dim), where key heads divide heads and
+    query head h reads key head h // (heads / key heads). Any strides; one dtype. call: what the call says
+    beside them (`bslang.call.Call`). Its labels are those of the layout; its alignment is in the plan, and
+    padding has become a label.
     """
 
     name: str
@@ -27,14 +27,7 @@ class Target(Protocol):
         ...
 
     def forward(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        plan: DevicePlan,
-        scale: float,
-        labels: Labels | None = None,
-        softcap: float = 0.0,
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(out, lse): out like q in shape and dtype, contiguous; lse (batch, heads, len_q), the natural
         logarithm of the softmax's denominator. A query without keys has out 0 and lse -inf."""
@@ -50,9 +43,7 @@ class Target(Protocol):
         out: torch.Tensor,
         lse: torch.Tensor,
         plan: DevicePlan,
-        scale: float,
-        labels: Labels | None = None,
-        softcap: float = 0.0,
+        call: Call,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(dq, dk, dv), contiguous, each like its tensor; the same bits on every run."""
         ...

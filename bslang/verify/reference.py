@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bslang.runtime.labels import LabelsOfCall
-from bslang.runtime.layout import Layout
+from bslang.call import LabelsOfCall
+from bslang.layouts import Layout
 from bslang.runtime.op import lse_dtype
 
 

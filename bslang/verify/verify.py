@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from bslang.errors import BslangError, LimitError, TargetError
+from bslang.layouts import Layout
 from bslang.limits import MAX_DENSE
 from bslang.runtime.checks import MAX_DIM
-from bslang.runtime.layout import Layout
 from bslang.runtime.op import lse_dtype
 from bslang.verify.reference import Inputs, dense, inputs, rounding, run
 from bslang.verify.report import Call, Errors, Row, Verification
@@ -207,7 +207,7 @@ def _rows(
     rows: _Rows = {}
     not_run: dict[str, str] = {}
     for (name, layout), place in product(layouts.items(), places):
-        target = layout.named(name)
+        target = layout.targets[name]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # the reason is reported, once
             reason = target.missing(place)

@@ -13,7 +13,7 @@ from pathlib import Path
 from bslang import api, compiler
 from bslang.integrations.transformers.attention import Attention
 from bslang.integrations.transformers.mask import mask
-from bslang.runtime.layout import Layout
+from bslang.layouts import Layout
 
 try:
     from transformers import AttentionInterface, AttentionMaskInterface

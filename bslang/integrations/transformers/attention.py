@@ -10,8 +10,7 @@ import torch
 
 from bslang.analysis.properties import is_causal as _is_causal
 from bslang.errors import BslangError
-from bslang.runtime.decoding import prefix_stable, require_prefix_stable
-from bslang.runtime.layout import Layout
+from bslang.layouts import Layout
 
 Tensor = torch.Tensor
 
@@ -256,12 +255,12 @@ def _require_prefix_stable(layout: Layout, length: int, heads: int, padded: bool
     """
     for at in (1 << (length - 1).bit_length(), length):
         try:
-            if prefix_stable(layout, at, heads).holds:
+            if layout.prefix_stable(at, heads).holds:
                 return
         except BslangError:  # it means nothing at this length, or is too large there
             continue
     try:
-        require_prefix_stable(layout, length, heads)
+        layout.require_prefix_stable(length, heads)
     except ValueError as error:
         hint = (
             "; padding on the left needs what a cache does, so pad on the right" if padded else ""

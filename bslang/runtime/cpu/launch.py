@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from bslang.call import Call
 from bslang.errors import BuildError, TargetError
-from bslang.files import HEADER, inlined, source_digest
+from bslang.files import source_digest
 from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
-from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan, DeviceTable
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -110,30 +110,13 @@ class _Arguments(ctypes.Structure):
     ]
 
 
-def _pointers(labels: Labels | None) -> tuple[int | None, ...]:
-    """The fields of the C++ struct for labels."""
-    if labels is None:
-        return (None,) * len(_LABELS)
-    tensors = (labels.q, labels.k, labels.q_ranges, labels.k_ranges)
-    return tuple(tensor.data_ptr() for tensor in tensors)
-
-
-def _read(file: Path) -> str:
-    """The text of a generated file. Raises BuildError."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BuildError(f"{file} cannot be read ({error}); compile the layout again") from None
-
-
 class CpuTarget:
     """Kernels in a generated C++ file; `bslang.runtime.target.Target` for tensors on the CPU.
 
-    source: its text with the header in it, or the path of the file, beside which the header lies, with
-    the `digest` of both as they were generated with the module: another layout's kernels would be
-    silently wrong. It is built when it is first asked for, or with `march`, the processor of a library
-    beside the file, only loaded. Where that fails, it stays so for this process: `missing` says why,
-    and calls raise BuildError.
+    source: its text, or the path of the file with the `digest` of what was generated with the module:
+    another layout's kernels would be silently wrong. It is built when it is first asked for, or with
+    `march`, the processor of a library beside the file, only loaded. Where that fails, it stays
+    so for this process: `missing` says why, and calls raise BuildError.
     """
 
     name = "cpu"
@@ -162,13 +145,13 @@ class CpuTarget:
     def _text(self) -> str:
         if isinstance(self._source, str):
             return self._source
-        header = self._source.with_name(HEADER)
-        text = inlined(_read(self._source), {HEADER: _read(header)})
+        again = "compile the layout again"
+        try:
+            text = self._source.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BuildError(f"{self._source} cannot be read ({error}); {again}") from None
         if source_digest(text) != self._digest:
-            raise BuildError(
-                f"{self._source}, or its {HEADER}, was not generated with the module beside it; "
-                "compile the layout again"
-            )
+            raise BuildError(f"{self._source} was not generated with the module beside it; {again}")
         return text
 
     def missing(self, device: torch.device) -> str:
@@ -187,23 +170,16 @@ class CpuTarget:
         return reason
 
     def forward(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        plan: DevicePlan,
-        scale: float,
-        labels: Labels | None = None,
-        softcap: float = 0.0,
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
         out = torch.empty(q.shape, dtype=q.dtype)
         lse = torch.empty(q.shape[:3], dtype=torch.float32)
         if q.shape[0] * k.shape[1] >= torch.get_num_threads():  # else threads would have no work
-            q, plan, labels = side_by_side(q, k, plan, labels)
+            q, plan, call = side_by_side(q, k, plan, call)
         written = {"out": out.view(q.shape), "lse": lse.view(q.shape[:3])}
         tensors = {"q": q, "k": k, "v": v, **written}
-        self._call(self._library.bslang_forward, plan, scale, labels, softcap, **tensors)
+        self._start(self._library.bslang_forward, plan, call, **tensors)
         return out, lse
 
     def backward(
@@ -216,9 +192,7 @@ class CpuTarget:
         out: torch.Tensor,
         lse: torch.Tensor,
         plan: DevicePlan,
-        scale: float,
-        labels: Labels | None = None,
-        softcap: float = 0.0,
+        call: Call,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
         dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype) for t in (q, k, v))
@@ -232,25 +206,17 @@ class CpuTarget:
             "grad_lse": grad_lse,
         }
         written = {"dq": dq, "dk": dk, "dv": dv}
-        function = self._library.bslang_backward
-        self._call(function, plan, scale, labels, softcap, **read, **written)
+        self._start(self._library.bslang_backward, plan, call, **read, **written)
         return dq, dk, dv
 
-    def _call(
-        self,
-        function: Any,
-        plan: DevicePlan,
-        scale: float,
-        labels: Labels | None,
-        softcap: float,
-        **tensors: torch.Tensor,
-    ) -> None:
+    def _start(self, function: Any, plan: DevicePlan, call: Call, **tensors: torch.Tensor) -> None:
         # Rows are read as they lie; only a last dimension that is not dense is copied first.
         tensors = {
             name: t if t.dim() == 3 or t.shape[-1] <= 1 or t.stride(-1) == 1 else t.contiguous()
             for name, t in tensors.items()
         }
         q, k = tensors["q"], tensors["k"]
+        labels = plan.labels(call) or (None,) * len(_LABELS)
         arguments = _Arguments(
             ctypes.sizeof(_Arguments),
             _thread_count(),
@@ -263,8 +229,8 @@ class CpuTarget:
             q.shape[3],
             plan.q_start,
             *plan.places,
-            scale,
-            softcap,
+            call.scale,
+            call.softcap,
             _Table.of(plan.rows),
             # Forward asks it for a number alone, and decoding makes a plan for every token.
             _Table.of(plan.cols)
@@ -272,7 +238,7 @@ class CpuTarget:
             else _Table.counted(-(-plan.len_k // plan.block_k)),
             plan.parameters.data_ptr(),
             None if plan.head_graph is None else plan.head_graph.data_ptr(),
-            *_pointers(labels),
+            *(None if label is None else label.data_ptr() for label in labels),
             **{name: _Tensor.of(tensor) for name, tensor in tensors.items()},
         )
         status = function(ctypes.byref(arguments))

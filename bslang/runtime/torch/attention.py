@@ -14,13 +14,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from bslang.runtime.labels import Labels
+from bslang.call import Call
 from bslang.runtime.op import lse_dtype
 from bslang.runtime.plan import DevicePlan, DeviceTable
 
 Mask = Callable[..., torch.Tensor]
 """mask(q positions, k positions, parameters): whether each pair belongs. In a layout with labels also
 of q_labels, k_labels: a tensor for each label, which broadcast like the positions."""
+
+Labels = tuple[torch.Tensor, ...]
+"""What `DevicePlan.labels` gives: of queries and keys, and their ranges in blocks."""
 
 _GROUP = 2**22  # scores held at once, over batch and heads
 
@@ -69,15 +72,9 @@ class TorchTarget:
         return ""
 
     def forward(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        plan: DevicePlan,
-        scale: float,
-        labels: Labels | None = None,
-        softcap: float = 0.0,
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        labels, softcap = plan.labels(call), call.softcap
         qs, ks, vs = _queries(q, plan), _keys(k, plan), _keys(v, plan)
         out = torch.zeros_like(qs)
         lse = torch.full(qs.shape[:-1], -torch.inf, dtype=qs.dtype, device=q.device)
@@ -86,7 +83,7 @@ class TorchTarget:
         for part, group in self._groups(q, plan, labels):
             mask = self._mask(part, group, plan, labels)
             rows, keys = part.at(group.row - first), part.at(group.visited)
-            scores = _capped(_products(qs[rows], ks[keys]) * scale, softcap)
+            scores = _capped(_products(qs[rows], ks[keys]) * call.scale, softcap)
             scores = scores.masked_fill(~mask, -torch.inf)
             peak = scores.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
             p = torch.exp(scores - peak)
@@ -108,10 +105,9 @@ class TorchTarget:
         out: torch.Tensor,
         lse: torch.Tensor,
         plan: DevicePlan,
-        scale: float,
-        labels: Labels | None = None,
-        softcap: float = 0.0,
+        call: Call,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        labels, softcap = plan.labels(call), call.softcap
         kept = lse_dtype(q.dtype)
         delta = (out.to(kept) * grad_out.to(kept)).sum(-1) - grad_lse
         qs, dos = _queries(q, plan), _queries(grad_out, plan)
@@ -126,13 +122,13 @@ class TorchTarget:
             rows, keys = part.at(group.row - first), part.at(group.visited)
             mask = self._mask(part, group, plan, labels)
             kg = ks[keys]
-            scores = _capped(_products(qs[rows], kg) * scale, softcap)
+            scores = _capped(_products(qs[rows], kg) * call.scale, softcap)
             p = torch.exp(scores.masked_fill(~mask, -torch.inf) - lses[rows][..., None])
             dp = _products(dos[rows], vs[keys])
             ds = p * (dp - deltas[rows][..., None])
             if softcap:
                 ds *= 1 - (scores / softcap) ** 2
-            dq[rows] = torch.einsum("bhrqwk,bhrwkd->bhrqd", ds, kg) * scale
+            dq[rows] = torch.einsum("bhrqwk,bhrwkd->bhrqd", ds, kg) * call.scale
 
         for part, group in self._groups(q, plan, labels, columns=True):
             # The same products, seen from the keys: c block columns, w the rows that see each.
@@ -140,14 +136,14 @@ class TorchTarget:
             rows, keys = part.at(group.visited - first), part.at(group.row)
             qg, dog = qs[rows], dos[rows]
             scores = torch.einsum("bhcwqd,bhckd->bhcwqk", qg, ks[keys])
-            scores = _capped(scores * scale, softcap)
+            scores = _capped(scores * call.scale, softcap)
             p = torch.exp(scores.masked_fill(~mask, -torch.inf) - lses[rows])
             dp = torch.einsum("bhcwqd,bhckd->bhcwqk", dog, vs[keys])
             ds = p * (dp - deltas[rows])
             if softcap:
                 ds *= 1 - (scores / softcap) ** 2
             dv[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", p, dog)
-            dk[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", ds, qg) * scale
+            dk[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", ds, qg) * call.scale
 
         # Sum over the query heads that read one key head, and drop the padding.
         dk, dv = (
@@ -209,8 +205,9 @@ class TorchTarget:
         labels: Labels,
     ) -> torch.Tensor:
         """Which blocks may hold a pair in some batch row, by the least and the greatest labels."""
-        of_q = labels.q_ranges[:, :, row - plan.q_start // plan.block_q]
-        of_k = labels.k_ranges[:, :, column]
+        _, _, q_ranges, k_ranges = labels
+        of_q = q_ranges[:, :, row - plan.q_start // plan.block_q]
+        of_k = k_ranges[:, :, column]
         disjoint = (of_q[..., 0] > of_k[..., 1]) | (of_k[..., 0] > of_q[..., 1])
         empty = torch.zeros_like(disjoint[0])
         for number, sets in self._apart.items():
@@ -246,8 +243,8 @@ class TorchTarget:
         arguments: tuple[Any, ...] = (q, k, plan.parameters[part.graph])
         if labels is not None:
             # Where there is no token, another's label serves.
-            of_q = labels.q[..., (q - plan.q_start).clamp(0, plan.len_q - 1)]
-            of_k = labels.k[..., k.clamp_max(plan.len_k - 1)]
+            of_q = labels[0][..., (q - plan.q_start).clamp(0, plan.len_q - 1)]
+            of_k = labels[1][..., k.clamp_max(plan.len_k - 1)]
             arguments += (of_q[:, :, None], of_k[:, :, None])
         for number, mask in enumerate(self._masks):
             counts = counts & ((kind != 2 + number) | mask(*arguments))

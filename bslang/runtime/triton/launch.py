@@ -5,14 +5,14 @@ Only the generated module imports Triton; here it is met through its kernels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
 import torch
 
+from bslang.call import Call
 from bslang.runtime.grouped import side_by_side
-from bslang.runtime.labels import Labels
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES, Binaries
 from bslang.runtime.triton.tiles import JOINED, Launch, launch
@@ -118,22 +118,15 @@ class TritonTarget:
         return ""
 
     def forward(
-        self,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        plan: DevicePlan,
-        scale: float,
-        labels: Labels | None = None,
-        softcap: float = 0.0,
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
-        q, scale, _ = _positive(q, scale)
+        q, call, _ = _positive(q, call)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        q, plan, labels = side_by_side(q, k, plan, labels)
+        q, plan, call = side_by_side(q, k, plan, call)
         written = (out.view(q.shape), lse.view(q.shape[:3]))
-        self._walk("forward", (q, k, v), (), written, plan, scale, labels, softcap)
+        self._walk("forward", (q, k, v), (), written, plan, call)
         return out, lse
 
     def backward(
@@ -146,12 +139,10 @@ class TritonTarget:
         out: torch.Tensor,
         lse: torch.Tensor,
         plan: DevicePlan,
-        scale: float,
-        labels: Labels | None = None,
-        softcap: float = 0.0,
+        call: Call,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
-        q, scale, sign = _positive(q, scale)
+        q, call, sign = _positive(q, call)
         q, k, v, do = (_readable(x) for x in (q, k, v, grad_out))
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         delta, lse2 = torch.empty_like(lse), torch.empty_like(lse)
@@ -161,8 +152,8 @@ class TritonTarget:
         arguments = (*given, delta, lse2, *do.stride()[:3], heads, len_q)
         self._start("delta", chosen, batch * heads * -(-len_q // tile), arguments)
         known = (delta, lse2)
-        self._walk("dq", (q, k, v, do), known, (dq,), plan, scale, labels, softcap)
-        self._walk("dkdv", (q, k, v, do), known, (dk, dv), plan, scale, labels, softcap)
+        self._walk("dq", (q, k, v, do), known, (dq,), plan, call)
+        self._walk("dkdv", (q, k, v, do), known, (dk, dv), plan, call)
         return (dq if sign == 1 else dq * sign), dk, dv
 
     def _walk(
@@ -172,9 +163,7 @@ class TritonTarget:
         read: tuple[torch.Tensor, ...],
         written: tuple[torch.Tensor, ...],
         plan: DevicePlan,
-        scale: float,
-        labels: Labels | None,
-        softcap: float,
+        call: Call,
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
@@ -182,7 +171,7 @@ class TritonTarget:
         """
         strided = tuple(map(_readable, strided))
         (batch, heads), key_heads = strided[0].shape[:2], strided[1].shape[1]
-        chosen = self._launch(kernel, strided[0], softcap=softcap)
+        chosen = self._launch(kernel, strided[0], softcap=call.softcap)
         if kernel == "dkdv":
             table, lanes, block = self._tables(plan, "columns"), batch * key_heads, plan.block_k
             tiles = -(-block // chosen.constants["TILE_K"])
@@ -197,12 +186,11 @@ class TritonTarget:
         given = [table.programs, table.pointer, table.runs, plan.parameters]
         if plan.head_graph is not None:
             given.append(plan.head_graph)
-        if labels is not None:
-            given += [labels.q, labels.k, labels.q_ranges, labels.k_ranges]
+        given += plan.labels(call) or ()
         strides = (stride for tensor in strided for stride in tensor.stride()[:3])
         places = plan.places if kernel == "forward" else ()
         sizes = (batch, heads, key_heads, plan.len_q, plan.len_k, plan.q_start, *places)
-        arguments = (*strided, *read, *parts, *written, *given, *strides, *sizes, scale)
+        arguments = (*strided, *read, *parts, *written, *given, *strides, *sizes, call.scale)
         self._start(kernel, chosen, table.programs.shape[0] * tiles * lanes, arguments)
         if table.slots:
             self._join(kernel, table, parts, written, plan, lanes)
@@ -287,13 +275,15 @@ def shared_memory(device: torch.device) -> int:
     return int(getattr(properties, "shared_memory_per_block_optin", 64 * 1024))
 
 
-def _positive(q: torch.Tensor, scale: float) -> tuple[torch.Tensor, float, int]:
-    """q and a scale above 0 with the same products, and the factor that q took for it: 1, -1 or 0.
+def _positive(q: torch.Tensor, call: Call) -> tuple[torch.Tensor, Call, int]:
+    """q and a call with a scale above 0 that have the same products, and the factor that q took: 1, -1 or 0.
 
     Kernels find the maximum of a row before they scale it.
     """
-    sign = (scale > 0) - (scale < 0)
-    return (q if sign == 1 else q * sign), abs(scale) or 1.0, sign
+    sign = (call.scale > 0) - (call.scale < 0)
+    if sign == 1:
+        return q, call, sign
+    return q * sign, replace(call, scale=abs(call.scale) or 1.0), sign
 
 
 def _readable(x: torch.Tensor) -> torch.Tensor:

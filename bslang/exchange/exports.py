@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bslang.runtime.labels import LabelsOfCall, take_labels
+from bslang.call import LabelsOfCall, take_labels
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SEVERAL = (Mapping, tuple, list)
 
 
-class Exports:
+class Exports(ABC):
     """Methods of `Layout`. Lengths are in tokens; len_k is len_q for None; head and heads count query heads,
     of layouts whose heads differ. Each raises SpecError where the layout means nothing at the length, and
     ValueError for more queries than keys with align="end"."""
@@ -31,14 +31,16 @@ class Exports:
     name: str
     by_head: bool
 
-    @cached_property
+    @property
+    @abstractmethod
     def resolved(self) -> Resolved:
-        raise NotImplementedError
+        """Its pattern, as the compiler has it."""
 
+    @abstractmethod
     def graph(
         self, len_q: int, len_k: int | None = None, align: str = "end", head: int = 0
     ) -> BlockGraph:
-        raise NotImplementedError
+        """The block graph of a head at a length, in tokens."""
 
     def to_flex(
         self,
@@ -150,8 +152,8 @@ class Exports:
         if device is None:
             device = tensors[0].device if tensors else torch.device("cpu")
         q, k = (torch.empty(batch, 1, length, 0, device=device) for length in (len_q, len_k))
-        of_q, of_k = take_labels(given, self.labels, q, k, align)
-        return None if of_q is None or of_k is None else (of_q, of_k)
+        labels = take_labels(given, self.labels, q, k, align)
+        return None if labels is None else (labels.q, labels.k)
 
 
 def _tensors(labels: Any) -> list[torch.Tensor]:

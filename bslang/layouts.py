@@ -1,0 +1,339 @@
+"""From patterns to layouts that are called: the one place that knows both the compiler and the runtime.
+
+A pattern becomes a generated module, written to the cache folder and imported from there; its layout asks the
+compiler for the tables of each length. A layout that nobody uses any more leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import linecache
+import sys
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bslang import compiler
+from bslang.analysis import decoding
+from bslang.analysis.properties import Answer
+from bslang.errors import BslangError
+from bslang.exchange.exports import Exports
+from bslang.files import private_dir, sealed, unsealed, write_whole
+from bslang.graph.blockgraph import BlockGraph
+from bslang.ir.pattern import Intersection
+from bslang.patterns.labels import Same
+from bslang.patterns.table import Matrix
+from bslang.picture import layout as pictures
+from bslang.resolve.program import Program, Resolved
+from bslang.runtime.layout import CallableLayout
+from bslang.runtime.recent import Recent
+from bslang.runtime.registry import LAYOUTS, Key
+from bslang.schedule.schedule import Schedule
+from bslang.syntax.reader import read
+from bslang.syntax.source import Source
+
+
+class Meaning:
+    """The pattern of a layout: read from its text when it is first asked for, unless the compiler handed it
+    over."""
+
+    def __init__(self, spec: str, block: tuple[int, int], folder: Path | None) -> None:
+        self._source, self._block = Source("<spec>", spec, folder), block
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        return compiler.resolve(self._source, block=self._block)
+
+
+@dataclass(eq=False, repr=False)
+class Layout(Exports, CallableLayout):
+    """A compiled layout. Call it as `layout(q, k, v)`.
+
+    name, spec (canonical bsl text), block (tokens: query, key) and digest say what it is; equal digests
+    mean equal layouts. targets: its kernels by name. layer is what `layer` stands for in the spec; labels
+    are the names of the run-time labels that a call gives; folder: where the tables lie that the spec
+    reads.
+    """
+
+    folder: Path | None = None
+    meaning: Meaning | None = None
+    _answers: Recent[Answer] = field(init=False, default_factory=partial(Recent, 64))
+    _last_rows: Recent[tuple[BlockGraph, decoding.Blocks]] = field(
+        init=False, default_factory=partial(Recent, 8)
+    )
+
+    def __post_init__(self) -> None:
+        self.meaning = self.meaning or Meaning(self.spec, self.block, self.folder)
+        super().__post_init__()
+
+    @property
+    def resolved(self) -> Resolved:
+        """Its pattern, as the compiler has it."""
+        assert self.meaning is not None
+        return self.meaning.resolved
+
+    def at_layer(self, layer: int) -> Layout:
+        """The same layout where `layer` stands for another number; both share their kernels."""
+        if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
+            raise ValueError(f"layer is a number from 0 on, not {layer!r}")
+        return replace(self, layer=layer)
+
+    @cached_property
+    def with_padding(self) -> Layout:
+        """The layout that asks for the label of padding as well, made when a call first has some."""
+        name = "padding"
+        while name in self.labels:
+            name += "_"
+        pattern = Intersection.of(self.resolved.pattern, Same(name))
+        resolved = replace(self.resolved, name=self.name, pattern=pattern)
+        return layout_of(resolved, tuple(self.targets), self.layer)
+
+    # ---- lengths -------------------------------------------------------------------------------
+
+    def graph(
+        self, len_q: int, len_k: int | None = None, align: str = "end", head: int = 0
+    ) -> BlockGraph:
+        """The block graph of a head at a length, in tokens (len_k: as many keys, for None)."""
+        len_k = len_q if len_k is None else len_k
+        return compiler.lower(self.resolved, len_q, len_k, align, head=head, layer=self.layer)
+
+    def tables(self, len_q: int, len_k: int, align: str, heads: Sequence[int]) -> Schedule:
+        """The tables of some heads at a length; heads with one set share theirs."""
+        return compiler.tables(self.resolved, len_q, len_k, align, heads, self.layer)
+
+    # ---- decoding ------------------------------------------------------------------------------
+
+    def prefix_stable(self, length: int, heads: int = 1) -> Answer:
+        """Whether no row of the first heads depends on the length, up to this one, and no key lies ahead of
+        its query; with the reason and a pair that shows it where it is not so."""
+
+        def answer() -> Answer:
+            graphs = (self.graph(length, head=head) for head in range(heads if self.by_head else 1))
+            return decoding.prefix_stable(self.resolved.pattern, graphs)
+
+        return self._answers.get((length, heads), answer)
+
+    def is_prefix_stable(self, length: int, heads: int) -> bool:
+        """Whether `prefix_stable` holds."""
+        return self.prefix_stable(length, heads).holds is True
+
+    def require_prefix_stable(self, length: int, heads: int = 1) -> None:
+        """Raise ValueError with the reason, and a pair that shows it, where the layout cannot be decoded with
+        a cache: some query sees a later key, or another one at another length."""
+        answer = self.prefix_stable(length, heads)
+        if not answer.holds:
+            later = answer.pair is not None and answer.pair[1] > answer.pair[0]
+            raise ValueError(
+                f"`{self.spec}` cannot be decoded with a cache: {answer.because}"
+                + "; intersect it with `causal`" * later
+            )
+
+    def reachable(self, t: int, until: int | None = None, head: int = 0) -> npt.NDArray[np.int64]:
+        """The blocks of a cache that a query may still see: those of the keys before token t that some
+        query from t on sees, as long as the sequence has no more than `until` tokens.
+
+        The others can leave the cache. until: at least t + 1; the larger of 131,072 and 2 * t for None.
+        Returns int64 (blocks,), numbers of block columns, rising. Raises ValueError where t is not a token,
+        or the layout is not prefix-stable: rows of later tokens are not known then.
+        """
+        for name, number in (("t", t), ("until", until), ("head", head)):
+            whole = isinstance(number, int) and not isinstance(number, bool)
+            if not whole and not (name == "until" and number is None):
+                raise TypeError(f"{name} is a whole number, not {number!r}")
+        until = max(131_072, 2 * t) if until is None else until
+        if not 0 <= t < until:
+            raise ValueError(f"t is a token from 0 on, before until = {until}; got {t}")
+        self.require_prefix_stable(until, head + 1)
+
+        def rows() -> tuple[BlockGraph, decoding.Blocks]:
+            graph = self.graph(until, head=head)
+            return graph, decoding.last_rows(graph)
+
+        return decoding.reachable(*self._last_rows.get((until, head), rows), t)
+
+    # ---- copies and pictures -------------------------------------------------------------------
+
+    def __copy__(self) -> Layout:
+        return self  # it does not change, and copies of a model share it
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Layout:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        files = () if self.folder is None else self.resolved.tables.values()
+        tables = tuple(matrix.file() for matrix in files)
+        return rebuilt, (
+            self.name,
+            self.spec,
+            self.block,
+            tuple(self.targets),
+            self.layer,
+            tables,
+        )
+
+    def _small(self, blocks: int, head: int) -> BlockGraph:
+        return self.graph(blocks * max(self.block), head=head)
+
+    def __repr__(self) -> str:
+        rows, columns = self.block
+        layer = f", layer {self.layer}" if self.layer else ""
+        about = f"bslang.Layout {self.name}: {self.spec}; block {rows}x{columns}{layer}"
+        return pictures.text(about, partial(self._small, pictures.SMALL), self.by_head)
+
+    def _repr_svg_(self) -> str | None:
+        """The picture that notebooks show."""
+        graph = partial(self._small, pictures.LARGE)
+        return pictures.drawing(self.name, self.resolved.pattern, graph, self.by_head)
+
+
+# ---- layouts of patterns -----------------------------------------------------------------------
+
+_KNOWN: weakref.WeakValueDictionary[str, Layout] = weakref.WeakValueDictionary()
+"""The layouts of this process that are in use, by what they were generated from."""
+
+
+def layout_of(resolved: Resolved, targets: tuple[str, ...] | None = None, layer: int = 0) -> Layout:
+    """The layout of a pattern, for a layer. Raises BslangError where the cache folder cannot be written."""
+    key = compiler.emission(resolved, targets)
+    layout = _KNOWN.get(key)
+    if layout is None:
+        layout = _imported(key, resolved, targets).LAYOUT
+        layout.meaning.resolved = resolved  # so that its text is not read again
+        _KNOWN[key] = layout
+    return layout.at_layer(layer) if layer else layout
+
+
+def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> ModuleType:
+    """The generated module of a layout, written to the cache folder and imported.
+
+    Raises BslangError where the folder cannot be written.
+    """
+    return _imported(compiler.emission(resolved, targets), resolved, targets)
+
+
+def _imported(key: str, resolved: Resolved, targets: tuple[str, ...] | None) -> ModuleType:
+    # Triton reads the source of its kernels, so the module must lie in a file.
+    try:
+        folder = private_dir("modules") / key
+        path = folder / f"{resolved.name}.py"
+        if not _are_whole(folder):
+            files = compiler.emit(resolved, targets)
+            write_whole(folder, {_SUMS: _sums(files)} | files)
+    except OSError as error:
+        message = (
+            "the folder of generated modules cannot be written; BSLANG_CACHE_DIR names another"
+        )
+        raise BslangError(f"{message} ({error})") from None
+    return import_file(path, f"bslang_generated.{resolved.name}_{key[:16]}")
+
+
+def attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout | str, **options: Any
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Attention over the pairs of a layout: `layout(q, k, v, **options)`.
+
+    layout: a compiled one, or the text of a spec, which is compiled once, in blocks of 64 tokens unless it
+    says otherwise. The other arguments, the result and the errors are those of `Layout`.
+    """
+    return take_layout(layout)(q, k, v, **options)
+
+
+def take_layout(layout: Layout | str) -> Layout:
+    """A layout, or that of a spec's text. Raises SpecError, and TypeError for what is neither."""
+    if isinstance(layout, Layout):
+        return layout
+    if isinstance(layout, str):
+        return _compiled(layout)
+    raise TypeError(
+        f"layout is a bslang.Layout or the text of a spec, not {type(layout).__name__}; "
+        "bslang.load takes files"
+    )
+
+
+@lru_cache(maxsize=256)
+def _compiled(spec: str) -> Layout:
+    return layout_of(compiler.resolve(Source("<spec>", spec)))
+
+
+def rebuilt(
+    name: str,
+    spec: str,
+    block: tuple[int, int],
+    targets: tuple[str, ...],
+    layer: int = 0,
+    tables: Iterable[bytes] = (),
+) -> Layout:
+    """A layout made of its canonical text, as pickles and exported programs hold it.
+
+    tables: the .npy files that the text names, by their content. Raises SpecError.
+    """
+    matrices = {matrix.name: matrix for matrix in map(Matrix.of_file, tables)}
+    program = Program(read(Source("<canonical>", spec)), block, matrices)
+    return layout_of(program.pick(None, name, {}), targets, layer)
+
+
+def of_key(key: Key) -> Layout:
+    """The layout that operators name so. Raises SpecError."""
+    return rebuilt("layout", key.spec, key.block, key.targets, key.layer)
+
+
+LAYOUTS.rebuild = of_key
+
+
+# ---- modules as files --------------------------------------------------------------------------
+
+_SUMS = "sums"
+"""The file beside a module that has the digest of each of its files. It is written last."""
+
+
+def _sums(files: Mapping[str, str | bytes]) -> bytes:
+    def digest(content: str | bytes) -> str:
+        data = content.encode() if isinstance(content, str) else content
+        return hashlib.sha256(data).hexdigest()
+
+    return sealed(json.dumps({name: digest(files[name]) for name in files}).encode())
+
+
+def _are_whole(folder: Path) -> bool:
+    """Whether the files of a module are all there, as they were written."""
+    sums = unsealed(folder / _SUMS)
+    if sums is None:
+        return False
+    try:
+        return sealed(sums) == _sums(
+            {name: (folder / name).read_bytes() for name in json.loads(sums)}
+        )
+    except OSError:
+        return False
+
+
+class _Loader(SourceFileLoader):
+    """Reads no compiled code: Python believes it by the time of the source, not by its bytes."""
+
+    def path_stats(self, path: object) -> Mapping[str, Any]:
+        raise OSError  # as for a source whose time is not known
+
+
+def import_file(path: Path, name: str) -> ModuleType:
+    """Import a Python file under a name of its own. Nothing keeps the module but those who use it."""
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made  # while Triton reads the source of its kernels
+    try:
+        spec.loader.exec_module(made)
+    finally:
+        del sys.modules[name]
+        linecache.cache.pop(str(path), None)
+    return made

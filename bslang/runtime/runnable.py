@@ -1,0 +1,43 @@
+"""What operators and packed calls ask of a layout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from bslang.runtime.plan import DevicePlan
+from bslang.runtime.target import Target
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from bslang.call import Options
+
+
+class Runnable(Protocol):
+    """A layout that runs; `bslang.runtime.layout.CallableLayout` says what each of these is."""
+
+    key: str
+
+    @property
+    def with_padding(self) -> Runnable: ...
+
+    def target(self, q: torch.Tensor) -> Target: ...
+
+    def plan(
+        self, len_q: int, len_k: int, align: str, device: torch.device, heads: int = 1
+    ) -> DevicePlan: ...
+
+    def is_prefix_stable(self, length: int, heads: int) -> bool: ...
+
+    def __call__(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        scale: float | None = None,
+        *,
+        return_lse: bool = False,
+        **options: Unpack[Options],
+    ) -> Any: ...
