@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bslang import compiler
+from bslang.files import HEADER, inlined
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
 from bslang.syntax.source import Source
@@ -153,9 +154,10 @@ def files(
     if march:
         from bslang.runtime.cpu.build import build
 
-        text = made[f"{resolved.name}.cpp"]
-        assert isinstance(text, str)
-        made[f"{resolved.name}.{march}.so"] = build(text, march).read_bytes()
+        text, header = made[f"{resolved.name}.cpp"], made[HEADER]
+        assert isinstance(text, str) and isinstance(header, str)
+        source = inlined(text, {HEADER: header})
+        made[f"{resolved.name}.{march}.so"] = build(source, march).read_bytes()
     if architectures:
         from bslang.gpu.aot import binaries
 

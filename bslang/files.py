@@ -6,6 +6,7 @@ import errno
 import glob
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -48,6 +49,27 @@ def private_dir(name: str) -> Path:
             f"others may write to {folder}, which holds code to be run: `chmod 700` it"
         )
     return folder
+
+
+HEADER = "bslang.h"
+"""The file beside generated C++ that has what all of it has in common."""
+
+_INCLUDE = re.compile(r'^#include "(.+)".*\n', re.MULTILINE)
+
+
+def inlined(text: str, files: Mapping[str, str]) -> str:
+    """C++ with files in the place of the lines that include them: each once, where it is first asked for.
+
+    So all that a library is built from is one text, with one digest, and is what was checked.
+    """
+    left = dict(files)
+
+    def content(line: re.Match[str]) -> str:
+        if line[1] not in files:
+            return line[0]
+        return _INCLUDE.sub(content, left.pop(line[1], ""))
+
+    return _INCLUDE.sub(content, text)
 
 
 def source_digest(text: str) -> str:

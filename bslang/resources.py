@@ -29,14 +29,15 @@ def code_stamp() -> tuple[tuple[str, int, int], ...]:
 
     What is generated once need not be again while these are the same.
     """
-    return tuple(sorted((*_stamps(_PACKAGE, ".py"), *_stamps(resource("templates"), ".jinja"))))
+    own, templates = _stamps(_PACKAGE, (".py", ".h")), _stamps(resource("templates"), (".jinja",))
+    return tuple(sorted((*own, *templates)))
 
 
-def _stamps(folder: str | Path, suffix: str) -> Iterator[tuple[str, int, int]]:
+def _stamps(folder: str | Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _stamps(entry.path, suffix)
-            elif entry.name.endswith(suffix):
+                yield from _stamps(entry.path, suffixes)
+            elif entry.name.endswith(suffixes):
                 status = entry.stat()
                 yield entry.path, status.st_mtime_ns, status.st_size

@@ -34,6 +34,7 @@ MAY_USE = {
         "schedule": "graph ir",
         "codegen": "files graph ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
+        "stages": "compiler graph ir resolve schedule syntax",
         "call": "",
         "runtime": "call files _version",
         "exchange": "analysis call compiler graph ir patterns resolve syntax _version",
@@ -48,8 +49,8 @@ MAY_USE = {
         "integrations": "analysis api compiler graph layouts",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
         "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
-        "cli": "analysis api compiler configs editors explorer files gpu graph lint picture resolve syntax "
-        "verify _version",
+        "cli": "analysis api compiler configs editors explorer files gpu graph lint picture resolve stages "
+        "syntax verify _version",
         "errors": "",
         "limits": "",
         "resources": "",

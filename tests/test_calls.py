@@ -126,12 +126,14 @@ def test_blocks_of_other_documents_are_not_visited(spec: str, target: str) -> No
 def test_blocks_of_one_document_run_without_a_mask() -> None:
     """A mask that says no everywhere is not asked where documents end with blocks."""
     from bslang import compiler
+    from bslang.files import HEADER, inlined
     from bslang.runtime.cpu.launch import CpuTarget
 
     call = Call("same(doc)", (8, 8), 48, 48)
-    text = compiler.emit(
+    files = compiler.emit(
         compiler.resolve(compiler.Source("<call>", call.spec), block=call.block), ["cpu"]
-    )["layout.cpp"]
+    )
+    text = inlined(str(files["layout.cpp"]), {HEADER: str(files[HEADER])})
     compared = "return q_label0 == k_label0;"
     assert compared in text
     given, plan = call.inputs(), call.layout("cpu").plan(48, 48, "end", torch.device("cpu"))

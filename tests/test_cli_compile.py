@@ -7,16 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from bslang.runtime.modules import import_file
 from test_cli import Run, names, run
 
 from bslang import compiler
+from bslang.codegen import cpu
 from bslang.codegen.emit import TARGETS
 from bslang.files import write_whole
 from bslang.resolve.sources import source_of
+from bslang.runtime.cpu import build as builds
 
 __all__ = ["run"]  # the fixture
 
@@ -183,6 +187,38 @@ def test_output_is_the_same_bytes_whatever_the_hash_seed(
     assert all(str(tmp_path).encode() not in file for file in made[0].values())
 
 
+def test_layouts_in_one_folder_share_the_header(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that was made with another one, of another version, says so when it is called."""
+    flags = tuple(flag.replace("-O3", "-O0") for flag in builds.FLAGS)
+    monkeypatch.setattr(builds, "FLAGS", flags)
+
+    def compiled(name: str, *more: str) -> list[str]:
+        done = run("compile", f"spec.bsl:{name}", "-o", "out", "--target", "cpu", *more)
+        assert (done.status, done.err) == (0, "")
+        return done.out.splitlines()
+
+    def missing(name: str) -> str:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            layout = import_file(Path(f"out/{name}.py"), f"beside_{name}").LAYOUT
+            return str(layout._targets["cpu"].missing(torch.device("cpu")))
+
+    assert compiled("near") == ["out/near.py", "out/near.cpp", "out/bslang.h"]
+    header = Path("out/bslang.h")
+    os.utime(header, (1, 1))
+    assert compiled("wide", "-D", "s=2") == ["out/wide.py", "out/wide.cpp", "out/bslang.h"]
+    assert header.stat().st_mtime == 1 and missing("near") == missing("wide") == ""
+    newer = header.read_text() + "// newer\n"
+    monkeypatch.setattr(cpu, "header", lambda: newer)
+    compiled("near")
+    assert header.read_text() == newer and missing("near") == ""
+    assert "out/wide.cpp, or its bslang.h, was not generated with the module" in missing("wide")
+    assert "compile the layout again" in missing("wide")
+    header.write_text("// mine\n")
+    done = run("compile", "spec.bsl:near", "-o", "out", "--target", "cpu")
+    assert done.status == 1 and "out/bslang.h was not written by bslang" in done.err
+
+
 @pytest.fixture
 def march(run: Run) -> Run:
     """`bslang compile --march` of spec.bsl:near to the folder out."""
@@ -195,7 +231,7 @@ def march(run: Run) -> Run:
 
 def test_compile_builds_for_a_processor(march: Run) -> None:
     done = march("native")
-    files = ["out/near.py", "out/near.cpp", "out/near.native.so"]
+    files = ["out/near.py", "out/near.cpp", "out/bslang.h", "out/near.native.so"]
     assert (done.status, done.out.splitlines(), done.err) == (0, files, "")
     first = {name: Path("out", name).read_bytes() for name in names("out")}
     assert march("native", "--json").json["files"] == files

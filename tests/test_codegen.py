@@ -15,8 +15,10 @@ from reference import TOLERANCE, agrees, inputs
 from strategies import Case, programs
 
 from bslang import compiler
+from bslang.codegen.cpu import header
 from bslang.codegen.emit import TARGETS
 from bslang.errors import TargetError
+from bslang.files import HEADER
 from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold
 from bslang.ir.mask import CPP, TORCH, TRITON, code
 from bslang.layouts import import_file
@@ -40,7 +42,9 @@ def emitted(spec: str, block: int = 64, targets: tuple[str, ...] | None = None) 
 def test_generated_files(name: str, golden: Callable[[str, str], None]) -> None:
     """The text that users read; look at the difference before updating it."""
     resolved = compiler.resolve(Source(f"{name}.bsl", LAYOUTS[name]))
-    for file, text in compiler.emit(resolved).items():
+    files = compiler.emit(resolved)
+    assert files.pop(HEADER) == header()  # which is a source file itself
+    for file, text in files.items():
         golden(f"{file}.txt", text)
 
 
@@ -62,7 +66,7 @@ def test_generated_python_is_formatted(name: str, targets: tuple[str, ...] | Non
 @given(programs(terms=4), st.sampled_from([1, 16, 64, 100]))
 def test_every_program_gives_a_module_that_compiles_as_python(spec: str, block: int) -> None:
     files = emitted(spec, block)
-    assert set(files) == {"layout.py", "layout.cpp"}
+    assert set(files) == {"layout.py", "layout.cpp", HEADER}
     compile(files["layout.py"], "layout.py", "exec")
     assert files == emitted(spec, block)
 
@@ -91,15 +95,23 @@ def test_a_module_refuses_kernels_that_are_not_its_own(tmp_path: Path) -> None:
     for name, text in emitted("last(2)", 16, ("cpu",)).items():
         (tmp_path / name).write_text(text)
     q = torch.zeros(1, 1, 32, 8)
-    kernels = tmp_path / "layout.cpp"
+
+    def refused(message: str) -> None:
+        module = import_file(tmp_path / "layout.py", "with_other_kernels")
+        with pytest.raises(TargetError, match=f"{message}.*; compile the layout again"):
+            module.attention(q, q, q)
+
+    kernels, included = tmp_path / "layout.cpp", tmp_path / HEADER
+    own = kernels.read_text()
     kernels.write_text(emitted("last(3)", 16, ("cpu",))["layout.cpp"])
-    with pytest.raises(
-        TargetError, match=r"layout\.cpp was not generated with the module beside it"
-    ):
-        import_file(tmp_path / "layout.py", "with_other_kernels").attention(q, q, q)
+    refused(r"layout\.cpp, or its bslang\.h, was not generated with the module beside it")
+    kernels.write_text(own)
+    included.write_text(header().replace("1.0f", "2.0f", 1))
+    refused(r"layout\.cpp, or its bslang\.h, was not generated with the module beside it")
+    included.unlink()
+    refused(r"bslang\.h cannot be read")
     kernels.unlink()
-    with pytest.raises(TargetError, match=r"layout\.cpp cannot be read .*compile the layout again"):
-        import_file(tmp_path / "layout.py", "without_kernels").attention(q, q, q)
+    refused(r"layout\.cpp cannot be read")
 
 
 # ---- masks as code ---------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from strategies import Case, cases, examples
 import bslang
 from bslang import call as options
 from bslang import compiler
+from bslang.codegen.cpu import header
 from bslang.errors import BuildError, TargetError
+from bslang.files import HEADER, inlined
 from bslang.runtime.checks import SOFT_CAPS
 from bslang.runtime.cpu import build
 from bslang.runtime.cpu.launch import CpuTarget
@@ -72,9 +74,14 @@ def layout(case: Case) -> bslang.Layout:
     return bslang.compile(case.spec, block=case.block, target="cpu", folder=case.folder)
 
 
-def source(case: Case) -> str:
+def text_of(case: Case) -> str:
     """The generated C++."""
     return compiler.emit(case.resolved, ["cpu"])[f"{case.resolved.name}.cpp"]
+
+
+def source(case: Case) -> str:
+    """The same with the header in it, as it is built."""
+    return inlined(text_of(case), {HEADER: header()})
 
 
 def plan(case: Case) -> DevicePlan:
@@ -302,15 +309,15 @@ def test_text_fits_the_page(spec: str) -> None:
         case = Case(spec, block, 1, 1, "end")
         if block[0] != block[1] and spec == BIGBIRD:
             continue
-        text = source(case)
-        assert text == source(case)
+        text = text_of(case)
+        assert text == text_of(case)
         assert max(map(len, text.splitlines())) <= 100
         assert text.endswith("}\n") and "\n\n\n" not in text and " \n" not in text
 
 
 def test_masks_stand_only_where_there_are_some() -> None:
-    assert "mask_tile" not in source(Case(BIGBIRD, (64, 64), 1, 1, "end"))
-    text = source(Case(SINKS, (64, 64), 1, 1, "end"))
+    assert "mask" not in text_of(Case(BIGBIRD, (64, 64), 1, 1, "end"))
+    text = text_of(Case(SINKS, (64, 64), 1, 1, "end"))
     for residual in ("causal", "cols(:4t) & causal", "last(70t) & causal"):
         assert f": {residual}\n" in text
 

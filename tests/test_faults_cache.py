@@ -172,6 +172,7 @@ def damage(path: Path, kind: str) -> None:
 ENTRIES = {
     "module": "modules/*/layout.py",
     "C++ of a module": "modules/*/layout.cpp",
+    "its header": "modules/*/bslang.h",
     "digests of a module": "modules/*/sums",
     "templates": "templates/*",
     "parser": "grammar/*.json",

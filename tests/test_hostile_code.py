@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from bslang import compiler
+from bslang.files import HEADER
 from bslang.layouts import import_file
 from bslang.resolve.module import layout_name
 from bslang.resolve.sources import source_of
@@ -38,10 +39,11 @@ STEMS = [
 
 @cache
 def generated(source: Source, name: str | None = None) -> dict[str, str]:
-    """The generated texts by suffix; tables are none."""
+    """The generated texts of a layout by suffix; neither tables nor the header is of it."""
     resolved = compiler.resolve(source, name)
     files = compiler.emit(resolved)
     assert all(Path(file).name == file for file in files), "a file elsewhere"
+    del files[HEADER]
     return {Path(file).suffix: str(text) for file, text in files.items() if isinstance(text, str)}
 
 

@@ -15,7 +15,7 @@ import torch
 import bslang
 from bslang import api, compiler, layouts
 from bslang.errors import BuildError, TargetError
-from bslang.files import source_digest, write_whole
+from bslang.files import HEADER, inlined, source_digest, write_whole
 from bslang.runtime.cpu import build
 from bslang.runtime.cpu import launch as cpu
 from bslang.runtime.cpu.library import load, sealed
@@ -149,6 +149,7 @@ def layout_of(folder: Path) -> bslang.Layout:
 def test_a_library_runs_without_a_compiler_and_without_its_source(travelled: Path) -> None:
     expected = results(bslang.compile("last(9t)", block=8, target="torch"))
     (travelled / "near.cpp").unlink()
+    (travelled / HEADER).unlink()
     layout = layout_of(travelled.rename(travelled.with_name("moved")))
     q = torch.zeros(1, 1, 9, 8)
     with warnings.catch_warnings():
@@ -175,7 +176,7 @@ def test_files_are_the_same_bytes_on_every_run(
     for name in ("one", "two"):
         monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / name))
         made.append(api.files(resolved, None, "native"))
-    assert list(made[0]) == ["near.py", "near.cpp", "near.native.so"]
+    assert list(made[0]) == ["near.py", "near.cpp", HEADER, "near.native.so"]
     assert made[0] == made[1]
     assert made[0]["near.cpp"] == compiler.emit(resolved)["near.cpp"]  # only the module differs
 
@@ -189,10 +190,15 @@ def refused(folder: Path, reason: str) -> None:
     assert layout.target(torch.zeros(1, 1, 9, 8)).name == "torch"
 
 
+def digest_of(folder: Path) -> str:
+    """The digest of what the library of a module is built from."""
+    text, header = ((folder / name).read_text(encoding="utf-8") for name in ("near.cpp", HEADER))
+    return source_digest(inlined(text, {HEADER: header}))
+
+
 def seal(path: Path, folder: Path) -> None:
     """Seal what lies in a file as the library of a module."""
-    digest = source_digest((folder / "near.cpp").read_text(encoding="utf-8"))
-    path.write_bytes(sealed(path.read_bytes(), digest))
+    path.write_bytes(sealed(path.read_bytes(), digest_of(folder)))
 
 
 def stub(path: Path, source: str) -> None:
@@ -221,8 +227,7 @@ def test_a_library_that_is_damaged(damage: str, travelled: Path) -> None:
 
 def test_a_library_of_another_source(travelled: Path, tmp_path: Path) -> None:
     library = travelled / "near.native.so"
-    digest = source_digest((travelled / "near.cpp").read_text(encoding="utf-8"))
-    assert load(library, digest).bslang_runs_here() == 1
+    assert load(library, digest_of(travelled)).bslang_runs_here() == 1
     with pytest.raises(BuildError, match="not built from the C"):
         load(library, source_digest("other"))
 
@@ -257,10 +262,10 @@ def test_a_library_asks_for_what_it_was_built_with(march: str, needs: str) -> No
     if build.platform.machine() != "x86_64" or not about.is_file():
         pytest.skip("the names are those of x86-64 under Linux")
     resolved = compiler.resolve(Source("near.bsl", "near = last(9t)"), "near")
-    text = compiler.emit(resolved, ["cpu"])["near.cpp"]
-    assert isinstance(text, str)
+    files = compiler.emit(resolved, ["cpu"])
+    source = inlined(str(files["near.cpp"]), {HEADER: str(files[HEADER])})
     try:
-        library = ctypes.CDLL(str(build.build(text, march)))
+        library = ctypes.CDLL(str(build.build(source, march)))
     except BuildError as error:
         pytest.skip(f"this compiler does not know {march}: {error}")
     assert library.bslang_runs_here() == (not needs or needs in about.read_text().split())

@@ -62,7 +62,8 @@ def test_what_is_inside(wheel: Path) -> None:
         ("templates", "**/*.jinja"),
         ("bslang", "**/*.py"),
         ("bslang", "std/*.bsl"),
-        ("bslang", "runtime/*.cpp"),
+        ("bslang", "runtime/cpu/*.cpp"),
+        ("bslang", "runtime/cpu/include/*.h"),
     ):
         files = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob(pattern)}
         assert files

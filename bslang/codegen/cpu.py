@@ -1,4 +1,4 @@
-"""The cpu target: one C++ file a layout, for the system's compiler."""
+"""The cpu target: a C++ file with what a layout decides, and beside it the header with all the rest."""
 
 from __future__ import annotations
 
@@ -6,35 +6,38 @@ import json
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
-from bslang.files import source_digest
+from bslang.files import HEADER, inlined, source_digest
 from bslang.ir.expr import variables
 from bslang.ir.mask import CPP, code
+from bslang.resources import resource
 
 LINE = 100
 """Longest line of generated C++."""
-
-LARGEST_TILE_Q = 128
-LARGEST_TILE_K = 64
-"""Most queries (forward), or keys (backward), that a thread works on at once: more scores would leave
-the nearest caches."""
-
-STEP_Q, STEP_K = 64, 128
-"""Queries (backward), or keys (forward), that a tile meets at a time."""
 
 
 def section(plan: Plan) -> Section:
     """The kernels of a layout."""
     text = render("cpu/kernel.cpp.jinja", plan, Source.of(plan))
+    digest = source_digest(inlined(text, {HEADER: header()}))
     march = f", {json.dumps(plan.march)}" if plan.march else ""
     return Section(
-        constructor=f'CpuTarget(Path(__file__).with_suffix(".cpp"), "{source_digest(text)}"{march})',
+        constructor=f'CpuTarget(Path(__file__).with_suffix(".cpp"), "{digest}"{march})',
         imports=("from pathlib import Path", "from bslang.runtime.cpu.launch import CpuTarget"),
-        files={".cpp": text},
+        files={f"{plan.name}.cpp": text, HEADER: header()},
     )
+
+
+@cache
+def header() -> str:
+    """The header of all generated C++ as one file: bslang keeps it in parts."""
+    parts = resource("runtime", "cpu", "include").glob("*.h")
+    texts = {part.name: part.read_text(encoding="utf-8") for part in parts}
+    return inlined(texts[HEADER], texts)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,6 @@ class Mask:
     """
 
     number: int
-    kind: int
     comment: list[str]
     signature: list[str]
     parameters: list[tuple[str, int]]
@@ -57,45 +59,50 @@ class Mask:
 
 @dataclass(frozen=True)
 class Source:
-    """What the templates in templates/cpu see as `target`.
+    """What templates/cpu/kernel.cpp.jinja sees as `target`.
 
-    layout: the spec in lines; position: the type of positions; tile_q, tile_k: queries of a tile
-    forward, keys of one backward; step_q, step_k: those that it meets at a time; helpers: what masks
-    call; of_head: whether what a program visits depends on its head, or on its sequence in the batch.
+    layout: the spec in lines; position: the type of positions; constants: lines of C++, for all that is
+    not as LayoutBase has it; names: the list of the masks' functions, in lines; settled: the masks whose
+    blocks labels may settle.
     """
 
     layout: list[str]
     position: str
-    tile_q: int
-    tile_k: int
-    step_q: int
-    step_k: int
-    helpers: list[str]
-    of_head: bool
+    constants: list[str]
     masks: list[Mask]
+    names: list[str]
+    settled: list[Mask]
 
     @classmethod
     def of(cls, plan: Plan) -> Source:
         masks = [_mask(plan, number) for number in range(len(plan.masks))]
-        lines = [line for mask in masks for line in mask.code]
-        helpers = [h for h in ("floor_", "isqrt", "log2_floor") if any(h in line for line in lines)]
         return cls(
             _wrapped(plan.spec),
             "int64_t" if plan.wide else "int32_t",
-            tile(plan.block_q, LARGEST_TILE_Q),
-            tile(plan.block_k, LARGEST_TILE_K),
-            STEP_Q,
-            STEP_K,
-            helpers,
-            plan.by_head or bool(plan.labels),
+            _constants(plan),
             masks,
+            _list(
+                "static constexpr auto masks = std::make_tuple(",
+                [f"mask_{m.number}" for m in masks],
+                ");",
+            ),
+            [mask for mask in masks if mask.apart or mask.equal],
         )
 
 
-def tile(block: int, largest: int) -> int:
-    """The side of a tile: a block's, or that of the fewest equal parts that are small enough."""
-    parts = -(-block // largest)
-    return -(-block // parts)
+def _constants(plan: Plan) -> list[str]:
+    values = [
+        (f"int64_t block_q = {plan.block_q};", "queries in a block"),
+        (f"int64_t block_k = {plan.block_k};", "keys in a block"),
+    ]
+    if plan.by_head:
+        values.append(("bool by_head = true;", "heads have graphs of their own"))
+    if plan.labels:
+        values.append((f"int64_t labels = {len(plan.labels)};", "that a call gives"))
+    if plan.parameters:
+        values.append((f"int64_t parameters = {len(plan.parameters)};", "of masks, for a graph"))
+    room = max(len(value) for value, _ in values)
+    return [f"static constexpr {value.ljust(room)}  // {comment}" for value, comment in values]
 
 
 def _mask(plan: Plan, number: int) -> Mask:
@@ -106,27 +113,38 @@ def _mask(plan: Plan, number: int) -> Mask:
     def argument(kind: str, name: str) -> str:
         return f"{kind} {name}" if name in used or (name == "parameters" and mask.reads) else kind
 
-    signature = [("position", "q"), ("position", "k"), ("const int64_t*", "parameters")]
-    labels = [(f"q_label{i}", f"k_label{i}") for i in range(len(plan.labels))]
-    lines = [signature, *([("int32_t", name) for name in pair] for pair in labels)]
+    arguments = [("position", "q"), ("position", "k"), ("const int64_t*", "parameters")]
+    arguments += [("int32_t", f"{x}_label{i}") for x in "qk" for i in range(len(plan.labels))]
     comment = [f"Mask {number}: {mask.text}"]
     comment += [f"{name} = {plan.parameters[i]}" for name, i in mask.reads]
     return Mask(
         number,
-        mask.kind,
         [line for text in comment for line in _wrapped(text)],
-        [", ".join(argument(*each) for each in line) for line in lines],
+        _list(f"static bool mask_{number}(", [argument(*each) for each in arguments], ")"),
         mask.reads,
-        _wrapped(code(mask.predicate, CPP)),
-        _wrapped(" || ".join(_settles("apart", labels) for labels in mask.apart), 30),
-        _wrapped(_settles("equal", mask.equal or ()), 30),
+        _wrapped(code(mask.predicate, CPP), 20),
+        _wrapped(" || ".join(_settles("apart", labels) for labels in mask.apart), 50),
+        _wrapped(_settles("equal", mask.equal or ()), 50),
     )
 
 
 def _settles(relation: str, labels: Sequence[int]) -> str:
     """The condition that blocks stand so to each other in all of some labels."""
-    every = " && ".join(f"{relation}(args, cell, {label})" for label in labels)
+    every = " && ".join(f"cell.{relation}({label})" for label in labels)
     return f"({every})" if len(labels) > 1 and relation == "apart" else every
+
+
+def _list(start: str, items: Sequence[str], end: str) -> list[str]:
+    """Items between commas, in lines below each other."""
+    whole = ", ".join(item.replace(" ", "\N{NO-BREAK SPACE}") for item in items)
+    lines = textwrap.wrap(
+        start + whole + end,
+        LINE - 8,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _wrapped(text: str, margin: int = 12) -> list[str]:

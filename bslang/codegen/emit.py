@@ -21,7 +21,7 @@ class Section:
     """What one target adds to a generated module.
 
     code: Python that stands in the module, "" for none; constructor: a Python expression for the
-    runtime's target; imports: lines of Python; files: texts of further files, by suffix.
+    runtime's target; imports: lines of Python; files: texts of further files, by name.
     """
 
     constructor: str
@@ -111,5 +111,5 @@ def emit(
         )
     }
     for section in sections.values():
-        files |= {f"{name}{suffix}": text for suffix, text in section.files.items()}
+        files |= section.files
     return files

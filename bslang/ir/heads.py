@@ -24,12 +24,17 @@ class Branch:
         below = self.stop is None or head < self.stop
         return head >= self.start and below and (head - self.start) % self.step == 0
 
-    def __str__(self) -> str:
+    @property
+    def heads(self) -> str:
+        """The heads as they are written: `3`, `0:4` or `0::2`."""
         if self.stop == self.start + 1 and self.step == 1:
-            return f"{self.start} -> {self.pattern}"
+            return str(self.start)
         stop = "" if self.stop is None else self.stop
         step = "" if self.step == 1 else f":{self.step}"
-        return f"{self.start}:{stop}{step} -> {self.pattern}"
+        return f"{self.start}:{stop}{step}"
+
+    def __str__(self) -> str:
+        return f"{self.heads} -> {self.pattern}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Heads(Pattern):
         for branch in self.branches:
             if branch.holds(head):
                 return branch.pattern
-        given = "; ".join(str(branch).partition(" -> ")[0] for branch in self.branches)
+        given = "; ".join(branch.heads for branch in self.branches)
         raise PatternError(
             f"`heads` gives no pattern for head {head}, only for {given}",
             hint=f"add `{head}: -> ...`",

@@ -336,6 +336,10 @@ class Primitive(Pattern, ABC):
         return f"{self.name}({', '.join(texts)})" if texts else self.name
 
 
+FLAGS = ("relational", "drawn", "shift_invariant", "wide", "guards_future")
+"""The flags of a primitive: class attributes, or properties where its arguments decide."""
+
+
 def check_bounds(primitive: Primitive) -> None:
     """Hold every argument against the least value that its declaration accepts (PatternError)."""
 

@@ -13,7 +13,7 @@ import torch
 
 from bslang.call import Call
 from bslang.errors import BuildError, TargetError
-from bslang.files import source_digest
+from bslang.files import HEADER, inlined, source_digest
 from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
@@ -110,13 +110,22 @@ class _Arguments(ctypes.Structure):
     ]
 
 
+def _read(file: Path) -> str:
+    """The text of a generated file. Raises BuildError."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError(f"{file} cannot be read ({error}); compile the layout again") from None
+
+
 class CpuTarget:
     """Kernels in a generated C++ file; `bslang.runtime.target.Target` for tensors on the CPU.
 
-    source: its text, or the path of the file with the `digest` of what was generated with the module:
-    another layout's kernels would be silently wrong. It is built when it is first asked for, or with
-    `march`, the processor of a library beside the file, only loaded. Where that fails, it stays
-    so for this process: `missing` says why, and calls raise BuildError.
+    source: its text with the header in it, or the path of the file, beside which the header lies, with
+    the `digest` of both as they were generated with the module: another layout's kernels would be
+    silently wrong. It is built when it is first asked for, or with `march`, the processor of a library
+    beside the file, only loaded. Where that fails, it stays so for this process: `missing` says why,
+    and calls raise BuildError.
     """
 
     name = "cpu"
@@ -145,13 +154,13 @@ class CpuTarget:
     def _text(self) -> str:
         if isinstance(self._source, str):
             return self._source
-        again = "compile the layout again"
-        try:
-            text = self._source.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BuildError(f"{self._source} cannot be read ({error}); {again}") from None
+        header = self._source.with_name(HEADER)
+        text = inlined(_read(self._source), {HEADER: _read(header)})
         if source_digest(text) != self._digest:
-            raise BuildError(f"{self._source} was not generated with the module beside it; {again}")
+            raise BuildError(
+                f"{self._source}, or its {HEADER}, was not generated with the module beside it; "
+                "compile the layout again"
+            )
         return text
 
     def missing(self, device: torch.device) -> str:

@@ -1,51 +1,71 @@
-{# Needs target; writes the forward pass. #}
-// ---- Forward ------------------------------------------------------------------------------------
+// forward.h: the forward pass: an online softmax over steps of keys.
+
+#ifndef BSLANG_FORWARD_H
+#define BSLANG_FORWARD_H
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include <omp.h>
+
+#include "arguments.h"
+#include "layout.h"
+#include "scores.h"
+#include "tensors.h"
+#include "vector.h"
+#include "walk.h"
+
+namespace bslang {
+namespace {
 
 // Scores are held transposed, a row for each key and a lane for each query. Maxima and sums then
 // run lane by lane, and the next product reads the transposed weights as they lie.
 
-constexpr int64_t lanes_q = padded(tile_q);
-
 // What a thread needs for one tile of queries.
+template <class Layout>
 struct Softmax {
+    static constexpr int64_t lanes = lanes_q<Layout>;
     static int64_t floats(int64_t dim) {
-        return lanes_q * (dim + step_k + padded(dim) + 3) + 2 * step_k * padded(dim);
+        return lanes * (dim + step_k + padded(dim) + 3) + 2 * step_k * padded(dim);
     }
     Softmax(float* buffer, int64_t dim)
         : q(buffer),
-          s(q + dim * lanes_q),
-          acc(s + step_k * lanes_q),
-          m(acc + lanes_q * padded(dim)),
-          l(m + lanes_q),
-          alpha(l + lanes_q),
-          k(alpha + lanes_q),
+          s(q + dim * lanes),
+          acc(s + step_k * lanes),
+          m(acc + lanes * padded(dim)),
+          l(m + lanes),
+          alpha(l + lanes),
+          k(alpha + lanes),
           v(k + step_k * padded(dim)) {}
 
-    float* q;      // (dim, lanes_q) queries, times score_factor
-    float* s;      // (step_k, lanes_q) scores, then weights
-    float* acc;    // (lanes_q, dim) output before division by l
-    float* m;      // (lanes_q) greatest score so far, base 2
-    float* l;      // (lanes_q) sum of 2^(score - m)
-    float* alpha;  // (lanes_q) what this step multiplies the sums so far by
+    float* q;      // (dim, lanes) queries, times score_factor
+    float* s;      // (step_k, lanes) scores, then weights
+    float* acc;    // (lanes, dim) output before division by l
+    float* m;      // (lanes) greatest score so far, base 2
+    float* l;      // (lanes) sum of 2^(score - m)
+    float* alpha;  // (lanes) what this step multiplies the sums so far by
     float *k, *v;  // (step_k, dim) for what cannot be read in place
 };
 
 // One step of the online softmax: scores of `count` keys to weights.
-__attribute__((noinline)) void weigh(const Softmax& own, int64_t lanes, int64_t count) {
+template <class Layout>
+__attribute__((noinline)) void weigh(const Softmax<Layout>& own, int64_t lanes, int64_t count) {
     const vec least = all(least_exponent);
     for (int64_t j = 0; j < lanes; j += width) {
         const vec before = load(own.m + j);
         vec m = before;
         for (int64_t i = 0; i < count; ++i) {
-            const vec s = load(own.s + i * lanes_q + j);
+            const vec s = load(own.s + i * own.lanes + j);
             m = s > m ? s : m;
         }
         const vec base = m == all(-infinity) ? vec{} : m;  // no key yet: -inf - -inf would be NaN
         const vec alpha = exp2(before - base, least);
         vec sum{};
         for (int64_t i = 0; i < count; ++i) {
-            const vec p = exp2(load(own.s + i * lanes_q + j) - base, least);
-            store(own.s + i * lanes_q + j, p);
+            const vec p = exp2(load(own.s + i * own.lanes + j) - base, least);
+            store(own.s + i * own.lanes + j, p);
             sum += p;
         }
         store(own.m + j, m);
@@ -60,32 +80,36 @@ struct Step {
 };
 
 // Calls visit(step, next) for the steps of a block row; the last one is its own next.
-template <class Visit>
-inline void each_step(const Arguments& args, {{ "Head head, " if target.of_head }}int64_t program, Visit visit) {
+template <class Layout, class Visit>
+inline void each_step(const Arguments& args, Head head, int64_t program, Visit visit) {
+    constexpr int64_t block_k = Layout::block_k;
     Step step{0, 0, 0};
-    {{ "each_run_of_keys(args, head, " if target.of_head else "each_run(args.by_row, " }}program, [&](int64_t start, int64_t stop, int64_t kind) {
+    const auto each = [&](int64_t start, int64_t stop, int64_t kind) {
         const Range run = common({start * block_k, stop * block_k}, all_keys(args));
         for (int64_t at = run.start; at < run.stop; at += step_k) {
             const Step next{at, std::min(step_k, run.stop - at), kind};
             if (step.count != 0) visit(step, next);
             step = next;
         }
-    });
+    };
+    each_run_of_keys<Layout>(args, head, program, each);
     if (step.count != 0) visit(step, step);
 }
 
 // Adds a step of keys to what a tile of queries holds. ahead: read after that.
-__attribute__((noinline)) void forward_step(const Arguments& args, const Softmax& own, Head head,
-                                            Range range, const Step& step, const Ahead& ahead) {
+template <class Layout>
+__attribute__((noinline)) void forward_step(const Arguments& args, const Softmax<Layout>& own,
+                                            Head head, Range range, const Step& step,
+                                            const Ahead& ahead) {
     const int64_t dim = args.dim, stride = padded(dim), columns = padded(dim, width);
     const int64_t size = range.size(), lanes = padded(size, width);
     const Head key_head = head.key_head(args);
     const Rows k = read_rows(args, args.k, key_head, step.at, step.count, own.k);
     const Rows v = read_rows(args, args.v, key_head, step.at, step.count, own.v);
-    product<false>(step.count, lanes, dim, k.view(), own.q, lanes_q, own.s, lanes_q);
-    if (capped(args)) cap_scores(args, step.count, lanes, own.s, lanes_q);
-    apply_mask<across_queries>(args, {{ "head, " if target.of_head }}step.kind, range.start, step.at, step.count, size, own.s,
-                           lanes_q);
+    product<false>(step.count, lanes, dim, k.view(), own.q, own.lanes, own.s, own.lanes);
+    if (capped(args)) cap_scores(args, step.count, lanes, own.s, own.lanes);
+    apply_mask<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
+                                       size, own.s, own.lanes);
     weigh(own, lanes, step.count);
     for (int64_t i = 0; i < size; ++i) {
         if (own.alpha[i] == 1.0f) continue;  // most steps bring no new maximum
@@ -93,24 +117,25 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
         for (int64_t d = 0; d < columns; d += width)
             store(row + d, load(row + d) * own.alpha[i]);
     }
-    product<true>(size, columns, step.count, {own.s, 1, lanes_q}, v.data, v.stride, own.acc, stride,
-                  ahead);
+    product<true>(size, columns, step.count, {own.s, 1, own.lanes}, v.data, v.stride, own.acc,
+                  stride, ahead);
 }
 
 // Output and log-sum-exp of a tile of queries.
-void forward_tile(const Arguments& args, const Softmax& own, Head head, const Tile& tile) {
+template <class Layout>
+void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, const Tile& tile) {
     const int64_t dim = args.dim, stride = padded(dim);
-    const Range range = common(range_of(args.by_row, block_q, tile), all_queries(args));
+    const Range range = common(range_of(args.by_row, Layout::block_q, tile), all_queries(args));
     const int64_t first = range.start - args.q_start, size = range.size();
     if (size == 0) return;
 
     const Rows q = read_rows(args, args.q, head, first, size, own.acc);  // free until later
-    transpose(q, size, dim, score_factor(args), own.q, lanes_q);
+    transpose(q, size, dim, score_factor(args), own.q, own.lanes);
     std::fill(own.acc, own.acc + size * stride, 0.0f);
-    std::fill(own.m, own.m + lanes_q, -infinity);
-    std::fill(own.l, own.l + lanes_q, 0.0f);
+    std::fill(own.m, own.m + own.lanes, -infinity);
+    std::fill(own.l, own.l + own.lanes, 0.0f);
 
-    each_step(args, {{ "head, " if target.of_head }}tile.program, [&](const Step& step, const Step& next) {
+    each_step<Layout>(args, head, tile.program, [&](const Step& step, const Step& next) {
         Ahead keys{};
         if (in_place(args)) {
             const Rows rows = lying(args.k, head.key_head(args), next.at);
@@ -128,17 +153,24 @@ void forward_tile(const Arguments& args, const Softmax& own, Head head, const Ti
     }
 }
 
-void forward(const Arguments& args) {
+template <class Layout>
+void forward_pass(const Arguments& args) {
     const int64_t heads = args.batch * args.heads;
     use_large_pages(args.out.data, heads * args.len_q * args.dim * size_of(args.dtype));
-    const std::vector<Tile> tiles = tiles_of(args, args.by_row, block_q, tile_q, heads);
+    const std::vector<Tile> tiles =
+        tiles_of<Layout>(args, args.by_row, Layout::block_q, tile_q<Layout>, heads);
     const int64_t count = static_cast<int64_t>(tiles.size());
-    const int64_t floats = padded(Softmax::floats(args.dim));
+    const int64_t floats = padded(Softmax<Layout>::floats(args.dim));
     const Buffer buffer(args.threads * floats);
 #pragma omp parallel for num_threads(args.threads) schedule(dynamic)
     for (int64_t task = 0; task < heads * count; ++task) {
         const int64_t head = task / count;  // of all in the batch
-        const Softmax own(buffer.at(omp_get_thread_num() * floats), args.dim);
+        const Softmax<Layout> own(buffer.at(omp_get_thread_num() * floats), args.dim);
         forward_tile(args, own, {head / args.heads, head % args.heads}, tiles[task % count]);
     }
 }
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_FORWARD_H

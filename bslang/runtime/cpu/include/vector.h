@@ -1,5 +1,14 @@
-{# Needs nothing; writes the vector type, exp2, tanh and the one matrix product that every pass is made of. #}
-// ---- Vectors ------------------------------------------------------------------------------------
+// vector.h: vectors of floats: 2^x, tanh, and the matrix product that every pass is made of.
+
+#ifndef BSLANG_VECTOR_H
+#define BSLANG_VECTOR_H
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+namespace bslang {
+namespace {
 
 // Floats in a vector register, and the rows and vectors of a product that are held in registers at
 // once: enough to hide the latency of multiply-add, and room is left for its inputs.
@@ -139,3 +148,8 @@ __attribute__((noinline)) void product(int64_t m, int64_t n, int64_t depth, View
     for (; j < n; j += width, ahead = {})
         product_panel<add, 1>(m, depth, a, b + j, ldb, c + j, ldc, ahead);
 }
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_VECTOR_H

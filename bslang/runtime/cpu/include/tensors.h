@@ -1,37 +1,23 @@
-{# Needs plan; writes the arguments of the C interface, buffers, and the way between tensors and fp32 buffers. #}
-// ---- Arguments ----------------------------------------------------------------------------------
+// tensors.h: tensors: buffers, dtypes, and rows of a head as fp32.
 
-// (batch, heads, length, dim) or (batch, heads, length). Strides in elements; dim is dense.
-struct Tensor {
-    void* data;
-    int64_t batch, head, row;
-};
+#ifndef BSLANG_TENSORS_H
+#define BSLANG_TENSORS_H
 
-// The runs of every block row (or column): see bslang.schedule.
-struct Table {
-    const int32_t *order, *pointer, *runs;
-    int64_t programs;
-};
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
 
-enum Dtype : int64_t { float32 = 0, bfloat16 = 1, float16 = 2 };
+#if __has_include(<sys/mman.h>)
+#include <sys/mman.h>
+#endif
 
-// bslang.runtime.cpu.launch has the same struct.
-struct Arguments {
-    int64_t size;  // of this struct, by which a caller of another version is noticed
-    int64_t threads, dtype;
-    int64_t batch, heads, key_heads, len_q, len_k, dim;
-    // Query x is in block row (q_start + x) / block_q, and for masks at q_first + x * q_step.
-    // The step is 0 where the queries are the heads that read one key head, else they agree.
-    int64_t q_start, q_first, q_step;
-    double scale, softcap;  // softcap: 0 for none
-    Table by_row, by_col;
-    const int64_t* parameters;  // of the masks
-    const int32_t* head_graph;  // of each query head, where heads have graphs of their own
-    // Where the layout has labels: (labels, batch, length), and the least and the greatest of each
-    // block, (labels, batch, blocks, 2).
-    const int32_t *q_labels, *k_labels, *q_ranges, *k_ranges;
-    Tensor q, k, v, out, lse, grad_out, grad_lse, dq, dk, dv;
-};
+#include "arguments.h"
+#include "vector.h"
+
+namespace bslang {
+namespace {
 
 // ---- Buffers ------------------------------------------------------------------------------------
 
@@ -150,11 +136,6 @@ struct Head {
     }
 };
 
-{% if plan.by_head %}
-// The graph of a query head: its place among the runs and the masks' parameters.
-inline int64_t graph_of(const Arguments& args, Head head) { return args.head_graph[head.head]; }
-
-{% endif %}
 // Rows of a head as fp32: where they lie in a tensor, or in a buffer.
 struct Rows {
     float* data;
@@ -174,8 +155,8 @@ inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
 
 // Rows [start, start + count) of a head, to be read. `buffer` has room for them, and takes them,
 // padded with zeros to whole cache lines, where they cannot be read in place.
-Rows read_rows(const Arguments& args, const Tensor& tensor, Head head, int64_t start, int64_t count,
-               float* buffer) {
+[[maybe_unused]] Rows read_rows(const Arguments& args, const Tensor& tensor, Head head,
+                                int64_t start, int64_t count, float* buffer) {
     if (in_place(args)) return lying(tensor, head, start);
     const int64_t dim = args.dim, stride = padded(dim);
     float* to = buffer;
@@ -186,8 +167,8 @@ Rows read_rows(const Arguments& args, const Tensor& tensor, Head head, int64_t s
     return {buffer, stride};
 }
 
-void write_row(const Arguments& args, const Tensor& tensor, Head head, int64_t row,
-               const float* from, float factor = 1.0f) {
+[[maybe_unused]] void write_row(const Arguments& args, const Tensor& tensor, Head head, int64_t row,
+                                const float* from, float factor = 1.0f) {
     narrow(args.dtype, tensor.data, head.offset(tensor, row), args.dim, from, factor);
 }
 
@@ -210,7 +191,8 @@ inline void transpose_4x4(const float* from, int64_t from_stride, float factor, 
 }
 
 // (count, dim) to (dim, lanes), times a factor; zeros in the lanes left over. dim: a multiple of 4.
-void transpose(Rows from, int64_t count, int64_t dim, float factor, float* to, int64_t lanes) {
+[[maybe_unused]] void transpose(Rows from, int64_t count, int64_t dim, float factor, float* to,
+                                int64_t lanes) {
     const int64_t whole = count / 4 * 4;
     for (int64_t d = 0; d < dim; d += 4) {
         for (int64_t i = 0; i < whole; i += 4)
@@ -221,3 +203,8 @@ void transpose(Rows from, int64_t count, int64_t dim, float factor, float* to, i
         }
     }
 }
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_TENSORS_H

@@ -1,5 +1,23 @@
-{# Needs target; writes the backward pass. #}
-// ---- Backward -----------------------------------------------------------------------------------
+// backward.h: the backward pass: dQ, dK, dV.
+
+#ifndef BSLANG_BACKWARD_H
+#define BSLANG_BACKWARD_H
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include <omp.h>
+
+#include "arguments.h"
+#include "layout.h"
+#include "scores.h"
+#include "tensors.h"
+#include "vector.h"
+#include "walk.h"
+
+namespace bslang {
+namespace {
 
 // Block columns are taken in turn, with five products for a tile of keys and a step of queries:
 //
@@ -11,32 +29,34 @@
 // its columns gives dK and dV and another over its rows dQ: two products more, but no two threads
 // add to the same place. Each sum has the same order either way, so that both give the same bits.
 
-constexpr int64_t lanes_k = padded(tile_k);
-
 // What a thread needs.
+template <class Layout>
 struct Gradient {
+    static constexpr int64_t lanes = lanes_k<Layout>, tile = tile_k<Layout>;
     static int64_t floats(int64_t dim) {
-        return 2 * step_q * lanes_k + (3 * tile_k + 2 * step_q) * padded(dim);
+        return 2 * step_q * lanes + (3 * tile + 2 * step_q) * padded(dim);
     }
     Gradient(float* buffer, int64_t dim)
         : p(buffer),
-          ds(p + step_q * lanes_k),
-          dk(ds + step_q * lanes_k),
-          dv(dk + tile_k * padded(dim)),
-          k(dv + tile_k * padded(dim)),
-          q(k + tile_k * padded(dim)),
+          ds(p + step_q * lanes),
+          dk(ds + step_q * lanes),
+          dv(dk + tile * padded(dim)),
+          k(dv + tile * padded(dim)),
+          q(k + tile * padded(dim)),
           out(q + step_q * padded(dim)) {}
 
-    float *p, *ds;   // (step_q, lanes_k) weights, and the gradient of scores
-    float *dk, *dv;  // (tile_k, dim)
-    float* k;        // (tile_k, dim) for what cannot be read in place, as the next two
+    float *p, *ds;   // (step_q, lanes) weights, and the gradient of scores
+    float *dk, *dv;  // (tile, dim)
+    float* k;        // (tile, dim) for what cannot be read in place, as the next two
     float *q, *out;  // (step_q, dim)
 };
 
 // A tile of keys times score_factor, and of values times scale, transposed.
+template <class Layout>
 struct Keys {
-    static int64_t floats(int64_t dim) { return 2 * dim * lanes_k; }
-    Keys(float* buffer, int64_t dim) : k(buffer), v(k + dim * lanes_k) {}
+    static constexpr int64_t lanes = lanes_k<Layout>;
+    static int64_t floats(int64_t dim) { return 2 * dim * lanes; }
+    Keys(float* buffer, int64_t dim) : k(buffer), v(k + dim * lanes) {}
     Keys from_lane(int64_t lane) const {
         Keys keys = *this;
         keys.k += lane;
@@ -44,7 +64,7 @@ struct Keys {
         return keys;
     }
 
-    float *k, *v;  // (dim, lanes_k)
+    float *k, *v;  // (dim, lanes)
 };
 
 // A key head of one sequence and the query heads that read it.
@@ -84,12 +104,13 @@ struct Queries {
 
 // Scale times rowsum(O dO) of a step, in the same chain of multiply-adds that an element of dP is:
 // for a query with one key both are then the same number, and dS is exactly 0.
-void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale, const Gradient& own,
-              float* sums) {
-    float *a = own.p, *b = own.ds;  // (lanes_k, step_q) of either, transposed
+template <class Layout>
+void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale,
+              const Gradient<Layout>& own, float* sums) {
+    float *a = own.p, *b = own.ds;  // (lanes, step_q) of either, transposed
     vec sum[step_q / width] = {};
-    for (int64_t d = 0; d < dim; d += lanes_k) {
-        const int64_t depth = std::min(lanes_k, dim - d);
+    for (int64_t d = 0; d < dim; d += own.lanes) {
+        const int64_t depth = std::min<int64_t>(own.lanes, dim - d);
         transpose({out.data + d, out.stride}, count, depth, scale, a, step_q);
         transpose({grad.data + d, grad.stride}, count, depth, 1.0f, b, step_q);
         for (int64_t at = 0; at < depth * step_q; at += step_q)
@@ -101,7 +122,8 @@ void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale, cons
 }
 
 // What belongs to queries, before anything is added.
-void begin_queries(const Pair& pair, const Gradient& own, const Queries& step) {
+template <class Layout>
+void begin_queries(const Pair& pair, const Gradient<Layout>& own, const Queries& step) {
     const Arguments& args = pair.args;
     const int64_t first = step.start - args.q_start, columns = padded(args.dim, width);
     const Head head = pair.query_head(step.member);
@@ -128,32 +150,35 @@ void end_queries(const Pair& pair, const Queries& step) {
                   pair.dq_of(step.member, row).data);
 }
 
-void transpose_keys(const Pair& pair, const Gradient& own, Range range, const Keys& to) {
+template <class Layout>
+void transpose_keys(const Pair& pair, const Gradient<Layout>& own, Range range,
+                    const Keys<Layout>& to) {
     const Arguments& args = pair.args;
     const int64_t size = range.size();
     const Rows k = read_rows(args, args.k, pair.head, range.start, size, own.k);
-    transpose(k, size, args.dim, score_factor(args), to.k, lanes_k);
+    transpose(k, size, args.dim, score_factor(args), to.k, to.lanes);
     const Rows v = read_rows(args, args.v, pair.head, range.start, size, own.k);
-    transpose(v, size, args.dim, static_cast<float>(args.scale), to.v, lanes_k);
+    transpose(v, size, args.dim, static_cast<float>(args.scale), to.v, to.lanes);
 }
 
 // P and dS of a step of queries and a range of keys. q, grad: rows of the step.
-__attribute__((noinline)) void weights(const Pair& pair, const Gradient& own, const Queries& step,
-                                       Range range, const Keys& keys, int64_t kind, Rows q,
-                                       Rows grad) {
+template <class Layout>
+__attribute__((noinline)) void weights(const Pair& pair, const Gradient<Layout>& own,
+                                       const Queries& step, Range range,
+                                       const Keys<Layout>& keys, int64_t kind, Rows q, Rows grad) {
     const Arguments& args = pair.args;
     const int64_t lanes = padded(range.size(), width), dim = args.dim;
-    product<false>(step.count, lanes, dim, q.view(), keys.k, lanes_k, own.p, lanes_k);
-    product<false>(step.count, lanes, dim, grad.view(), keys.v, lanes_k, own.ds, lanes_k);
+    product<false>(step.count, lanes, dim, q.view(), keys.k, own.lanes, own.p, own.lanes);
+    product<false>(step.count, lanes, dim, grad.view(), keys.v, own.lanes, own.ds, own.lanes);
     const int64_t at = step.member * args.len_q + step.start - args.q_start;
     const bool cap = capped(args);
-    if (cap) cap_gradients(args, step.count, lanes, pair.delta + at, own.p, own.ds, lanes_k);
-    apply_mask<across_keys>(args, {{ "pair.query_head(step.member), " if target.of_head }}kind, step.start, range.start,
-                            step.count, range.size(), own.p, lanes_k);
+    if (cap) cap_gradients(args, step.count, lanes, pair.delta + at, own.p, own.ds, own.lanes);
+    apply_mask<Layout, across_keys>(args, pair.query_head(step.member), kind, step.start,
+                                    range.start, step.count, range.size(), own.p, own.lanes);
     const vec least = all(least_exponent);
     for (int64_t i = 0; i < step.count; ++i) {
         const vec lse = all(pair.lse[at + i]), delta = all(cap ? 0 : pair.delta[at + i]);
-        for (int64_t j = i * lanes_k; j < i * lanes_k + lanes; j += width) {
+        for (int64_t j = i * own.lanes; j < i * own.lanes + lanes; j += width) {
             const vec p = exp2(load(own.p + j) - lse, least);
             store(own.p + j, p);
             store(own.ds + j, p * (load(own.ds + j) - delta));
@@ -162,19 +187,22 @@ __attribute__((noinline)) void weights(const Pair& pair, const Gradient& own, co
 }
 
 // dQ += dS K
-inline void add_dq(const Pair& pair, const Gradient& own, const Queries& step, int64_t keys,
-                   Rows k) {
+template <class Layout>
+inline void add_dq(const Pair& pair, const Gradient<Layout>& own, const Queries& step,
+                   int64_t keys, Rows k) {
     const Rows dq = pair.dq_of(step.member, step.start - pair.args.q_start);
-    product<true>(step.count, padded(pair.args.dim, width), keys, {own.ds, lanes_k, 1}, k.data,
+    product<true>(step.count, padded(pair.args.dim, width), keys, {own.ds, own.lanes, 1}, k.data,
                   k.stride, dq.data, dq.stride);
 }
 
 // dK and dV of a tile of keys, and with `whole` what it adds to dQ.
-template <bool whole>
-void backward_keys(const Pair& pair, const Gradient& own, const Tile& tile, const Keys& keys) {
+template <bool whole, class Layout>
+void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& tile,
+                   const Keys<Layout>& keys) {
+    constexpr int64_t block_q = Layout::block_q;
     const Arguments& args = pair.args;
     const int64_t stride = padded(args.dim), columns = padded(args.dim, width);
-    const Range range = common(range_of(args.by_col, block_k, tile), all_keys(args));
+    const Range range = common(range_of(args.by_col, Layout::block_k, tile), all_keys(args));
     const int64_t size = range.size();
     if (size == 0) return;
     std::fill(own.dk, own.dk + size * stride, 0.0f);
@@ -190,14 +218,14 @@ void backward_keys(const Pair& pair, const Gradient& own, const Tile& tile, cons
                 const Rows q = read_rows(args, args.q, head, first, step.count, own.q);
                 const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.out);
                 weights(pair, own, step, range, keys, kind, q, grad);
-                product<true>(size, columns, step.count, {own.p, 1, lanes_k}, grad.data,
+                product<true>(size, columns, step.count, {own.p, 1, own.lanes}, grad.data,
                               grad.stride, own.dv, stride);
-                product<true>(size, columns, step.count, {own.ds, 1, lanes_k}, q.data, q.stride,
+                product<true>(size, columns, step.count, {own.ds, 1, own.lanes}, q.data, q.stride,
                               own.dk, stride);
                 if (whole) add_dq(pair, own, step, size, k);
             }
         };
-        {{ "each_run_of_queries(args, head, " if target.of_head else "each_run(args.by_col, " }}tile.program, visit);
+        each_run_of_queries<Layout>(args, head, tile.program, visit);
     }
     for (int64_t i = 0; i < size; ++i) {
         write_row(args, args.dk, pair.head, range.start + i, own.dk + i * stride);
@@ -206,90 +234,35 @@ void backward_keys(const Pair& pair, const Gradient& own, const Tile& tile, cons
 }
 
 // dQ of a tile of queries, in the order of the tiles of keys. keys_of(tile): transposed before.
-template <class KeysOf>
-void backward_queries(const Pair& pair, const Gradient& own, const Tile& tile, int64_t member,
-                      KeysOf keys_of) {
+template <class Layout, class KeysOf>
+void backward_queries(const Pair& pair, const Gradient<Layout>& own, const Tile& tile,
+                      int64_t member, KeysOf keys_of) {
+    constexpr int64_t tiles = tiles_k<Layout>;
     const Arguments& args = pair.args;
     const Head head = pair.query_head(member);
-    const Range of_q = common(range_of(args.by_row, block_q, tile), all_queries(args));
+    const Range of_q = common(range_of(args.by_row, Layout::block_q, tile), all_queries(args));
     const Queries step{member, of_q.start, of_q.size()};
     if (step.count == 0) return;
     const int64_t first = of_q.start - args.q_start;
     const Rows q = read_rows(args, args.q, head, first, step.count, own.q);
     const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.out);
-    {{ "each_run_of_keys(args, head, " if target.of_head else "each_run(args.by_row, " }}tile.program, [&](int64_t start, int64_t stop, int64_t kind) {
-        for (int64_t number = start * tiles_k; number < stop * tiles_k; ++number) {
-            const Range range = keys_in(args, number);
+    const auto visit = [&](int64_t start, int64_t stop, int64_t kind) {
+        for (int64_t number = start * tiles; number < stop * tiles; ++number) {
+            const Range range = keys_in<Layout>(args, number);
             if (range.size() == 0) continue;
             const Rows k = read_rows(args, args.k, pair.head, range.start, range.size(), own.k);
             weights(pair, own, step, range, keys_of(number), kind, q, grad);
             add_dq(pair, own, step, range.size(), k);
         }
-    });
+    };
+    each_run_of_keys<Layout>(args, head, tile.program, visit);
     end_queries(pair, step);
 }
 
-{% if target.of_head %}
-// Blocks that the query heads of a pair visit.
-int64_t work_of(const Arguments& args, int64_t number) {
-    const Pair pair(args, number, nullptr);
-    int64_t work = 0;
-    for (int64_t member = 0; member < pair.group; ++member)
-        for (int64_t program = 0; program < args.by_col.programs; ++program)
-            each_run_of_queries(
-                args, pair.query_head(member), program,
-                [&](int64_t start, int64_t stop, int64_t) { work += stop - start; });
-    return work;
-}
-{% else %}
-// Every head visits the same blocks.
-int64_t work_of(const Arguments&, int64_t) { return 1; }
-{% endif %}
-
-// Pairs in the order in which they are taken: the first `alone` of them by one thread each.
-struct Order {
-    std::vector<int64_t> pairs;
-    int64_t alone;
-};
-
-// When the last thread is done with pairs [first, last) of some work, each taken by one thread, and
-// all threads together are with the others. Those cost 7 products for 5, and more transposing.
-double time_of(const std::vector<int64_t>& work, int64_t first, int64_t last, int64_t threads) {
-    std::vector<int64_t> busy(threads);
-    for (int64_t i = first; i < last; ++i)
-        *std::min_element(busy.begin(), busy.end()) += work[i];
-    int64_t shared = 0;
-    for (int64_t i = 0; i < static_cast<int64_t>(work.size()); ++i)
-        if (i < first || i >= last) shared += work[i];
-    const double alone = static_cast<double>(*std::max_element(busy.begin(), busy.end()));
-    return alone + 1.5 * static_cast<double>(shared) / static_cast<double>(threads);
-}
-
-// The heaviest pairs first. All threads share the first few, if they are more than a thread's share
-// of the work or little less, and the last few, if those would leave threads idle at the end:
-// whichever takes the least time.
-Order order_of(const Arguments& args, int64_t pairs) {
-    const int64_t threads = args.threads;
-    std::vector<int64_t> work(pairs), order(pairs), sorted(pairs);
-    for (int64_t i = 0; i < pairs; ++i) work[i] = work_of(args, i);
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return work[a] > work[b]; });
-    for (int64_t i = 0; i < pairs; ++i) sorted[i] = work[order[i]];
-    int64_t left = std::accumulate(work.begin(), work.end(), int64_t{0}), heavy = 0;
-    while (heavy < pairs && sorted[heavy] * threads > left) left -= sorted[heavy++];
-    int64_t begin = 0, end = pairs;
-    double least = std::numeric_limits<double>::infinity();
-    for (int64_t first = 0; first <= std::min(heavy + 2, pairs); ++first)
-        for (const int64_t last : {pairs, pairs - (pairs - first) % threads}) {
-            const double time = time_of(sorted, first, last, threads);
-            if (time < least) least = time, begin = first, end = last;
-        }
-    std::rotate(order.begin(), order.begin() + begin, order.begin() + end);
-    return {order, end - begin};
-}
-
-void backward(const Arguments& args) {
+template <class Layout>
+void backward_pass(const Arguments& args) {
+    constexpr int64_t block_q = Layout::block_q, block_k = Layout::block_k;
+    constexpr int64_t tile = tile_k<Layout>, tiles = tiles_k<Layout>;  // of a block of keys
     const int64_t pairs = args.batch * args.key_heads, threads = args.threads;
     if (pairs == 0) return;
     const int64_t bytes = args.dim * size_of(args.dtype);  // of a row
@@ -297,7 +270,7 @@ void backward(const Arguments& args) {
     use_large_pages(args.dk.data, pairs * args.len_k * bytes);
     use_large_pages(args.dv.data, pairs * args.len_k * bytes);
     const int64_t group = args.heads / args.key_heads, dim = args.dim;
-    const Order order = order_of(args, pairs);
+    const Order order = order_of<Layout>(args, pairs);
     const int64_t alone = order.alone;
     std::vector<Queries> steps;
     for (int64_t member = 0; member < group; ++member)
@@ -305,13 +278,18 @@ void backward(const Arguments& args) {
             steps.push_back({member, at, std::min(step_q, args.q_start + args.len_q - at)});
     const int64_t count_of_steps = static_cast<int64_t>(steps.size());
 
-    const int64_t of_thread = padded(Gradient::floats(dim)), of_keys = Keys::floats(dim);
-    const int64_t count_of_keys = args.by_col.programs * tiles_k;  // tiles, by position
+    const int64_t of_thread = padded(Gradient<Layout>::floats(dim));
+    const int64_t of_keys = Keys<Layout>::floats(dim);
+    const int64_t count_of_keys = args.by_col.programs * tiles;  // tiles, by position
     const Buffer own_buffer(threads * of_thread);
     const Buffer pair_buffer((alone ? threads : 1) * Pair::floats(args));
     const Buffer keys_buffer(std::max(threads, alone < pairs ? count_of_keys : 0) * of_keys);
-    const auto own = [&] { return Gradient(own_buffer.at(omp_get_thread_num() * of_thread), dim); };
-    const auto keys = [&](int64_t number) { return Keys(keys_buffer.at(number * of_keys), dim); };
+    const auto own = [&] {
+        return Gradient<Layout>(own_buffer.at(omp_get_thread_num() * of_thread), dim);
+    };
+    const auto keys = [&](int64_t number) {
+        return Keys<Layout>(keys_buffer.at(number * of_keys), dim);
+    };
 
     std::vector<int64_t> program_of(args.by_col.programs);  // of each block column
     for (int64_t p = 0; p < args.by_col.programs; ++p) program_of[args.by_col.order[p]] = p;
@@ -321,17 +299,17 @@ void backward(const Arguments& args) {
         const int64_t thread = omp_get_thread_num();
         const Pair pair(args, order.pairs[place], pair_buffer.at(thread * Pair::floats(args)));
         for (const Queries& step : steps) begin_queries(pair, own(), step);
-        for (int64_t tile = 0; tile < count_of_keys; ++tile) {
-            transpose_keys(pair, own(), keys_in(args, tile), keys(thread));
-            const int64_t program = program_of[tile / tiles_k], first = tile % tiles_k * tile_k;
-            backward_keys<true>(pair, own(), {program, first, tile_k}, keys(thread));
+        for (int64_t number = 0; number < count_of_keys; ++number) {
+            transpose_keys(pair, own(), keys_in<Layout>(args, number), keys(thread));
+            const int64_t program = program_of[number / tiles], first = number % tiles * tile;
+            backward_keys<true>(pair, own(), {program, first, tile}, keys(thread));
         }
         for (const Queries& step : steps) end_queries(pair, step);
     }
     if (alone == pairs) return;
 
-    const std::vector<Tile> rows = tiles_of(args, args.by_row, block_q, step_q, group);
-    const std::vector<Tile> columns = tiles_of(args, args.by_col, block_k, tile_k, group);
+    const std::vector<Tile> rows = tiles_of<Layout>(args, args.by_row, block_q, step_q, group);
+    const std::vector<Tile> columns = tiles_of<Layout>(args, args.by_col, block_k, tile, group);
     const int64_t count_of_rows = static_cast<int64_t>(rows.size());
     const int64_t count_of_columns = static_cast<int64_t>(columns.size());
     for (int64_t place = alone; place < pairs; ++place) {
@@ -342,13 +320,13 @@ void backward(const Arguments& args) {
             for (int64_t step = 0; step < count_of_steps; ++step)
                 begin_queries(pair, own(), steps[step]);
 #pragma omp for schedule(static)
-            for (int64_t tile = 0; tile < count_of_keys; ++tile)
-                transpose_keys(pair, own(), keys_in(args, tile), keys(tile));
+            for (int64_t number = 0; number < count_of_keys; ++number)
+                transpose_keys(pair, own(), keys_in<Layout>(args, number), keys(number));
 #pragma omp for schedule(dynamic) nowait
             for (int64_t task = 0; task < count_of_columns; ++task) {
-                const Tile& tile = columns[task];
-                const int64_t at = args.by_col.order[tile.program] * tiles_k + tile.first / tile_k;
-                backward_keys<false>(pair, own(), tile, keys(at).from_lane(tile.first % tile_k));
+                const Tile& part = columns[task];
+                const int64_t at = args.by_col.order[part.program] * tiles + part.first / tile;
+                backward_keys<false>(pair, own(), part, keys(at).from_lane(part.first % tile));
             }
 #pragma omp for schedule(dynamic)
             for (int64_t task = 0; task < group * count_of_rows; ++task)
@@ -357,3 +335,8 @@ void backward(const Arguments& args) {
         }
     }
 }
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_BACKWARD_H

@@ -1,0 +1,58 @@
+// arguments.h: the arguments of the C interface.
+
+#ifndef BSLANG_ARGUMENTS_H
+#define BSLANG_ARGUMENTS_H
+
+#include <cstdint>
+
+namespace bslang {
+
+enum Dtype : int64_t { float32 = 0, bfloat16 = 1, float16 = 2 };
+
+// What bslang_forward and bslang_backward return.
+enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
+
+// Tensor: (batch, heads, length, dim) or (batch, heads, length). Strides are in elements; the last
+// dimension is dense.
+//
+// Table: the runs of every block row, or of every block column; see bslang.schedule.
+//
+// Arguments:
+//   size             of this struct in bytes; a caller of another version is refused by it
+//   q_start          query x is in block row (q_start + x) / block_q
+//   q_first, q_step  for masks, query x is at q_first + x * q_step; the step is 0 where the queries
+//                    are the heads that read one key head, else the position is q_start + x
+//   softcap          0 for none
+//   parameters       of the masks, one group for each graph
+//   head_graph       the graph of each query head, where heads have graphs of their own
+//   q_labels, k_labels  (labels, batch, length)
+//   q_ranges, k_ranges  the least and the greatest label of each block, (labels, batch, blocks, 2)
+
+// ---- begin: generated from bslang/abi.py
+struct Tensor {
+    void* data;
+    int64_t batch, head, row;
+};
+
+struct Table {
+    const int32_t *order, *pointer, *runs;
+    int64_t programs;
+};
+
+struct Arguments {
+    int64_t size;
+    int64_t threads, dtype;
+    int64_t batch, heads, key_heads, len_q, len_k, dim;
+    int64_t q_start, q_first, q_step;
+    double scale, softcap;
+    Table by_row, by_col;
+    const int64_t* parameters;
+    const int32_t* head_graph;
+    const int32_t *q_labels, *k_labels, *q_ranges, *k_ranges;
+    Tensor q, k, v, out, lse, grad_out, grad_lse, dq, dk, dv;
+};
+// ---- end
+
+}  // namespace bslang
+
+#endif  // BSLANG_ARGUMENTS_H

@@ -1,0 +1,117 @@
+// scores.h: what happens to scores between a product and the softmax: soft cap and masks.
+
+#ifndef BSLANG_SCORES_H
+#define BSLANG_SCORES_H
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+
+#include "arguments.h"
+#include "layout.h"
+#include "tensors.h"
+#include "vector.h"
+
+namespace bslang {
+namespace {
+
+// ---- Soft cap -----------------------------------------------------------------------------------
+// A scaled score s becomes c tanh(s / c).
+
+inline bool capped(const Arguments& args) { return args.softcap > 0; }
+
+// What a product of a query and a key is multiplied by: scores are held in base 2, but a score that
+// is to be capped as s / c.
+inline float score_factor(const Arguments& args) {
+    if (capped(args)) return static_cast<float>(args.scale / args.softcap);
+    return static_cast<float>(args.scale) * log2_e;
+}
+
+// Caps scores (rows, lanes), which are in base 2 then.
+[[maybe_unused]] __attribute__((noinline)) void cap_scores(const Arguments& args, int64_t rows,
+                                                           int64_t lanes, float* s,
+                                                           int64_t stride) {
+    const float cap = static_cast<float>(args.softcap) * log2_e;
+    for (const float* end = s + rows * stride; s < end; s += stride)
+        for (int64_t j = 0; j < lanes; j += width) store(s + j, tanh(load(s + j)) * cap);
+}
+
+// The same beside dP, which becomes (dP - delta) (1 - tanh^2): the gradient of a score before the
+// cap, but for its weight. delta: of each row. A mask comes after it: of -inf there is no tanh.
+[[maybe_unused]] __attribute__((noinline)) void cap_gradients(const Arguments& args, int64_t rows,
+                                                              int64_t lanes, const float* delta,
+                                                              float* s, float* dp,
+                                                              int64_t stride) {
+    const float cap = static_cast<float>(args.softcap) * log2_e;
+    for (int64_t i = 0; i < rows; ++i, s += stride, dp += stride)
+        for (int64_t j = 0; j < lanes; j += width) {
+            const vec t = tanh(load(s + j));
+            store(s + j, t * cap);
+            store(dp + j, (load(dp + j) - delta[i]) * (1.0f - t * t));
+        }
+}
+
+// ---- Masks of partial blocks --------------------------------------------------------------------
+// A range of keys or queries ends where the tensor ends, so that a full block at a ragged end needs
+// no mask. apply_mask sets scores of pairs that do not belong to -inf: (`count` rows, `lanes`) from
+// the query at position q and the key at position k on, with a row for each key and a lane for each
+// query, or the other way round.
+
+enum Across { across_queries, across_keys };
+
+template <class Layout, Across across, size_t mask, int64_t... label>
+void mask_tile(const Arguments& args, [[maybe_unused]] Head head, const int64_t* parameters,
+               int64_t q, int64_t k, int64_t count, int64_t lanes, float* s, int64_t stride,
+               std::integer_sequence<int64_t, label...>) {
+    using position = typename Layout::position;
+    constexpr auto belongs = std::get<mask>(Layout::masks);
+    const position step = static_cast<position>(args.q_step), from_k = static_cast<position>(k);
+    const position from_q = static_cast<position>(args.q_first + (q - args.q_start) * args.q_step);
+    using Labels = std::array<const int32_t*, sizeof...(label)>;
+    [[maybe_unused]] const Labels q_labels{
+        (args.q_labels + (label * args.batch + head.batch) * args.len_q + q - args.q_start)...};
+    [[maybe_unused]] const Labels k_labels{
+        (args.k_labels + (label * args.batch + head.batch) * args.len_k + k)...};
+    for (position i = 0; i < static_cast<position>(count); ++i, s += stride)
+        for (position j = 0; j < static_cast<position>(lanes); ++j) {
+            const position of_q = across == across_queries ? j : i;
+            const position of_k = across == across_queries ? i : j;
+            const bool kept = belongs(from_q + of_q * step, from_k + of_k, parameters,
+                                      q_labels[label][of_q]..., k_labels[label][of_k]...);
+            s[j] = kept ? s[j] : -infinity;
+        }
+}
+
+// The graph of a query head: its place among the runs and the masks' parameters.
+template <class Layout>
+inline int64_t graph_of(const Arguments& args, Head head) {
+    return Layout::by_head ? args.head_graph[head.head] : 0;
+}
+
+template <class Layout, Across across, size_t... mask>
+inline void apply_mask(const Arguments& args, Head head, int64_t kind, int64_t q, int64_t k,
+                       int64_t count, int64_t lanes, float* s, int64_t stride,
+                       std::index_sequence<mask...>) {
+    [[maybe_unused]] const int64_t* parameters =
+        args.parameters + graph_of<Layout>(args, head) * Layout::parameters;
+    constexpr std::make_integer_sequence<int64_t, Layout::labels> labels;
+    ((kind == first_mask + static_cast<int64_t>(mask)
+          ? mask_tile<Layout, across, mask>(args, head, parameters, q, k, count, lanes, s, stride,
+                                            labels)
+          : void()),
+     ...);
+}
+
+template <class Layout, Across across>
+inline void apply_mask(const Arguments& args, Head head, int64_t kind, int64_t q, int64_t k,
+                       int64_t count, int64_t lanes, float* s, int64_t stride) {
+    apply_mask<Layout, across>(args, head, kind, q, k, count, lanes, s, stride,
+                               std::make_index_sequence<mask_count<Layout>>());
+}
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_SCORES_H

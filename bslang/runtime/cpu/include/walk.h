@@ -1,0 +1,222 @@
+// walk.h: what threads take at a time, in which order, and the runs of blocks that each meets.
+
+#ifndef BSLANG_WALK_H
+#define BSLANG_WALK_H
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "arguments.h"
+#include "layout.h"
+#include "scores.h"
+#include "tensors.h"
+#include "vector.h"
+
+namespace bslang {
+namespace {
+
+struct Range {
+    int64_t start, stop;
+    int64_t size() const { return std::max<int64_t>(stop - start, 0); }
+};
+
+// The positions of queries, or of keys, that the tensors have.
+inline Range all_queries(const Arguments& args) {
+    return {args.q_start, args.q_start + args.len_q};
+}
+inline Range all_keys(const Arguments& args) { return {0, args.len_k}; }
+
+inline Range common(Range a, Range b) {
+    return {std::max(a.start, b.start), std::min(a.stop, b.stop)};
+}
+
+// The part of a program's block row (or column) that a thread takes at a time: `size` positions
+// from the one numbered `first` in the block.
+struct Tile {
+    int64_t program, first, size;
+};
+
+// Positions of a tile of a block row, or column, of `block` positions.
+inline Range range_of(const Table& table, int64_t block, const Tile& tile) {
+    const int64_t start = table.order[tile.program] * block;
+    return {start + tile.first, start + std::min(tile.first + tile.size, block)};
+}
+
+// Positions of a tile of keys, numbered by position.
+template <class Layout>
+inline Range keys_in(const Arguments& args, int64_t number) {
+    constexpr int64_t block_k = Layout::block_k, tile = tile_k<Layout>, tiles = tiles_k<Layout>;
+    const int64_t block = number / tiles, start = block * block_k + number % tiles * tile;
+    return common({start, std::min(start + tile, (block + 1) * block_k)}, all_keys(args));
+}
+
+// Calls visit(start, stop, class) for every run of a program, in the order of its blocks. Every
+// pass keeps to that order, so that whatever they sum, they sum in the same order.
+template <int64_t classes, class Visit>
+inline void each_run(const Table& table, int64_t program, Visit visit) {
+    const int32_t* pointer = table.pointer + program * classes;
+    int64_t next[classes];
+    std::copy(pointer, pointer + classes, next);
+    for (;;) {
+        int64_t first = -1;
+        for (int64_t c = 0; c < classes; ++c) {
+            if (next[c] == pointer[c + 1]) continue;
+            if (first < 0 || table.runs[2 * next[c]] < table.runs[2 * next[first]]) first = c;
+        }
+        if (first < 0) return;
+        const int32_t* run = table.runs + 2 * next[first]++;
+        visit(run[0], run[1], first);
+    }
+}
+
+// Calls visit(start, stop, class) for the parts of a run of which labels make the same.
+template <class Layout, class CellOf, class Visit>
+inline void each_part(int64_t start, int64_t stop, int64_t kind, CellOf cell_of, Visit visit) {
+    const auto settled = [&](int64_t block) {
+        return kind < first_mask ? Settled::partial
+                                 : Layout::settled(kind - first_mask, cell_of(block));
+    };
+    for (int64_t block = start, end; block < stop; block = end) {
+        const Settled made = settled(block);
+        end = block + 1;
+        while (end < stop && settled(end) == made) ++end;
+        if (made != Settled::empty) visit(block, end, made == Settled::full ? full_class : kind);
+    }
+}
+
+// each_run over the runs of a program as a query head sees them. cell_of: the cell of a block.
+template <class Layout, class CellOf, class Visit>
+inline void each_run_of(const Arguments& args, const Table& table, Head head, int64_t program,
+                        CellOf cell_of, Visit visit) {
+    const int64_t place = graph_of<Layout>(args, head) * table.programs + program;
+    if constexpr (Layout::labels == 0)
+        each_run<classes<Layout>>(table, place, visit);
+    else
+        each_run<classes<Layout>>(table, place, [&](int64_t start, int64_t stop, int64_t kind) {
+            each_part<Layout>(start, stop, kind, cell_of, visit);
+        });
+}
+
+// The blocks of keys of a block row, as a query head sees them.
+template <class Layout, class Visit>
+inline void each_run_of_keys(const Arguments& args, Head head, int64_t program, Visit visit) {
+    const int64_t row = args.by_row.order[program] - args.q_start / Layout::block_q;
+    const auto cell_of = [&](int64_t column) { return Cell(args, head.batch, row, column); };
+    each_run_of<Layout>(args, args.by_row, head, program, cell_of, visit);
+}
+
+// The blocks of queries that see a block column, in a query head.
+template <class Layout, class Visit>
+inline void each_run_of_queries(const Arguments& args, Head head, int64_t program, Visit visit) {
+    const int64_t first_row = args.q_start / Layout::block_q;
+    const int64_t column = args.by_col.order[program];
+    const auto cell_of = [&](int64_t row) {
+        return Cell(args, head.batch, row - first_row, column);
+    };
+    each_run_of<Layout>(args, args.by_col, head, program, cell_of, visit);
+}
+
+// Mean number of blocks that a program meets in a head.
+template <class Layout>
+inline double work_of(const Arguments& args, const Table& table, int64_t program) {
+    const int64_t heads = Layout::by_head ? args.heads : 1;
+    int64_t blocks = 0;
+    for (int64_t head = 0; head < heads; ++head) {
+        const int64_t place = graph_of<Layout>(args, {0, head}) * table.programs + program;
+        const int32_t* pointer = table.pointer + place * classes<Layout>;
+        for (int64_t run = pointer[0]; run < pointer[classes<Layout>]; ++run)
+            blocks += table.runs[2 * run + 1] - table.runs[2 * run];
+    }
+    return static_cast<double>(blocks) / static_cast<double>(heads);
+}
+
+// Tiles of all programs, in order: the heaviest first. Where a block is so heavy that threads would
+// wait for one of its tiles, `heads` heads being shared among them, its tiles are narrower. Each
+// position has sums of its own, so that results do not depend on the tile that it is in.
+template <class Layout>
+std::vector<Tile> tiles_of(const Arguments& args, const Table& table, int64_t block,
+                           int64_t largest, int64_t heads) {
+    std::vector<double> work(table.programs);
+    double total = 0;
+    for (int64_t p = 0; p < table.programs; ++p) total += work[p] = work_of<Layout>(args, table, p);
+    const double fair = total * static_cast<double>(heads * block) / (8.0 * args.threads);
+    std::vector<Tile> tiles;
+    for (int64_t p = 0; p < table.programs; ++p) {
+        int64_t size = largest;
+        while (size > line && work[p] * static_cast<double>(size) > fair) size = padded(size / 2);
+        for (int64_t tile = 0; tile < block; tile += largest)
+            for (int64_t at = tile, end = std::min(tile + largest, block); at < end; at += size)
+                tiles.push_back({p, at, std::min(size, end - at)});
+    }
+    return tiles;
+}
+
+// ---- Pairs --------------------------------------------------------------------------------------
+// A pair is a key head of one sequence and the query heads that read it.
+
+// Blocks that the query heads of a pair visit; 1 where those of every pair visit the same ones.
+template <class Layout>
+int64_t work_of_pair(const Arguments& args, int64_t number) {
+    if (!Layout::by_head && Layout::labels == 0) return 1;
+    const int64_t group = args.heads / args.key_heads;
+    const int64_t batch = number / args.key_heads, first = number % args.key_heads * group;
+    int64_t work = 0;
+    for (int64_t head = first; head < first + group; ++head)
+        for (int64_t program = 0; program < args.by_col.programs; ++program)
+            each_run_of_queries<Layout>(
+                args, {batch, head}, program,
+                [&](int64_t start, int64_t stop, int64_t) { work += stop - start; });
+    return work;
+}
+
+// Pairs in the order in which they are taken: the first `alone` of them by one thread each.
+struct Order {
+    std::vector<int64_t> pairs;
+    int64_t alone;
+};
+
+// When the last thread is done with pairs [first, last) of some work, each taken by one thread, and
+// all threads together are with the others. Those cost 7 products for 5, and more transposing.
+double time_of(const std::vector<int64_t>& work, int64_t first, int64_t last, int64_t threads) {
+    std::vector<int64_t> busy(threads);
+    for (int64_t i = first; i < last; ++i)
+        *std::min_element(busy.begin(), busy.end()) += work[i];
+    int64_t shared = 0;
+    for (int64_t i = 0; i < static_cast<int64_t>(work.size()); ++i)
+        if (i < first || i >= last) shared += work[i];
+    const double alone = static_cast<double>(*std::max_element(busy.begin(), busy.end()));
+    return alone + 1.5 * static_cast<double>(shared) / static_cast<double>(threads);
+}
+
+// The heaviest pairs first. All threads share the first few, if they are more than a thread's share
+// of the work or little less, and the last few, if those would leave threads idle at the end:
+// whichever takes the least time.
+template <class Layout>
+Order order_of(const Arguments& args, int64_t pairs) {
+    const int64_t threads = args.threads;
+    std::vector<int64_t> work(pairs), order(pairs), sorted(pairs);
+    for (int64_t i = 0; i < pairs; ++i) work[i] = work_of_pair<Layout>(args, i);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int64_t a, int64_t b) { return work[a] > work[b]; });
+    for (int64_t i = 0; i < pairs; ++i) sorted[i] = work[order[i]];
+    int64_t left = std::accumulate(work.begin(), work.end(), int64_t{0}), heavy = 0;
+    while (heavy < pairs && sorted[heavy] * threads > left) left -= sorted[heavy++];
+    int64_t begin = 0, end = pairs;
+    double least = std::numeric_limits<double>::infinity();
+    for (int64_t first = 0; first <= std::min(heavy + 2, pairs); ++first)
+        for (const int64_t last : {pairs, pairs - (pairs - first) % threads}) {
+            const double time = time_of(sorted, first, last, threads);
+            if (time < least) least = time, begin = first, end = last;
+        }
+    std::rotate(order.begin(), order.begin() + begin, order.begin() + end);
+    return {order, end - begin};
+}
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_WALK_H

@@ -1,0 +1,295 @@
+"""bslang.h: products, powers, conversions and transposes by themselves, and how it compiles as a header."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bslang import compiler
+from bslang.codegen.cpu import header
+from bslang.errors import BuildError
+from bslang.files import HEADER, inlined
+from bslang.resources import resource
+from bslang.runtime.cpu import build
+from bslang.syntax.source import Source
+
+try:
+    build.find_compiler()
+except BuildError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+Floats = NDArray[np.float32]
+Halves = NDArray[np.uint16]
+
+FUNCTIONS = """
+using namespace bslang;
+
+template <vec function(vec)>
+void each(int64_t count, const float* x, float* to) {
+    for (int64_t i = 0; i < count; i += width) store(to + i, function(load(x + i)));
+}
+
+inline vec power(vec x) { return exp2(x, all(least_exponent)); }
+
+extern "C" {
+int64_t lanes() { return width; }
+int64_t panel() { return vectors * width; }
+int64_t tile() { return rows; }
+
+void multiply(bool add, int64_t m, int64_t n, int64_t depth, const float* a, int64_t row,
+              int64_t col, const float* b, int64_t ldb, float* c, int64_t ldc) {
+    (add ? product<true> : product<false>)(m, n, depth, {a, row, col}, b, ldb, c, ldc, {});
+}
+void powers(int64_t count, const float* x, float* to) { each<power>(count, x, to); }
+void tangents(int64_t count, const float* x, float* to) { each<tanh>(count, x, to); }
+
+void widened(int64_t dtype, int64_t count, const uint16_t* x, float* to) {
+    widen(dtype, x, 0, count, to);
+}
+void narrowed(int64_t dtype, int64_t count, const float* x, uint16_t* to) {
+    narrow(dtype, to, 0, count, x, 1.0f);
+}
+void transposed(const float* x, int64_t stride, int64_t count, int64_t dim, float factor, float* to,
+                int64_t lanes) {
+    transpose({const_cast<float*>(x), stride}, count, dim, factor, to, lanes);
+}
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def library() -> ctypes.CDLL:
+    """The functions above, built as generated code is, once for this file."""
+    found = ctypes.CDLL(str(build.build(header() + FUNCTIONS)))
+    for name in ("lanes", "panel", "tile"):
+        getattr(found, name).restype = ctypes.c_int64
+    return found
+
+
+def call(function: Any, *arguments: Any) -> None:
+    """Call a function with arrays as pointers, integers as int64_t, the rest as they are."""
+    given = []
+    for value in arguments:
+        if isinstance(value, np.ndarray):
+            value = ctypes.c_void_p(value.ctypes.data)
+        elif type(value) is int:
+            value = ctypes.c_int64(value)
+        given.append(value)
+    function(*given)
+
+
+# ---- products --------------------------------------------------------------------------------
+
+
+def multiplied(library: ctypes.CDLL, a: Floats, b: Floats, c: Floats, add: bool) -> Floats:
+    """A B, or C + A B, as the header computes it; checks that nothing else is written."""
+    m, n = c.shape
+    width = library.lanes()
+    written = -(-n // width) * width
+    room_b = np.zeros((b.shape[0], written + 3), np.float32)
+    room_b[:, :n] = b
+    room_c = np.full((m + 1, written + 3), np.float32(99))
+    room_c[:m, :n] = c
+    strides = (stride // a.itemsize for stride in a.strides)
+    sizes = (m, n, a.shape[1])
+    call(library.multiply, add, *sizes, a, *strides, room_b, written + 3, room_c, written + 3)
+    assert (room_c[m:] == 99).all() and (room_c[:, written:] == 99).all()
+    return room_c[:m, :n].copy()
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_products_of_every_remainder(library: ctypes.CDLL, add: bool, order: Any) -> None:
+    """Of small whole numbers, so that every sum is exact."""
+    random = np.random.default_rng(1)
+
+    def drawn(rows: int, columns: int) -> Floats:
+        return random.integers(-8, 9, (rows, columns)).astype(np.float32)
+
+    for m in range(1, 2 * library.tile() + 2):
+        for n in range(1, library.panel() + library.lanes() + 2):
+            depth = (m + n) % 5 + 1
+            a, b, c = np.asarray(drawn(m, depth), order=order), drawn(depth, n), drawn(m, n)
+            expected = a @ b + (c if add else 0)
+            assert (multiplied(library, a, b, c, add) == expected).all(), (m, n, depth)
+
+
+def test_an_element_of_a_product_is_the_same_sum_wherever_it_is(library: ctypes.CDLL) -> None:
+    random = np.random.default_rng(2)
+    m, n, depth = 2 * library.tile() + 1, library.panel() + library.lanes() + 1, 37
+    a, b = (random.standard_normal(s).astype(np.float32) for s in ((m, depth), (depth, n)))
+    whole = multiplied(library, a, b, np.zeros((m, n), np.float32), False)
+    alone = np.zeros((1, 1), np.float32)
+    for i, j in product(range(m), range(n)):
+        assert multiplied(library, a[i : i + 1], b[:, j : j + 1], alone, False) == whole[i, j]
+
+
+# ---- powers ----------------------------------------------------------------------------------
+
+
+def mapped(library: ctypes.CDLL, name: str, x: Floats) -> Floats:
+    assert x.dtype == np.float32 and x.size % library.lanes() == 0
+    to = np.empty_like(x)
+    call(getattr(library, name), x.size, x, to)
+    return to
+
+
+def error(found: Floats, truth: NDArray[np.float64]) -> float:
+    """The greatest relative error."""
+    return float(np.abs(found / truth - 1).max())
+
+
+def test_powers_of_two(library: ctypes.CDLL) -> None:
+    x = np.linspace(-126, 126.99, 1 << 20, dtype=np.float32)
+    assert error(mapped(library, "powers", x), np.exp2(x.astype(np.float64))) < 1.2e-7
+    near = np.linspace(-1, 1, 1 << 20, dtype=np.float32)
+    assert error(mapped(library, "powers", near), np.exp2(near.astype(np.float64))) < 1.2e-7
+    whole = np.arange(-126, 130, dtype=np.float32)[: 15 * 16]
+    assert (mapped(library, "powers", whole) == np.exp2(whole)).all()
+
+
+def test_powers_at_the_edge(library: ctypes.CDLL) -> None:
+    least = np.full(16, -np.inf, np.float32)
+    assert (mapped(library, "powers", least) == 0).all()
+    low = np.linspace(-1e30, -127, 1 << 12, dtype=np.float32)
+    assert (mapped(library, "powers", low) == 0).all()
+    between = np.linspace(-127, -126, 1 << 12, dtype=np.float32)
+    assert (np.abs(mapped(library, "powers", between)) <= np.float32(2.0**-126)).all()
+    assert np.isnan(mapped(library, "powers", np.full(16, np.nan, np.float32))).all()
+
+
+def test_tangents(library: ctypes.CDLL) -> None:
+    x = np.linspace(-12, 12, 1 << 20, dtype=np.float32)
+    x = x[x != 0][: (1 << 20) - 16]
+    assert error(mapped(library, "tangents", x), np.tanh(x.astype(np.float64))) < 3e-7
+    small = np.logspace(-30, -3, 1 << 16, dtype=np.float32)
+    assert error(mapped(library, "tangents", small), np.tanh(small.astype(np.float64))) < 2e-7
+    edges = np.array([0, -0.0, np.inf, -np.inf, 1e30, -1e30, 9, -9] * 2, np.float32)
+    expected = np.tanh(edges)
+    assert np.abs(mapped(library, "tangents", edges) - expected).max() < 2e-7
+    assert np.isnan(mapped(library, "tangents", np.full(16, np.nan, np.float32))).all()
+
+
+# ---- conversions -----------------------------------------------------------------------------
+
+DTYPES = {torch.bfloat16: 1, torch.float16: 2}
+"""As the enumeration Dtype has them."""
+
+ALL = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16)
+
+
+def as_torch(bits: Halves, dtype: torch.dtype) -> torch.Tensor:
+    return torch.from_numpy(bits.view(np.int16).copy()).view(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_number_widens(library: ctypes.CDLL, dtype: torch.dtype) -> None:
+    found = np.empty(ALL.size, np.float32)
+    call(library.widened, DTYPES[dtype], ALL.size, ALL, found)
+    expected = as_torch(ALL, dtype).float().numpy()
+    nan = np.isnan(expected)
+    assert (np.isnan(found) == nan).all()
+    assert (found.view(np.uint32) == expected.view(np.uint32))[~nan].all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_number_and_what_lies_between_two_narrows(
+    library: ctypes.CDLL, dtype: torch.dtype
+) -> None:
+    """Each number, the middle between it and the next one, and the floats next to all of them."""
+    numbers = as_torch(ALL, dtype).float().numpy()
+    following = as_torch((ALL & 0x8000) | np.minimum((ALL & 0x7FFF) + 1, 0x7FFF), dtype)
+    with np.errstate(all="ignore"):
+        middle = ((numbers.astype(np.float64) + following.double().numpy()) / 2).astype(np.float32)
+        places = np.concatenate([numbers, middle])
+        places = np.concatenate(
+            [
+                places,
+                np.nextafter(places, np.float32(np.inf)),
+                np.nextafter(places, -np.float32(np.inf)),
+            ]
+        )
+    found = np.empty(places.size, np.uint16)
+    call(library.narrowed, DTYPES[dtype], places.size, places, found)
+    expected = torch.from_numpy(places).to(dtype)
+    nan = torch.isnan(expected).numpy()
+    assert nan.any() and (torch.isnan(as_torch(found, dtype)).numpy() == nan).all()
+    assert (found == expected.view(torch.int16).numpy().view(np.uint16))[~nan].all()
+
+
+# ---- transposes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [4, 8, 72])
+def test_transposes(library: ctypes.CDLL, dim: int) -> None:
+    lanes, stride = 16, dim + 3
+    for count in range(lanes + 1):
+        x = np.random.default_rng(count).standard_normal((count, stride)).astype(np.float32)
+        to = np.full((dim + 1, lanes), np.float32(99))
+        call(library.transposed, x, stride, count, dim, ctypes.c_float(0.5), to, lanes)
+        assert (to[:dim, :count] == x[:, :dim].T * np.float32(0.5)).all(), count
+        assert (to[:dim, count:] == 0).all() and (to[dim] == 99).all(), count
+
+
+# ---- as a header -----------------------------------------------------------------------------
+
+WARNINGS = ("-Wall", "-Wextra", "-Wshadow=local", "-Werror", "-std=c++17", "-fopenmp")
+COMPILERS = [path for name in ("g++", "clang++") if (path := shutil.which(name))]
+
+
+@pytest.fixture
+def compiles(tmp_path: Path) -> Callable[..., None]:
+    """Compiles files without a warning; those in tmp_path by their names."""
+
+    def check(compiler: str, *arguments: str | Path) -> None:
+        done = subprocess.run(
+            [compiler, *WARNINGS, *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+
+    return check
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_it_compiles_alone(compiler: str, compiles: Callable[..., None], tmp_path: Path) -> None:
+    """So does each part of it, as an editor reads them."""
+    (tmp_path / HEADER).write_text(header())
+    parts = sorted(resource("runtime", "cpu", "include").glob("*.h"))
+    assert [part.name for part in parts].count(HEADER) == 1 < len(parts)
+    compiles(compiler, "-S", "-o", "/dev/null", "-x", "c++", HEADER)
+    for part in parts:
+        compiles(compiler, "-fsyntax-only", "-x", "c++", part)
+
+
+def test_generated_files_link_together(compiles: Callable[..., None], tmp_path: Path) -> None:
+    """Their entry points have one name; all else is each file's own, even built for another processor."""
+    objects = []
+    for name, spec in (("one", "causal"), ("two", "same(doc) & last(head * 5t + 9t)")):
+        files = compiler.emit(compiler.resolve(Source(f"{name}.bsl", spec)), ["cpu"])
+        for file, text in files.items():
+            (tmp_path / file).write_text(str(text))
+        renamed = [f"-Dbslang_{x}={name}_{x}" for x in ("forward", "backward")]
+        compiles(COMPILERS[0], "-O0", "-fPIC", "-c", f"{name}.cpp", "-o", f"{name}.o", *renamed)
+        objects.append(f"{name}.o")
+    compiles(COMPILERS[0], "-shared", *objects, "-o", "both.so")
+    both = ctypes.CDLL(str(tmp_path / "both.so"))
+    assert all(hasattr(both, f"{x}_{y}") for x in ("one", "two") for y in ("forward", "backward"))
+
+
+def test_what_is_included_stands_where_it_is_first_asked_for() -> None:
+    files = {"a.h": '// a\n#include "b.h"\n', "b.h": '#include <cstdint>\n#include "a.h"\n// b\n'}
+    text = '#include "b.h"  // because\n#include "other.h"\n#include "a.h"\nint x;\n'
+    expected = '#include <cstdint>\n// a\n// b\n#include "other.h"\nint x;\n'
+    assert inlined(text, files) == expected
+    assert '#include "' not in header()
