@@ -90,11 +90,12 @@ inline int64_t graph_of(const Arguments& args, Head head) {
     return Layout::by_head ? args.head_graph[head.head] : 0;
 }
 
+// The mask of a class of blocks, one of `mask`.
 template <class Layout, Across across, size_t... mask>
-inline void apply_mask(const Arguments& args, Head head, int64_t kind, int64_t q, int64_t k,
-                       int64_t count, int64_t lanes, float* s, int64_t stride,
-                       std::index_sequence<mask...>) {
-    [[maybe_unused]] const int64_t* parameters =
+inline void mask_of_class(const Arguments& args, Head head, int64_t kind, int64_t q, int64_t k,
+                          int64_t count, int64_t lanes, float* s, int64_t stride,
+                          std::index_sequence<mask...>) {
+    const int64_t* parameters =
         args.parameters + graph_of<Layout>(args, head) * Layout::parameters;
     constexpr std::make_integer_sequence<int64_t, Layout::labels> labels;
     ((kind == first_mask + static_cast<int64_t>(mask)
@@ -107,8 +108,9 @@ inline void apply_mask(const Arguments& args, Head head, int64_t kind, int64_t q
 template <class Layout, Across across>
 inline void apply_mask(const Arguments& args, Head head, int64_t kind, int64_t q, int64_t k,
                        int64_t count, int64_t lanes, float* s, int64_t stride) {
-    apply_mask<Layout, across>(args, head, kind, q, k, count, lanes, s, stride,
-                               std::make_index_sequence<mask_count<Layout>>());
+    if constexpr (mask_count<Layout> > 0)
+        mask_of_class<Layout, across>(args, head, kind, q, k, count, lanes, s, stride,
+                                      std::make_index_sequence<mask_count<Layout>>());
 }
 
 }  // namespace
