@@ -14,7 +14,8 @@ from bslang import compiler
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import nonempty
-from bslang.graph.residual import is_sharp, residuals, settled
+from bslang.graph.possible import is_sharp, residuals
+from bslang.graph.residual import settled
 from bslang.ir.grid import Grid
 from bslang.ir.oracle import dense, dense_blocks
 from bslang.ir.runs import Bools
@@ -52,7 +53,9 @@ def test_full_blocks_are_full_and_empty_blocks_are_not_visited(case: Case) -> No
     graph, mask, grid = lowered(case), case.mask(), case.grid
     held = graph.held.dense(grid.n)
     full = graph.of_kind(FULL).dense(grid.n)
-    settled = is_sharp(case.resolved.pattern)  # or else one mask asks all of the pattern
+    settled = is_sharp(
+        case.resolved.pattern, case.block
+    )  # or else one mask asks all of the pattern
     for i in range(grid.q.first, grid.n):
         rows = slice(max(i * grid.q.block - grid.q.start, 0), (i + 1) * grid.q.block - grid.q.start)
         for j in range(grid.m):
@@ -86,7 +89,7 @@ def test_candidates_of_random_are_the_blocks_that_hold_a_pair(case: Case) -> Non
 @given(programs(terms=4))
 def test_residuals_depend_on_the_pattern_alone(spec: str) -> None:
     resolved = compiler.resolve(Source("<case>", spec), block=4)
-    possible = residuals(resolved.pattern)
+    possible = residuals(resolved.pattern, (4, 4))
     assert len(possible) <= MAX_RESIDUALS
     for length in (1, 3, 17, 33):
         case = Case(spec, (4, 4), length, length, "end")
@@ -146,7 +149,7 @@ def test_more_token_masks_than_kernels_take_are_merged() -> None:
     spec = " | ".join(f"diagonals({a}t:{a + 3}t)" for a in range(0, 60, 9))
     case = Case(spec, (8, 8), 61, 61, "end")
     pattern = case.resolved.pattern
-    assert not is_sharp(pattern) and len(residuals(pattern)) == 1
+    assert not is_sharp(pattern, (8, 8)) and len(residuals(pattern, (8, 8))) == 1
     np.testing.assert_array_equal(mask_of(lowered(case)), case.mask())
     drawn = Case(f"({spec}) & random(3, seed=2) | random(1, seed=3)", (8, 8), 61, 61, "end")
     np.testing.assert_array_equal(mask_of(lowered(drawn)), drawn.mask())

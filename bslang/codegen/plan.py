@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bslang._version import INTERFACE, __version__
-from bslang.graph.residual import residuals, settled
+from bslang.graph.possible import residuals
+from bslang.graph.residual import settled
 from bslang.ir.expr import Number, variables
 from bslang.ir.mask import Masks, code, labels, token_names
 from bslang.ir.pattern import Pattern
@@ -101,7 +102,7 @@ class Plan:
         march: str = "",
     ) -> Plan:
         """Derive the plan of a pattern."""
-        left, names = residuals(pattern), labels(pattern)
+        left, names = residuals(pattern, block), labels(pattern)
         found = Masks.of(left, block, names)
         masks = tuple(
             Mask.of(number, residual, predicate, names)

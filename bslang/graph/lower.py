@@ -12,11 +12,13 @@ alone, never on the length, so that generated code has a mask for each.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from typing import TypeAlias
 
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import BlockGraph
+from bslang.graph.possible import is_sharp, residuals, shortest
 from bslang.graph.residual import (
     Join,
     Residual,
@@ -25,8 +27,6 @@ from bslang.graph.residual import (
     fold_transpose,
     fold_union,
     fold_xor,
-    is_sharp,
-    residuals,
 )
 from bslang.graph.settle import settle
 from bslang.ir.fold import Fold
@@ -57,7 +57,7 @@ def lower(pattern: Pattern, grid: Grid) -> BlockGraph:
     LimitError where a limit is passed.
     """
     full, partial, _ = _settled(pattern, grid, _Known())
-    return BlockGraph.of_classes(grid, full, residuals(pattern), partial)
+    return BlockGraph.of_classes(grid, full, residuals(pattern, _sides(grid)), partial)
 
 
 def nonempty(pattern: Pattern, grid: Grid) -> Runs:
@@ -113,7 +113,7 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
     for axis in (grid.q, grid.k):
         if axis.length > MAX_LENGTH:
             raise LimitError("MAX_LENGTH", MAX_LENGTH, f"a sequence of {axis.length} tokens")
-    if is_sharp(pattern):
+    if is_sharp(pattern, _sides(grid)):
         classes = _Classes(grid, known, True)(pattern)
     else:
         decided = _Decided(grid, known)(pattern)
@@ -121,6 +121,7 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
         coarse = _Classes(grid, known, False)(pattern)
         classes = {residual: runs & undecided for residual, runs in coarse.items()}
         classes[True] = decided.must | classes.get(True, Runs.empty(grid.m))
+    classes = _shortened(classes, shortest(pattern, _sides(grid)))
     full = classes.pop(True, Runs.empty(grid.m))
     partial: dict[Pattern, Runs] = {}
     exact = True
@@ -128,7 +129,11 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
         assert isinstance(residual, Pattern)
         if labels(residual):
             exact = False  # the call decides, so that no block of these is surely partial
-        elif not _is_exact(residual, grid, known):
+        elif _is_exact(residual, grid, known):
+            # Nearly always these are all partial. But a residual that is not exact may be kept as this one.
+            decided = _Decided(grid, known)(residual)
+            full, runs = full | (runs & decided.must), runs & (decided.may - decided.must)
+        else:
             found = settle(residual, runs, grid)
             if found is None:
                 exact = False
@@ -139,6 +144,20 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
     return full, partial, exact
 
 
+def _sides(grid: Grid) -> tuple[int, int]:
+    return grid.q.block, grid.k.block
+
+
+def _shortened(classes: Classes, kept: Mapping[Pattern, Residual]) -> Classes:
+    """The same blocks, by the masks that their residuals are kept as."""
+    found: Classes = {}
+    for residual, runs in classes.items():
+        mask = kept[residual] if isinstance(residual, Pattern) else residual
+        if mask is not False:
+            found[mask] = found[mask] | runs if mask in found else runs
+    return found
+
+
 def _is_exact(residual: Pattern, grid: Grid, known: _Known) -> bool:
     """Whether blocks left with this residual are known to be neither full nor empty."""
     primitive = residual.part if isinstance(residual, Complement) else residual
@@ -146,7 +165,7 @@ def _is_exact(residual: Pattern, grid: Grid, known: _Known) -> bool:
 
 
 class _Classes(Fold[Classes]):
-    """The blocks of a pattern, by what is left to ask of them; `sharp` as `residual.is_sharp` means it."""
+    """The blocks of a pattern, by what is left to ask of them; `sharp` as `possible.is_sharp` means it."""
 
     def __init__(self, grid: Grid, known: _Known, sharp: bool) -> None:
         self.grid, self.known, self.sharp = grid, known, sharp

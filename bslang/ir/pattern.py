@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 from bslang.errors import PatternError
 from bslang.ir.expr import Number, Symbol, variables
 from bslang.ir.grid import At, Grid
+from bslang.ir.region import Region
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Count, Kind, Range, arguments
 from bslang.ir.text import value_text
@@ -249,6 +250,17 @@ class Primitive(Pattern, ABC):
     def expand(self) -> Pattern:
         """The pattern that it stands for, where it is short for others; itself otherwise."""
         return self
+
+    def region(self) -> Region:
+        """Bounds of its pairs that hold at every length and for every value of a name."""
+        return Region()
+
+    def part_of(self, other: Primitive) -> bool:
+        """Whether every pair of it is one of `other`, at every length; False where that is not known.
+
+        For what no region shows; regions tell that `last(9t)` is within `causal`.
+        """
+        return False
 
     def by_pairs(self) -> bool:
         """Whether lowering asks it of every pair of blocks, as it has no faster form. Numbers are bound."""

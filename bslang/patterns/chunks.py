@@ -12,6 +12,7 @@ from bslang.errors import PatternError
 from bslang.ir.expr import Number, joined, maximum, minimum
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.region import Region
 from bslang.ir.signature import INFINITE, Count, Kind, argument
 from bslang.limits import MAX_NESTING
 from bslang.patterns.shapes import interval
@@ -89,3 +90,35 @@ class Chunks(Primitive):
             return last
 
         return interval(grid, self.tokens, low, high)
+
+    def region(self) -> Region:
+        widths = [width.value for width in self.widths]
+
+        def reach(chunks: Number) -> tuple[int, int]:
+            """How far indices can lie apart that surely, and that possibly, are so many chunks apart."""
+            if chunks == INFINITE:
+                return INFINITE, INFINITE
+            known = [width for width in widths if isinstance(width, int)]
+            if not isinstance(chunks, int) or len(known) < len(widths):
+                return 0, INFINITE
+            return 0, (chunks + 1) * max(known) - 1
+
+        (sure_back, back), (sure_ahead, ahead) = reach(self.back), reach(self.ahead)
+        return Region.along("offset", [(-sure_ahead, sure_back)], [(-ahead, back)])
+
+    def part_of(self, other: Primitive) -> bool:
+        """Chunks are within wider ones that begin where some of them do."""
+        if not isinstance(other, Chunks) or self.tokens != other.tokens:
+            return False
+        sides = ((self.back, other.back), (self.ahead, other.ahead))
+        if self.widths == other.widths:
+            return all(a == b or _at_most(a, b) for a, b in sides)
+        (width, *more), (wider, *others) = (
+            [width.value for width in chunks.widths] for chunks in (self, other)
+        )
+        known = isinstance(width, int) and isinstance(wider, int) and not more and not others
+        return known and wider % width == 0 and all(a == 0 for a, _ in sides)
+
+
+def _at_most(a: Number, b: Number) -> bool:
+    return isinstance(a, int) and isinstance(b, int) and a <= b

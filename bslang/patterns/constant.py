@@ -7,6 +7,7 @@ from typing import Any
 
 from bslang.ir.grid import At, Grid
 from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.region import Region
 from bslang.ir.runs import Runs
 
 
@@ -26,6 +27,9 @@ class All(Primitive):
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         return Decided(Runs.domain(grid), Runs.domain(grid))
 
+    def region(self) -> Region:
+        return Region(outside=())
+
 
 @dataclass(frozen=True)
 class Nothing(Primitive):
@@ -42,3 +46,6 @@ class Nothing(Primitive):
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         return Decided(Runs.empty(grid.m), Runs.empty(grid.m))
+
+    def region(self) -> Region:
+        return Region(inside=())

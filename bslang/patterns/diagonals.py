@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from bslang.errors import PatternError
 from bslang.ir.expr import Number, joined
 from bslang.ir.grid import At, Grid
 from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.region import OFFSETS, Interval, Region
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Count, Kind, Range, argument
 from bslang.patterns.shapes import bands
@@ -67,6 +68,13 @@ class Diagonals(Primitive):
             return Decided(Runs.empty(grid.m), Runs.empty(grid.m))
         return bands(grid, self.tokens, np.concatenate(low), np.concatenate(high))
 
+    def region(self) -> Region:
+        spans = [_span(item) for item in self.offsets]
+        dense = [span for span, item in zip(spans, self.offsets, strict=True) if _is_dense(item)]
+        # A short block can lie between two diagonals.
+        exact = len(spans) == 1 and dense == spans
+        return replace(Region.along("offset", dense, spans), exact=exact)
+
 
 def _meets(offset: Any, item: Count | Range) -> Any:
     if isinstance(item, Count):
@@ -77,6 +85,25 @@ def _meets(offset: Any, item: Count | Range) -> Any:
     if item.stop is not None:
         meets = meets & (offset < item.stop.value)
     return meets
+
+
+def _span(item: Count | Range) -> Interval:
+    """Bounds of the offsets of an item."""
+    if isinstance(item, Count):
+        return (item.value, item.value) if isinstance(item.value, int) else OFFSETS
+    start, stop = (None if end is None else end.value for end in (item.start, item.stop))
+    return (
+        start if isinstance(start, int) else OFFSETS[0],
+        stop - 1 if isinstance(stop, int) else OFFSETS[1],
+    )
+
+
+def _is_dense(item: Count | Range) -> bool:
+    """Whether an item is every offset of its span."""
+    numbers = [item] if isinstance(item, Count) else item.given
+    return all(isinstance(n.value, int) for n in numbers) and (
+        isinstance(item, Count) or item.stride == 1
+    )
 
 
 def _ends(item: Count | Range) -> tuple[int | None, int | None, Number]:

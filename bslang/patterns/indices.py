@@ -13,6 +13,7 @@ from bslang.errors import PatternError
 from bslang.ir.expr import Number, Term, fold, joined, maximum
 from bslang.ir.grid import At, Axis, Grid
 from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.region import INDICES, Interval, Region
 from bslang.ir.runs import Bools
 from bslang.ir.signature import Count, Kind, Range, argument
 from bslang.patterns.shapes import indices
@@ -61,6 +62,18 @@ class _Indexed(Primitive):
             marks[start:stop:stride] = True
         return marks
 
+    def region(self) -> Region:
+        spans = [_span(item) for item in self.indices]
+        dense = [span for span, item in zip(spans, self.indices, strict=True) if _is_dense(item)]
+        rows, cols = (Region.along(axis, dense, spans) for axis in ("query", "key"))
+        if not self.by_col:
+            return rows
+        if not self.by_row:
+            return cols
+        # A block all of whose pairs belong has all of its rows among the indices, or all of its columns.
+        both = (row & col for row in rows.outside for col in cols.outside)
+        return Region(rows.inside + cols.inside, tuple(slab for slab in both if slab))
+
     def depends_on_length(self) -> bool:
         ends = (end for item in self.indices for end in _ends(item))
         from_end = any(not isinstance(end, int) or end < 0 for end in ends)
@@ -85,6 +98,22 @@ def _ends(item: Count | Range) -> Iterator[Number]:
     for end in (item,) if isinstance(item, Count) else (item.start, item.stop):
         if end is not None:
             yield end.value
+
+
+def _span(item: Count | Range) -> Interval:
+    """Bounds of the indices of an item, from the start; all of them where they count from the end."""
+    if any(not isinstance(end, int) or end < 0 for end in _ends(item)):
+        return INDICES
+    if isinstance(item, Count):
+        return _plain(item), _plain(item)
+    start = 0 if item.start is None else _plain(item.start)
+    return start, INDICES[1] if item.stop is None else _plain(item.stop) - 1
+
+
+def _is_dense(item: Count | Range) -> bool:
+    """Whether an item is every index of its span, at any length."""
+    known = all(isinstance(end, int) and end >= 0 for end in _ends(item))
+    return known and (isinstance(item, Count) or item.stride == 1)
 
 
 def _plain(count: Count) -> int:

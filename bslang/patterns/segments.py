@@ -11,8 +11,9 @@ import numpy as np
 from bslang.ir.expr import Number, Var, fold
 from bslang.ir.grid import At, Axis, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.region import Region, Slab, least
 from bslang.ir.runs import Bools, Runs
-from bslang.ir.signature import Count, Kind, argument
+from bslang.ir.signature import INFINITE, Count, Kind, argument
 from bslang.patterns.shapes import bounded
 
 
@@ -59,6 +60,10 @@ class Segments(Primitive):
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         q, k = (_Pieces.of(axis, self) for axis in (grid.q, grid.k))
         return Decided(_joined(q.whole(), k.whole(), grid), _joined(q, k, grid))
+
+    def region(self) -> Region:
+        farthest = least(self.w.value, INFINITE) - 1
+        return Region(inside=(Slab(offset=(-farthest, farthest)),))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from bslang.errors import PatternError
 from bslang.ir.expr import Number, maximum, minimum
 from bslang.ir.grid import At, Grid, Ints, Side
 from bslang.ir.pattern import Decided, Lower, Primitive
+from bslang.ir.region import Region, least
 from bslang.ir.runs import Runs
 from bslang.ir.signature import INFINITE, Count, Kind, argument
 from bslang.patterns.shapes import bands, interval
@@ -82,6 +83,16 @@ class Window(Primitive):
 
     def depends_on_length(self) -> bool:
         return self.wrap or self.clamp or super().depends_on_length()
+
+    def region(self) -> Region:
+        left, right = self._reach()
+        if self.wrap or self.clamp or not (isinstance(left, int) and isinstance(right, int)):
+            return Region()
+        band = [(-right, left)]
+        if self._spacing() == 1:
+            return Region.along("offset", band)
+        # A short block can lie between two of its diagonals.
+        return replace(Region.along("offset", [], band), exact=False)
 
     def _spacing(self) -> Number:
         return 1 if self.step is None else self.step.value
@@ -201,6 +212,10 @@ class Last(Primitive):
         assert isinstance(self.w.value, int)
         return bands(grid, self.tokens, np.array([1 - self.w.value]), np.array([0]))
 
+    def region(self) -> Region:
+        sure, most = least(self.w.value, 1), least(self.w.value, INFINITE)
+        return Region.along("offset", [(0, sure - 1)], [(0, most - 1)])
+
 
 @dataclass(frozen=True)
 class Causal(Primitive):
@@ -222,3 +237,6 @@ class Causal(Primitive):
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         return bands(grid, True, np.array([-INFINITE]), np.array([0]))
+
+    def region(self) -> Region:
+        return Region.along("offset", [(0, INFINITE)])
