@@ -14,7 +14,7 @@ that no length needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache, reduce
 
 from bslang.errors import LimitError
@@ -47,7 +47,7 @@ from bslang.ir.pattern import (
 )
 from bslang.limits import MAX_RESIDUALS
 
-Outcomes = dict[Residual, frozenset[Place]]
+Outcomes = Mapping[Residual, Set[Place]]
 """What can be left of a block, and where."""
 
 ANYWHERE = frozenset([Place()])
@@ -101,8 +101,7 @@ def _possible(pattern: Pattern, sides: Sides, sharp: bool) -> Mapping[Pattern, R
         outcomes = _Outcomes(sides, sharp, follow)(pattern)
     except _TooMany:
         return None
-    found = {left: where for left, where in outcomes.items() if isinstance(left, Pattern)}
-    kept = _Tables(found, sides).kept()
+    kept = _kept(outcomes, sides)
     return kept if len(set(kept.values())) <= MAX_RESIDUALS else None
 
 
@@ -127,7 +126,7 @@ class _Outcomes(Fold[Outcomes]):
         if not self.follow:
             return dict.fromkeys(states.values(), ANYWHERE)
         where = ((left, places(pattern, state, self.sides)) for state, left in states.items())
-        return _joined((left, frozenset(found)) for left, found in where)
+        return _joined((left, set(found)) for left, found in where)
 
     def union(self, pattern: Union) -> Outcomes:
         return self._each(fold_union, pattern)
@@ -147,7 +146,7 @@ class _Outcomes(Fold[Outcomes]):
     def transpose(self, pattern: Transpose) -> Outcomes:
         across = _Outcomes((self.sides[1], self.sides[0]), self.sharp, self.follow)
         return {
-            fold_transpose(left): frozenset(place.transposed() for place in where)
+            fold_transpose(left): {place.transposed() for place in where}
             for left, where in across(pattern.part).items()
         }
 
@@ -163,9 +162,9 @@ def _combined(left: Outcomes, right: Outcomes, join: Join, sides: Sides) -> Outc
     if compared > _PLACES:
         left, right = dict.fromkeys(left, ANYWHERE), dict.fromkeys(right, ANYWHERE)
 
-    def met(one: frozenset[Place], other: frozenset[Place]) -> frozenset[Place]:
+    def met(one: Set[Place], other: Set[Place]) -> Set[Place]:
         both = (a.meet(b, sides) for a in one for b in other)
-        return frozenset(place for place in both if place is not None)
+        return {place for place in both if place is not None}
 
     found = _joined(
         (join(a, b), met(one, other)) for a, one in left.items() for b, other in right.items()
@@ -175,12 +174,21 @@ def _combined(left: Outcomes, right: Outcomes, join: Join, sides: Sides) -> Outc
     return found
 
 
-def _joined(outcomes: Iterable[tuple[Residual, frozenset[Place]]]) -> Outcomes:
-    found: Outcomes = {}
+def _joined(outcomes: Iterable[tuple[Residual, Set[Place]]]) -> Outcomes:
+    found: dict[Residual, set[Place]] = {}
     for left, where in outcomes:
         if where:
-            found[left] = found.get(left, frozenset()) | where
+            found.setdefault(left, set()).update(where)
     return found
+
+
+def _kept(found: Outcomes, sides: Sides) -> Mapping[Pattern, Residual]:
+    """The mask that each residual is kept as: itself, where they have too many primitives for a table."""
+    where = {left: found[left] for left in sorted(found, key=str) if isinstance(left, Pattern)}
+    among = list(dict.fromkeys(leaf for left in where for leaf in leaves(left)))
+    if len(among) > _LEAVES:
+        return {left: left for left in where}
+    return _Tables(where, among, sides).kept()
 
 
 class _Tables:
@@ -189,10 +197,11 @@ class _Tables:
     A table is an integer with a bit for each row; row r gives leaf i the truth value of bit i of r.
     """
 
-    def __init__(self, found: Mapping[Pattern, frozenset[Place]], sides: Sides) -> None:
-        self.found = {left: found[left] for left in sorted(found, key=str)}
-        self.leaves = list(dict.fromkeys(leaf for left in self.found for leaf in leaves(left)))
-        rows = 1 << min(len(self.leaves), _LEAVES)
+    def __init__(
+        self, where: Mapping[Pattern, Set[Place]], leaves: list[Leaf], sides: Sides
+    ) -> None:
+        self.where, self.leaves = where, leaves
+        rows = 1 << len(leaves)
         self.every = (1 << rows) - 1
         self.columns = {
             leaf: sum(1 << row for row in range(rows) if row >> i & 1)
@@ -203,9 +212,7 @@ class _Tables:
     def kept(self) -> dict[Pattern, Residual]:
         """The mask of each residual: of those equal to it and shortest, one that stands for many."""
         kept: dict[Pattern, Residual] = {}
-        if len(self.leaves) > _LEAVES:
-            return {left: left for left in self.found}
-        among = {left: self._rows(where) for left, where in self.found.items()}
+        among = {left: self._rows(where) for left, where in self.where.items()}
         forms: dict[Pattern, None] = {}
         for left, rows in among.items():
             truth = self._truth(left) & rows
@@ -230,7 +237,7 @@ class _Tables:
                 del choice[left]
         return kept
 
-    def _rows(self, where: frozenset[Place]) -> int:
+    def _rows(self, where: Set[Place]) -> int:
         """The rows that can occur on some blocks."""
         rows = 0
         for place in where:
