@@ -121,7 +121,7 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
         coarse = _Classes(grid, known, False)(pattern)
         classes = {residual: runs & undecided for residual, runs in coarse.items()}
         classes[True] = decided.must | classes.get(True, Runs.empty(grid.m))
-    classes = _shortened(classes, shortest(pattern, _sides(grid)))
+    classes, changed = _shortened(classes, shortest(pattern, _sides(grid)))
     full = classes.pop(True, Runs.empty(grid.m))
     partial: dict[Pattern, Runs] = {}
     exact = True
@@ -130,9 +130,9 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
         if labels(residual):
             exact = False  # the call decides, so that no block of these is surely partial
         elif _is_exact(residual, grid, known):
-            # Nearly always these are all partial. But a residual that is not exact may be kept as this one.
-            decided = _Decided(grid, known)(residual)
-            full, runs = full | (runs & decided.must), runs & (decided.may - decided.must)
+            if residual in changed:  # by one that is not exact, perhaps
+                decided = _Decided(grid, known)(residual)
+                full, runs = full | (runs & decided.must), runs & (decided.may - decided.must)
         else:
             found = settle(residual, runs, grid)
             if found is None:
@@ -148,14 +148,17 @@ def _sides(grid: Grid) -> tuple[int, int]:
     return grid.q.block, grid.k.block
 
 
-def _shortened(classes: Classes, kept: Mapping[Pattern, Residual]) -> Classes:
-    """The same blocks, by the masks that their residuals are kept as."""
+def _shortened(classes: Classes, kept: Mapping[Pattern, Residual]) -> tuple[Classes, set[Residual]]:
+    """The same blocks by the masks that their residuals are kept as, and which masks got others' blocks."""
     found: Classes = {}
+    changed: set[Residual] = set()
     for residual, runs in classes.items():
         mask = kept[residual] if isinstance(residual, Pattern) else residual
+        if mask != residual:
+            changed.add(mask)
         if mask is not False:
             found[mask] = found[mask] | runs if mask in found else runs
-    return found
+    return found, changed
 
 
 def _is_exact(residual: Pattern, grid: Grid, known: _Known) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from bslang.ir.expr import Number, Var, fold
 from bslang.ir.grid import At, Axis, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
-from bslang.ir.region import Region, Slab, least
+from bslang.ir.region import Region, least
 from bslang.ir.runs import Bools, Runs
 from bslang.ir.signature import INFINITE, Count, Kind, argument
 from bslang.patterns.shapes import bounded
@@ -63,7 +63,8 @@ class Segments(Primitive):
 
     def region(self) -> Region:
         farthest = least(self.w.value, INFINITE) - 1
-        return Region(inside=(Slab(offset=(-farthest, farthest)),))
+        # Without gaps, every position sees itself.
+        return Region.along("offset", [(0, 0)] * (self.rate == 1), [(-farthest, farthest)])
 
 
 @dataclass(frozen=True)
