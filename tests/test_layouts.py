@@ -1,0 +1,137 @@
+"""Where the compiler meets the runtime: what is read and lowered how often, and what is left of layouts."""
+
+from __future__ import annotations
+
+import gc
+import linecache
+import sys
+import weakref
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+import bslang
+from bslang import compiler, layouts
+from bslang.graph.blockgraph import BlockGraph
+from bslang.runtime.plan import DevicePlan
+from bslang.runtime.registry import LAYOUTS, Key, Registry
+from bslang.schedule.schedule import Schedule
+
+Q = torch.randn(1, 2, 40, 8)
+
+
+def alive(*types: type) -> Counter[str]:
+    """How many objects of some types there are."""
+    gc.collect()
+    return Counter(type(x).__name__ for x in gc.get_objects() if type(x) in types)
+
+
+def test_a_thousand_layouts_leave_nothing_behind() -> None:
+    q = Q[:, :1, :16]
+    kinds = (layouts.Layout, DevicePlan, Schedule, BlockGraph, layouts.Meaning)
+
+    def use(number: int) -> None:
+        made = bslang.compile(f"last({number}t)", block=8, target="torch")
+        made(q, q, q)
+
+    use(1)
+    before, keys = alive(*kinds), set(LAYOUTS.keys())
+    modules, lines = set(sys.modules), set(linecache.cache)
+    known = set(layouts._KNOWN)
+    for number in range(2, 1002):
+        use(number)
+    assert alive(*kinds) == before
+    assert set(LAYOUTS.keys()) == keys and set(layouts._KNOWN) == known
+    assert not {name for name in set(sys.modules) - modules if "generated" in name}
+    assert not {file for file in set(linecache.cache) - lines if "layout.py" in file}
+
+
+def test_layouts_of_other_targets_leave_nothing_behind() -> None:
+    """Kernels of Triton know their module, and a module its layout: a circle, which is collected."""
+    made = bslang.compile("last(3)", block=16)
+    made(*(torch.randn(1, 1, 40, 8),) * 3)
+    reference = weakref.ref(made)
+    del made
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_layout_lives_as_long_as_its_backward_pass() -> None:
+    q = Q.clone().requires_grad_()
+    layout = bslang.compile("last(7t)", block=8, target="torch")
+    out, key = layout(q, q, q), layout.key
+    del layout
+    gc.collect()
+    assert key in LAYOUTS.keys()
+    out.sum().backward()
+    del out
+    gc.collect()
+    assert q.grad is not None and key not in LAYOUTS.keys()
+
+
+def test_a_layout_in_use_is_the_same_object() -> None:
+    made = bslang.compile("last(2)", block=8, target="torch")
+    assert bslang.compile("last( 2 )", block=8, target="torch") is made
+    assert bslang.compile("last(2)", block=16, target="torch") is not made
+    assert bslang.compile("last(2)", block=8, target=("torch", "cpu")) is not made
+
+
+def test_of_several_layouts_with_one_key_the_last_is_found() -> None:
+    first = bslang.compile("last(2)", block=8, target="torch").at_layer(3)
+    second = first.at_layer(3)
+    assert first.key == second.key and LAYOUTS.find(first.key) is second
+    key = first.key
+    del second
+    gc.collect()
+    assert LAYOUTS.find(key) is first  # and no other is made
+
+
+def test_a_registry_without_a_compiler_says_what_is_missing() -> None:
+    with pytest.raises(RuntimeError, match=r"compile or import it first \(bslang.layouts is not"):
+        Registry().find(str(Key("all", (8, 8), ("torch",), 0)))
+
+
+@pytest.mark.parametrize(
+    "key", [Key("last(2)", (8, 16), ("cpu", "torch"), 0), Key("a; b\n| c", (1, 1), ("torch",), 12)]
+)
+def test_keys_are_read_again(key: Key) -> None:
+    assert Key.parse(str(key)) == key
+
+
+# ---- how often -----------------------------------------------------------------------------------
+
+
+class Counts:
+    """Calls of the compiler's stages, the lowerings by length."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.found: Counter[Any] = Counter()
+        for module in (compiler, layouts):
+            for name in ("read", "Program"):
+                self._count(monkeypatch, module, name)
+        from bslang.graph import lower
+
+        _lower = lower.lower
+
+        def lowering(pattern: Any, grid: Any) -> BlockGraph:
+            self.found[f"lower {grid.k.stop}"] += 1
+            return _lower(pattern, grid)
+
+        for module in [m for m in sys.modules.values() if getattr(m, "lower", None) is _lower]:
+            monkeypatch.setattr(module, "lower", lowering)
+
+    def _count(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def counted(*given: Any, **options: Any) -> Any:
+            self.found[name] += 1
+            return function(*given, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    def take(self) -> dict[str, int]:
+        """The counts since it was asked last."""
+        found, self.found = dict(self.found), Counter()
+        return found
