@@ -208,7 +208,8 @@ def layout_of(resolved: Resolved, targets: tuple[str, ...] | None = None, layer:
     key = compiler.emission(resolved, targets)
     layout = _KNOWN.get(key)
     if layout is None:
-        layout = _imported(key, resolved, targets).LAYOUT
+        # Out of its module, which its kernels refer to: nothing is to keep a layout but those who use it.
+        layout = vars(_imported(key, resolved, targets)).pop("LAYOUT")
         layout.meaning.resolved = resolved  # so that its text is not read again
         _KNOWN[key] = layout
     return layout.at_layer(layer) if layer else layout

@@ -16,10 +16,10 @@ from strategies import Case, cases, examples
 import bslang
 from bslang import call as options
 from bslang import compiler
+from bslang.call import SOFTCAPS
 from bslang.codegen.cpu import header
 from bslang.errors import BuildError, TargetError
 from bslang.files import HEADER, inlined
-from bslang.runtime.checks import SOFT_CAPS
 from bslang.runtime.cpu import build
 from bslang.runtime.cpu.launch import CpuTarget
 from bslang.runtime.plan import DevicePlan
@@ -175,7 +175,7 @@ def test_softcaps(block: tuple[int, int], dtype: torch.dtype) -> None:
 
 def test_the_ends_of_softcaps() -> None:
     case = Case(SINKS, (64, 64), 97, 201, "end")
-    for softcap in SOFT_CAPS:
+    for softcap in SOFTCAPS:
         check(case, inputs(97, 201, heads=3, key_heads=3), softcap=softcap)
 
 

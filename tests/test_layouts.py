@@ -37,13 +37,13 @@ def test_a_thousand_layouts_leave_nothing_behind() -> None:
         made(q, q, q)
 
     use(1)
-    before, keys = alive(*kinds), set(LAYOUTS.keys())
+    before, keys = alive(*kinds), set(LAYOUTS)
     modules, lines = set(sys.modules), set(linecache.cache)
     known = set(layouts._KNOWN)
     for number in range(2, 1002):
         use(number)
     assert alive(*kinds) == before
-    assert set(LAYOUTS.keys()) == keys and set(layouts._KNOWN) == known
+    assert set(LAYOUTS) == keys and set(layouts._KNOWN) == known
     assert not {name for name in set(sys.modules) - modules if "generated" in name}
     assert not {file for file in set(linecache.cache) - lines if "layout.py" in file}
 
@@ -64,11 +64,11 @@ def test_a_layout_lives_as_long_as_its_backward_pass() -> None:
     out, key = layout(q, q, q), layout.key
     del layout
     gc.collect()
-    assert key in LAYOUTS.keys()
+    assert key in LAYOUTS
     out.sum().backward()
     del out
     gc.collect()
-    assert q.grad is not None and key not in LAYOUTS.keys()
+    assert q.grad is not None and key not in LAYOUTS
 
 
 def test_a_layout_in_use_is_the_same_object() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,9 +76,12 @@ class Registry:
             message = f"no layout {key!r} in this process; compile or import it first ({error})"
             raise RuntimeError(message) from None
 
-    def keys(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         """The keys of the layouts in use."""
-        return self._layouts.keys()
+        return iter(self._layouts)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._layouts
 
     def _forget(self, key: str, reference: weakref.ref[Runnable]) -> None:
         left = [other for other in self._layouts.get(key, ()) if other is not reference]

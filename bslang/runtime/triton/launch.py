@@ -5,6 +5,8 @@ Only the generated module imports Triton; here it is met through its kernels.
 
 from __future__ import annotations
 
+import sys
+import weakref
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -87,6 +89,7 @@ class TritonTarget:
         self._interpreted = type(forward).__module__ == "triton.runtime.interpreter"
         if self._interpreted:
             self.dtypes = (torch.float32, torch.float16)
+        weakref.finalize(self, _forget, str(getattr(forward, "module", "")))
 
     @property
     def uncompiled(self) -> str:
@@ -264,6 +267,14 @@ class TritonTarget:
             with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]  # torch's
                 if not self._binaries.launch(kernel, function, made, programs, arguments):
                     function[(programs,)](*arguments, **chosen.constants, **chosen.options)
+
+
+def _forget(module: str) -> None:
+    """Take a module's functions out of Triton's registry, which keeps every jit function by its name."""
+    jit = sys.modules.get("triton.runtime.jit")
+    registry: dict[str, Any] = getattr(jit, "_triton_jit_function_registry", {})
+    for name in [name for name in registry if name.startswith(f"{module}:")]:
+        del registry[name]
 
 
 @cache
