@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 # Of `make fuzz`: another seed draws other programs and texts; how many times the programs of `make test`; how many texts.
 SEED ?= 1
-TIMES ?= 4
+TIMES ?= 8
 TEXTS ?= 1000000
 
 # The oldest Triton that pyproject.toml allows; `make test-oldest TRITON=3.7.0` tries another one.

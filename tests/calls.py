@@ -162,7 +162,10 @@ class Call:
 
 
 def few(spec: str) -> list[Call]:
-    """Calls for a target that runs slowly: every kind of labels, numbers of key heads and shapes in turn."""
+    """Calls for a target that runs slowly: every kind of labels, numbers of key heads and shapes in turn.
+
+    Rows of a batch differ by their labels; without any, one row will do.
+    """
     square = "window" in spec or "global" in spec or spec in (*BY_HEAD, *PREDICATES)
     made = []
     for place, kind in enumerate(KINDS if spec in LABELLED else KINDS[:3]):
@@ -170,5 +173,6 @@ def few(spec: str) -> list[Call]:
         heads, key_heads = (4, (1, 2, 4)[place % 3]) if "head" in spec else (2, 1 + place % 2)
         len_q, len_k, align = SHAPES[place % 3]
         lengths = (len_q // share, len_k // share)  # about as many blocks of either size
-        made.append(Call(spec, block, *lengths, align, kind, heads, key_heads, layer=2))
+        batch = 2 if spec in LABELLED else 1
+        made.append(Call(spec, block, *lengths, align, kind, heads, key_heads, 2, batch))
     return made

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Generator
 from pathlib import Path
+
+# Threads of OpenMP that wait for others sleep, also in programs that tests start: as many processes run
+# as there are cores, and threads that spin take the time of those that they wait for. Read when torch is
+# imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
+
+from bslang.errors import BuildError
+from bslang.runtime.cpu import build
 
 # Nothing is timed: a slow machine is no failure, and neither are some programs that mean nothing on
 # their grid. Examples are the same on every run, except when fuzzing.
@@ -39,10 +48,26 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Generated modules and built kernels go to a folder of the session's."""
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+def _cache_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Generated modules and built kernels go to one folder of the run, for all of its processes."""
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a folder of its own in there
+        run = run.parent
+    pytest.MonkeyPatch().setenv("BSLANG_CACHE_DIR", str(run / "cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_builds() -> None:
+    """C++ is built with fewer optimisations, which takes half as long, also by programs that tests start.
+
+    Kernels built as users build them are in tests/test_cpu.py, where CXX is removed.
+    """
+    try:
+        compiler = build.find_compiler()
+    except BuildError:  # tests that need one are skipped
+        return
+    quick = ["bash", "-c", 'exec "${@/#-O3/-O1}"', "bash", *compiler]
+    pytest.MonkeyPatch().setenv("CXX", shlex.join(quick))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,7 +13,7 @@ from bslang.analysis.stats import Stats
 from bslang.graph.blockgraph import FULL
 
 
-@examples(150)
+@examples(75)
 @given(cases())
 def test_stats_count_what_the_matrix_holds(case: Case) -> None:
     assume(case.has_meaning())
@@ -54,7 +54,7 @@ def test_stats_count_what_the_matrix_holds(case: Case) -> None:
         assert found.speedup is None
 
 
-@examples(100)
+@examples(50)
 @given(cases())
 def test_coverage_is_the_matrix_in_fewer_cells(case: Case) -> None:
     assume(case.has_meaning())

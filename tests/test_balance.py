@@ -76,7 +76,7 @@ def check(table: Table, graphs: list[BlockGraph], weights: list[int]) -> None:
     assert table.programs.merges.tolist() == merges and table.programs.slots == slots
 
 
-@examples(150)
+@examples(75)
 @given(cases(), st.integers(1, 3))
 def test_parts_are_pieces_of_their_rows(case: Case, times: int) -> None:
     assume(case.has_meaning())
@@ -87,7 +87,7 @@ def test_parts_are_pieces_of_their_rows(case: Case, times: int) -> None:
         check(made.split_cols(), [graph.transpose()], [1])
 
 
-@examples(60)
+@examples(30)
 @given(cases(), st.lists(st.integers(0, 2), min_size=1, max_size=4), st.integers(1, 2))
 def test_parts_are_the_same_for_all_heads(case: Case, head_graph: list[int], times: int) -> None:
     assume(case.has_meaning())

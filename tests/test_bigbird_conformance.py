@@ -35,13 +35,6 @@ except BuildError:
     TARGETS = ("torch",)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick_builds() -> None:
-    pytest.MonkeyPatch().setattr(
-        build, "FLAGS", tuple(f.replace("-O3", "-O1") for f in build.FLAGS)
-    )
-
-
 def near(found: torch.Tensor, expected: torch.Tensor, layers: int = 1) -> bool:
     size = 1 + float(expected.detach().abs().max())
     return (

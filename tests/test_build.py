@@ -7,6 +7,7 @@ import errno
 import multiprocessing
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from bslang.runtime.cpu import launch as cpu
 from bslang.runtime.cpu.library import sealed
 
 try:
-    build.find_compiler()
+    COMPILER = shlex.join(build.find_compiler())  # before tests/conftest.py makes it a quick one
 except BuildError as error:
     pytest.skip(str(error), allow_module_level=True)
 
@@ -37,6 +38,7 @@ TINY = 'extern "C" int answer() { return 42; }\n'
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where entries go: an empty cache for each test."""
     monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", COMPILER)
     return tmp_path / "cache" / "cpu"
 
 

@@ -21,13 +21,6 @@ except BuildError:
     TARGETS = ["torch"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick_builds() -> None:
-    pytest.MonkeyPatch().setattr(
-        build, "FLAGS", tuple(f.replace("-O3", "-O1") for f in build.FLAGS)
-    )
-
-
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("spec", [*BY_HEAD, *PREDICATES])
 def test_heads(spec: str, target: str) -> None:

@@ -17,7 +17,7 @@ from bslang.analysis.difference import Side, marks
 __all__ = ["run"]  # the fixture
 
 
-@examples(150)
+@examples(75)
 @given(cases(blocks=((4, 4), (5, 3)), terms=3), st.data())
 def test_sides_are_what_the_masks_say(case: Case, data: st.DataObject) -> None:
     other = data.draw(programs(square=case.block[0] == case.block[1], terms=3))

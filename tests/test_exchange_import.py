@@ -102,7 +102,7 @@ def test_heads_with_masks_of_their_own() -> None:
     assert same.spec == "last(2)"
 
 
-@examples(60)
+@examples(30)
 @given(case=cases(longest=24, terms=3))
 def test_any_mask_comes_back_exactly(case: Case) -> None:
     """Whatever the block: what cannot be said in it is refused, and then is not made of its blocks."""

@@ -28,7 +28,7 @@ def text(case: Case, form: str) -> str:
     return export(case.resolved.pattern, graph, "layout", form)
 
 
-@examples(60)
+@examples(30)
 @given(cases())
 def test_edges_are_the_visited_blocks(case: Case) -> None:
     assume(case.has_meaning())

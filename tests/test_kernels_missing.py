@@ -38,10 +38,8 @@ FAILURES = {
 
 @pytest.fixture(autouse=True)
 def _afresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache, quick builds, and a process that has not been warned of anything."""
+    """An empty cache, and a process that has not been warned of anything."""
     monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "cache"))
-    flags = tuple(f.replace("-O3", "-O1") for f in build.FLAGS)
-    monkeypatch.setattr(build, "FLAGS", flags)
     monkeypatch.setattr(cpu, "_WARNED", set())
     layouts._KNOWN.clear()
 
@@ -131,12 +129,20 @@ def test_under_torch_compile_it_is_asked_when_it_runs() -> None:
 # ---- libraries that travel ------------------------------------------------------------------
 
 
-@pytest.fixture
-def travelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a module with its library, on a machine without a compiler."""
+@pytest.fixture(scope="module")
+def files() -> dict[str, str | bytes]:
+    """A module and its library, built once."""
     resolved = compiler.resolve(Source("near.bsl", "block 8\nnear = last(9t)"), "near")
+    return api.files(resolved, ("cpu", "torch"), "native")
+
+
+@pytest.fixture
+def travelled(
+    files: dict[str, str | bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The folder of a module with its library, on a machine without a compiler."""
     folder = tmp_path / "out"
-    write_whole(folder, api.files(resolved, ("cpu", "torch"), "native"))
+    write_whole(folder, files)
     use_compiler(monkeypatch, tmp_path, None)
     return folder
 

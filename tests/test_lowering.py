@@ -85,7 +85,7 @@ def test_candidates_of_random_are_the_blocks_that_hold_a_pair(case: Case) -> Non
     np.testing.assert_array_equal(found, dense_blocks(case.resolved.pattern, case.grid))
 
 
-@examples(100)
+@examples(50)
 @given(programs(terms=4))
 def test_residuals_depend_on_the_pattern_alone(spec: str) -> None:
     resolved = compiler.resolve(Source("<case>", spec), block=4)
@@ -134,7 +134,7 @@ def test_a_longer_sequence_keeps_the_rows_of_a_shorter_one(spec: str) -> None:
         )
 
 
-@examples(150)
+@examples(75)
 @given(programs(terms=3))
 def test_the_last_queries_see_what_they_see_in_the_whole(spec: str) -> None:
     """align="end": the rows of a few last queries are the last rows of the full mask."""

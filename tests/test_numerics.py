@@ -26,13 +26,6 @@ BLOCK, LENGTH = 16, 44
 DTYPES = (torch.float32, torch.float16)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_builds() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "FLAGS", tuple(f.replace("-O3", "-O1") for f in build.FLAGS))
-        yield
-
-
 @pytest.fixture(scope="module")
 def interpreting() -> Iterator[Executor]:
     pytest.importorskip("triton")

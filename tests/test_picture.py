@@ -46,7 +46,7 @@ def picture_of(case: Case, height: int = 96, width: int = 96, heads: int = 1) ->
 # ---- cells ---------------------------------------------------------------------------------------
 
 
-@examples(150)
+@examples(75)
 @given(cases())
 def test_a_picture_of_blocks_is_what_the_oracle_says(case: Case) -> None:
     assume(case.has_meaning())
@@ -64,7 +64,7 @@ def test_a_picture_of_blocks_is_what_the_oracle_says(case: Case) -> None:
     assert np.array_equal(panel.term == NO_TERM, pairs == 0)
 
 
-@examples(100)
+@examples(50)
 @given(cases(), st.integers(1, 7), st.integers(1, 7))
 def test_cells_share_the_blocks_out(case: Case, height: int, width: int) -> None:
     assume(case.has_meaning())

@@ -42,7 +42,7 @@ def answers(spec: str, length: int = 40, block: int = 4, head: int = 0) -> Prope
 # ---- pairs ---------------------------------------------------------------------------------------
 
 
-@examples(200)
+@examples(100)
 @given(cases())
 def test_pairs_are_those_of_the_mask(case: Case) -> None:
     assume(case.has_meaning())
@@ -59,7 +59,7 @@ def test_pairs_are_those_of_the_mask(case: Case) -> None:
         assert sees(graph, query, key) == mask[query - grid.q.start, key]
 
 
-@examples(60)
+@examples(30)
 @given(cases())
 def test_masks_of_blocks_are_parts_of_the_mask(case: Case) -> None:
     assume(case.has_meaning())
@@ -94,7 +94,7 @@ def check_pair(answer: Answer, wanted: bool, wrong: Bools) -> None:
     assert answer.pair is None or wrong[answer.pair]
 
 
-@examples(200)
+@examples(100)
 @given(cases())
 def test_properties_are_those_of_the_mask(case: Case) -> None:
     case = square(case)
@@ -108,7 +108,7 @@ def test_properties_are_those_of_the_mask(case: Case) -> None:
     check_pair(found.star, bool(stars.any()), ~mask)
 
 
-@examples(80)
+@examples(40)
 @given(cases(longest=20, one_length=False))
 def test_prefix_stable_layouts_keep_rows_at_every_shorter_length(case: Case) -> None:
     case = square(case)
@@ -123,7 +123,7 @@ def test_prefix_stable_layouts_keep_rows_at_every_shorter_length(case: Case) -> 
     check_pair(found.prefix_stable, not changed.any(), changed)
 
 
-@examples(150)
+@examples(75)
 @given(cases(blocks=((4, 4), (5, 3), (1, 1)), longest=20, one_length=False))
 def test_what_keeps_rows_by_its_parts_keeps_them(case: Case) -> None:
     case = square(case)
@@ -190,7 +190,7 @@ def test_labels_are_decided_where_the_worst_case_is_known() -> None:
     assert answers("all - same(doc)").causal.holds is None
 
 
-@examples(100)
+@examples(50)
 @given(cases(labels=True))
 def test_the_worst_case_of_labels_is_that_all_are_equal(case: Case) -> None:
     """Where it is said to be: then no labels add a pair, and none has a later key than these."""

@@ -24,7 +24,7 @@ def blocks(case: Case, mask: np.ndarray) -> np.ndarray:
     return held
 
 
-@examples(150)
+@examples(75)
 @given(cases())
 def test_blocks_belong_to_the_first_term_that_has_a_pair_there(case: Case) -> None:
     assume(case.has_meaning())

@@ -50,7 +50,7 @@ def squared(case: Case) -> Case:
 SMALL = cases(blocks=((4, 4), (1, 1), (2, 6), (6, 4)), longest=24)
 
 
-@examples(100)
+@examples(50)
 @given(SMALL)
 def test_layers_reach_what_powers_of_the_matrix_hold(case: Case) -> None:
     square = squared(case)
@@ -81,7 +81,7 @@ def test_a_sample_is_followed_as_it_is_among_all(case: Case) -> None:
     assert answer.coverage == pytest.approx(expected)
 
 
-@examples(100)
+@examples(50)
 @given(SMALL)
 def test_parts_are_those_of_the_dense_graph(case: Case) -> None:
     square = squared(case)

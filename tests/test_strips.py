@@ -51,7 +51,7 @@ def visited(graph: BlockGraph, rules: Rules) -> dict[int, Runs]:
     return made
 
 
-@examples(150)
+@examples(75)
 @given(cases(blocks=((4, 4), (5, 3), (2, 4), (1, 1))))
 def test_every_block_is_visited_once(case: Case) -> None:
     assume(case.has_meaning())

@@ -150,7 +150,7 @@ def every_part(pattern: Pattern) -> list[Pattern]:
     return [pattern, *(part for inner in pattern.parts for part in every_part(inner))]
 
 
-@examples(150)
+@examples(75)
 @given(cases(terms=4))
 @example(Case("(all | (all & all))", (4, 4), 10, 10, "end"))
 def test_warnings_are_true(case: Case) -> None:

@@ -25,7 +25,7 @@ drawn = random(2, seed=7, within=causal - window(3)) | near(1)
 """
 
 
-@examples(200)
+@examples(100)
 @given(cases())
 def test_verdicts_are_those_of_the_mask(case: Case) -> None:
     assume(case.has_meaning())
@@ -46,7 +46,7 @@ def parts_of(pattern: Pattern) -> set[Pattern]:
     return {pattern}.union(*map(parts_of, {*pattern.parts, *inside}))
 
 
-@examples(150)
+@examples(75)
 @given(cases(terms=4))
 def test_terms_are_of_the_layout_and_hold_what_is_said(case: Case) -> None:
     assume(case.has_meaning() and ".T" not in case.spec)
