@@ -60,7 +60,7 @@ def _cache_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _quick_builds() -> None:
     """C++ is built with fewer optimisations, which takes half as long, also by programs that tests start.
 
-    Kernels built as users build them are in tests/test_cpu.py, where CXX is removed.
+    tests/test_cpu.py has kernels built as users build them.
     """
     try:
         compiler = build.find_compiler()
