@@ -2,16 +2,25 @@
 
 Programs are small and shrink to small ones: fewer operators, `all` for a primitive, the least numbers.
 What they say nearly always means something, unlike what `tests/writer.py` writes.
+
+Every form stands in a table (RELATIONAL, AROUND, NUMBERS, ...) from whose keys strategies choose, so that all
+of them are drawn; tests/test_strategies.py asks each for its text. A primitive that has no writer of its own
+here is written by its signature.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hypothesis import strategies as st
 
-_SIZES = (
+from bslang.ir.pattern import Primitive
+from bslang.ir.signature import Argument, Kind, arguments
+from bslang.patterns import PRIMITIVES
+
+SIZES = (
     *("n // 3 + 1", "isqrt(n) + 1", "log2(n) + 1", "min(n, 3)", "max(2, m // 4)", "abs(1 - 3)"),
     *("head + 1", "layer + 2", "2 ** 2", "7 % 4", "(n > 3) + 1", "-(-n // 4)"),
 )
@@ -30,7 +39,7 @@ class _Writer:
     def count(self, least: int, most: int) -> str:
         """A number, now and then one that is computed; those in tokens are larger."""
         if self.draw(st.integers(0, 11)) == 11:
-            size = self.pick(*_SIZES)
+            size = self.pick(*SIZES)
             return f"({size}) * {self.draw(st.integers(1, 5))}t" if self.unit else size
         most = most * 7 if self.unit else most
         return f"{self.draw(st.integers(least, most))}{self.unit}"
@@ -41,12 +50,13 @@ class _Writer:
     def several(self, item: Callable[[], str]) -> str:
         return ", ".join(item() for _ in range(self.draw(st.integers(1, 3))))
 
-    def index(self) -> str:
+    def index(self, form: str = "") -> str:
         # Ranges are cut to the length; single indices must exist, so only the ends are drawn.
-        if self.draw(st.booleans()):
+        form = form or self.pick("end", "end", "range", "step")
+        if form == "end":
             return self.pick(f"0{self.unit}", f"-1{self.unit}")
         start, stop = (self.pick("", self.count(0, 6), f"-{self.count(1, 3)}") for _ in range(2))
-        return f"{start}:{stop}{self.pick('', f':{self.count(1, 2)}')}"
+        return f"{start}:{stop}{f':{self.count(1, 2)}' if form == 'step' else ''}"
 
     def offset(self) -> str:
         start, stop = (self.pick(self.count(0, 6), f"-{self.count(1, 6)}") for _ in range(2))
@@ -62,28 +72,27 @@ class _Writer:
         left, right = (self.pick(self.count(0, 4), "inf") for _ in range(2))
         return f"window(left={left}, right={right}{step}{self.pick('', ', wrap=true')})"
 
-    def relational(self) -> str:
-        """A primitive that compares rows with columns; in blocks these must be square."""
-        forms = ["window", "window", "last", "diagonals", "chunks", "strided", "segments", "grid"]
-        form = self.pick(*forms, *([] if self.unit else ["logsparse", "butterfly"]))
-        if form == "window":
-            return self.window()
-        if form == "last":
-            return f"last({self.pick(self.count(1, 5), 'inf')})"
-        if form == "diagonals":
-            return f"diagonals({self.several(self.offset)})"
-        if form == "chunks":
-            sides = self.pick("", ", back=1", ", ahead=2", ", back=1, ahead=1", ", back=inf")
-            return f"chunks({self.several(lambda: self.count(1, 4))}{sides})"
-        if form == "segments":
-            offset = self.pick("", ", offset=1", ", offset=head // 2")
-            return f"segments({self.count(1, 5)}, rate={self.pick('1', '2', '3')}{offset})"
-        if form == "grid":
-            return self.grid()
-        if form == "logsparse":
-            return self.pick("logsparse", "logsparse(3)")
-        if form == "butterfly":
-            return self.pick("butterfly", f"butterfly({self.count(0, 3)})")
+    def last(self) -> str:
+        return f"last({self.pick(self.count(1, 5), 'inf')})"
+
+    def diagonals(self) -> str:
+        return f"diagonals({self.several(self.offset)})"
+
+    def chunks(self) -> str:
+        sides = self.pick("", ", back=1", ", ahead=2", ", back=1, ahead=1", ", back=inf")
+        return f"chunks({self.several(lambda: self.count(1, 4))}{sides})"
+
+    def segments(self) -> str:
+        offset = self.pick("", ", offset=1", ", offset=head // 2")
+        return f"segments({self.count(1, 5)}, rate={self.pick('1', '2', '3')}{offset})"
+
+    def logsparse(self) -> str:
+        return self.pick("logsparse", "logsparse(3)")
+
+    def butterfly(self) -> str:
+        return self.pick("butterfly", f"butterfly({self.count(0, 3)})")
+
+    def strided(self) -> str:
         return f"strided({self.count(1, 5)}{self.pick('', f', offset={self.count(0, 4)}')})"
 
     def grid(self) -> str:
@@ -98,11 +107,83 @@ class _Writer:
         radius = f"({several})" if "," in sizes and self.draw(st.booleans()) else one
         return f"grid({sizes}, radius={radius}{self.pick('', ', clamp=true')})"
 
-    def indexed(self) -> str:
-        form = self.pick("rows", "cols", "global", "every")
-        if form == "every":
-            return f"every({self.count(1, 5)}{self.pick('', f', offset={self.count(0, 4)}')})"
-        return f"{form}({self.several(self.index)})"
+    def indices(self, name: str) -> str:
+        return f"{name}({self.several(self.index)})"
+
+    def every(self) -> str:
+        return f"every({self.count(1, 5)}{self.pick('', f', offset={self.count(0, 4)}')})"
+
+    def by_signature(self, primitive: type[Primitive]) -> str:
+        """A primitive with its arguments as they are declared; half of those that may be left out are."""
+        texts = []
+        for arg in arguments(primitive):
+            if arg.required or self.draw(st.booleans()):
+                named = not arg.required and not arg.kind.variadic
+                texts.append(f"{arg.name}={self.value(arg)}" if named else self.value(arg))
+        return f"{primitive.name}({', '.join(texts)})" if texts else primitive.name
+
+    def value(self, arg: Argument) -> str:
+        least = arg.minimum or 0
+        match arg.kind:
+            case Kind.COUNT:
+                count = self.count(max(least, 1), max(least, 1) + 4)
+                return self.pick(count, *["inf"] * arg.infinite)
+            case Kind.COUNTS:
+                return self.several(lambda: self.count(max(least, 1), max(least, 1) + 4))
+            case Kind.INDICES:
+                return self.several(self.index)
+            case Kind.NUMBER | Kind.NUMBERS:
+                return str(self.draw(st.integers(least, least + 4)))
+            case Kind.FLAG:
+                return self.pick("false", "true")
+            case Kind.PATTERN:
+                return self.pick("all", f"last({self.count(1, 3)})")
+            case _:
+                raise AssertionError(f"`{arg.name}` needs a writer of its own in tests/grammar.py")
+
+
+Written = Callable[[_Writer], str]
+
+RELATIONAL: dict[str, Written] = {
+    "window": _Writer.window,
+    "last": _Writer.last,
+    "diagonals": _Writer.diagonals,
+    "chunks": _Writer.chunks,
+    "strided": _Writer.strided,
+    "segments": _Writer.segments,
+    "grid": _Writer.grid,
+    "logsparse": _Writer.logsparse,
+    "butterfly": _Writer.butterfly,
+}
+"""Primitives that compare rows with columns; in blocks these must be square."""
+
+INDEXED: dict[str, Written] = {
+    **{name: partial(_Writer.indices, name=name) for name in ("rows", "cols", "global")},
+    "every": _Writer.every,
+}
+"""Primitives that do not."""
+
+CONSTANT = ("all", "none", "causal")
+GIVEN = {"same": ("same(doc)", "same(part)"), "table": ('table("mask.npy")',)}
+"""What a call must pass labels for, or a file must lie beside."""
+
+IN_BLOCKS = {"logsparse", "butterfly"}
+"""Primitives of RELATIONAL that never count tokens."""
+
+for _primitive in PRIMITIVES:
+    if _primitive.name not in {*RELATIONAL, *INDEXED, *CONSTANT, *GIVEN, "random"}:
+        _table = RELATIONAL if _primitive.relational else INDEXED
+        _table[_primitive.name] = partial(_Writer.by_signature, primitive=_primitive)
+        if not any(
+            arg.kind in (Kind.COUNT, Kind.COUNTS, Kind.INDICES) for arg in arguments(_primitive)
+        ):
+            IN_BLOCKS.add(_primitive.name)
+
+
+@st.composite
+def named(draw: st.DrawFn, name: str, tokens: bool = False) -> str:
+    """A primitive of RELATIONAL or INDEXED."""
+    return {**RELATIONAL, **INDEXED}[name](_Writer(draw, tokens))
 
 
 @dataclass(frozen=True)
@@ -121,129 +202,198 @@ class Forms:
     named: tuple[str, ...] = ()
 
 
+NUMBERS = {
+    "+": "({left}) + ({right})",
+    "-": "({left}) - ({right})",
+    "*": "({left}) * {factor}",
+    "//": "({left}) // {divisor}",
+    "%": "({left}) % {divisor}",
+    "min": "min({left}, {right})",
+    "max": "max({left}, {right})",
+    "abs": "abs({left})",
+    "isqrt": "isqrt(abs({left}))",
+    "log2": "log2(max({left}, 1))",
+}
+COMPARED = ("<", "<=", ">", ">=", "==", "!=")
+
+
 @st.composite
 def numbers(draw: st.DrawFn, names: tuple[str, ...], depth: int = 2) -> str:
     """Integer expressions over names that are never undefined."""
     if depth == 0 or draw(st.booleans()):
         return draw(st.sampled_from((*names, *names, str(draw(st.integers(0, 9))))))
-    left, right = draw(numbers(names, depth - 1)), draw(numbers(names, depth - 1))
-    form = draw(
-        st.sampled_from(["+", "-", "-", "*", "//", "%", "min", "max", "abs", "isqrt", "log2"])
+    form = draw(st.sampled_from(("+", "-", *NUMBERS)))
+    return NUMBERS[form].format(
+        left=draw(numbers(names, depth - 1)),
+        right=draw(numbers(names, depth - 1)),
+        factor=draw(st.integers(-3, 3)),
+        divisor=draw(st.integers(1, 7)),
     )
-    if form in ("//", "%"):
-        return f"({left}) {form} {draw(st.integers(1, 7))}"
-    if form == "*":
-        return f"({left}) * {draw(st.integers(-3, 3))}"
-    if form in ("min", "max"):
-        return f"{form}({left}, {right})"
-    if form == "abs":
-        return f"abs({left})"
-    if form == "isqrt":
-        return f"isqrt(abs({left}))"
-    return f"log2(max({left}, 1))" if form == "log2" else f"({left}) {form} ({right})"
+
+
+@st.composite
+def compared(
+    draw: st.DrawFn, names: tuple[str, str], depth: int, op: str = "", chained: bool = False
+) -> str:
+    """A comparison of numbers over two indices."""
+    op = op or draw(st.sampled_from(COMPARED))
+    left = draw(numbers((*names, *names, "n", "head"), depth))
+    right = draw(numbers(names, depth))
+    before = f"{draw(st.integers(0, 3))} <= " if chained or not draw(st.integers(0, 3)) else ""
+    return f"{'~' * draw(st.booleans())}({before}{left} {op} {right})"
 
 
 @st.composite
 def builders(draw: st.DrawFn, tokens: bool, depth: int = 2) -> str:
     """Set-builders, of blocks or of tokens."""
     names = ("q", "k") if tokens else ("i", "j")
-
-    def compared() -> str:
-        op = draw(st.sampled_from(["<", "<=", ">", ">=", "==", "!="]))
-        left = draw(numbers((*names, *names, "n", "head"), depth))
-        right = draw(numbers(names, depth))
-        chained = draw(st.sampled_from(["", "", "", f"{draw(st.integers(0, 3))} <= "]))
-        return f"{'~' * draw(st.booleans())}({chained}{left} {op} {right})"
-
-    text = compared()
+    text = draw(compared(names, depth))
     for _ in range(draw(st.integers(0, depth))):
-        text = f"({text} {draw(st.sampled_from('&|^'))} {compared()})"
+        text = f"({text} {draw(st.sampled_from('&|^'))} {draw(compared(names, depth))})"
     return f"{{{names[0]}, {names[1]} : {text}}}"
 
 
 @st.composite
 def primitives(draw: st.DrawFn, forms: Forms) -> str:
     """One primitive, set-builder or call of a definition."""
-    given = ["same(doc)", "same(part)"] * forms.labels + ['table("mask.npy")'] * forms.tables
+    given = [*GIVEN["same"]] * forms.labels + [*GIVEN["table"]] * forms.tables
     kinds = ["constant", "indexed", "indexed", *["relational"] * 4, "builder"]
     kinds += ["given"] * bool(given) + ["named"] * 3 * bool(forms.named)
     kind = draw(st.sampled_from(kinds))
     if kind == "constant":
-        return draw(st.sampled_from(["all", "none", *["causal"] * (not forms.blocks)]))
+        return draw(
+            st.sampled_from([name for name in CONSTANT if name != "causal" or not forms.blocks])
+        )
     if kind in ("given", "named"):
         return draw(st.sampled_from(given if kind == "given" else forms.named))
     must = kind != "indexed" and not forms.square
     tokens = not forms.blocks and (must or draw(st.booleans()))
     if kind == "builder":
         return draw(builders(tokens, depth=1))
-    writer = _Writer(draw, tokens)
-    return writer.relational() if kind == "relational" else writer.indexed()
+    if kind == "indexed":
+        return draw(named(draw(st.sampled_from([*INDEXED])), tokens))
+    chosen = ["window", *(name for name in RELATIONAL if not tokens or name not in IN_BLOCKS)]
+    return draw(named(draw(st.sampled_from(chosen)), tokens))
 
 
-_AROUND = (*["plain"] * 7, *["~", ".T", "random"] * 2, "heads", "power", "@")
+class _Program:
+    """Writes one expression of up to `terms` primitives, of one form."""
+
+    def __init__(self, draw: st.DrawFn, forms: Forms, terms: int) -> None:
+        self.draw, self.forms, self.terms = draw, forms, terms
+        self.fewer = max(terms - 1, 1)
+
+    def part(self, most: int, within: Forms | None = None) -> str:
+        return self.draw(programs(terms=most, forms=within or self.forms))
+
+    def inner(self) -> str:
+        return self.part(self.fewer) if self.terms > 1 else self.plain()
+
+    def plain(self) -> str:
+        return self.draw(primitives(self.forms))
+
+    def joined(self, op: str = "") -> str:
+        left = self.draw(st.integers(1, self.terms - 1))
+        op = op or self.draw(st.sampled_from(JOINED))
+        return f"({self.part(left)} {op} {self.part(self.terms - left)})"
+
+    def complement(self) -> str:
+        return f"~{self.inner()}"
+
+    def transposed(self) -> str:
+        return f"{self.inner()}.T"
+
+    def random(self, within: bool | None = None) -> str:
+        if within is None:
+            within = self.terms > 1 and self.draw(st.booleans())
+        # Blocks cannot be drawn within what labels decide, and a definition may hide these.
+        drawable = replace(self.forms, labels=False, named=())
+        inner = f", within={self.part(self.fewer, drawable)}" if within else ""
+        count = self.draw(st.integers(0, 5))
+        seed = self.draw(st.sampled_from([*map(str, range(10)), "head", "layer + 1"]))
+        return f"random({count}, seed={seed}{inner})"
+
+    def heads(self) -> str:
+        first, rest = self.draw(st.sampled_from([("0", "1:"), (":2", "2:"), ("::2", "1::2")]))
+        return f"heads {{ {first} -> {self.part(self.fewer)}; {rest} -> {self.part(1)} }}"
+
+    def power(self) -> str:
+        return f"(({self.part(self.fewer, self._counted())}) ** {self.draw(st.integers(1, 4))})"
+
+    def composition(self) -> str:
+        counted = self._counted()
+        return f"({self.part(1, counted)} @ {self.part(self.fewer, counted)})"
+
+    def _counted(self) -> Forms:
+        return replace(self.forms, blocks=True, labels=False, named=())
+
+
+JOINED = ("|", "&", "-", "^")
+AROUND: dict[str, Callable[[_Program], str]] = {
+    "plain": _Program.plain,
+    "complement": _Program.complement,
+    "transposed": _Program.transposed,
+    "random": _Program.random,
+    "heads": _Program.heads,
+    "power": _Program.power,
+    "composition": _Program.composition,
+}
+_OFTEN = {"plain": 7, "complement": 2, "transposed": 2, "random": 2}
+_CHOICES = [form for form in AROUND for _ in range(_OFTEN.get(form, 1))]
 
 
 @st.composite
 def programs(
-    draw: st.DrawFn, square: bool = True, terms: int = 5, forms: Forms | None = None
+    draw: st.DrawFn, square: bool = True, terms: int = 5, forms: Forms | None = None, form: str = ""
 ) -> str:
-    """Expressions of up to `terms` primitives; square: whether blocks have equal sides."""
+    """Expressions of up to `terms` primitives; square: whether blocks have equal sides.
+
+    form: of AROUND or JOINED, which it then is.
+    """
     forms = forms or Forms(square)
-
-    def part(most: int, within: Forms = forms) -> str:
-        return draw(programs(terms=most, forms=within))
-
-    if terms > 1 and draw(st.sampled_from([False, True, True])):
-        left = draw(st.integers(1, terms - 1))
-        op = draw(st.sampled_from("|&-^"))
-        return f"({part(left)} {op} {part(terms - left)})"
-    form = draw(st.sampled_from(_AROUND))
-    if (terms == 1 and form in ("heads", "@", "power")) or (
-        not forms.square and form in ("@", "power")
+    writing = _Program(draw, forms, terms)
+    if form in JOINED or (not form and terms > 1 and draw(st.sampled_from([False, True, True]))):
+        return writing.joined(form)
+    chosen = form or draw(st.sampled_from(_CHOICES))
+    if not form and (
+        (terms == 1 and chosen in ("heads", "composition", "power"))
+        or (not forms.square and chosen in ("composition", "power"))
     ):
-        form = "plain"
-    fewer = max(terms - 1, 1)
-    if form == "random":
-        # Blocks cannot be drawn within what labels decide, and a definition may hide these.
-        drawable = replace(forms, labels=False, named=())
-        inner = part(fewer, drawable) if terms > 1 and draw(st.booleans()) else ""
-        count = draw(st.integers(0, 5))
-        seed = draw(st.sampled_from([*map(str, range(10)), "head", "layer + 1"]))
-        return f"random({count}, seed={seed}{inner and f', within={inner}'})"
-    if form == "heads":
-        first, rest = draw(st.sampled_from([("0", "1:"), (":2", "2:"), ("::2", "1::2")]))
-        return f"heads {{ {first} -> {part(fewer)}; {rest} -> {part(1)} }}"
-    if form in ("@", "power"):
-        counted = replace(forms, blocks=True, labels=False, named=())
-        if form == "power":
-            return f"(({part(fewer, counted)}) ** {draw(st.integers(1, 4))})"
-        return f"({part(1, counted)} @ {part(fewer, counted)})"
-    if form == "plain":
-        return draw(primitives(forms))
-    inner = part(fewer) if terms > 1 else draw(primitives(forms))
-    return f"~{inner}" if form == "~" else f"{inner}.T"
+        chosen = "plain"
+    return AROUND[chosen](writing)
 
 
-_BODIES = (
+BODIES = (
     *("last({x})", "window(left={x}, right=0)", "every({x})", "chunks({x}, back=1)", "cols(0:{x})"),
     *("{{q, k : abs(q - k) < {x}}}", "diagonals({x}, 0)", "strided({x})", "global(0, :{x})"),
 )
 
 
 @st.composite
+def definition(
+    draw: st.DrawFn, name: str, forms: Forms, parameter: bool | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """A definition, with or without a parameter, and calls of it."""
+    body = draw(programs(terms=2, forms=forms))
+    if not (draw(st.booleans()) if parameter is None else parameter):
+        return f"{name} = {body}", (name,)
+    unit = draw(st.sampled_from(["", "t"])) if forms.square else "t"
+    first = draw(st.sampled_from(BODIES)).format(x="w")
+    line = f"{name}(w = {draw(st.integers(1, 4))}{unit}) = {first} | {body}"
+    given = draw(st.integers(1, 9))
+    return line, (name, f"{name}({given}{unit})", f"{name}(w={given}{unit})")
+
+
+NAMES = ("near", "_far")
+
+
+@st.composite
 def definitions(draw: st.DrawFn, forms: Forms) -> tuple[str, tuple[str, ...]]:
     """Up to two definitions as lines of text, and calls of them. The second may use the first."""
     lines: list[str] = []
-    calls: list[str] = []
-    unit = draw(st.sampled_from(["", "t"])) if forms.square else "t"
-    for name in ("near", "_far")[: draw(st.integers(1, 2))]:
-        body = draw(programs(terms=2, forms=replace(forms, named=tuple(calls))))
-        if draw(st.booleans()):
-            lines.append(f"{name} = {body}")
-            calls.append(name)
-            continue
-        first = draw(st.sampled_from(_BODIES)).format(x="w")
-        lines.append(f"{name}(w = {draw(st.integers(1, 4))}{unit}) = {first} | {body}")
-        given = draw(st.integers(1, 9))
-        calls += [name, f"{name}({given}{unit})", f"{name}(w={given}{unit})"]
-    return "".join(f"{line}\n" for line in lines), tuple(calls)
+    calls: tuple[str, ...] = ()
+    for name in NAMES[: draw(st.integers(1, 2))]:
+        line, own = draw(definition(name, replace(forms, named=calls)))
+        lines.append(f"{line}\n")
+        calls += own
+    return "".join(lines), calls

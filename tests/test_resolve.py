@@ -9,6 +9,8 @@ import pytest
 from bslang import compiler
 from bslang.errors import PatternError
 from bslang.ir.oracle import dense
+from bslang.ir.pattern import Primitive
+from bslang.ir.signature import Kind, arguments
 from bslang.limits import MAX_BLOCK
 from bslang.patterns import PRIMITIVES
 from bslang.resolve.program import Resolved
@@ -233,10 +235,14 @@ def test_blocks_that_are_none(block: object) -> None:
         resolved("causal", block=block)
 
 
-# Those that also count tokens; `logsparse` and `butterfly` count blocks only, `grid` needs all of them.
-RELATIONAL = [
-    p for p in PRIMITIVES if p.relational and p.name not in ("logsparse", "butterfly", "grid")
-]
+def takes_one_width(primitive: type[Primitive]) -> bool:
+    """Whether `primitive(3)` and `primitive(3t)` are calls of it; `logsparse` counts blocks only."""
+    first, *others = arguments(primitive) or [None]
+    counted = first is not None and first.kind in (Kind.COUNT, Kind.COUNTS, Kind.INDICES)
+    return counted and not any(arg and arg.required for arg in others)
+
+
+RELATIONAL = [p for p in PRIMITIVES if p.relational and takes_one_width(p)]
 
 
 @pytest.mark.parametrize("primitive", RELATIONAL, ids=lambda p: p.name)
