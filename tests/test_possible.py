@@ -104,12 +104,22 @@ def related_cases(draw: st.DrawFn, terms: int = 4) -> Case:
 @example(Case("causal - last(3t)", (8, 8), 17, 17, "end"))
 @example(Case("(last(3t) | cols(0:2t)) & causal", (8, 8), 1, 9, "end"))
 @example(Case("chunks(4t) & chunks(8t) & causal.T", (6, 4), 5, 30, "start"))
+@example(Case("diagonals(0t, 3t) & window(left=2t, right=-1t)", (8, 2), 1, 11, "end"))
 def test_masks_agree_with_the_oracle_token_by_token(case: Case) -> None:
     """What folding leaves has a mask at every length, and the mask is right on its blocks."""
     assume(case.has_meaning())
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
     np.testing.assert_array_equal(mask_of(graph, case.labels), case.mask())
     assert graph.residuals == residuals(case.resolved.pattern, case.block)
+
+
+def test_blocks_that_a_longer_residual_brings_to_a_mask_are_settled() -> None:
+    """A short block between two diagonals is undecided, and empty: it is not in the exact mask's blocks."""
+    spec = "heads { 0 -> diagonals(0t, 3t) & window(left=2t, right=0t); 1: -> diagonals(0t) }"
+    case = Case(spec, (8, 2), 1, 11, "end")
+    assert list(map(str, residuals(case.resolved.pattern, (8, 2)))) == ["diagonals(0t)"]
+    graph = compiler.lower(case.resolved, case.len_q, case.len_k)
+    assert graph.held.dense(graph.grid.n)[1].tolist() == [False] * 5 + [True]
 
 
 def truth(primitive: Primitive, grid: Grid) -> tuple[Ints, Ints, Bools]:
