@@ -190,6 +190,53 @@ def test_primitives_do_not_import_one_another() -> None:
         assert others <= SHARED - {file.split("/")[1]}, file
 
 
+GENERAL = {
+    *("ir", "resolve", "graph", "analysis", "lint", "schedule", "codegen"),
+    *("picture", "editors", "explorer", "stages"),
+}
+"""Parts that know no primitive. `exchange` and `configs` write specs, and so have their names."""
+
+
+def test_general_code_asks_a_primitive_s_flags_and_not_its_name() -> None:
+    """What singles a primitive out is a flag or a method of its own (docs/add-primitive.md)."""
+    from bslang.patterns import BY_NAME, PRIMITIVES
+
+    classes = {primitive.__name__ for primitive in PRIMITIVES}
+    found = set()
+    for file, path in FILES.items():
+        if part(file) not in GENERAL:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
+                found |= {f"{file} compares with {name!r}" for name in constants & {*BY_NAME}}
+            elif isinstance(node, ast.ImportFrom) and str(node.module).startswith(
+                "bslang.patterns"
+            ):
+                names = {alias.name for alias in node.names} & classes
+                found |= {f"{file} imports {name}" for name in names}
+    assert not found
+
+
+def test_no_walk_over_operators_stands_outside_of_the_fold() -> None:
+    """A function that tells three operators apart has to know all of them, and only a Fold has."""
+    from bslang.ir.fold import OPERATORS
+
+    operators = {operator.__name__ for operator in OPERATORS}
+    for file, path in FILES.items():
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            tested = {
+                name.id
+                for node in ast.walk(function)
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance"
+                for name in ast.walk(node)
+                if isinstance(name, ast.Name)
+            }
+            assert len(tested & operators) < 3, f"{file}: {function.name}"
+
+
 @pytest.mark.parametrize("folder", ["codegen", "runtime"])
 def test_targets_do_not_import_one_another(folder: str) -> None:
     for target in TARGETS:
