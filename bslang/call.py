@@ -14,10 +14,9 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
-import torch
-import torch.nn.functional as F
-
+# torch is imported where there are tensors: the compiler reads NUMBERS, and starts without it.
 if TYPE_CHECKING:
+    import torch
     from typing_extensions import Unpack
 
 Label: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
@@ -29,12 +28,13 @@ LabelsOfCall: TypeAlias = "Label | Mapping[str, Label]"
 SOFTCAPS = (1e-30, 1e30)
 """Least and greatest soft cap: what kernels compute with it in fp32 stays finite."""
 
-_NARROW = (torch.int32, torch.int16, torch.int8, torch.uint8)
-"""What int32 holds as it is."""
+_NARROW = ("int32", "int16", "int8", "uint8")
+"""Dtypes that int32 holds as they are."""
 
-_INTEGERS = (torch.int64, *_NARROW)
+_INTEGERS = ("int64", *_NARROW)
 
-_LIMITS = torch.iinfo(torch.int32)
+_LEAST, _GREATEST = -(2**31), 2**31 - 1
+"""Of int32."""
 
 
 class Options(TypedDict, total=False):
@@ -149,6 +149,8 @@ class Call:
         All queries have that label as 0, and padded keys as 1: kernels then skip and unmask blocks as for
         packed documents. It comes last, as it does in the narrowed layout.
         """
+        import torch
+
         assert self.padding is not None
         of_k = self.padding.to(torch.int32)[None]
         of_q = of_k.new_zeros((1, of_k.shape[1], len_q))
@@ -195,6 +197,8 @@ def take_padding(given: Any, k: torch.Tensor) -> torch.Tensor | None:
     given: that, or integers (batch,), how many keys each sequence has, where padding stands on the
     right. Raises TypeError or ValueError where it does not fit k (batch, key heads, len_k, dim).
     """
+    import torch
+
     if given is None:
         return None
     batch, length = k.shape[0], k.shape[2]
@@ -206,7 +210,7 @@ def take_padding(given: Any, k: torch.Tensor) -> torch.Tensor | None:
         )
     if given.dtype == torch.bool and given.shape == (batch, length):
         return given.detach()
-    if given.dtype in _INTEGERS and given.shape == (batch,):
+    if _dtype(given) in _INTEGERS and given.shape == (batch,):
         return torch.arange(length, device=k.device) >= given.detach()[:, None]
     raise ValueError(
         f"key_padding must be bool ({batch}, {length}), True for padding, or integers ({batch},), the "
@@ -225,6 +229,8 @@ def take_labels(
     given: what a call got as `labels`. Raises TypeError or ValueError where they do not fit
     q (batch, heads, len_q, dim) and k (batch, key heads, len_k, dim).
     """
+    import torch
+
     if not names:
         if given is not None:
             raise TypeError("this layout has no labels; leave `labels` out")
@@ -249,6 +255,8 @@ def _pair(
     given: Any, name: str, q: torch.Tensor, k: torch.Tensor, align: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One label of the queries and of the keys, int32 (batch, length)."""
+    import torch
+
     batch, len_q, len_k = q.shape[0], q.shape[2], k.shape[2]
     if align == "end":
         if isinstance(given, tuple | list):
@@ -270,9 +278,11 @@ def _pair(
 
 def _checked(given: Any, what: str, batch: int, length: int, device: torch.device) -> torch.Tensor:
     """A tensor of labels as (batch, length)."""
+    import torch
+
     if not isinstance(given, torch.Tensor):
         raise TypeError(f"{what} must be a torch.Tensor, not {type(given).__name__}")
-    if given.dtype not in _INTEGERS:
+    if _dtype(given) not in _INTEGERS:
         raise TypeError(
             f"{what} must be integers (int64, int32, int16, int8 or uint8), not {given.dtype}"
         )
@@ -293,7 +303,9 @@ def _narrow(x: torch.Tensor) -> torch.Tensor:
     Wider ones may not fit, and become the position at which each first stands: that needs no look at
     the values, so no wait for the device.
     """
-    if x.dtype in _NARROW:
+    import torch
+
+    if _dtype(x) in _NARROW:
         return x.to(torch.int32)
     value, order = x.sort(dim=-1, stable=True)
     new = value.diff(dim=-1, prepend=value[:, :1] - 1) != 0
@@ -303,12 +315,21 @@ def _narrow(x: torch.Tensor) -> torch.Tensor:
 
 
 def _ranges(x: torch.Tensor, before: int, block: int) -> torch.Tensor:
-    least = _blocks(x, before, block, _LIMITS.max).amin(-1)
-    return torch.stack((least, _blocks(x, before, block, _LIMITS.min).amax(-1)), -1)
+    import torch
+
+    least = _blocks(x, before, block, _GREATEST).amin(-1)
+    return torch.stack((least, _blocks(x, before, block, _LEAST).amax(-1)), -1)
 
 
 def _blocks(x: torch.Tensor, before: int, block: int, fill: int) -> torch.Tensor:
     """(..., length) cut into blocks (..., blocks, block), with `before` places and a short end filled."""
+    from torch.nn.functional import pad
+
     after = -(before + x.shape[-1]) % block
-    padded = F.pad(x, (before, after), value=fill)
+    padded = pad(x, (before, after), value=fill)
     return padded.reshape(*x.shape[:-1], padded.shape[-1] // block, block)
+
+
+def _dtype(x: torch.Tensor) -> str:
+    """The name of a tensor's dtype: "int32"."""
+    return str(x.dtype).removeprefix("torch.")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from bslang.call import LabelsOfCall, check_scale, check_softcap
+from bslang.call import check_scale, check_softcap
 from bslang.layouts import Layout, take_layout
 from bslang.nn.cache import KVCache
 from bslang.nn.rotary import Rotary
 from bslang.nn.shared import about, check_count, join_heads, split_heads, take_head_dim
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from bslang.call import Options
 
 
 class BlockSparseAttention(nn.Module):
@@ -71,15 +76,14 @@ class BlockSparseAttention(nn.Module):
         self,
         x: torch.Tensor,
         *,
-        key_padding: torch.Tensor | None = None,
-        labels: LabelsOfCall | None = None,
         cache: KVCache | None = None,
+        **options: Unpack[Options],
     ) -> torch.Tensor:
         """x: (batch, length, embed_dim); returns the same shape.
 
-        key_padding: bool (batch, length), True for padding, or the lengths, integers (batch,).
-        labels: for a layout that has some, of all key positions: with a cache, of those that it held as well.
-        cache: x are the tokens after those that it holds, and it holds them afterwards.
+        cache: x are the tokens after those that it holds, and it holds them afterwards. options:
+        `key_padding`, `labels` and the others of a call (`bslang.call.Options`). With a cache, labels are
+        of all key positions, those that it held as well.
 
         Raises TypeError or ValueError for what does not fit, and where the layout cannot be decoded with
         a cache (`Layout.reachable` has the same condition).
@@ -88,7 +92,8 @@ class BlockSparseAttention(nn.Module):
             raise ValueError(
                 f"x must be (batch, length, {self.embed_dim}); its shape is {tuple(x.shape)}"
             )
-        start = 0 if cache is None else self._start(cache, x.shape[1], key_padding)
+        padded = options.get("key_padding") is not None
+        start = 0 if cache is None else self._start(cache, x.shape[1], padded)
         q = split_heads(self.q_proj(x), self.head_dim)
         k = split_heads(self.k_proj(x), self.head_dim)
         v = split_heads(self.v_proj(x), self.head_dim)
@@ -96,17 +101,16 @@ class BlockSparseAttention(nn.Module):
             q, k = self.rotary(q, start), self.rotary(k, start)
         if cache is not None:
             k, v = cache.append(k, v)
-        out = self.layout(
-            q, k, v, self.scale, softcap=self.softcap, labels=labels, key_padding=key_padding
-        )
+        options.setdefault("softcap", self.softcap)
+        out = self.layout(q, k, v, self.scale, **options)
         assert isinstance(out, torch.Tensor)  # no lse was asked for
         return self.o_proj(join_heads(out))  # type: ignore[no-any-return]  # a module's call is untyped
 
-    def _start(self, cache: KVCache, length: int, key_padding: torch.Tensor | None) -> int:
+    def _start(self, cache: KVCache, length: int, padded: bool) -> int:
         """The position of the first new token."""
         if not isinstance(cache, KVCache):
             raise TypeError(f"cache must be a bslang.nn.KVCache, not {type(cache).__name__}")
-        if key_padding is not None:
+        if padded:
             raise ValueError(
                 "key_padding does not go with a cache: the sequences of a batch stand at the same "
                 "positions there; decode sequences of other lengths in batches of their own"
