@@ -11,6 +11,7 @@ from bslang import compiler
 from bslang.files import HEADER, inlined
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
+from bslang.resolve.verify import verify as verify_text
 from bslang.syntax.source import Source
 
 # Layouts load torch, and commands that need no tensors start without it.
@@ -150,6 +151,7 @@ def files(
     dtypes ("fp32", "fp16", "bf16"). Raises TargetError for what is unknown, BuildError where the C++
     cannot be built.
     """
+    verify_text(resolved)  # from now on the module has no more than the text
     made = compiler.emit(resolved, targets, march)
     if march:
         from bslang.runtime.cpu.build import build

@@ -36,6 +36,7 @@ from bslang.patterns.labels import Same
 from bslang.patterns.table import Matrix
 from bslang.picture import layout as pictures
 from bslang.resolve.program import Program, Resolved
+from bslang.resolve.verify import verify as verify_text
 from bslang.runtime.layout import CallableLayout
 from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key
@@ -171,6 +172,7 @@ class Layout(Exports, CallableLayout):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
+        verify_text(self.resolved)
         files = () if self.folder is None else self.resolved.tables.values()
         tables = tuple(matrix.file() for matrix in files)
         return rebuilt, (

@@ -15,6 +15,7 @@ from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.limits import MAX_HEADS
 from bslang.patterns.table import Matrix
 from bslang.resolve.program import Program, Resolved
+from bslang.resolve.verify import verify as verify_text
 from bslang.syntax.reader import read
 from bslang.syntax.source import Source
 
@@ -35,6 +36,7 @@ def save(
     """Write the file that `load` reads. Raises ImportError without safetensors, OSError."""
     with extra("safetensors"):
         from safetensors.numpy import save_file
+    verify_text(resolved)
     numbers = (LANGUAGE, *resolved.block, len_q, len_k, heads, layer)
     metadata = {
         "format": FORMAT,
