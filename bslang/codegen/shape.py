@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL, BlockGraph
-from bslang.graph.lower import lower
+from bslang.graph.lower import lower_with_terms
 from bslang.ir.grid import Grid
-from bslang.ir.pattern import Pattern, Union
+from bslang.ir.pattern import Intersection, Pattern, Primitive
+from bslang.ir.runs import Runs
 from bslang.schedule.strips import Edge, Rules, Strip, find, middle
 
 BLOCKS = (391, 97)
@@ -35,16 +36,15 @@ def shapes(pattern: Pattern, block: tuple[int, int], skipped: frozenset[int]) ->
 
     skipped: residuals that have no strips.
     """
-    graphs = _graphs(pattern, block, BLOCKS)
-    if not graphs:
+    found = [] if _may_be_empty(pattern) else _graphs(pattern, block)
+    if not found:
         return [Shape(Rules(), ())] * 2
-    parts = pattern.parts if isinstance(pattern, Union) else ()
-    terms = {str(part): graph for part in parts for graph in _graphs(part, block, BLOCKS[:1])[:1]}
+    graphs, terms = [graph for graph, _ in found], found[0][1]
     made = []
     for turned in (False, True):
         if turned:
+            terms = {text: full.transpose(graphs[0].grid.n) for text, full in terms.items()}
             graphs = [graph.transpose() for graph in graphs]
-            terms = {text: graph.transpose() for text, graph in terms.items()}
         kinds = [FULL, *(r for r in range(len(graphs[0].residuals)) if r not in skipped)]
         strips = find(graphs, kinds)
         texts = tuple(
@@ -60,13 +60,20 @@ def shapes(pattern: Pattern, block: tuple[int, int], skipped: frozenset[int]) ->
     return made
 
 
-def _graphs(pattern: Pattern, block: tuple[int, int], counts: tuple[int, ...]) -> list[BlockGraph]:
-    """A pattern at some lengths, in the larger side of a block; none where it means nothing there."""
+def _may_be_empty(pattern: Pattern) -> bool:
+    """Whether labels of the call may leave no pair of any block: no block is full, and no residual has
+    strips."""
+    parts = pattern.parts if isinstance(pattern, Intersection) else (pattern,)
+    return any(isinstance(p, Primitive) and p.compared_label() is not None for p in parts)
+
+
+def _graphs(pattern: Pattern, block: tuple[int, int]) -> list[tuple[BlockGraph, dict[str, Runs]]]:
+    """A pattern at some lengths, with the full blocks of its terms; none where it is undefined there."""
     try:
-        lengths = [count * max(block) for count in counts]
+        lengths = [count * max(block) for count in BLOCKS]
         heads = range(2) if "head" in pattern.names() else range(1)
         return [
-            lower(pattern, Grid.of(length, length, block, head=head))
+            lower_with_terms(pattern, Grid.of(length, length, block, head=head))
             for length in lengths
             for head in heads
         ]
@@ -74,13 +81,13 @@ def _graphs(pattern: Pattern, block: tuple[int, int], counts: tuple[int, ...]) -
         return []
 
 
-def _text(strip: Strip, pattern: Pattern, graph: BlockGraph, terms: dict[str, BlockGraph]) -> str:
+def _text(strip: Strip, pattern: Pattern, graph: BlockGraph, terms: dict[str, Runs]) -> str:
     """The terms of a union that hold a strip by themselves, or all of the pattern."""
     row = graph.grid.n // 2
     start, stop = middle(strip, graph)
     found = []
     for text, term in terms.items():
-        at, first, last = term.of_kind(FULL).rows()
+        at, first, last = term.rows()
         if ((at == row) & (first <= start) & (stop <= last)).any():
             found.append(text)
     return " | ".join(found) or str(pattern)

@@ -13,6 +13,7 @@ alone, never on the length, so that generated code has a mask for each.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import reduce
 from typing import TypeAlias
 
@@ -58,6 +59,22 @@ def lower(pattern: Pattern, grid: Grid) -> BlockGraph:
     """
     full, partial, _ = _settled(pattern, grid, _Known())
     return BlockGraph.of_classes(grid, full, residuals(pattern, _sides(grid)), partial)
+
+
+def lower_with_terms(pattern: Pattern, grid: Grid) -> tuple[BlockGraph, dict[str, Runs]]:
+    """The graph of a pattern, and the full blocks of each term of a union by its text: primitives are lowered
+    once for both.
+
+    Raises as `lower`; a term that passes a limit by itself is left out.
+    """
+    known = _Known()
+    full, partial, _ = _settled(pattern, grid, known)
+    graph = BlockGraph.of_classes(grid, full, residuals(pattern, _sides(grid)), partial)
+    terms = {}
+    for term in pattern.parts if isinstance(pattern, Union) else ():
+        with suppress(LimitError):
+            terms[str(term)], *_ = _settled(term, grid, known)
+    return graph, terms
 
 
 def nonempty(pattern: Pattern, grid: Grid) -> Runs:
