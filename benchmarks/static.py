@@ -122,10 +122,18 @@ def full_lines(text: str) -> set[int]:
     lines = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.For):
-            called = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-            if "_load" in called and "_load_some" not in called:
+            loads = [each for each in ast.walk(node) if isinstance(each, ast.Call) and _loads(each)]
+            whole = (
+                any(isinstance(x, ast.Constant) and x.value is None for x in c.args) for c in loads
+            )
+            if loads and all(whole):
                 lines.add(node.lineno)
     return lines
+
+
+def _loads(call: ast.Call) -> bool:
+    """Whether a call loads tiles of keys or queries."""
+    return isinstance(call.func, ast.Name) and call.func.id in ("_keys", "_queries")
 
 
 # ---- figures wanted ------------------------------------------------------------------------------

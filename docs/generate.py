@@ -2,7 +2,8 @@
 
     python docs/generate.py
 
-Their pictures go to docs/images. A test fails where a page or a picture is not what this writes.
+Their pictures go to docs/images. It writes the structs in the header of the C++ as well. A test fails where
+one of these is not what this writes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from bslang import compiler
+from bslang import abi, compiler
 from bslang.cli.check import diagnostics
 from bslang.graph.blockgraph import FULL
 from bslang.ir.pattern import Primitive
@@ -193,7 +194,18 @@ def files(page: str) -> dict[str, str]:
     return {page: text, **images}
 
 
+def declare() -> Path:
+    """Writes the structs of `bslang.abi` to the header of the C++."""
+    header = HERE.parent / "bslang" / "runtime" / "cpu" / "include" / "arguments.h"
+    before, _, rest = header.read_text(encoding="utf-8").partition(abi.BEGIN)
+    after = rest.partition(abi.END)[2]
+    text = "".join((before, abi.BEGIN, abi.declarations(), abi.END, after))
+    header.write_text(text, encoding="utf-8")
+    return header
+
+
 if __name__ == "__main__":
+    print(declare())
     for old in HERE.glob("images/*/*.svg"):
         old.unlink()
     for page in PAGES:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from bslang.runtime.modules import import_file
 from test_cli import Run, names, run
 
 from bslang import compiler
 from bslang.codegen import cpu
 from bslang.codegen.emit import TARGETS
 from bslang.files import write_whole
+from bslang.layouts import import_file
 from bslang.resolve.sources import source_of
 from bslang.runtime.cpu import build as builds
 

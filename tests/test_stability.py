@@ -15,7 +15,7 @@ from typing import Any, is_typeddict
 
 import pytest
 
-from bslang import compiler, layouts
+from bslang import abi, compiler, layouts
 from bslang._version import INTERFACE, LANGUAGE, __version__
 from bslang.errors import BslangError
 from bslang.layouts import Layout
@@ -155,7 +155,7 @@ def replaced(path: Path, old: str, new: str) -> None:
 def test_a_module_of_another_interface_says_so(tmp_path: Path) -> None:
     """Also where it imports what this version does not have: that is what it is asked first for."""
     path = written(tmp_path)
-    replaced(path, f"INTERFACE != {INTERFACE}", f"INTERFACE != {INTERFACE + 1}")
+    replaced(path, f"(INTERFACE, ABI) != ({INTERFACE},", f"(INTERFACE, ABI) != ({INTERFACE + 1},")
     replaced(path, f'refusal("{__version__}"', 'refusal("9.8.7"')
     replaced(path, "import Layout\n", "import Layout, later\n")
     with pytest.raises(BslangError) as caught:
@@ -194,7 +194,7 @@ def asked_for(text: str) -> Iterator[tuple[str, str]]:
 
 
 def test_what_modules_ask_of_the_runtime_stays(request: pytest.FixtureRequest) -> None:
-    found: dict[str, Any] = {"INTERFACE": INTERFACE}
+    found: dict[str, Any] = {"INTERFACE": INTERFACE, "ABI": abi.digest()}
     for spec in MODULES:
         files = compiler.emit(compiler.resolve(Source("layout.bsl", spec), block=16))
         found |= dict(asked_for(str(files["layout.py"])))

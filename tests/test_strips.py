@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import assume, given
+from hypothesis import strategies as st
 from strategies import Case, cases, examples
 
 from bslang import compiler
@@ -25,7 +26,7 @@ def found(spec: str, block: int | tuple[int, int] = 64) -> list[Shape]:
 
 def visited(graph: BlockGraph, rules: Rules) -> dict[int, Runs]:
     """The blocks that the programs of a kernel visit, by kind, walked as kernels walk them."""
-    table = schedule(graph).split_rows(rules)
+    table = schedule(graph).split_rows(rules.lines("row", "column"))
     grid, classes = graph.grid, PARTIAL + len(graph.residuals)
     cells: dict[int, list[int]] = {kind: [] for kind in range(FULL, len(graph.residuals))}
     for place, (row, low, high, _) in enumerate(table.programs.program.tolist()):
@@ -114,9 +115,44 @@ def test_a_layout_that_means_nothing_at_the_lengths_looked_at_has_no_strips() ->
     assert [shape.rules for shape in found("cols(5000)")] == [Rules(), Rules()]
 
 
-def test_rules_are_written_as_python() -> None:
-    for spec in ("window(3) | random(2, seed=1)", "chunks(4)", "(last(70t) | cols(:4t)) & causal"):
-        for shape in found(spec):
-            names: dict[str, object] = {"Rules": Rules, "Strip": Strip, "Edge": Edge}
-            exec("\n".join(literal("RULES", shape)), names)
-            assert names["RULES"] == shape.rules
+def test_rules_are_written_as_formulas() -> None:
+    rows, columns = found("window(3) | global(0, -1) | random(2, seed=7)")
+    assert literal("_ROWS", rows, "row", "column") == [
+        "_ROWS = (",
+        '    "full: 0 <= column < 1",  # global(0, -1)',
+        '    "full: row - 1 <= column < row + 2",  # window(3)',
+        '    "full: columns - 1 <= column < columns",  # global(0, -1)',
+        '    "full: others one by one",',
+        ")",
+    ]
+    assert columns.rules.lines("column", "row")[1] == "full: column - 1 <= row < column + 2"
+    (chunk,) = found("chunks(4)")[0].rules.lines("row", "column")
+    assert chunk == "full: row // 4 * 4 <= column < row // 4 * 4 + 4"
+    (partial,) = found("(last(70t) | cols(:4t)) & causal")[0].rules.lines("row", "column")[:1]
+    assert partial.startswith("mask ")
+    assert literal("_ROWS", Shape(Rules(), ()), "row", "column") == ["_ROWS = ()"]
+
+
+edges = st.one_of(
+    st.builds(Edge, st.integers(0, 999)),
+    st.builds(Edge, st.integers(-999, 999), by=st.integers(1, 9), every=st.integers(1, 9)),
+    st.builds(Edge, st.integers(-999, 0), end=st.just(True)),
+)
+
+
+@given(st.lists(st.builds(Strip, st.integers(-1, 30), edges, edges)), st.booleans(), st.booleans())
+def test_rules_are_read_as_they_were_written(
+    strips: list[Strip], listed: bool, turned: bool
+) -> None:
+    rules, names = Rules(tuple(strips), listed), ["row", "column"]
+    assert Rules.read(rules.lines(*(names[::-1] if turned else names))) == rules
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "full", "full: row", "full: 0 <= column", "mask: 0 <= column < 1", "full: x <= row < 3",
+     "full: 0 <= column < row // 0x4", "full: 0 <= column < 1 ", "full: row * row <= column < 2"],
+)  # fmt: skip
+def test_what_is_no_rule_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="strip"):
+        Rules.read([line])

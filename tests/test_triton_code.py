@@ -20,7 +20,6 @@ from bslang.codegen.triton import section
 from bslang.errors import TargetError
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch
-from bslang.schedule.strips import Rules
 from bslang.syntax.source import Source
 
 pytest.importorskip("triton")
@@ -69,15 +68,13 @@ def loops(text: str, kernel: str) -> dict[str, str]:
 def test_a_reader_finds_the_spec() -> None:
     found = all_loops(kernels(BIGBIRD), "_forward")
     assert [comment for comment, _ in found] == [
-        "global(0, -1): full blocks.",
-        "window(3): full blocks.",
-        "global(0, -1): full blocks.",
+        "Full blocks: global(0, -1), window(3)",
         "Other full blocks, one by one.",
         "Full blocks that the end of the sequence cuts short: only keys there count.",
     ]
-    window = dict(found)["window(3): full blocks."]
-    assert "tl.maximum(row - 1, end)" in window and "tl.minimum(row + 2, full_high)" in window
-    assert "runs" not in window and "pointer" not in window
+    strips = dict(found)["Full blocks: global(0, -1), window(3)"]
+    assert "strips = ((0, 1), (row - 1, row + 2), (columns - 1, columns))" in strips
+    assert "pointer" not in strips
 
 
 def test_full_blocks_have_no_mask() -> None:
@@ -87,9 +84,10 @@ def test_full_blocks_have_no_mask() -> None:
         full = [code for comment, code in found.items() if "ull blocks" in comment]
         assert len(full) == 3  # of the window, others, and those at the end of the sequence
         for loop in full[:2]:
-            for word in ("mask", "where", "left", "seen", "_load_some"):
+            assert "first, None, TILE" in loop
+            for word in ("mask", "where", "seen", "first, stop, TILE"):
                 assert word not in loop
-        assert "left" in full[2] and "_mask_" not in full[2]
+        assert "first, stop, TILE" in full[2] and "_mask_" not in full[2]
         partial = [code for comment, code in found.items() if "artial blocks" in comment]
         assert partial and all(loop.count("_mask_") == 1 for loop in partial)
 
@@ -107,14 +105,14 @@ def test_scattered_blocks_are_listed_one_by_one_and_others_in_runs() -> None:
 
 def test_blocks_that_tiles_do_not_divide_are_counted() -> None:
     for comment, loop in loops(kernels(BIGBIRD, (100, 100)), "_forward").items():
-        assert "left" in loop or "there" in loop, comment
+        assert "first, stop, TILE" in loop or "_listed_keys(" in loop, comment
 
 
 def test_small_blocks_come_several_in_a_tile() -> None:
     found = loops(kernels("random(3, seed=1)", (16, 16)), "_forward")
     (loop,) = found.values()
     assert list(found) == ["Full blocks, one by one, as many as a tile holds."]
-    assert "place // BLOCK_K" in loop and "_gather(k, k_row, key" in loop
+    assert "_listed_keys(" in loop
 
 
 @pytest.mark.parametrize(
@@ -152,9 +150,7 @@ def test_without_triton_only_launching_fails() -> None:
     for kernel in (plain, other):
         with pytest.raises(TargetError, match="needs the package `triton`, which is not installed"):
             kernel[(1,)]
-    made = TritonTarget(
-        *(plain,) * 6, held=(64, 64), streamed=(64, 64), rows=Rules(), columns=Rules()
-    )
+    made = TritonTarget((plain,) * 6, held=(64, 64), streamed=(64, 64), rows=(), columns=())
     assert (
         made.missing(torch.device("cuda")) == "needs the package `triton`, which is not installed"
     )

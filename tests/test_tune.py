@@ -245,7 +245,7 @@ def streamed_rows(path: Path, device: list[Launch], dtype: torch.dtype = BRAIN) 
     _, target = imported(path)
     q = torch.zeros(1, 1, 8, 64, dtype=dtype)
     chosen = {kernel: target._launch(kernel, q, softcap=3.0) for kernel in KERNELS}
-    assert all(each.constants["SOFT_CAP"] == 3.0 for each in chosen.values())
+    assert all(each.constants["SOFTCAP"] == 3.0 for each in chosen.values())
     return [chosen[k].constants["TILE_Q" if k == "dkdv" else "TILE_K"] for k in KERNELS]
 
 

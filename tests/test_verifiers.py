@@ -22,7 +22,7 @@ from bslang.schedule import schedule as scheduling
 from bslang.schedule import verify as tables
 from bslang.schedule.programs import Programs
 from bslang.schedule.schedule import EDGE, Schedule, Table, schedule
-from bslang.schedule.strips import NO_RULES, Edge, Rules, Strip, find
+from bslang.schedule.strips import Edge, Rules, Strip, find
 from bslang.syntax.source import Source
 
 __all__ = ["run"]  # the fixture
@@ -45,7 +45,7 @@ def graph() -> BlockGraph:
 def test_what_stages_make_is_not_refused(graph: BlockGraph) -> None:
     graphs.verify(graph)
     patterns.verify(GRAPH.resolved)
-    tables.verify(schedule(graph).rows, [graph], NO_RULES)
+    tables.verify(schedule(graph).rows, [graph], Rules())
 
 
 @examples(150)
@@ -60,7 +60,7 @@ def test_all_that_stages_make_keeps_the_rules(case: Case) -> None:
         graphs.verify(of)
         strips = find([of], [FULL, *range(len(of.residuals))]) if of.grid.n > 2 else ()
         for listed in (False, True):
-            assert table(Rules(strips, listed))
+            assert table(Rules(strips, listed).lines("row", "column"))
 
 
 # ---- graphs --------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class Made:
 def made() -> Made:
     graph = compiler.lower(WIDE.resolved, WIDE.len_q, WIDE.len_k)
     rules = Rules((Strip(FULL, Edge(-2, 1), Edge(1, 1)),))
-    return Made(graph, rules, schedule(graph).split_rows(rules))
+    return Made(graph, rules, schedule(graph).split_rows(rules.lines("row", "column")))
 
 
 def parts(made: Made) -> np.ndarray:
@@ -193,7 +193,7 @@ def test_a_full_block_that_ends_early_in_the_loop_without_bounds_is_refused() ->
         tables.verify(
             replace(table, pointer=changed(table.pointer, edge, table.pointer[edge + 1])),
             [graph],
-            NO_RULES,
+            Rules(),
         )
 
 
@@ -203,7 +203,7 @@ def test_the_runs_of_a_class_are_sorted(graph: BlockGraph) -> None:
     first = int(table.pointer[two])
     mixed = changed(table.runs, [first, first + 1], table.runs[[first + 1, first]])
     with pytest.raises(VerifierError, match="sorted and disjoint"):
-        tables.verify(replace(table, runs=mixed), [graph], NO_RULES)
+        tables.verify(replace(table, runs=mixed), [graph], Rules())
 
 
 # ---- patterns ------------------------------------------------------------------------------------

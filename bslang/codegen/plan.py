@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from bslang import abi
 from bslang._version import INTERFACE, __version__
 from bslang.graph.possible import residuals
 from bslang.graph.residual import settled
@@ -90,6 +91,7 @@ class Plan:
     march: str
     version: str = __version__
     interface: int = INTERFACE
+    abi: str = field(default_factory=abi.digest)
 
     @classmethod
     def of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL, BlockGraph
@@ -10,7 +11,7 @@ from bslang.graph.lower import lower_with_terms
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Intersection, Pattern, Primitive
 from bslang.ir.runs import Runs
-from bslang.schedule.strips import Edge, Rules, Strip, find, middle
+from bslang.schedule.strips import Rules, Strip, find, middle
 
 BLOCKS = (391, 97)
 """Lengths that are looked at, in the larger side of a block, the longest first: enough rows for wide windows
@@ -93,38 +94,18 @@ def _text(strip: Strip, pattern: Pattern, graph: BlockGraph, terms: dict[str, Ru
     return " | ".join(found) or str(pattern)
 
 
-def edge_text(edge: Edge, row: str, columns: str) -> str:
-    """The column of an edge as an expression of Python and Triton alike."""
-    base = columns if edge.end else row
-    if not edge.end and edge.by == 0:
-        return str(edge.offset)
-    if edge.every > 1:
-        base = f"{base} // {edge.every}"
-    if not edge.end and edge.by > 1:
-        base = f"{base} * {edge.by}"
-    if edge.offset == 0:
-        return base
-    return f"{base} {'+' if edge.offset > 0 else '-'} {abs(edge.offset)}"
-
-
-def literal(name: str, shape: Shape) -> list[str]:
-    """Lines of Python that make the rules again, each strip with what it comes from."""
-    listed = "listed=True" if shape.rules.listed else ""
-    if not shape.texts:
-        return [f"{name} = Rules({listed})"]
-    lines = [f"{name} = Rules(", "    ("]
-    for strip, text in zip(shape.rules.strips, shape.texts, strict=True):
-        of = text if strip.kind == FULL else f"mask {strip.kind}"
-        lines.append(
-            f"        Strip({strip.kind}, {_edge(strip.start)}, {_edge(strip.stop)}),  # {of}"
-        )
-    return [*lines, "    ),", *([f"    {listed},"] if listed else []), ")"]
-
-
-def _edge(edge: Edge) -> str:
-    if edge.end:
-        return f"Edge({edge.offset}, end=True)"
-    given = [edge.offset, edge.by, edge.every]
-    while len(given) > 1 and given[-1] == (0, 0, 1)[len(given) - 1]:
-        given.pop()
-    return f"Edge({', '.join(map(str, given))})"
+def literal(name: str, shape: Shape, row: str, column: str) -> list[str]:
+    """Lines of Python that state the rules, each strip of full blocks with what it comes from."""
+    lines = shape.rules.lines(row, column)
+    if not lines:
+        return [f"{name} = ()"]
+    full = [
+        text
+        for strip, text in zip(shape.rules.strips, shape.texts, strict=True)
+        if strip.kind == FULL
+    ]
+    if len(lines) == 1 and not full:  # as formatters have it
+        return [f'{name} = ("{lines[0]}",)']
+    notes = [f"  # {text}" for text in full]
+    found = [f'    "{line}",{note}' for line, note in zip_longest(lines, notes, fillvalue="")]
+    return [f"{name} = (", *found, ")"]

@@ -32,6 +32,15 @@ class _Masks:
     masks: list[_Mask]
     arguments: str
 
+    @property
+    def names(self) -> str:
+        """The list of all masks, as formatters break it."""
+        names = [mask.name for mask in self.masks]
+        line = f"_TORCH_MASKS = [{', '.join(names)}]"
+        if len(line) <= 100:
+            return line
+        return "\n".join(("_TORCH_MASKS = [", *(f"    {name}," for name in names), "]"))
+
 
 def section(plan: Plan) -> Section:
     """The masks of a layout as Python functions over tensors of positions."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from bslang import abi
 from bslang.errors import TargetError
 from bslang.gpu.machine.devices import DEVICES
 from bslang.runtime.checks import MAX_DIM
@@ -24,24 +25,6 @@ from bslang.runtime.triton.tuned import Sides
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """By the names that commands take."""
 
-_TABLES = ("programs", "merges", "pointer", "runs", "head_graph")
-_LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
-_FLOATS = ("lse", "grad_lse", "delta", "lse2", "parts")
-_STRIDES = ("_batch", "_head", "_row")
-_SIZES = (
-    "batch",
-    "heads",
-    "key_heads",
-    "len_q",
-    "len_k",
-    "q_start",
-    "q_first",
-    "q_step",
-    "lanes",
-    "start",
-    "length",
-    "block",
-)
 _ALIGNED = [["tt.divisibility", ALIGNMENT]]
 
 
@@ -63,9 +46,10 @@ def compile_kernel(
 
     chosen = choice(kernel, architecture, head_dim, dtype, target.sides)
     function = target.kernels[kernel]
-    signature = {name: _type(name, chosen.constants, dtype) for name in function.arg_names}
+    signature = _signature(kernel, function, dtype)
     aligned = {
-        (function.arg_names.index(name),): _ALIGNED for name in _aligned(signature, head_dim)
+        (function.arg_names.index(name),): _ALIGNED
+        for name in _aligned(kernel, signature, head_dim)
     }
     source = ASTSource(function, signature, chosen.constants, aligned)
     try:
@@ -150,7 +134,7 @@ def _entry(
         constants=chosen.constants,
         options=chosen.options,
         arguments=dict(made.src.signature),
-        aligned=tuple(_aligned(made.src.signature, head_dim)),
+        aligned=tuple(_aligned(kernel, made.src.signature, head_dim)),
         metadata=metadata,
     )
 
@@ -197,28 +181,19 @@ def check_call(head_dim: int, dtype: torch.dtype) -> None:
         raise TargetError(f"unknown dtype {dtype}; kernels take {', '.join(DTYPES)}")
 
 
-def _aligned(signature: dict[str, str], head_dim: int) -> Iterable[str]:
+def _aligned(kernel: str, signature: dict[str, str], head_dim: int) -> Iterable[str]:
     """Arguments that are taken to be multiples of ALIGNMENT."""
-    strides = _STRIDES if head_dim % ALIGNMENT == 0 else ()  # else dense rows lie otherwise
-    return (
-        name for name, kind in signature.items() if kind.startswith("*") or name.endswith(strides)
-    )
+    strides: tuple[abi.Argument, ...] = ()
+    if head_dim % ALIGNMENT == 0:  # else dense rows lie otherwise
+        strides = abi.KERNELS[kernel].strides
+    return [
+        name
+        for name, kind in signature.items()
+        if kind.startswith("*") or name in {stride.name for stride in strides}
+    ]
 
 
-def _type(name: str, constants: dict[str, Any], dtype: torch.dtype) -> str:
-    """The type of a kernel's argument, by its name."""
-    if name in constants:
-        return "constexpr"
-    if name == "scale":
-        return "fp32"
-    if name == "parameters":
-        return "*i64"
-    if name in (*_TABLES, *_LABELS):
-        return "*i32"
-    if name in _FLOATS or name.startswith("part_"):
-        return "*fp32"
-    if name.endswith(("_batch", "_head")):
-        return "i64"
-    if name.endswith("_row") or name in _SIZES:
-        return "i32"
-    return f"*{TYPES[dtype]}"
+def _signature(kernel: str, function: Any, dtype: torch.dtype) -> dict[str, str]:
+    """The types of a kernel's arguments, in order, by their names."""
+    types = {each.name: each.type for each in abi.KERNELS[kernel].all}
+    return {name: types[name].replace(abi.ELEMENT, TYPES[dtype]) for name in function.arg_names}

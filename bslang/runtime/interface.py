@@ -7,10 +7,14 @@ raised, and a module says at once that it has to be compiled again. Other releas
 
 from __future__ import annotations
 
+from bslang import abi
 from bslang._version import INTERFACE, __version__
 from bslang.errors import BslangError
 
-__all__ = ["INTERFACE", "refusal"]
+__all__ = ["ABI", "INTERFACE", "refusal"]
+
+ABI = abi.digest()
+"""What generated kernels are called with; a module of another one is refused as well."""
 
 
 def refusal(version: str, module: str) -> BslangError:

@@ -29,7 +29,7 @@ from bslang.ir.mask import Masks, labels
 from bslang.ir.runs import Bools
 from bslang.limits import MAX_NUMBER
 from bslang.schedule.programs import Ints32, Pieces, Programs, each, programs
-from bslang.schedule.strips import NO_RULES, Rules
+from bslang.schedule.strips import Rules
 
 WHOLE, EDGE, PARTIAL = 0, 1, 2
 """Classes of blocks; residual r is class PARTIAL + r."""
@@ -83,17 +83,19 @@ class Schedule:
 
     @cached_property
     def rows(self) -> Table:
-        return self._table(self.graphs, NO_RULES, split=False)
+        return self._table(self.graphs, Rules(), split=False)
 
     @cached_property
     def cols(self) -> Table:
-        return self._table(self._transposed, NO_RULES, split=False)
+        return self._table(self._transposed, Rules(), split=False)
 
-    def split_rows(self, rules: Rules = NO_RULES) -> Table:
-        return self._table(self.graphs, rules, split=True)
+    def split_rows(self, rules: Sequence[str] = ()) -> Table:
+        """rules: as `Rules.lines` writes them; generated modules hold those of their kernels."""
+        return self._table(self.graphs, Rules.read(rules), split=True)
 
-    def split_cols(self, rules: Rules = NO_RULES) -> Table:
-        return self._table(self._transposed, rules, split=True)
+    def split_cols(self, rules: Sequence[str] = ()) -> Table:
+        """As `split_rows`."""
+        return self._table(self._transposed, Rules.read(rules), split=True)
 
     def _table(self, graphs: Sequence[BlockGraph], rules: Rules, *, split: bool) -> Table:
         made = _table_of(graphs, self._weights, rules, split=split)

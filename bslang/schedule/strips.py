@@ -8,6 +8,7 @@ scheduled. Rows that do not follow the rule, and what strips do not cover, stay 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,38 @@ class Edge:
     def at(self, row: Any, columns: int) -> Any:
         """Its column in each block row of a layout with so many block columns."""
         return (columns if self.end else row // self.every * self.by) + self.offset
+
+    def text(self, row: str, columns: str) -> str:
+        """Its column as Python, in names of the row and of the number of columns."""
+        base = columns if self.end else row
+        if not self.end and self.by == 0:
+            return str(self.offset)
+        if self.every > 1:
+            base = f"{base} // {self.every}"
+        if not self.end and self.by > 1:
+            base = f"{base} * {self.by}"
+        if self.offset == 0:
+            return base
+        return f"{base} {'+' if self.offset > 0 else '-'} {abs(self.offset)}"
+
+    @classmethod
+    def read(cls, text: str) -> Edge:
+        """The edge with this text, whatever its names. Raises ValueError for what is none."""
+        found = _EDGE.fullmatch(text)
+        if found is None:
+            raise ValueError(f"not an end of a strip: {text!r}")
+        name, every, by, sign, offset, number = found.groups()
+        if number is not None:
+            return cls(int(number))
+        shift = int(f"{sign}{offset}") if sign else 0
+        if name in ("rows", "columns"):
+            return cls(shift, end=True)
+        return cls(shift, int(by or 1), int(every or 1))
+
+
+_EDGE = re.compile(
+    r"(rows?|columns?)(?: // (\d+))?(?: \* (\d+))?(?: ([+-]) (\d+))?|(-?\d+)", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +116,33 @@ class Rules:
     strips: tuple[Strip, ...] = ()
     listed: bool = False
 
+    def lines(self, row: str, column: str) -> list[str]:
+        """What `read` reads: a formula for each strip, as in "full: row - 6 <= column < row".
+
+        row, column: names of the block that a program holds and of those that it visits.
+        """
+        found = [
+            f"{'full' if strip.kind == FULL else f'mask {strip.kind}'}: "
+            f"{strip.start.text(row, f'{column}s')} <= {column} < {strip.stop.text(row, f'{column}s')}"
+            for strip in self.strips
+        ]
+        return [*found, _LISTED] if self.listed else found
+
+    @classmethod
+    def read(cls, lines: Iterable[str]) -> Rules:
+        """The rules that a generated module states. Raises ValueError for what it cannot read."""
+        strips, listed = [], False
+        for line in lines:
+            if line == _LISTED:
+                listed = True
+                continue
+            found = re.fullmatch(r"(full|mask \d+): (.*) <= (?:row|column) < (.*)", line, re.ASCII)
+            if found is None:
+                raise ValueError(f"not a strip: {line!r}")
+            kind = FULL if found[1] == "full" else int(found[1].removeprefix("mask "))
+            strips.append(Strip(kind, Edge.read(found[2]), Edge.read(found[3])))
+        return cls(tuple(strips), listed)
+
     def kept(self, graph: BlockGraph) -> Bools:
         """bool (block rows,): the rows of a graph that hold all that the strips say of them."""
         kept = np.ones(graph.grid.n, dtype=bool)
@@ -114,8 +174,8 @@ class Rules:
         return [Runs.of_rows(grid.m, row, start, stop) for start, stop in parts]
 
 
-NO_RULES = Rules()
-"""Everything stands in the tables."""
+_LISTED = "full: others one by one"
+"""The line that says `listed`."""
 
 
 def find(graphs: Sequence[BlockGraph], kinds: Iterable[int]) -> tuple[Strip, ...]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from bslang.call import Call
+from bslang import abi
+from bslang.call import NUMBERS, Call
 from bslang.errors import BuildError, TargetError
 from bslang.files import HEADER, inlined, source_digest
 from bslang.runtime.cpu.build import build
@@ -49,65 +50,33 @@ def _thread_count() -> int:
     return count
 
 
-class _Tensor(ctypes.Structure):
-    """The C++ struct `Tensor`."""
-
-    _fields_ = [
-        ("data", ctypes.c_void_p),
-        ("batch", ctypes.c_int64),
-        ("head", ctypes.c_int64),
-        ("row", ctypes.c_int64),
+def _struct(name: str, **nested: type[ctypes.Structure]) -> type[ctypes.Structure]:
+    """A struct of `bslang.abi` for ctypes; nested: those of which it has fields."""
+    types = {"int64_t": ctypes.c_int64, "double": ctypes.c_double, **nested}
+    fields = [
+        (field.name, ctypes.c_void_p if field.type.endswith("*") else types[field.type])
+        for field in abi.STRUCTS[name]
     ]
-
-    @classmethod
-    def of(cls, tensor: torch.Tensor) -> _Tensor:
-        return cls(tensor.data_ptr(), *tensor.stride()[:3])
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
-class _Table(ctypes.Structure):
-    """The C++ struct `Table`."""
+_Tensor, _Table = _struct("Tensor"), _struct("Table")
+_Arguments = _struct("Arguments", Tensor=_Tensor, Table=_Table)
 
-    _fields_ = [
-        ("order", ctypes.c_void_p),
-        ("pointer", ctypes.c_void_p),
-        ("runs", ctypes.c_void_p),
-        ("programs", ctypes.c_int64),
-    ]
-
-    @classmethod
-    def of(cls, table: DeviceTable) -> _Table:
-        parts = (table.order, table.pointer, table.runs)
-        return cls(*(part.data_ptr() for part in parts), table.order.numel())
-
-    @classmethod
-    def counted(cls, blocks: int) -> _Table:
-        """A table of which only the number of blocks is asked."""
-        return cls(None, None, None, blocks)
+_ABI = int(abi.digest(), 16)
 
 
-_TENSORS = ("q", "k", "v", "out", "lse", "grad_out", "grad_lse", "dq", "dk", "dv")
-_LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
-_SIZES = ("batch", "heads", "key_heads", "len_q", "len_k", "dim")
-_PLACES = ("q_start", "q_first", "q_step")
+def _pointer(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
-class _Arguments(ctypes.Structure):
-    """The C++ struct `Arguments`."""
+def _tensor(tensor: torch.Tensor) -> ctypes.Structure:
+    return _Tensor(tensor.data_ptr(), *tensor.stride()[:3])
 
-    _fields_ = [
-        ("size", ctypes.c_int64),
-        ("threads", ctypes.c_int64),
-        ("dtype", ctypes.c_int64),
-        *((name, ctypes.c_int64) for name in (*_SIZES, *_PLACES)),
-        ("scale", ctypes.c_double),
-        ("softcap", ctypes.c_double),
-        ("by_row", _Table),
-        ("by_col", _Table),
-        ("parameters", ctypes.c_void_p),
-        ("head_graph", ctypes.c_void_p),
-        *((name, ctypes.c_void_p) for name in _LABELS),
-        *((name, _Tensor) for name in _TENSORS),
-    ]
+
+def _table(table: DeviceTable) -> ctypes.Structure:
+    parts = {name: getattr(table, name).data_ptr() for name in ("order", "pointer", "runs")}
+    return _Table(**parts, programs=table.order.numel())
 
 
 def _read(file: Path) -> str:
@@ -225,30 +194,34 @@ class CpuTarget:
             for name, t in tensors.items()
         }
         q, k = tensors["q"], tensors["k"]
-        labels = plan.labels(call) or (None,) * len(_LABELS)
+        q_labels, k_labels, q_ranges, k_ranges = map(_pointer, plan.labels(call) or (None,) * 4)
+        q_first, q_step = plan.places
         arguments = _Arguments(
-            ctypes.sizeof(_Arguments),
-            _thread_count(),
-            _DTYPES.index(q.dtype),
-            q.shape[0],
-            q.shape[1],
-            k.shape[1],
-            plan.len_q,
-            plan.len_k,
-            q.shape[3],
-            plan.q_start,
-            *plan.places,
-            call.scale,
-            call.softcap,
-            _Table.of(plan.rows),
+            abi=_ABI,
+            threads=_thread_count(),
+            dtype=_DTYPES.index(q.dtype),
+            batch=q.shape[0],
+            heads=q.shape[1],
+            key_heads=k.shape[1],
+            len_q=plan.len_q,
+            len_k=plan.len_k,
+            dim=q.shape[3],
+            q_start=plan.q_start,
+            q_first=q_first,
+            q_step=q_step,
+            by_row=_table(plan.rows),
             # Forward asks it for a number alone, and decoding makes a plan for every token.
-            _Table.of(plan.cols)
+            by_col=_table(plan.cols)
             if "dk" in tensors
-            else _Table.counted(-(-plan.len_k // plan.block_k)),
-            plan.parameters.data_ptr(),
-            None if plan.head_graph is None else plan.head_graph.data_ptr(),
-            *(None if label is None else label.data_ptr() for label in labels),
-            **{name: _Tensor.of(tensor) for name, tensor in tensors.items()},
+            else _Table(programs=-(-plan.len_k // plan.block_k)),
+            parameters=_pointer(plan.parameters),
+            head_graph=_pointer(plan.head_graph),
+            q_labels=q_labels,
+            k_labels=k_labels,
+            q_ranges=q_ranges,
+            k_ranges=k_ranges,
+            **{name: getattr(call, name) for name in NUMBERS},
+            **{name: _tensor(tensor) for name, tensor in tensors.items()},
         )
         status = function(ctypes.byref(arguments))
         if status == _OUT_OF_MEMORY:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
 import torch
 
-from bslang.call import Call
+from bslang import abi
+from bslang.call import NUMBERS, Call
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES, Binaries
@@ -61,35 +63,25 @@ class TritonTarget:
 
     def __init__(
         self,
-        forward: Any,
-        merge: Any,
-        delta: Any,
-        backward_dq: Any,
-        backward_dkdv: Any,
-        sum: Any,
+        kernels: Sequence[Any],
         *,
         held: tuple[int, int],
         streamed: tuple[int, int],
-        rows: Any,
-        columns: Any,
+        rows: Sequence[str],
+        columns: Sequence[str],
     ) -> None:
-        """The module's jit functions; held, streamed: the largest (query, key) sides of a tile that its
-        blocks allow, of what a program holds and of what it meets; rows, columns: what the kernels
-        compute of the block rows, or columns, that they hold (`bslang.schedule.strips.Rules`)."""
-        self.kernels = {
-            "forward": forward,
-            "merge": merge,
-            "delta": delta,
-            "dq": backward_dq,
-            "dkdv": backward_dkdv,
-            "sum": sum,
-        }
+        """The module's jit functions, in the order of `bslang.abi`; held, streamed: the largest (query, key)
+        sides of a tile that its blocks allow, of what a program holds and of what it meets; rows,
+        columns: what the kernels compute of the block rows, or columns, that they hold (lines of
+        `bslang.schedule.strips.Rules`)."""
+        self.kernels = dict(zip(abi.KERNELS, kernels, strict=True))
         self.sides, self.rows, self.columns = (held, streamed), rows, columns
-        self._installed = type(forward).__module__ != "bslang.runtime.triton.no_triton"
-        self._interpreted = type(forward).__module__ == "triton.runtime.interpreter"
+        module = type(kernels[0]).__module__
+        self._installed = module != "bslang.runtime.triton.no_triton"
+        self._interpreted = module == "triton.runtime.interpreter"
         if self._interpreted:
             self.dtypes = (torch.float32, torch.float16)
-        weakref.finalize(self, _forget, str(getattr(forward, "module", "")))
+        weakref.finalize(self, _forget, str(getattr(kernels[0], "module", "")))
 
     @property
     def uncompiled(self) -> str:
@@ -128,8 +120,8 @@ class TritonTarget:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
         q, plan, call = side_by_side(q, k, plan, call)
-        written = (out.view(q.shape), lse.view(q.shape[:3]))
-        self._walk("forward", (q, k, v), (), written, plan, call)
+        written = {"out": out.view(q.shape), "lse": lse.view(q.shape[:3])}
+        self._walk("forward", {"q": q, "k": k, "v": v}, {}, written, plan, call)
         return out, lse
 
     def backward(
@@ -151,20 +143,29 @@ class TritonTarget:
         delta, lse2 = torch.empty_like(lse), torch.empty_like(lse)
         chosen = self._launch("delta", q)
         (batch, heads, len_q), tile = lse.shape, chosen.constants["TILE_Q"]
-        given = (out.contiguous(), do, lse, grad_lse.contiguous())
-        arguments = (*given, delta, lse2, *do.stride()[:3], heads, len_q)
-        self._start("delta", chosen, batch * heads * -(-len_q // tile), arguments)
-        known = (delta, lse2)
-        self._walk("dq", (q, k, v, do), known, (dq,), plan, call)
-        self._walk("dkdv", (q, k, v, do), known, (dk, dv), plan, call)
+        known = {"delta": delta, "lse2": lse2}
+        values = {
+            "out": out.contiguous(),
+            "do": do,
+            "lse": lse,
+            "grad_lse": grad_lse.contiguous(),
+            **known,
+            **_strides({"do": do}),
+            "heads": heads,
+            "len_q": len_q,
+        }
+        self._start("delta", chosen, batch * heads * -(-len_q // tile), _in_order("delta", values))
+        strided = {"q": q, "k": k, "v": v, "do": do}
+        self._walk("dq", strided, known, {"dq": dq}, plan, call)
+        self._walk("dkdv", strided, known, {"dk": dk, "dv": dv}, plan, call)
         return (dq if sign == 1 else dq * sign), dk, dv
 
     def _walk(
         self,
         kernel: str,
-        strided: tuple[torch.Tensor, ...],
-        read: tuple[torch.Tensor, ...],
-        written: tuple[torch.Tensor, ...],
+        strided: dict[str, torch.Tensor],
+        read: dict[str, torch.Tensor],
+        written: dict[str, torch.Tensor],
         plan: DevicePlan,
         call: Call,
     ) -> None:
@@ -172,9 +173,9 @@ class TritonTarget:
 
         strided: q, k, v and what else has strides of its own; read, written: contiguous tensors.
         """
-        strided = tuple(map(_readable, strided))
-        (batch, heads), key_heads = strided[0].shape[:2], strided[1].shape[1]
-        chosen = self._launch(kernel, strided[0], softcap=call.softcap)
+        strided = {name: _readable(x) for name, x in strided.items()}
+        (batch, heads), key_heads = strided["q"].shape[:2], strided["k"].shape[1]
+        chosen = self._launch(kernel, strided["q"], softcap=call.softcap)
         if kernel == "dkdv":
             table, lanes, block = self._tables(plan, "columns"), batch * key_heads, plan.block_k
             tiles = -(-block // chosen.constants["TILE_K"])
@@ -182,19 +183,41 @@ class TritonTarget:
             table, lanes, block = self._tables(plan, "rows"), batch * heads, plan.block_q
             tiles = -(-block // chosen.constants["TILE_Q"])
         # Parts of blocks that several programs share, in fp32.
-        parts = tuple(
-            torch.empty((table.slots * lanes * block, *x.shape[3:]), device=x.device)
-            for x in written
-        )
-        given = [table.programs, table.pointer, table.runs, plan.parameters]
-        if plan.head_graph is not None:
-            given.append(plan.head_graph)
-        given += plan.labels(call) or ()
-        strides = (stride for tensor in strided for stride in tensor.stride()[:3])
-        places = plan.places if kernel == "forward" else ()
-        sizes = (batch, heads, key_heads, plan.len_q, plan.len_k, plan.q_start, *places)
-        arguments = (*strided, *read, *parts, *written, *given, *strides, *sizes, call.scale)
-        self._start(kernel, chosen, table.programs.shape[0] * tiles * lanes, arguments)
+        parts = {
+            f"part_{name}": torch.empty(
+                (table.slots * lanes * block, *x.shape[3:]), device=x.device
+            )
+            for name, x in written.items()
+        }
+        q_labels, k_labels, q_ranges, k_ranges = plan.labels(call) or (None,) * 4
+        q_first, q_step = plan.places
+        values = {
+            **strided,
+            **read,
+            **parts,
+            **written,
+            **_strides(strided),
+            "programs": table.programs,
+            "pointer": table.pointer,
+            "runs": table.runs,
+            "parameters": plan.parameters,
+            "head_graph": plan.head_graph,
+            "q_labels": q_labels,
+            "k_labels": k_labels,
+            "q_ranges": q_ranges,
+            "k_ranges": k_ranges,
+            "batch": batch,
+            "heads": heads,
+            "key_heads": key_heads,
+            "len_q": plan.len_q,
+            "len_k": plan.len_k,
+            "q_start": plan.q_start,
+            "q_first": q_first,
+            "q_step": q_step,
+            **{name: getattr(call, name) for name in NUMBERS},
+        }
+        programs = table.programs.shape[0] * tiles * lanes
+        self._start(kernel, chosen, programs, _in_order(kernel, values))
         if table.slots:
             self._join(kernel, table, parts, written, plan, lanes)
 
@@ -202,8 +225,8 @@ class TritonTarget:
         self,
         kernel: str,
         table: DeviceTables,
-        parts: tuple[torch.Tensor, ...],
-        written: tuple[torch.Tensor, ...],
+        parts: dict[str, torch.Tensor],
+        written: dict[str, torch.Tensor],
         plan: DevicePlan,
         lanes: int,
     ) -> None:
@@ -213,14 +236,22 @@ class TritonTarget:
         else:
             block, start, length = plan.block_q, plan.q_start, plan.len_q
         programs = table.merges.shape[0] * lanes * -(-block // JOINED)
-        sizes = (table.merges, lanes, start, length, block)
+        values = {
+            "merges": table.merges,
+            "lanes": lanes,
+            "start": start,
+            "length": length,
+            "block": block,
+        }
         if kernel == "forward":
-            chosen = self._launch("merge", written[0])
-            self._start("merge", chosen, programs, (*parts, *written, *sizes))
+            chosen = self._launch("merge", written["out"])
+            values |= parts | written
+            self._start("merge", chosen, programs, _in_order("merge", values))
             return
-        chosen = self._launch("sum", written[0])
-        for part, total in zip(parts, written, strict=True):
-            self._start("sum", chosen, programs, (part, total, *sizes))
+        for name, total in written.items():
+            chosen = self._launch("sum", total)
+            values |= {"parts": parts[f"part_{name}"], "total": total}
+            self._start("sum", chosen, programs, _in_order("sum", values))
 
     def _tables(self, plan: DevicePlan, side: str) -> DeviceTables:
         """What a kernel visits, of block rows or of block columns; made once for a plan."""
@@ -275,6 +306,21 @@ def _forget(module: str) -> None:
     registry: dict[str, Any] = getattr(jit, "_triton_jit_function_registry", {})
     for name in [name for name in registry if name.startswith(f"{module}:")]:
         del registry[name]
+
+
+def _in_order(kernel: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The arguments of a kernel that are not constants, of values by name; None for what its layout lacks."""
+    given = ((each, values[each.name]) for each in abi.KERNELS[kernel].all if not each.is_constant)
+    return tuple(value for each, value in given if not (each.only and value is None))
+
+
+def _strides(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """The strides of some tensors by the names that kernels have for them."""
+    return {
+        f"{name}_{kind}": stride
+        for name, x in tensors.items()
+        for kind, stride in zip(abi.STRIDES, x.stride()[: len(abi.STRIDES)], strict=True)
+    }
 
 
 @cache

@@ -84,7 +84,7 @@ def launch(
         constants["TILE_Q"] = kept
     else:
         constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
-        constants |= {"PRECISION": precision, "SOFT_CAP": softcap}
+        constants |= {"PRECISION": precision, "SOFTCAP": softcap}
     options = {
         "num_warps": warps(kernel, pad, itemsize, kept, streamed),
         "num_stages": tile.stages if shared >= 160 * 1024 else 2,

@@ -18,7 +18,7 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 // Table: the runs of every block row, or of every block column; see bslang.schedule.
 //
 // Arguments:
-//   size             of this struct in bytes; a caller of another version is refused by it
+//   abi              the caller's digest of bslang/abi.py; a caller of another one is refused
 //   q_start          query x is in block row (q_start + x) / block_q
 //   q_first, q_step  for masks, query x is at q_first + x * q_step; the step is 0 where the queries
 //                    are the heads that read one key head, else the position is q_start + x
@@ -29,26 +29,30 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 //   q_ranges, k_ranges  the least and the greatest label of each block, (labels, batch, blocks, 2)
 
 // ---- begin: generated from bslang/abi.py
+constexpr int64_t abi = 0xd7b5df1968f4657;
+
 struct Tensor {
     void* data;
     int64_t batch, head, row;
 };
 
 struct Table {
-    const int32_t *order, *pointer, *runs;
+    const int32_t* order;
+    const int32_t* pointer;
+    const int32_t* runs;
     int64_t programs;
 };
 
 struct Arguments {
-    int64_t size;
-    int64_t threads, dtype;
-    int64_t batch, heads, key_heads, len_q, len_k, dim;
-    int64_t q_start, q_first, q_step;
+    int64_t abi, threads, dtype, batch, heads, key_heads, len_q, len_k, dim, q_start, q_first, q_step;
     double scale, softcap;
     Table by_row, by_col;
     const int64_t* parameters;
     const int32_t* head_graph;
-    const int32_t *q_labels, *k_labels, *q_ranges, *k_ranges;
+    const int32_t* q_labels;
+    const int32_t* k_labels;
+    const int32_t* q_ranges;
+    const int32_t* k_ranges;
     Tensor q, k, v, out, lse, grad_out, grad_lse, dq, dk, dv;
 };
 // ---- end

@@ -30,7 +30,7 @@ namespace bslang {
 namespace {
 
 inline Status run(void (*pass)(const Arguments&), const Arguments* args) {
-    if (args->size != static_cast<int64_t>(sizeof(Arguments))) return other_version;
+    if (args->abi != abi) return other_version;
     try {
         pass(*args);
     } catch (const std::bad_alloc&) {

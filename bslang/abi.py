@@ -1,0 +1,257 @@
+"""abi: what kernels are called with, as data: names, types and order of arguments, columns of tables.
+
+All that must agree on them reads this: the signatures of generated Triton, its launcher, types for
+ahead-of-time compilation, the C++ struct and its ctypes counterpart. Generated modules, and the header of the
+C++, carry its digest, and the runtime refuses another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+
+from bslang.call import FLOAT, NUMBERS
+
+ELEMENT = "element"
+"""As the type of what a pointer points to: the dtype of the call's tensors."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a Triton kernel, or a field of a struct.
+
+    type: "i32", "i64" or "fp32", "*" and a type for a pointer, "constexpr" for a constant; of a field of a
+    struct: its type in C++.
+    only: "" where every layout's kernels have it, else "heads" or "labels", which a layout must have.
+    """
+
+    name: str
+    type: str
+    only: str = ""
+
+    @property
+    def is_pointer(self) -> bool:
+        return self.type.startswith("*")
+
+    @property
+    def is_constant(self) -> bool:
+        return self.type == "constexpr"
+
+
+Group = tuple[Argument, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel: `function` of a generated module, and its arguments in order, in groups.
+
+    strides: of tensors, in elements; sizes: for which a kernel is not specialised; options: numbers of the
+    call; constants: those that are compiled in.
+    """
+
+    function: str
+    tensors: Group
+    tables: Group
+    strides: Group
+    sizes: Group
+    options: Group
+    constants: Group
+
+    @property
+    def all(self) -> Group:
+        """The arguments of a kernel of any layout, in order."""
+        return (
+            *self.tensors,
+            *self.tables,
+            *self.strides,
+            *self.sizes,
+            *self.options,
+            *self.constants,
+        )
+
+    def groups(self, *, heads: bool, labels: bool) -> Iterator[Group]:
+        """The groups that the kernel of a layout has: one whose heads differ, or that has labels."""
+        absent = {"heads": not heads, "labels": not labels}
+        numbers = (*self.options, *self.constants)
+        for group in (self.tensors, self.tables, self.strides, self.sizes, numbers):
+            kept = tuple(each for each in group if not absent.get(each.only, False))
+            if kept:
+                yield kept
+
+
+def _group(type: str, names: str, only: str = "") -> Group:
+    return tuple(Argument(name, type, only) for name in names.split())
+
+
+_TABLES = (
+    *_group("*i32", "programs pointer runs"),
+    *_group("*i64", "parameters"),
+    *_group("*i32", "head_graph", "heads"),
+    *_group("*i32", "q_labels k_labels q_ranges k_ranges", "labels"),
+)
+_NUMBERS = tuple(
+    Argument(name, "fp32") if kind == FLOAT else Argument(name.upper(), "constexpr")
+    for name, kind in NUMBERS.items()
+)
+_SIZES = "batch heads key_heads len_q len_k q_start"
+_TILES = "HEAD_DIM PAD TILE_Q TILE_K PRECISION"
+
+
+STRIDES = {"batch": "i64", "head": "i64", "row": "i32"}
+"""The strides of a tensor, in order, with their types."""
+
+
+def _strides(tensors: str) -> Group:
+    return tuple(
+        Argument(f"{tensor}_{name}", type)
+        for tensor in tensors.split()
+        for name, type in STRIDES.items()
+    )
+
+
+def _walk(function: str, strided: str, tensors: Group, places: str = "") -> Kernel:
+    """A kernel over the blocks of a layout."""
+    return Kernel(
+        function,
+        (*_group(f"*{ELEMENT}", strided), *tensors),
+        _TABLES,
+        _strides(strided),
+        _group("i32", f"{_SIZES} {places}"),
+        _NUMBERS,
+        _group("constexpr", _TILES),
+    )
+
+
+KERNELS = {
+    "forward": _walk(
+        "_forward",
+        "q k v",
+        (
+            *_group("*fp32", "part_out part_lse"),
+            Argument("out", f"*{ELEMENT}"),
+            Argument("lse", "*fp32"),
+        ),
+        "q_first q_step",
+    ),
+    "merge": Kernel(
+        "_merge",
+        (
+            *_group("*fp32", "part_out part_lse"),
+            Argument("out", f"*{ELEMENT}"),
+            Argument("lse", "*fp32"),
+        ),
+        _group("*i32", "merges"),
+        (),
+        _group("i32", "lanes start length block"),
+        (),
+        _group("constexpr", "HEAD_DIM PAD TILE"),
+    ),
+    "delta": Kernel(
+        "_delta",
+        (*_group(f"*{ELEMENT}", "out do"), *_group("*fp32", "lse grad_lse delta lse2")),
+        (),
+        _strides("do"),
+        _group("i32", "heads len_q"),
+        (),
+        _group("constexpr", "HEAD_DIM PAD TILE_Q"),
+    ),
+    "dq": _walk(
+        "_backward_dq",
+        "q k v do",
+        (*_group("*fp32", "delta lse2 part_dq"), Argument("dq", f"*{ELEMENT}")),
+    ),
+    "dkdv": _walk(
+        "_backward_dkdv",
+        "q k v do",
+        (*_group("*fp32", "delta lse2 part_dk part_dv"), *_group(f"*{ELEMENT}", "dk dv")),
+    ),
+    "sum": Kernel(
+        "_sum",
+        (Argument("parts", "*fp32"), Argument("total", f"*{ELEMENT}")),
+        _group("*i32", "merges"),
+        (),
+        _group("i32", "lanes start length block"),
+        (),
+        _group("constexpr", "HEAD_DIM PAD TILE"),
+    ),
+}
+"""By their names in the launcher, in the order in which a module hands them over."""
+
+COLUMNS = {
+    "program": ("block", "low", "high", "slot"),
+    "run": ("begin", "end"),
+    "merge": ("block", "first", "last"),
+}
+"""Columns of the tables, in order.
+
+Of a program: its block row (or column), the blocks [low, high) that strips may cover, and where its result
+goes (-1: to the output). Of a run: its blocks [begin, end). Of a merge: a block row, and the slots
+[first, last) of its parts.
+"""
+
+CLASSES = ("full", "edge", "partial")
+"""Classes of blocks in `pointer`: full ones, full ones that the end of the sequence cuts short, partial ones.
+The last is the first of one class for each mask."""
+
+
+STRUCTS = {
+    "Tensor": (*_group("void*", "data"), *_group("int64_t", "batch head row")),
+    "Table": (*_group("const int32_t*", "order pointer runs"), *_group("int64_t", "programs")),
+    "Arguments": (
+        *_group("int64_t", "abi threads dtype"),
+        *_group("int64_t", "batch heads key_heads len_q len_k dim"),
+        *_group("int64_t", "q_start q_first q_step"),
+        *_group("double", " ".join(NUMBERS)),
+        *_group("Table", "by_row by_col"),
+        *_group("const int64_t*", "parameters"),
+        *_group("const int32_t*", "head_graph"),
+        *_group("const int32_t*", "q_labels k_labels q_ranges k_ranges"),
+        *_group("Tensor", "q k v out lse grad_out grad_lse dq dk dv"),
+    ),
+}
+"""The structs of the C++, with the fields of each in order."""
+
+
+@dataclass(frozen=True)
+class Abi:
+    """All of it, to be compared."""
+
+    kernels: Mapping[str, Kernel]
+    columns: Mapping[str, tuple[str, ...]]
+    classes: tuple[str, ...]
+    structs: Mapping[str, Group]
+
+    def digest(self) -> str:
+        """60 bits in hexadecimal."""
+        kernels = [(name, asdict(kernel)) for name, kernel in self.kernels.items()]
+        structs = [(name, [asdict(x) for x in fields]) for name, fields in self.structs.items()]
+        everything = (kernels, list(self.columns.items()), self.classes, structs)
+        return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:15]
+
+
+ABI = Abi(KERNELS, COLUMNS, CLASSES, STRUCTS)
+
+
+def digest() -> str:
+    """The digest that generated code carries."""
+    return ABI.digest()
+
+
+BEGIN, END = "// ---- begin: generated from bslang/abi.py\n", "// ---- end\n"
+"""The lines around `declarations` in the header."""
+
+
+def declarations() -> str:
+    """The structs, and the digest of what a caller has to know, as C++."""
+    lines = [f"constexpr int64_t abi = 0x{digest()};"]
+    for name, fields in STRUCTS.items():
+        lines += ["", f"struct {name} {{"]
+        for type, group in groupby(fields, lambda field: field.type):
+            names = [field.name for field in group]
+            apart = [names] if not type.endswith("*") else [[each] for each in names]
+            lines += [f"    {type} {', '.join(each)};" for each in apart]
+        lines += ["};"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,276 @@
+"""The loops of the Triton kernels: what each of them walks, in the order in which a kernel has them."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, replace
+
+from bslang import abi
+from bslang.codegen import plan as plans
+from bslang.codegen.shape import Shape
+from bslang.graph.blockgraph import FULL
+from bslang.ir.expr import Number, Op
+from bslang.ir.mask import TRITON, stepped
+from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE
+
+LINE = 100
+"""Longest line of generated Python."""
+
+
+@dataclass(frozen=True)
+class Settles:
+    """What is known of blocks of a mask when only the least and the greatest of their labels are.
+
+    number: of the mask; labels: those that are compared; state: 0 where no pair of a block belongs, 2
+    where every pair does, 1 elsewhere: an expression over `apart0`, `equal0`, ...
+    """
+
+    number: int
+    labels: list[int]
+    state: str
+
+    @classmethod
+    def of(cls, mask: plans.Mask) -> Settles | None:
+        if not mask.apart and mask.equal is None:
+            return None
+        state = "1"
+        if mask.equal is not None:
+            state = f"tl.where({' & '.join(f'equal{i}' for i in mask.equal)}, 2, {state})"
+        if mask.apart:
+            sets = [" & ".join(f"apart{i}" for i in labels) for labels in mask.apart]
+            empty = " | ".join(f"({x})" if "&" in x and len(sets) > 1 else x for x in sets)
+            state = f"tl.where({empty}, 0, {state})"
+        used = sorted({i for labels in (*mask.apart, mask.equal or ()) for i in labels})
+        return cls(mask.number, used, state)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What its functions take of a kernel, before the blocks."""
+        return [f"{name}{label}" for label in self.labels for name in ("held", "ranges")]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One mask as a function of q, k, and the labels and the parameters that it reads.
+
+    text: in bsl, comment: the same in lines; steps: assignments (name, expression) before the
+    expression `result` that it returns, where one line has no room for all of it; settles: what the
+    labels of a block settle without it, if anything.
+    """
+
+    name: str
+    text: str
+    labels: list[int]
+    parameters: list[str]
+    steps: list[tuple[str, str]]
+    result: str
+    settles: Settles | None
+
+    @classmethod
+    def of(cls, mask: plans.Mask) -> Mask:
+        predicate = mask.predicate if mask.wide else _narrow(mask.predicate)
+        steps, result = stepped(predicate, TRITON, LINE - len("    return "))
+        if mask.wide:
+            steps = [("q, k", "q.to(tl.int64), k.to(tl.int64)"), *steps]
+        names = [name for name, _ in mask.reads]
+        return cls(
+            f"_mask_{mask.number}",
+            mask.text,
+            mask.labels,
+            names,
+            steps,
+            result,
+            Settles.of(mask),
+        )
+
+    @property
+    def comment(self) -> list[str]:
+        return wrapped(self.text)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What it takes, in order, after the positions."""
+        return [*(f"{x}_label{i}" for i in self.labels for x in "qk"), *self.parameters]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The axis along which a kernel walks.
+
+    things: what it walks; held: the name of the block that a program holds; blocks: of the number of blocks
+    along the axis; block, tile: of the sides of a block and of a tile; first, length: of the position where
+    the sequence begins, and of its length; pointer: where the table of a program begins; margin: of the
+    loops in a kernel.
+    """
+
+    things: str
+    held: str
+    blocks: str
+    block: str
+    tile: str
+    first: str
+    length: str
+    pointer: str
+    margin: int
+
+    @property
+    def of_keys(self) -> bool:
+        return self.things == "keys"
+
+    @property
+    def bounds(self) -> str:
+        """What `_range` takes after the blocks."""
+        return f"{self.things}, {self.block}"
+
+    @property
+    def tiles(self) -> str:
+        """How many tiles a block has."""
+        return f"({self.block} // {self.tile})"
+
+    @property
+    def found(self) -> str:
+        """Where a whole `block` begins."""
+        shift = "" if self.of_keys else f" - {self.first}"
+        return f"block * {self.block}{shift}"
+
+
+KEYS = Axis("keys", "row", "columns", "BLOCK_K", "TILE_K", "0", "len_k", "pointer", 4)
+QUERIES = Axis("queries", "column", "rows", "BLOCK_Q", "TILE_Q", "q_start", "len_q", "pointer", 8)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One loop of a kernel, over blocks of classes first .. last - 1.
+
+    bounded: whether a tile may reach past the end of its blocks; mask: what decides pairs, if any does.
+    strips: those that it goes through first, from left to right, as pairs of code; texts: what they come
+    from, for people; from_end: whether one has an end that is counted from the last block. table: whether
+    it goes through what the table has of the classes; listed: whether that is blocks one by one. others:
+    whether another loop walks strips of its classes.
+    """
+
+    axis: Axis
+    first: int
+    last: int
+    bounded: bool
+    mask: Mask | None = None
+    strips: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    from_end: bool = False
+    table: bool = True
+    listed: bool = False
+    others: bool = False
+
+    @property
+    def settles(self) -> Settles | None:
+        """What labels settle of its blocks."""
+        return self.mask.settles if self.mask else None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether its tiles are put together from blocks that the table lists."""
+        return self.listed and self.bounded
+
+    @property
+    def pointers(self) -> list[str]:
+        """Where the table says which of its runs are the first, and the first no longer."""
+        return [f"{self.axis.pointer} + {_class(number)}" for number in (self.first, self.last)]
+
+    @property
+    def limits(self) -> str:
+        """The name of what its strips may cover."""
+        return "limits" if self.mask else "full"
+
+    @property
+    def stop(self) -> str:
+        """Where its tiles end, as code."""
+        return "stop" if self.bounded else "None"
+
+    @property
+    def depth(self) -> int:
+        """How far its body is indented from it."""
+        return 12 if self.settles else 4 if self.listed else 8
+
+    @property
+    def margin(self) -> int:
+        """How far its body is indented."""
+        return self.axis.margin + self.depth
+
+    @property
+    def comment(self) -> list[str]:
+        """What stands over the loop, in lines."""
+        if self.mask is not None:
+            return wrapped(f"Partial blocks: {self.mask.text}")
+        if self.strips and not self.table:
+            return wrapped(f"Full blocks: {', '.join(dict.fromkeys(self.texts))}")
+        if self.strips:
+            return wrapped(f"Full blocks: {', '.join(dict.fromkeys(self.texts))}, and others")
+        others = "other " if self.others else ""
+        if self.first == EDGE:
+            text = (
+                f"full blocks that the end of the sequence cuts short: only {self.axis.things} there "
+                "count."
+            )
+        elif self.gathers:
+            text = "full blocks, one by one, as many as a tile holds."
+        elif self.bounded:
+            text = (
+                f"full blocks; their sides are no multiple of a tile's, so {self.axis.things} are "
+                "counted."
+            )
+        elif self.listed:
+            text = "full blocks, one by one."
+        else:
+            text = "full blocks: every pair belongs, nothing is checked."
+        return wrapped(f"{others}{text}".capitalize())
+
+
+def wrapped(text: str) -> list[str]:
+    """A comment in lines."""
+    return textwrap.wrap(text, LINE - 14, break_long_words=False, break_on_hyphens=False)
+
+
+def walks(masks: list[Mask], shape: Shape, divides: bool, axis: Axis) -> list[Walk]:
+    """The loops of a kernel, class by class: its strips from left to right, then what the table has of it.
+
+    divides: whether tiles divide the blocks that are walked.
+    """
+    full = Walk(axis, WHOLE, EDGE if divides else PARTIAL, not divides)
+    found = [_with_strips(full, shape, FULL)]
+    if shape.rules.listed:
+        others = bool(found[0].strips)
+        found = [replace(found[0], table=False)] if others else []
+        found.append(replace(full, listed=True, others=others))
+    if divides:
+        found.append(Walk(axis, EDGE, PARTIAL, True))
+    for number, mask in enumerate(masks):
+        kind = PARTIAL + number
+        found.append(_with_strips(Walk(axis, kind, kind + 1, True, mask), shape, number))
+    return found
+
+
+def _with_strips(walk: Walk, shape: Shape, kind: int) -> Walk:
+    """The same with the strips of its kind."""
+    strips, texts, from_end = [], [], False
+    for strip, text in zip(shape.rules.strips, shape.texts, strict=True):
+        if strip.kind == kind:
+            ends = strip.start, strip.stop
+            begin, end = (edge.text(walk.axis.held, walk.axis.blocks) for edge in ends)
+            strips.append(f"({begin}, {end})")
+            texts.append(text)
+            from_end |= any(edge.end for edge in ends)
+    return replace(walk, strips=tuple(strips), texts=tuple(texts), from_end=from_end)
+
+
+def _class(number: int) -> str:
+    """A class by its name in generated code."""
+    least = len(abi.CLASSES) - 1
+    name = abi.CLASSES[min(number, least)].upper()
+    return name if number <= least else f"{name} + {number - least}"
+
+
+def _narrow(number: Number) -> Number:
+    """The expression for 32-bit integers: a number beyond them is only there to be compared with."""
+    if isinstance(number, Op):
+        return Op(number.op, tuple(map(_narrow, number.args)))
+    return max(1 - 2**31, min(number, 2**31 - 1)) if isinstance(number, int) else number
