@@ -146,5 +146,9 @@ class _Text(dict[str, str]):
 
 
 _TEXT: Mapping[str, str] = _Text(
-    abs="abs({0})", isqrt="isqrt({0})", log2="log2({0})", **{"not": "not {0}"}
+    abs="abs({0})",
+    isqrt="isqrt({0})",
+    log2="log2({0})",
+    int="({0})",  # a comparison as 1 or 0, as a spec writes it
+    **{"not": "not {0}"},
 )

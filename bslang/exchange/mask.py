@@ -141,6 +141,10 @@ def _not(x: Any) -> Any:
     return not x if isinstance(x, bool) else ~x
 
 
+def _int(x: Any) -> Any:
+    return int(x) if isinstance(x, bool) else x.long()
+
+
 _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "+": operator.add,
     "-": operator.sub,
@@ -157,6 +161,7 @@ _OPERATORS: Mapping[str, Callable[..., Any]] = {
     "|": operator.or_,
     "^": operator.xor,
     "not": _not,
+    "int": _int,
     "abs": abs,
     "min": _minimum,
     "max": _maximum,

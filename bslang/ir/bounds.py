@@ -161,4 +161,5 @@ _RULES: Mapping[str, Callable[..., Interval]] = {
         (a[1] | b[1]) & (1 - (a[0] & b[0])),
     ),
     "not": lambda a: (1 - a[1], 1 - a[0]),
+    "int": lambda a: a,  # bounds of truth values are numbers already
 }

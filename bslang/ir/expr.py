@@ -5,8 +5,10 @@
 
 A number in a spec may depend on what is known only when the layout is lowered
 (`n`, `m`). Arithmetic on `Number` folds constants at once, so that a symbol is left
-only where one is needed. `Term` wraps a number in the operators of an array, comparisons
-included; a predicate written for arrays then also yields its own source expression.
+only where one is needed. A comparison is a truth value; where a number is needed, `integer`
+makes it 1 or 0, and `fold` alone calls it, for the operands of arithmetic. `Term` wraps a
+number in the operators of an array, comparisons included; a predicate written for arrays then also
+yields its own source expression.
 """
 
 from __future__ import annotations
@@ -113,13 +115,17 @@ OPERATORS: Mapping[str, Callable[..., int]] = {
     "|": lambda a, b: a | b,
     "^": lambda a, b: a ^ b,
     "not": lambda a: not a,
+    "int": int,
     "min": min,
     "max": max,
     "abs": abs,
     "isqrt": _isqrt,
     "log2": _log2,
 }
-"""What each operator means on integers; `//` and `%` round toward minus infinity."""
+"""What each operator means on integers; `//` and `%` round toward minus infinity.
+
+`int` makes a truth value 1 or 0. It is written nowhere: `integer` puts it where one is a number.
+"""
 
 
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
@@ -129,11 +135,29 @@ TRUTHS = (*COMPARISONS, "&", "|", "^", "not")
 """Those that give a truth value."""
 
 
+_JOINS = ("&", "|", "^", "not")
+"""Those that take truth values; all others take numbers."""
+
+
+def integer(number: Number) -> Number:
+    """The number itself, or 1 or 0 for a truth value."""
+    if isinstance(number, bool):
+        return int(number)
+    truth = isinstance(number, Op) and number.op in TRUTHS
+    return Op("int", (number,)) if truth else number
+
+
 def fold(op: str, *args: Number) -> Number:
     """Apply an operator, at once where every argument is known.
 
-    Raises ArithmeticError or ValueError where the operator has no value.
+    The result is in normal form if the arguments are: folding it again, from its leaves, changes
+    nothing. Canonical text relies on that. Raises ArithmeticError or ValueError where the operator has
+    no value.
     """
+    if op not in _JOINS:
+        args = tuple(map(integer, args))
+    if op == "int":
+        return args[0]
     if all(isinstance(arg, int) for arg in args):
         return OPERATORS[op](*args)
     if op in ("//", "%") and args[1] == 0:
@@ -304,6 +328,9 @@ def over(number: Number, names: Mapping[str, Any]) -> Any:
         return minimum(*args) if number.op == "min" else maximum(*args)
     if number.op == "not":
         return ~args[0]
+    if number.op == "int":
+        (arg,) = args
+        return Term(integer(arg.number)) if isinstance(arg, Term) else arg.astype(np.int64)
     if number.op in ("isqrt", "log2"):
         (arg,) = args
         if isinstance(arg, Term):

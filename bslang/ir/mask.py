@@ -93,6 +93,7 @@ TORCH: Mapping[str, str] = _PYTHON | {
     "max": "maximum({0}, {1})",
     "isqrt": "isqrt({0})",
     "log2": "log2({0})",
+    "int": "({0}).long()",
 }
 """torch tensors; the functions are those of bslang.runtime.torch.masks, which take numbers too."""
 
@@ -102,6 +103,7 @@ TRITON: Mapping[str, str] = _PYTHON | {
     "max": "tl.maximum({0}, {1})",
     "isqrt": "isqrt({0})",
     "log2": "log2({0})",
+    "int": "({0}).to(q.dtype)",
     "floor //": "floor_div({0}, {1})",
     "floor %": "floor_mod({0}, {1})",
 }
@@ -118,6 +120,7 @@ CPP: Mapping[str, str] = _PYTHON | {
     "max": "std::max<position>({0}, {1})",
     "isqrt": "isqrt({0})",
     "log2": "log2_floor({0})",
+    "int": "position({0})",
     "floor //": "floor_div({0}, {1})",
     "floor %": "floor_mod({0}, {1})",
 }
@@ -180,7 +183,7 @@ def _nonnegative(number: Number) -> bool:
     assert isinstance(number, Op)
     if number.op == "%":
         return isinstance(number.args[1], int) and number.args[1] > 0
-    if number.op in ("isqrt", "log2"):
+    if number.op in ("isqrt", "log2", "int"):
         return True
     if number.op == "max":
         return any(map(_nonnegative, number.args))

@@ -42,8 +42,11 @@ def number_text(number: Number, outer: int) -> str:
     if isinstance(number, bool):
         return "true" if number else "false"
     if isinstance(number, Op):
+        if number.op == "int":  # the comparison itself: reading makes it a number where it is one
+            return number_text(number.args[0], outer)
         if number.op == "not":
-            return f"~{number_text(number.args[0], 7)}"
+            text = f"~{number_text(number.args[0], 7)}"
+            return text if outer <= 7 else f"({text})"
         if number.op not in _PRECEDENCE:
             return f"{number.op}({', '.join(number_text(arg, 0) for arg in number.args)})"
         inner = _PRECEDENCE[number.op]

@@ -11,7 +11,15 @@ from bslang.ir.pattern import Pattern, Primitive, check_bounds
 from bslang.ir.signature import Argument, Count, Kind, Range, arguments
 from bslang.ir.text import value_text
 from bslang.resolve.suggest import closest
-from bslang.resolve.values import FUNCTIONS, UNKNOWN, Unknown, Value, kind_of, with_zeros_in_tokens
+from bslang.resolve.values import (
+    FUNCTIONS,
+    UNKNOWN,
+    Truth,
+    Unknown,
+    Value,
+    kind_of,
+    with_zeros_in_tokens,
+)
 from bslang.syntax import tree
 from bslang.syntax.source import Span
 
@@ -185,7 +193,7 @@ def _accept(call: _Call, arg: Argument, given: Given) -> Any:
         if value.tokens:
             return wrong("leave the `t` out")
         return value.value
-    return value
+    return value.number if isinstance(value, Truth) else value
 
 
 def _whose(call: _Call, arg: Argument) -> str:
@@ -239,7 +247,7 @@ def make_range(node: tree.Range, values: list[Value | None], report: Report) -> 
         if value is UNKNOWN:
             return UNKNOWN
         if value is None or (isinstance(value, Count) and not value.infinite):
-            ends.append(value)
+            ends.append(value.number if isinstance(value, Truth) else value)
             continue
         infinite = isinstance(value, Count)
         message = f"an end of a range is a number, not {'`inf`' if infinite else kind_of(value)}"

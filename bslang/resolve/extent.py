@@ -47,8 +47,8 @@ class Extents:
 
 
 def _inside(value: object) -> list[object]:
-    if isinstance(value, Op):
-        return list(value.args)
+    if isinstance(value, Op):  # a comparison that is a number is written as the comparison
+        return _inside(value.args[0]) if value.op == "int" else list(value.args)
     if isinstance(value, Count):
         return _inside(value.value) and [value.value]
     if isinstance(value, Range):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial, reduce
 from typing import Final, TypeAlias
 
-from bslang.ir.expr import Number, fold
+from bslang.ir.expr import Number, Op, fold, integer
 from bslang.ir.pattern import Pattern
 from bslang.ir.signature import Count, Range
 from bslang.limits import MAX_NUMBER
@@ -23,7 +24,22 @@ UNKNOWN: Final = Unknown.UNKNOWN
 
 @dataclass(frozen=True)
 class Truth(Count):
-    """What a comparison says: a number of 0 or 1 to arithmetic, and a truth to `& | ^ ~`."""
+    """What a comparison says: a number, 1 or 0, and a truth to `& | ^ ~`."""
+
+    @classmethod
+    def of(cls, condition: Number) -> Truth:
+        """The value of a truth value of numbers."""
+        return cls(integer(condition))
+
+    @property
+    def condition(self) -> Number:
+        """The truth value that the number is made of."""
+        return self.value.args[0] if isinstance(self.value, Op) else bool(self.value)
+
+    @property
+    def number(self) -> Count:
+        """What it is outside of predicates."""
+        return Count(self.value)
 
 
 Value: TypeAlias = Pattern | Count | bool | Range | str | tuple[int, ...] | Unknown
@@ -78,18 +94,21 @@ def arithmetic(op: str, *operands: Count) -> Count:
     _finite(*operands)
     tokens = _unit(op, [count.tokens for count in operands])
     values = [count.value for count in operands]
+    if op in ("min", "max"):
+        return Count(reduce(partial(folded, op), values), tokens)
+    return Count(folded(op, *values), tokens)
+
+
+def folded(op: str, *values: Number) -> Number:
+    """`fold` within MAX_NUMBER. Raises ArithmeticProblem."""
     try:
-        number = values[0] if op in ("min", "max") else fold(op, *values)
-        if op in ("min", "max"):
-            for value in values[1:]:
-                number = fold(op, number, value)
+        return bounded(fold(op, *values))
     except ZeroDivisionError:
         raise ArithmeticProblem("this divides by zero") from None
     except OverflowError:
         raise _TooLarge from None
     except ValueError as error:
         raise ArithmeticProblem(str(error)) from None
-    return Count(bounded(number), tokens)
 
 
 def _finite(*operands: Count) -> None:
@@ -101,7 +120,7 @@ def bounded(number: Number) -> Number:
     """The number, if it is within MAX_NUMBER. Raises ArithmeticProblem."""
     if isinstance(number, int) and abs(number) > MAX_NUMBER:
         raise _TooLarge
-    return int(number) if isinstance(number, bool) else number
+    return number
 
 
 def _unit(op: str, tokens: list[bool]) -> bool:
@@ -128,13 +147,10 @@ def comparison(op: str, left: Count, right: Count) -> Truth:
     _finite(left, right)
     if left.tokens != right.tokens:
         raise ArithmeticProblem(_MIXED)
-    return Truth(fold(op, left.value, right.value))
+    return Truth.of(fold(op, left.value, right.value))
 
 
 def truth(op: str, *operands: Truth | bool) -> Truth:
     """Join truths by `&`, `|`, `^`, or deny one by `not`."""
-    values = [t.value if isinstance(t, Truth) else t for t in operands]
-    result = values[0] if op != "not" else fold("not", values[0])
-    for value in values[1:]:
-        result = fold(op, result, value)
-    return Truth(result)
+    values = [t.condition if isinstance(t, Truth) else t for t in operands]
+    return Truth.of(fold(op, *values) if op == "not" else reduce(partial(fold, op), values))
