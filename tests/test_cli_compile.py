@@ -201,7 +201,7 @@ def test_layouts_in_one_folder_share_the_header(run: Run, monkeypatch: pytest.Mo
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             layout = import_file(Path(f"out/{name}.py"), f"beside_{name}").LAYOUT
-            return str(layout._targets["cpu"].missing(torch.device("cpu")))
+            return str(layout.targets["cpu"].missing(torch.device("cpu")))
 
     assert compiled("near") == ["out/near.py", "out/near.cpp", "out/bslang.h"]
     header = Path("out/bslang.h")

@@ -44,7 +44,7 @@ def grids(draw: st.DrawFn, block: tuple[int, int]) -> Grid:
     return Grid.of(len_q, len_k, block, align, head=draw(st.integers(0, 5)))
 
 
-@examples(200)
+@examples(400)
 @given(st.data())
 def test_set_builders_lower_to_what_they_say(data: st.DataObject) -> None:
     block = data.draw(st.sampled_from([(4, 4), (1, 1), (5, 3), (3, 7)]))
@@ -110,7 +110,7 @@ def test_a_predicate_of_pairs_has_a_limit() -> None:
         )
 
 
-@examples(75)
+@examples(150)
 @given(st.data())
 def test_compositions_lower_to_products(data: st.DataObject) -> None:
     parts = [data.draw(programs(terms=2, forms=Forms(blocks=True))) for _ in range(2)]

@@ -134,7 +134,7 @@ def test_a_longer_sequence_keeps_the_rows_of_a_shorter_one(spec: str) -> None:
         )
 
 
-@examples(75)
+@examples(150)
 @given(programs(terms=3))
 def test_the_last_queries_see_what_they_see_in_the_whole(spec: str) -> None:
     """align="end": the rows of a few last queries are the last rows of the full mask."""

@@ -24,9 +24,9 @@ OF_OS = {"system", "popen", "startfile", "fork", "forkpty", "posix_spawn", "posi
 UNSAFE_OPTIONS = {("shell", True), ("allow_pickle", True), ("weights_only", False)}
 
 ONLY_IN = {
-    "subprocess": {"runtime/build.py", "runtime/inspect.py"},  # the C++ compiler, and disassemblers
-    "ctypes": {"runtime/cpu.py", "runtime/library.py"},  # what that compiler built
-    "importlib.util": {"runtime/modules.py"},  # generated modules
+    "subprocess": {"runtime/cpu/build.py", "gpu/inspect.py"},  # the C++ compiler, and disassemblers
+    "ctypes": {"runtime/cpu/launch.py", "runtime/cpu/library.py"},  # what that compiler built
+    "importlib.util": {"layouts.py"},  # generated modules
 }
 """What runs other code has a home."""
 

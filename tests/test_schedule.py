@@ -51,7 +51,7 @@ def expected_classes(graph: BlockGraph) -> np.ndarray:
     return found
 
 
-@examples(125)
+@examples(250)
 @given(cases())
 def test_tables_hold_every_block_once_in_its_class(case: Case) -> None:
     assume(case.has_meaning())
@@ -67,7 +67,7 @@ def test_tables_hold_every_block_once_in_its_class(case: Case) -> None:
     assert sorted(made.cols.order) == list(range(grid.m))
 
 
-@examples(30)
+@examples(60)
 @given(cases(), st.lists(st.integers(0, 2), min_size=1, max_size=4))
 def test_tables_of_many_graphs_hold_each_of_them(case: Case, head_graph: list[int]) -> None:
     """The graphs of other heads are those of the same program without some of its blocks."""

@@ -64,7 +64,7 @@ def interpreter() -> Iterator[Executor]:
 
 
 def target(made: bslang.Layout) -> TritonTarget:
-    found = made._targets["triton"]
+    found = made.targets["triton"]
     assert isinstance(found, TritonTarget)
     found.dtypes = TritonTarget.dtypes  # bf16 too, see tests/interpreter.py
     return found

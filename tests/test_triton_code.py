@@ -171,7 +171,7 @@ def compiled(spec: str, architecture: str, dim: int, dtype: torch.dtype, kernel:
     block = (
         100 if dtype == SINGLE else 64
     )  # products of fp32 are long to compile: one loop a kernel
-    made = bslang.compile(spec, block=block, target="triton")._targets["triton"]
+    made = bslang.compile(spec, block=block, target="triton").targets["triton"]
     assert isinstance(made, TritonTarget)
     return compile_kernel(made, kernel, architecture, dim, dtype)
 

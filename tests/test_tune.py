@@ -361,13 +361,13 @@ def tuned_for_real(folder: Path) -> None:
         return sum(1.0 + (target._launch(k, q) == normal[k]) for k in KERNELS)
 
     cpu = torch.device("cpu")
-    found = tune(layout, 150, [16], ["fp32"], 2, device=cpu, bench=bench)
+    found = tune(layout, 80, [16], ["fp32"], 2, device=cpu, bench=bench)
     store(target.kernels["forward"], target.sides, found)
     again, other = imported(path)
     assert list(other.tuned.values()) == sorted(found, key=lambda each: each.key)
     for kernel in KERNELS:
         assert other._launch(kernel, torch.zeros(1, 1, 1, 16)) != normal[kernel]
-    given = inputs(150, 150)
+    given = inputs(80, 80)
     plain = bslang.compile("last(3) | cols(0)", block=64, target="torch")
     errors = attended(again, given).error(attended(plain, given))
     assert max(errors.values()) < 1e-4
