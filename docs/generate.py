@@ -81,7 +81,7 @@ def _picture(resolved: Resolved, path: str, images: Images) -> str:
     graph = compiler.lower(resolved, length, length)
     assert f"images/{path}.svg" not in images, f"two pictures would be {path}.svg"
     images[f"images/{path}.svg"] = svg(resolved.pattern, [graph], cells=BLOCKS)
-    blocks, full = graph.held.size, graph.of_kind(FULL).size
+    blocks, full = graph.visited.size, graph.of_kind(FULL).size
     said = f"{blocks} of {BLOCKS**2} blocks, {full} full and {blocks - full} partial"
     return f"![{path.rpartition('/')[2]}: {said}](images/{path}.svg)"
 

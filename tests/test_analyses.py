@@ -18,7 +18,7 @@ from bslang.graph.blockgraph import FULL
 def test_stats_count_what_the_matrix_holds(case: Case) -> None:
     assume(case.has_meaning())
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
-    held = graph.held.dense(graph.grid.n)[graph.grid.q.first :]
+    held = graph.visited.dense(graph.grid.n)[graph.grid.q.first :]
     found = Stats.of(graph, dim=8)
     assert found.blocks == held.sum() == found.full + found.partial
     assert found.full == graph.of_kind(FULL).size
@@ -60,7 +60,7 @@ def test_coverage_is_the_matrix_in_fewer_cells(case: Case) -> None:
     assume(case.has_meaning())
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
     first = graph.grid.q.first
-    value = graph.of_kind(FULL).dense(graph.grid.n) * 0.5 + graph.held.dense(graph.grid.n) * 0.5
+    value = graph.of_kind(FULL).dense(graph.grid.n) * 0.5 + graph.visited.dense(graph.grid.n) * 0.5
     value = value[first:]
     found = coverage(graph, 3, 4)
     assert found.shape[0] <= 3 and found.shape[1] <= 4

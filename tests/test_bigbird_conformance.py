@@ -76,7 +76,7 @@ def test_attention(length: int, target: str, tmp_path: Path) -> None:
     layout, twice = layout_of(module, length, tmp_path, target)
     assert twice == (length == 1024)
     one, other = (layout.graph(length, length * (1 + twice), "start", head) for head in (0, 1))
-    assert one.blocks_by_row.sum() and one.held.start.tolist() != other.held.start.tolist()
+    assert one.blocks_by_row.sum() and one.visited.start.tolist() != other.visited.start.tolist()
     generator = torch.Generator().manual_seed(0)
     shape = (1, HEADS, length, DIM)
     q, k, v, grad = (torch.randn(shape, generator=generator) for _ in range(4))

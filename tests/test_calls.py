@@ -76,7 +76,7 @@ def test_layers_share_kernels_and_have_tables_of_their_own() -> None:
     other = made.at_layer(2)
     assert (made.layer, other.layer) == (0, 2) and other.targets is made.targets
     assert made.key in other.key and made.key != other.key
-    assert made.graph(40).held.size < other.graph(40).held.size
+    assert made.graph(40).visited.size < other.graph(40).visited.size
     for layout, layer in ((other, 2), (made, 0), (other, 2)):
         Call("last(layer + 1)", layer=layer).check("torch")
         assert layout.graph(40).grid.layer == layer

@@ -31,7 +31,7 @@ def test_sides_are_what_the_masks_say(case: Case, data: st.DataObject) -> None:
         assert side.pairs == wanted.sum()
         assert (side.pair is None) == (not wanted.any())
         assert side.pair is None or wanted[side.pair[0] - start, side.pair[1]]
-    assert plus.blocks == (a.held - b.held).size
+    assert plus.blocks == (a.visited - b.visited).size
     grid = case.grid
     drawn = marks(a, b, plus, minus, grid.n, grid.m)
     for row, line in enumerate(drawn.tolist(), grid.q.first):

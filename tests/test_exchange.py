@@ -184,7 +184,7 @@ def test_tiles_begin_at_the_first_query() -> None:
     graph = layout("last(1)").graph(24, 40)
     assert kinds(graph).shape == (3, 3)
     # Positions 16..31 are a block row; 32..39 a short one.
-    assert Tiles.of(graph).held.tolist() == [[False, True, False], [False, False, True]]
+    assert Tiles.of(graph).visited.tolist() == [[False, True, False], [False, False, True]]
     assert Tiles.of(graph).full.tolist() == [[False, True, False], [False, False, False]]
 
 

@@ -65,7 +65,7 @@ def test_every_view_is_the_compilers_graph_at_its_setting() -> None:
         resolved = compiler.resolve(Source("", SPEC), "near", parameters={"w": w, "r": r})
         graph = compiler.lower(resolved, int(length), int(length))
         looks = drawn(view)
-        assert np.array_equal(looks >= 0, graph.held.dense(graph.grid.n))
+        assert np.array_equal(looks >= 0, graph.visited.dense(graph.grid.n))
         assert np.array_equal(
             (looks >= 0) & (looks % 2 == 0), graph.of_kind(FULL).dense(graph.grid.n)
         )

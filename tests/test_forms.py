@@ -153,7 +153,7 @@ def test_products_of_wide_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = Grid.of(60, 60, (1, 1))
     truth = dense(found.pattern, grid)
     monkeypatch.setattr(composition, "_DIRECT", 0)
-    np.testing.assert_array_equal(lower(found.pattern, grid).held.dense(60), truth)
+    np.testing.assert_array_equal(lower(found.pattern, grid).visited.dense(60), truth)
 
 
 def test_heads_choose_patterns() -> None:
@@ -181,7 +181,7 @@ def test_head_and_layer_are_numbers() -> None:
     found = resolved("last(head + 1) | cols(layer)")
     graph = compiler.lower(found, 40, 40, head=2, layer=5)
     other = compiler.lower(resolved("last(3) | cols(5)"), 40, 40)
-    np.testing.assert_array_equal(graph.held.dense(10), other.held.dense(10))
+    np.testing.assert_array_equal(graph.visited.dense(10), other.visited.dense(10))
 
 
 def save(folder: Path, matrix: Bools, spec: str = 'table("mask.npy")') -> Path:
@@ -197,7 +197,7 @@ def test_a_table_is_its_matrix(tmp_path: Path) -> None:
     for order in ("C", "F"):
         source = source_of(save(tmp_path, np.asarray(matrix, order=order)))  # type: ignore[call-overload]
         graph = compiler.lower(compiler.resolve(source, block=4), 40, 40)
-        np.testing.assert_array_equal(graph.held.dense(10), matrix)
+        np.testing.assert_array_equal(graph.visited.dense(10), matrix)
     np.savez(tmp_path / "mask.npz", matrix)
     (tmp_path / "spec.bsl").write_text('table("mask.npz").T & causal')
     found = compiler.resolve(source_of(tmp_path / "spec.bsl"), block=4)
@@ -211,8 +211,8 @@ def test_names_of_a_pair_stay_inside() -> None:
     text = "q = all\nnear(w = 2) = {i, j : i - j < w & j <= i}\nx = near(3) & q"
     found = compiler.resolve(Source("test.bsl", text), "x", block=4)
     np.testing.assert_array_equal(
-        compiler.lower(found, 40, 40).held.dense(10),
-        compiler.lower(resolved("last(3)"), 40, 40).held.dense(10),
+        compiler.lower(found, 40, 40).visited.dense(10),
+        compiler.lower(resolved("last(3)"), 40, 40).visited.dense(10),
     )
 
 
@@ -248,8 +248,8 @@ def test_many_hops_end_where_no_more_is_reached() -> None:
         "window(3) & ~cols(4)",
         "rows(1) | cols(0)",
     ):
-        few, many = (lower(resolved(f"({part}) ** {k}").pattern, grid).held for k in (64, 10**9))
-        matrix = lower(resolved(part).pattern, grid).held.dense(10).astype(int)
+        few, many = (lower(resolved(f"({part}) ** {k}").pattern, grid).visited for k in (64, 10**9))
+        matrix = lower(resolved(part).pattern, grid).visited.dense(10).astype(int)
         power = np.linalg.matrix_power(matrix.astype(object), 64) > 0
         np.testing.assert_array_equal(few.dense(10), power.astype(bool))
         np.testing.assert_array_equal(many.dense(10), power.astype(bool))

@@ -259,7 +259,7 @@ def test_bigbird_layers_and_heads_draw_by_themselves() -> None:
     for layer in range(2):
         for head in range(2):
             graph = compiler.lower(layout, 2048, 2048, layer=layer, head=head)
-            drawn.add(graph.held.dense(32).tobytes())
+            drawn.add(graph.visited.dense(32).tobytes())
     assert len(drawn) == 4
     full = {"model_type": "bigbird_pegasus", "attention_type": "original_full"}
     assert "bigbird_pegasus = all" in spec_of(full, "config.json")

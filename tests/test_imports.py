@@ -176,7 +176,7 @@ def test_a_module_carries_its_tables(folder: Path) -> None:
     out = folder / "out"
     write_whole(out, files)
     made = import_file(out / "spec.py", "bslang_test_table")
-    held = made.LAYOUT.graph(96).held.dense(6)
+    held = made.LAYOUT.graph(96).visited.dense(6)
     np.testing.assert_array_equal(held, matrix & ~matrix.T)
     data = (out / table).read_bytes()
     (out / table).write_bytes(data[:-1] + bytes([1 - data[-1]]))

@@ -113,7 +113,7 @@ def test_layout_is_its_published_matrix(name: str, block: int) -> None:
         labels = {"doc": (doc, doc)}
     else:
         graph = compiler.lower(resolved, rows * block, columns * block, align, head=head)
-        np.testing.assert_array_equal(graph.held.dense(rows), expected)
+        np.testing.assert_array_equal(graph.visited.dense(rows), expected)
     mask = dense(resolved.pattern, grid, labels)
     whole = expected.repeat(block, 0).repeat(block, 1)
     held = mask.reshape(rows, block, columns, block).any(axis=(1, 3))
@@ -174,12 +174,12 @@ def test_fixed_is_deepspeeds_layout_at_any_length() -> None:
                 begin = min(n - n % local + first, n - summary)
                 expected[:, begin : begin + summary] = True
             graph = compiler.lower(resolved, n, n, head=head)
-            np.testing.assert_array_equal(graph.held.dense(n), expected)
+            np.testing.assert_array_equal(graph.visited.dense(n), expected)
 
 
 def test_bigbird_draws_outside_of_what_it_sees_anyway() -> None:
     resolved = compiler.resolve(source_of(Path("std/bigbird.bsl")), "bigbird", block=1)
-    rows = compiler.lower(resolved, 40, 40).held.dense(40).sum(axis=1)
+    rows = compiler.lower(resolved, 40, 40).visited.dense(40).sum(axis=1)
     assert rows[0] == rows[-1] == 40
     assert list(rows[1:-1]) == [7, *[8] * 36, 7]
 
@@ -187,8 +187,8 @@ def test_bigbird_draws_outside_of_what_it_sees_anyway() -> None:
 def test_axial_heads_take_turns() -> None:
     source = source_of(Path("std/axial.bsl"))
     resolved = compiler.resolve(source, "axial_heads", block=1)
-    both = compiler.lower(compiler.resolve(source, "axial", block=1), 12, 12).held
-    even, odd = (compiler.lower(resolved, 12, 12, head=head).held for head in (0, 1))
+    both = compiler.lower(compiler.resolve(source, "axial", block=1), 12, 12).visited
+    even, odd = (compiler.lower(resolved, 12, 12, head=head).visited for head in (0, 1))
     assert even | odd == both and even != odd
 
 

@@ -51,7 +51,7 @@ def test_lowering_agrees_with_the_oracle_token_by_token(case: Case) -> None:
 def test_full_blocks_are_full_and_empty_blocks_are_not_visited(case: Case) -> None:
     assume(case.has_meaning())
     graph, mask, grid = lowered(case), case.mask(), case.grid
-    held = graph.held.dense(grid.n)
+    held = graph.visited.dense(grid.n)
     full = graph.of_kind(FULL).dense(grid.n)
     settled = is_sharp(
         case.resolved.pattern, case.block
@@ -74,7 +74,7 @@ def test_transposed_graph_is_the_graph_of_the_transposed_mask(case: Case) -> Non
     mirrored = graph.transpose()
     np.testing.assert_array_equal(mask_of(mirrored), mask_of(graph).T)
     again = mirrored.transpose()
-    assert again.held == graph.held and again.residuals == graph.residuals
+    assert again.visited == graph.visited and again.residuals == graph.residuals
 
 
 @examples(PROGRAMS // 2)

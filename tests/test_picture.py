@@ -73,10 +73,10 @@ def test_cells_share_the_blocks_out(case: Case, height: int, width: int) -> None
     (panel,), cells = picture.panels, picture.cells
     assert cells.down <= height and cells.across <= width
     assert panel.full.sum() == graph.of_kind(FULL).size
-    assert (panel.full + panel.partial).sum() == graph.held.size
+    assert (panel.full + panel.partial).sum() == graph.visited.size
     assert cells.area.sum() == cells.shape[0] * cells.shape[1]
-    assert sum(entry.blocks for entry in picture.legend) == graph.held.size
-    held = graph.held.dense(graph.grid.n)[graph.grid.q.first :]
+    assert sum(entry.blocks for entry in picture.legend) == graph.visited.size
+    held = graph.visited.dense(graph.grid.n)[graph.grid.q.first :]
     brought: dict[str, np.ndarray] = {}  # by text, as in the legend: one term may stand there twice
     for term, runs in provenance(case.resolved.pattern, graph.grid):
         blocks = runs.dense(graph.grid.n)[graph.grid.q.first :].astype(int)
@@ -211,7 +211,7 @@ def test_svg_says_of_every_patch_what_it_holds(case: Case, cells: int) -> None:
     text = svg(case.resolved.pattern, [graph], "layout", cells=cells)
     counted = np.array([re.findall(r"(\d+) full, (\d+) partial", t)[0] for t in titles(text)], int)
     full = graph.of_kind(FULL).size
-    assert counted.reshape(-1, 2).sum(0).tolist() == [full, graph.held.size - full]
+    assert counted.reshape(-1, 2).sum(0).tolist() == [full, graph.visited.size - full]
     assert text == svg(case.resolved.pattern, [graph], "layout", cells=cells)
 
 

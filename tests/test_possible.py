@@ -119,7 +119,7 @@ def test_blocks_that_a_longer_residual_brings_to_a_mask_are_settled() -> None:
     case = Case(spec, (8, 2), 1, 11, "end")
     assert list(map(str, residuals(case.resolved.pattern, (8, 2)))) == ["diagonals(0t)"]
     graph = compiler.lower(case.resolved, case.len_q, case.len_k)
-    assert graph.held.dense(graph.grid.n)[1].tolist() == [False] * 5 + [True]
+    assert graph.visited.dense(graph.grid.n)[1].tolist() == [False] * 5 + [True]
 
 
 def truth(primitive: Primitive, grid: Grid) -> tuple[Ints, Ints, Bools]:

@@ -41,7 +41,7 @@ def test_blocks_belong_to_the_first_term_that_has_a_pair_there(case: Case) -> No
         assert np.array_equal(own, blocks(case, contribution) & ~taken)
         taken |= own
     graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
-    assert np.array_equal(taken, graph.held.dense(grid.n))
+    assert np.array_equal(taken, graph.visited.dense(grid.n))
 
 
 def test_terms_are_those_of_the_spec() -> None:

@@ -34,7 +34,7 @@ SPECS = {
 
 def drawn(spec: str, blocks: int, block: int = 1) -> Bools:
     found = compiler.resolve(Source("<spec>", spec), block=block)
-    return compiler.lower(found, blocks * block, blocks * block).held.dense(blocks)
+    return compiler.lower(found, blocks * block, blocks * block).visited.dense(blocks)
 
 
 # ---- docs/random.md, in code ---------------------------------------------------------------------
@@ -113,7 +113,7 @@ def test_columns_are_equally_likely() -> None:
     for offset in range(0, rows, 1024):
         # 64 columns and many rows: queries of a long sequence, keys of a short one.
         grid = Grid.of(rows, m, (1, 1), "start")
-        cells = lower(found.pattern, grid).held.dense(rows)[offset : offset + 1024]
+        cells = lower(found.pattern, grid).visited.dense(rows)[offset : offset + 1024]
         counts += cells.sum(0)
     expected = rows * k / m
     chi_square = ((counts - expected) ** 2 / expected).sum()

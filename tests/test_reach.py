@@ -26,7 +26,7 @@ def nodes(case: Case) -> tuple[Square, Bools]:
     """The nodes of a case whose queries are its keys, and the matrix of which sees which."""
     graph = compiler.lower(case.resolved, case.len_k, case.len_k)
     side = int(np.gcd(*case.block))
-    held = graph.held.dense(graph.grid.n)
+    held = graph.visited.dense(graph.grid.n)
     held = held.repeat(case.block[0] // side, 0).repeat(case.block[1] // side, 1)
     size = -(-case.len_k // side)
     return Square.of(graph), held[:size, :size]

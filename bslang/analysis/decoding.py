@@ -27,7 +27,7 @@ def prefix_stable(pattern: Pattern, graphs: Iterable[BlockGraph]) -> Answer:
 
 def last_rows(graph: BlockGraph) -> Blocks:
     """The last block row that visits each block column, -1 for none."""
-    column, _, stop = graph.held.transpose(graph.grid.n).rows()
+    column, _, stop = graph.visited.transpose(graph.grid.n).rows()
     last = np.full(graph.grid.m, -1, dtype=np.int64)
     np.maximum.at(last, column, stop - 1)
     return last

@@ -30,7 +30,7 @@ class Side:
     def of(cls, mine: BlockGraph, other: BlockGraph) -> Side:
         """What `mine` has and `other` lacks; both stand on one grid. Raises LimitError."""
         graph = settled(combined(mine, other, fold_difference))
-        visited = (mine.held - other.held).size
+        visited = (mine.visited - other.visited).size
         return cls(graph, count_pairs(graph), first_pair(graph), visited)
 
 

@@ -107,7 +107,7 @@ def settled(graph: BlockGraph) -> BlockGraph:
 def _classes(graph: BlockGraph) -> list[tuple[Residual, Runs]]:
     """The blocks by what is left to ask of them; False for those that are empty."""
     partial = [(residual, graph.of_kind(kind)) for kind, residual in enumerate(graph.residuals)]
-    empty = Runs.domain(graph.grid) - graph.held
+    empty = Runs.domain(graph.grid) - graph.visited
     return [(True, graph.of_kind(FULL)), (False, empty), *partial]
 
 

@@ -207,7 +207,7 @@ def _missing(graph: BlockGraph, candidates: Bools) -> Ints:
     """
     grid = graph.grid
     missing = np.full((grid.n, grid.q.block), -1, dtype=np.int64)
-    row, start, _ = (Runs.domain(grid) - graph.held).rows()
+    row, start, _ = (Runs.domain(grid) - graph.visited).rows()
     missing[row[::-1]] = start[::-1, None] * grid.k.block  # the first gap of each row comes last
     rows = np.unique(np.flatnonzero(candidates) // grid.q.block)
     among = Runs.of_rows(grid.m, rows, np.zeros_like(rows), np.full_like(rows, grid.m))
@@ -311,11 +311,11 @@ def _difference(graph: BlockGraph, shorter: BlockGraph) -> Pair | None:
         keep = row < grid.n
         return Runs.of_rows(grid.m, row[keep], start[keep], np.minimum(stop, grid.m)[keep])
 
-    full, held = cut(graph.of_kind(FULL)), cut(graph.held)
-    alone = (full - shorter.held) | (shorter.of_kind(FULL) - held)
+    full, held = cut(graph.of_kind(FULL)), cut(graph.visited)
+    alone = (full - shorter.visited) | (shorter.of_kind(FULL) - held)
     if alone:
         return corner(grid, int(alone.start[0]))
-    open_ = (held | shorter.held) - (full & shorter.of_kind(FULL))
+    open_ = (held | shorter.visited) - (full & shorter.of_kind(FULL))
     for kind, residual in enumerate(graph.residuals):
         if not mask_names(residual, grid) & _LENGTHS:
             open_ = open_ - (cut(graph.of_kind(kind)) & shorter.of_kind(kind))

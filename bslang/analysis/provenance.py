@@ -24,7 +24,7 @@ def provenance(pattern: Pattern, grid: Grid, most: int | None = None) -> list[tu
     if most is not None and len(found) > most:
         rest = Union.of(*(term for term, _ in found[most - 1 :]))
         found[most - 1 :] = [(rest, pattern)]  # the last term's contribution is never lowered
-    left = lower(pattern, grid).held
+    left = lower(pattern, grid).visited
     own: list[tuple[Pattern, Runs]] = []
     for place, (term, contribution) in enumerate(found):
         last = place == len(found) - 1

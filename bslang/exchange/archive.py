@@ -128,7 +128,7 @@ def _arrays(
 
 
 def _lists(graph: BlockGraph) -> tuple[Any, Any, Any]:
-    cells = graph.held.cells()
+    cells = graph.visited.cells()
     length = graph.stop - graph.start
     indptr = np.concatenate(([0], np.cumsum(graph.blocks_by_row)))
     return indptr, (cells % graph.grid.m).astype(np.int32), np.repeat(graph.kind == FULL, length)

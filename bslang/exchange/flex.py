@@ -45,7 +45,7 @@ def block_mask(
 
     tiles = [Tiles.of(graph) for graph in graphs]
     order = [0] if head_graph is None else head_graph.tolist()
-    partial = _lists([tile.held & ~tile.full for tile in tiles], order, device)
+    partial = _lists([tile.visited & ~tile.full for tile in tiles], order, device)
     full = _lists([tile.full for tile in tiles], order, device)
     return BlockMask.from_kv_blocks(
         *partial,

@@ -37,18 +37,18 @@ def to_bsr(graph: BlockGraph) -> Bsr:
     """The blocks of a call, its queries counted from the first."""
     grid, tiles = graph.grid, Tiles.of(graph)
     rows, columns = grid.q.block, grid.k.block
-    row, column = tiles.held.nonzero()
-    indptr = np.concatenate(([0], np.cumsum(tiles.held.sum(axis=1)))).astype(np.int32)
+    row, column = tiles.visited.nonzero()
+    indptr = np.concatenate(([0], np.cumsum(tiles.visited.sum(axis=1)))).astype(np.int32)
     partial = ~tiles.full[row, column]
     mask = None
     if partial.any():
         mask = np.ones((row.size, rows, columns), dtype=bool)
         q = grid.q.start + row[partial, None, None] * rows + np.arange(rows)[:, None]
         k = column[partial, None, None] * columns + np.arange(columns)
-        there = (q < grid.q.stop) & (k < grid.k.stop)
+        in_bounds = (q < grid.q.stop) & (k < grid.k.stop)
         q, k = np.minimum(q, grid.q.stop - 1), np.minimum(k, grid.k.stop - 1)
-        mask[partial] = belongs(graph, kinds(graph), q, k, {}) & there
-    sides = (tiles.held.shape[0] * rows, tiles.held.shape[1] * columns)
+        mask[partial] = belongs(graph, kinds(graph), q, k, {}) & in_bounds
+    sides = (tiles.visited.shape[0] * rows, tiles.visited.shape[1] * columns)
     return Bsr(indptr, column.astype(np.int32), *sides, rows, columns, mask)
 
 

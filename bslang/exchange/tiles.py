@@ -40,11 +40,11 @@ def kinds(graph: BlockGraph) -> npt.NDArray[np.int8]:
 class Tiles:
     """The tiles of a call: queries from the first on, and keys, cut into blocks.
 
-    held: bool (tile rows, m), the tiles that may hold a pair; full: the same shape, those of held
+    visited: bool (tile rows, m), the tiles that may hold a pair; full: the same shape, those of visited
     all of whose pairs belong, and that are no short ones at the ends.
     """
 
-    held: Bools
+    visited: Bools
     full: Bools
 
     @classmethod

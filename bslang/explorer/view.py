@@ -100,7 +100,7 @@ def bounded(runs: int) -> None:
 def _looks(resolved: Resolved, graph: BlockGraph) -> tuple[list[tuple[str, int]], list[int]]:
     """The terms, each with how many blocks it is the first to bring in; and `runs`."""
     full = graph.of_kind(FULL)
-    partial = graph.held - full
+    partial = graph.visited - full
     terms: list[tuple[str, int]] = []
     parts = []
     for term, brought in provenance(resolved.pattern, graph.grid, MOST_TERMS):

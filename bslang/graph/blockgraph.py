@@ -57,7 +57,7 @@ class BlockGraph:
         return Runs.of_rows(self.grid.m, self.row[keep], self.start[keep], self.stop[keep])
 
     @cached_property
-    def held(self) -> Runs:
+    def visited(self) -> Runs:
         """Every block that is not empty."""
         return Runs.of_rows(self.grid.m, self.row, self.start, self.stop)
 

@@ -38,8 +38,8 @@ def settle(pattern: Pattern, runs: Runs, grid: Grid) -> tuple[Runs, Runs] | None
             return None
     full, empty = (np.empty(asked.size, dtype=bool) for _ in range(2))
     for part in batches(asked.size, grid):
-        _, _, there, mask = ask(pattern, asked[part], grid)
-        full[part] = (mask | ~there).all(axis=(1, 2))
+        _, _, in_bounds, mask = ask(pattern, asked[part], grid)
+        full[part] = (mask | ~in_bounds).all(axis=(1, 2))
         empty[part] = ~mask.any(axis=(1, 2))
     return _runs_of(cells[full[back]], grid.m), _runs_of(cells[empty[back]], grid.m)
 
@@ -83,20 +83,20 @@ def mask_names(pattern: Pattern, grid: Grid) -> frozenset[str]:
 
 
 def positions(cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools]:
-    """Positions q (blocks, side, 1) and k (blocks, 1, side) of some blocks, and which pairs are there."""
+    """Positions q (blocks, side, 1) and k (blocks, 1, side) of some blocks, and which pairs are in bounds."""
     i, j = cells // grid.m, cells % grid.m
     q = (i[:, None] * grid.q.block + np.arange(grid.q.block))[:, :, None]
     k = (j[:, None] * grid.k.block + np.arange(grid.k.block))[:, None, :]
-    there = (q >= grid.q.start) & (q < grid.q.stop) & (k >= grid.k.start) & (k < grid.k.stop)
-    return q, k, there
+    in_bounds = (q >= grid.q.start) & (q < grid.q.stop) & (k >= grid.k.start) & (k < grid.k.stop)
+    return q, k, in_bounds
 
 
 def ask(pattern: Pattern, cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools, Bools]:
     """`positions` of some blocks, and which of their pairs belong to a residual, labels being equal."""
-    q, k, there = positions(cells, grid)
+    q, k, in_bounds = positions(cells, grid)
     equal = dict.fromkeys(labels(pattern), (q * 0, k * 0))
     mask = holds(pattern, At.positions(grid, q, k, labels=equal), grid.env())
-    return q, k, there, np.broadcast_to(mask, there.shape) & there
+    return q, k, in_bounds, np.broadcast_to(mask, in_bounds.shape) & in_bounds
 
 
 def batches(blocks: int, grid: Grid) -> Iterator[slice]:

@@ -38,15 +38,15 @@ def attend(
         start = torch.tensor([ends[number] for number in members])
         count = torch.tensor([lengths[number] for number in members])
         position = torch.arange(length)
-        there = position < count[:, None]
-        place = torch.where(there, start[:, None] + position, start[:, None])
+        in_bounds = position < count[:, None]
+        place = torch.where(in_bounds, start[:, None] + position, start[:, None])
         index = place.to(q.device)
         of_q, of_k, of_v = (x[0, :, index].transpose(0, 1) for x in (q, k, v))
         out, lse = layout(of_q, of_k, of_v, return_lse=True, **options)
-        there = there.to(q.device)
-        places.append(index[there])
-        outs.append(out.transpose(1, 2)[there])
-        lses.append(lse.transpose(1, 2)[there])
+        in_bounds = in_bounds.to(q.device)
+        places.append(index[in_bounds])
+        outs.append(out.transpose(1, 2)[in_bounds])
+        lses.append(lse.transpose(1, 2)[in_bounds])
     order = torch.cat(places).argsort()
     out, lse = torch.cat(outs)[order], torch.cat(lses)[order]
     return out.transpose(0, 1)[None], lse.T[None]
