@@ -15,8 +15,8 @@ from reference import TOLERANCE, Inputs, agrees, dense, inputs, labels_of, run
 from strategies import Case, cases, examples
 
 import bslang
+from bslang import abi, compiler
 from bslang import call as options
-from bslang import compiler
 from bslang.call import SOFTCAPS
 from bslang.codegen.cpu import header
 from bslang.errors import BuildError, TargetError
@@ -389,6 +389,7 @@ def test_other_devices() -> None:
 
 def test_text_of_another_version_is_refused() -> None:
     case = Case("causal", (64, 64), 64, 64, "end")
-    other = source(case).replace("int64_t threads, dtype;", "int64_t threads, dtype, more;")
+    other = source(case).replace(f"abi = 0x{abi.digest()};", "abi = 0x123456789abcdef;")
+    assert other != source(case)
     with pytest.raises(TargetError, match="another version of bslang"):
         results(CpuTarget(other), case, inputs(64, 64))
