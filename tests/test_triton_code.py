@@ -18,6 +18,7 @@ from bslang import compiler
 from bslang.codegen.plan import Plan
 from bslang.codegen.triton import section
 from bslang.errors import TargetError
+from bslang.resources import resource
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch
 from bslang.syntax.source import Source
@@ -90,6 +91,15 @@ def test_full_blocks_have_no_mask() -> None:
         assert "first, stop, TILE" in full[2] and "_mask_" not in full[2]
         partial = [code for comment, code in found.items() if "artial blocks" in comment]
         assert partial and all(loop.count("_mask_") == 1 for loop in partial)
+
+
+def test_templates_pass_no_rendered_text_around() -> None:
+    """A macro takes names and facts; what it writes is placed where it is called."""
+    files = sorted(resource("templates", "triton").glob("*.jinja"))
+    assert len(files) > 5
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert not re.search(r"{%-? *(call\b|set \w+ *-?%)|\bcaller\(", text), file.name
 
 
 def test_layouts_without_masks_ask_none() -> None:
