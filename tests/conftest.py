@@ -48,26 +48,30 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _cache_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Generated modules and built kernels go to one folder of the run, for all of its processes."""
+def _folder_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes of a run, with the cache of generated modules and built kernels."""
     run = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has a folder of its own in there
         run = run.parent
     pytest.MonkeyPatch().setenv("BSLANG_CACHE_DIR", str(run / "cache"))
+    return run
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _quick_builds() -> None:
+def _quick_builds(_folder_of_the_run: Path) -> None:
     """C++ is built with fewer optimisations, which takes half as long, also by programs that tests start.
 
     tests/test_cpu.py has kernels built as users build them.
     """
     try:
-        compiler = build.find_compiler()
+        compiler = shlex.join(build.find_compiler())
     except BuildError:  # tests that need one are skipped
         return
-    quick = ["bash", "-c", 'exec "${@/#-O3/-O1}"', "bash", *compiler]
-    pytest.MonkeyPatch().setenv("CXX", shlex.join(quick))
+    script, made = _folder_of_the_run / "c++", _folder_of_the_run / f"c++{os.getpid()}"
+    made.write_text(f'#!/usr/bin/env bash\nexec {compiler} "${{@/#-O3/-O1}}"\n', encoding="utf-8")
+    made.chmod(0o755)
+    made.replace(script)  # whole, for workers that come later
+    pytest.MonkeyPatch().setenv("CXX", str(script))
 
 
 @pytest.hookimpl(wrapper=True)
