@@ -194,7 +194,10 @@ class CpuTarget:
             for name, t in tensors.items()
         }
         q, k = tensors["q"], tensors["k"]
-        q_labels, k_labels, q_ranges, k_ranges = map(_pointer, plan.labels(call) or (None,) * 4)
+        labels = (
+            plan.labels(call) or (None,) * 4
+        )  # a name, so that they live while kernels read them
+        q_labels, k_labels, q_ranges, k_ranges = map(_pointer, labels)
         q_first, q_step = plan.places
         arguments = _Arguments(
             abi=_ABI,
