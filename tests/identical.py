@@ -4,8 +4,8 @@
 
 Calls the same layouts on the same tensors in both checkouts, on every target: forward, log-sum-exp
 and all gradients. Prints what differs, layout by layout, beside the largest difference in units of
-the dtype's rounding, and exits with status 1 if anything does. Where a layout's masks change on the
-triton target, sums may be in another order: that table says whether the difference is one of rounding.
+the dtype's rounding, and exits with status 1 if anything does. Where the masks of a layout change, the
+torch and triton targets may sum in another order: that figure says whether it is a difference of rounding.
 
 Only the public interface is called, so that BASE can be an old commit. The triton target runs in
 Triton's interpreter, on the small layouts.
