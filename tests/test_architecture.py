@@ -75,7 +75,7 @@ HOMES = {
         "safetensors": "exchange/archive",
         "torch": "call exchange/exports exchange/flex exchange/mask gpu integrations layouts nn runtime "
         "verify",
-        "typing_extensions": "call nn runtime",
+        "typing_extensions": "call nn runtime verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",
         "rich": "cli",

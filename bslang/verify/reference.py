@@ -1,16 +1,21 @@
-"""Dense masked attention by its formula: what every target is held against."""
+"""Dense masked attention by its formula: what every target is compared with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from bslang.call import LabelsOfCall
 from bslang.layouts import Layout
 from bslang.runtime.op import lse_dtype
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from bslang.call import Options
 
 
 @dataclass(frozen=True)
@@ -122,27 +127,11 @@ def rounding(
 
 
 def run(
-    layout: Layout,
-    given: Inputs,
-    scale: float | None = None,
-    align: str = "end",
-    labels: LabelsOfCall | None = None,
-    softcap: float | None = None,
-    key_padding: torch.Tensor | None = None,
+    layout: Layout, given: Inputs, scale: float | None = None, **options: Unpack[Options]
 ) -> Attended:
-    """A layout's own results on the same tensors."""
+    """A layout's own results on the same tensors; scale, options: as in a call."""
     q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
-    out, lse = layout(
-        q,
-        k,
-        v,
-        scale,
-        softcap=softcap,
-        return_lse=True,
-        align=align,
-        labels=labels,
-        key_padding=key_padding,
-    )
+    out, lse = layout(q, k, v, scale, return_lse=True, **options)
     none = lse == -torch.inf
     assert not out[none].any(), "a query without keys has output 0"
     lse = lse.masked_fill(none, 0)
