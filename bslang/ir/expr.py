@@ -121,10 +121,14 @@ OPERATORS: Mapping[str, Callable[..., int]] = {
     "abs": abs,
     "isqrt": _isqrt,
     "log2": _log2,
+    "gcd": math.gcd,
+    "inverse": lambda a, ring: pow(a, -1, ring),
 }
 """What each operator means on integers; `//` and `%` round toward minus infinity.
 
-`int` makes a truth value 1 or 0. It is written nowhere: `integer` puts it where one is a number.
+Three are written in no spec. `int` makes a truth value 1 or 0: `integer` puts it where one is a number.
+`gcd` and `inverse` (modulo a number that shares no divisor) are only asked of numbers that do not
+differ from pair to pair.
 """
 
 
@@ -298,18 +302,28 @@ def joined(join: Callable[[Any, Any], Any], parts: Iterable[Any]) -> Any:
 
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of two terms, arrays or numbers, element by element."""
-    return _extremum("min", np.minimum, a, b)
+    return _binary("min", np.minimum, a, b)
 
 
 def maximum(a: Any, b: Any) -> Any:
     """The larger of two terms, arrays or numbers, element by element."""
-    return _extremum("max", np.maximum, a, b)
+    return _binary("max", np.maximum, a, b)
 
 
-def _extremum(op: str, array: Callable[..., Any], a: Any, b: Any) -> Any:
+def gcd(a: Any, b: Any) -> Any:
+    """The greatest common divisor of two numbers, or of terms."""
+    return _binary("gcd", OPERATORS["gcd"], a, b)
+
+
+def inverse(a: Any, ring: Any) -> Any:
+    """The number that `a` times is 1, modulo `ring`. Of numbers, or of terms."""
+    return _binary("inverse", OPERATORS["inverse"], a, ring)
+
+
+def _binary(op: str, plain: Callable[..., Any], a: Any, b: Any) -> Any:
     if isinstance(a, (Term, Symbol)) or isinstance(b, (Term, Symbol)):
         return Term(fold(op, *(x.number if isinstance(x, Term) else x for x in (a, b))))
-    return array(a, b)
+    return plain(a, b)
 
 
 def over(number: Number, names: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bslang.errors import PatternError
-from bslang.ir.expr import Number, maximum, minimum
+from bslang.ir.expr import Number, Term, gcd, inverse, maximum, minimum
 from bslang.ir.grid import At, Grid, Ints, Side
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.region import Region, least
@@ -21,8 +21,8 @@ from bslang.patterns.shapes import bands, interval
 class Window(Primitive):
     """Keys near the query: `w` blocks centred on it, or `left` before it and `right` after it.
 
-    `step` spreads the same number of blocks at that spacing (dilated). `wrap` measures distance on
-    the ring of all blocks. `clamp` shifts the window inward near the edges, so that every row
+    `step` spreads the same number of blocks at that spacing (dilated). `wrap` counts on the ring of
+    all blocks, as often round as it takes. `clamp` shifts the window inward near the edges, so that every row
     keeps `w` columns; `w` may then be even (with `step`: among the columns of the row's residue).
 
     Sources: Longformer (Beltagy 2020, 3.1) for the window and its dilation, NATTEN
@@ -78,6 +78,10 @@ class Window(Primitive):
             )
 
     @property
+    def wide(self) -> bool:  # type: ignore[override]  # depends on the arguments here
+        return self.wrap and self.tokens and self._spacing() != 1  # see _on_ring
+
+    @property
     def shift_invariant(self) -> bool:  # type: ignore[override]  # depends on the arguments here
         return not (self.wrap or self.clamp)
 
@@ -97,28 +101,49 @@ class Window(Primitive):
     def _spacing(self) -> Number:
         return 1 if self.step is None else self.step.value
 
-    def _reach(self) -> tuple[Number, Number]:
-        """How far the window extends before and after the query, in single indices."""
+    def _steps(self) -> tuple[Number, Number]:
+        """How many steps the window extends before and after the query."""
         if self.w is not None:
             half = (self.w.value - 1) // 2
-            left, right = half, half
-        else:
-            left = 0 if self.left is None else self.left.value
-            right = 0 if self.right is None else self.right.value
+            return half, half
+        left = 0 if self.left is None else self.left.value
+        return left, 0 if self.right is None else self.right.value
+
+    def _reach(self) -> tuple[Number, Number]:
+        """How far the window extends before and after the query, in single indices."""
         step = self._spacing()
         return tuple(  # type: ignore[return-value]  # two in, two out
             INFINITE if isinstance(side, int) and side >= INFINITE else side * step
-            for side in (left, right)
+            for side in self._steps()
         )
 
     def predicate(self, at: At) -> Any:
         side = at.unit(self.tokens)
         if self.clamp:
             return self._clamped(side)
-        if not self.wrap:
-            return self._near(side.col - side.row)
-        around = (side.col - side.row) % side.cols
-        return self._near(around) | self._near(around - side.cols)
+        return self._on_ring(side) if self.wrap else self._near(side.col - side.row)
+
+    def _on_ring(self, side: Side) -> Any:
+        """Whether some number of steps, from -left to right, leads from the row to the column.
+
+        The numbers that do differ by `ring`, so that the least of them from -left on decides.
+        """
+        left, right = self._steps()
+        ring, steps, met = side.cols, side.col - side.row, None
+        if self._spacing() != 1:
+            shared = gcd(self._spacing(), side.cols)
+            met = steps % shared == 0
+            ring = side.cols // shared
+            steps = steps // shared * inverse(self._plain(self._spacing()) // shared, ring)
+        if INFINITE in (left, right):
+            return side.col >= 0 if met is None else met
+        near = (steps + self._plain(left) % ring) % ring <= left + right
+        return near if met is None else met & near
+
+    @staticmethod
+    def _plain(number: Number) -> Any:
+        """A number to compute with beside terms."""
+        return number if isinstance(number, int) else Term(number)
 
     def _near(self, offset: Any) -> Any:
         left, right = self._reach()
@@ -147,11 +172,27 @@ class Window(Primitive):
             left = min(left, grid.q.size(self.tokens))
             right = min(right, grid.k.size(self.tokens))
             return bands(grid, self.tokens, *_spaced(-left, right, step))
+        return self._rings(grid)
+
+    def _rings(self, grid: Grid) -> Decided:
+        """With `wrap`: the places on the ring that some step meets, repeated for every turn."""
+        (before, after), step = self._steps(), self._spacing()
+        assert isinstance(before, int) and isinstance(after, int) and isinstance(step, int)
         ring = grid.k.length if self.tokens else grid.m
-        low, high = _spaced(max(-left, -ring), min(right, ring - 1), step)
-        turns = -(-max(grid.q.size(self.tokens), grid.k.size(self.tokens)) // ring)
-        shift = ring * np.arange(-turns, turns + 1, dtype=np.int64)[:, None]
-        return bands(grid, self.tokens, (low + shift).ravel(), (high + shift).ravel())
+        rows, columns = grid.q.size(self.tokens), grid.k.size(self.tokens)
+        count = min(before + after + 1, ring)  # after these, the same places follow again
+        first = -before % ring
+        if step == 1:
+            low = np.array([first], dtype=np.int64)
+            high = low + count - 1
+        else:
+            places = (first + np.arange(count, dtype=np.int64)) * (step % ring) % ring
+            low = high = np.unique(places)
+        turns = -(-max(rows, columns) // ring)
+        shift = ring * np.arange(-turns - 1, turns + 1, dtype=np.int64)[:, None]
+        low, high = (low + shift).ravel(), (high + shift).ravel()
+        some = (high > -rows) & (low < columns)
+        return bands(grid, self.tokens, low[some], high[some])
 
     def _clamped_blocks(self, grid: Grid) -> Decided:
         assert self.w is not None
