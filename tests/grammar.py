@@ -23,6 +23,7 @@ from bslang.patterns import PRIMITIVES
 SIZES = (
     *("n // 3 + 1", "isqrt(n) + 1", "log2(n) + 1", "min(n, 3)", "max(2, m // 4)", "abs(1 - 3)"),
     *("head + 1", "layer + 2", "2 ** 2", "7 % 4", "(n > 3) + 1", "-(-n // 4)"),
+    *("1 < 2", "n > 0", "2 - (head >= 0)", "(m > 2) * 2 + 1", "n ** 0", "(n < 3) ** 0 + n ** 1"),
 )
 """Numbers of at least 1 that are computed."""
 
@@ -52,9 +53,11 @@ class _Writer:
 
     def index(self, form: str = "") -> str:
         # Ranges are cut to the length; single indices must exist, so only the ends are drawn.
-        form = form or self.pick("end", "end", "range", "step")
+        form = form or self.pick("end", "end", "range", "step", "compared")
         if form == "end":
             return self.pick(f"0{self.unit}", f"-1{self.unit}")
+        if form == "compared":
+            return "(head < 0) * 1t" if self.unit else self.pick("n > 9", "(m > 9) - 1")
         start, stop = (self.pick("", self.count(0, 6), f"-{self.count(1, 3)}") for _ in range(2))
         return f"{start}:{stop}{f':{self.count(1, 2)}' if form == 'step' else ''}"
 
@@ -64,7 +67,12 @@ class _Writer:
 
     def window(self) -> str:
         step = self.pick("", f", step={self.count(1, 2)}")
-        form = self.pick("odd", "sides", "clamped")
+        form = self.pick("odd", "sides", "clamped", "ring")
+        if form == "ring":  # which goes round once or more often, and may leave the query out
+            most = 30 if self.unit else 12
+            first, wide = self.draw(st.integers(-most, most)), self.draw(st.integers(0, most))
+            sides = f"left={-first}{self.unit}, right={first + wide}{self.unit}"
+            return f"window({sides}{step}, wrap=true)"
         if form == "odd":
             return f"window({self.odd()}{step}{self.pick('', ', wrap=true', ', clamp=true')})"
         if form == "clamped":
@@ -213,6 +221,12 @@ NUMBERS = {
     "abs": "abs({left})",
     "isqrt": "isqrt(abs({left}))",
     "log2": "log2(max({left}, 1))",
+    "{sign}": "(({left}) {sign} ({right}))",
+    "** 0": "({left}) ** 0",
+    "** 1": "({left}) ** 1",
+    "** 3": "min(abs({left}), 9) ** 3",
+    "+ 0": "1 * ({left}) + 0",
+    "* 0": "({left}) * 0",
 }
 COMPARED = ("<", "<=", ">", ">=", "==", "!=")
 
@@ -222,12 +236,13 @@ def numbers(draw: st.DrawFn, names: tuple[str, ...], depth: int = 2) -> str:
     """Integer expressions over names that are never undefined."""
     if depth == 0 or draw(st.booleans()):
         return draw(st.sampled_from((*names, *names, str(draw(st.integers(0, 9))))))
-    form = draw(st.sampled_from(("+", "-", *NUMBERS)))
+    form = draw(st.sampled_from(("+", "-", "{sign}", *NUMBERS)))
     return NUMBERS[form].format(
         left=draw(numbers(names, depth - 1)),
         right=draw(numbers(names, depth - 1)),
         factor=draw(st.integers(-3, 3)),
         divisor=draw(st.integers(1, 7)),
+        sign=draw(st.sampled_from(COMPARED)),
     )
 
 

@@ -137,9 +137,7 @@ class _Plain:
             raise Unsupported
         tokens = any(self.counts_tokens(argument.value, at) for argument in given)
         i, j, rows, cols = (
-            (at.query, at.key, at.queries, at.keys)
-            if tokens
-            else (at.row, at.column, at.n, at.m)
+            (at.query, at.key, at.queries, at.keys) if tokens else (at.row, at.column, at.n, at.m)
         )
         found: bool = method(i, j, rows, cols, listed, named, at)
         return found

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import TOLERANCE, agrees, inputs
-from strategies import Case, programs
+from strategies import Case, examples, programs
 
 from bslang import compiler
 from bslang.codegen.cpu import header
@@ -62,7 +62,7 @@ def test_generated_python_is_formatted(name: str, targets: tuple[str, ...] | Non
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@settings(max_examples=50)
+@examples(100)
 @given(programs(terms=4), st.sampled_from([1, 16, 64, 100]))
 def test_every_program_gives_a_module_that_compiles_as_python(spec: str, block: int) -> None:
     files = emitted(spec, block)
@@ -187,7 +187,7 @@ def test_masks_print_what_they_mean_in_cpp(tmp_path: Path) -> None:
 
 
 def test_every_operator_that_masks_can_hold_has_a_form_in_every_language() -> None:
-    on_host = {"**", "isqrt", "log2"}  # of the length alone, so a parameter
+    on_host = {"**", "isqrt", "log2", "gcd", "inverse"}  # of the length alone, so a parameter
     for language in (TORCH, TRITON, CPP):
         assert set(OPERATORS) - on_host <= set(language)
         assert {op.removeprefix("floor ") for op in language} <= set(OPERATORS)

@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from strategies import Case, cases, examples, mask_of, programs
 
 from bslang import compiler
-from bslang.errors import LimitError
+from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import nonempty
 from bslang.graph.possible import is_sharp, residuals
@@ -343,3 +343,17 @@ def test_lengths_change_places_under_a_transpose() -> None:
     expected = np.zeros((6, 11), dtype=bool)
     expected[:, -3:] = True
     assert np.array_equal(mask_of(lowered(case), {}), expected)
+
+
+@pytest.mark.parametrize("spec", ["logsparse ** 5", "last(2) @ last(1)", "all & last(2) ** 2"])
+def test_compositions_are_of_one_sequence(spec: str) -> None:
+    """Two sequences of different lengths are refused also where they have as many blocks."""
+    resolved = compiler.resolve(Source("<case>", spec), block=16)
+    for len_q, len_k in ((17, 20), (20, 17), (4, 40)):
+        with pytest.raises(SpecError, match=f"{len_q} queries and {len_k} keys"):
+            compiler.lower(resolved, len_q, len_k, "start")
+        with pytest.raises(PatternError, match="must be one sequence"):
+            dense(resolved.pattern, Grid.of(len_q, len_k, (16, 16), "start"))
+    same = compiler.lower(resolved, 20, 20, "start")
+    assert same.visited == compiler.lower(resolved, 20, 20).visited
+    compiler.lower(resolved, 4, 40)  # queries that are the last of the keys

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from plain import Unsupported, belongs
+from strategies import Case, cases, examples, mask_of
 
 from bslang import compiler
 from bslang.resolve.sources import source_of
 from bslang.resources import resource
 from grammar import builders, numbers
-from plain import Unsupported, belongs
-from strategies import Case, cases, examples, mask_of
 
 
 def held(case: Case) -> None:
@@ -108,6 +108,6 @@ def test_every_head_of_blockbert_sees_a_block() -> None:
     resolved = program.pick("blockbert_heads", "blockbert_heads", {})
     for head in range(12):
         graph = compiler.lower(resolved, 32, 32, head=head)
-        row, column = np.nonzero(graph.in_pattern.dense(8))
+        row, column = np.nonzero(graph.visited.dense(8))
         assert row.tolist() == list(range(8))
         np.testing.assert_array_equal(column, (np.arange(8) + head) % 8)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from strategies import mask_of
 
 from bslang import compiler
 from bslang.graph.lower import lower
 from bslang.ir.grid import Grid
-from bslang.ir.oracle import dense_blocks
+from bslang.ir.oracle import dense, dense_blocks
 from bslang.ir.runs import Bools
 from bslang.syntax.source import Source
 
@@ -150,6 +151,35 @@ def test_a_longer_sequence_keeps_the_rows_of_a_shorter_one(within: str) -> None:
     longest = drawn(spec, 48, block=4)
     for blocks in (1, 2, 7, 31, 47):
         np.testing.assert_array_equal(drawn(spec, blocks, block=4), longest[:blocks, :blocks])
+
+
+@pytest.mark.parametrize(
+    ("within", "candidates"),
+    [
+        ("cols(-5t:-1t)", [[0, 1], [0, 1]]),  # tokens 15 to 18
+        ("cols(-4t:)", [[1], [1]]),
+        ("cols(-2t)", [[1], [1]]),
+        ("cols(22t:30t)", [[1], [1]]),  # only where the block is filled up
+        ("rows(-2t)", [[], [0, 1]]),
+        ("rows(24t:)", [[], [0, 1]]),
+        ("window(left=-2t, right=2t, wrap=true)", [[0, 1], [0, 1]]),  # 20 tokens round
+        ("window(left=-20t, right=20t, wrap=true)", [[0, 1], [0, 1]]),
+        ("window(3t, clamp=true) & rows(19t) & cols(0:17t)", [[], []]),  # its keys are 17 to 19
+    ],
+)
+def test_filling_up_adds_positions_and_no_length(within: str, candidates: list[list[int]]) -> None:
+    """Blocks of 16, the second with 4 tokens. The random draw takes all of two candidates."""
+    found = compiler.resolve(Source("<spec>", within), block=16).pattern
+    grid = Grid.of(20, 20, (16, 16))
+    for seen in (dense_blocks(found, grid), lower(found, grid.whole()).visited.dense(2)):
+        assert [np.flatnonzero(row).tolist() for row in seen] == candidates
+    drawn_within = compiler.resolve(
+        Source("<spec>", f"random(2, seed=0, within={within})"), block=16
+    )
+    mask, drawn_mask = (dense(pattern, grid) for pattern in (found, drawn_within.pattern))
+    np.testing.assert_array_equal(drawn_mask, mask)
+    graph = compiler.lower(drawn_within, 20, 20)
+    np.testing.assert_array_equal(mask_of(graph), mask)
 
 
 def test_a_draw_never_repeats_what_it_is_kept_out_of() -> None:

@@ -110,7 +110,12 @@ def test_numbers_have_every_name_operator_and_function() -> None:
 
 
 def test_ranges_have_every_form() -> None:
-    forms = {"end": r"^(0|-1)t$", "range": r"^[^:]*:[^:]*$", "step": r"^[^:]*:[^:]*:[^:]+$"}
+    forms = {
+        "end": r"^(0|-1)t$",
+        "compared": r".* < ",
+        "range": r"^[^:]*:[^:]*$",
+        "step": r"^[^:]*:[^:]*:[^:]+$",
+    }
 
     @few
     @given(st.data())

@@ -36,11 +36,12 @@ class _Composed(Primitive):
                 )
 
     def fits(self, grid: Grid) -> None:
-        if grid.n != grid.m:
+        queries, keys = grid.q.length, grid.k.length
+        if queries != keys:  # even where they have as many blocks
             raise PatternError(
-                f"`{self.name}` goes on from a block column as a block row, and there are {grid.m} "
-                f"columns and {grid.n} rows",
-                hint='it needs one sequence: leave out align="start"',
+                f"`{self.name}` continues from a block column as a block row, so queries and keys must be "
+                f"one sequence, and these are two: {queries} queries and {keys} keys",
+                hint='leave out align="start"',
                 subject=self,
             )
 

@@ -22,8 +22,9 @@ class Window(Primitive):
     """Keys near the query: `w` blocks centred on it, or `left` before it and `right` after it.
 
     `step` spreads the same number of blocks at that spacing (dilated). `wrap` counts on the ring of
-    all blocks, as often round as it takes. `clamp` shifts the window inward near the edges, so that every row
-    keeps `w` columns; `w` may then be even (with `step`: among the columns of the row's residue).
+    all blocks and goes round as often as the window is long. `clamp` shifts the window inward near
+    the edges, so that every row keeps `w` columns; `w` may then be even (with `step`: among the
+    columns of the row's residue).
 
     Sources: Longformer (Beltagy 2020, 3.1) for the window and its dilation, NATTEN
     (Hassani 2023, 3.1) for `clamp`.
