@@ -45,6 +45,22 @@ def test_dtypes_and_head_dimensions(dtype: torch.dtype, dim: int) -> None:
     agrees(layout(case.spec), given, case.mask(), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "{q, k : (q >= k) + (k >= q) == 2} | last(2)",
+        "{q, k : (q >= k) == 1}",
+        "{q, k : min(q >= k, k % 3 == 1) + (n > 3) * (q - k < 5) == 1}",
+        "window(left=9t, right=3t, step=4t, wrap=true) | causal",
+    ],
+)
+@pytest.mark.parametrize("target", ["torch", "cpu"])
+def test_comparisons_are_numbers_and_rings_go_round(spec: str, target: str) -> None:
+    case = Case(spec, (4, 4), 29, 29, "end")
+    given = inputs(29, 29, dim=16, dtype=torch.float32)
+    agrees(layout(spec, 4, target), given, case.mask(), TOLERANCE[torch.float32])
+
+
 def test_scale_and_its_default() -> None:
     case = Case(BIGBIRD, (8, 8), 40, 40, "end")
     given = inputs(40, 40, dtype=torch.float64)
