@@ -120,6 +120,11 @@ class Call:
             take_padding(options.get("key_padding"), k),
         )
 
+    @property
+    def constants(self) -> dict[str, float]:
+        """The numbers that are compiled into kernels, by the names that they have there."""
+        return {n.upper(): getattr(self, n) for n, kind in NUMBERS.items() if kind == CONSTANT}
+
     def pack(self) -> tuple[list[torch.Tensor], list[float], str]:
         """The call as operators take it: tensors, numbers, and what they are: the alignment and the
         tensors' names.

@@ -175,7 +175,8 @@ class TritonTarget:
         """
         strided = {name: _readable(x) for name, x in strided.items()}
         (batch, heads), key_heads = strided["q"].shape[:2], strided["k"].shape[1]
-        chosen = self._launch(kernel, strided["q"], softcap=call.softcap)
+        chosen = self._launch(kernel, strided["q"])
+        chosen = replace(chosen, constants=chosen.constants | call.constants)
         if kernel == "dkdv":
             table, lanes, block = self._tables(plan, "columns"), batch * key_heads, plan.block_k
             tiles = -(-block // chosen.constants["TILE_K"])
@@ -266,8 +267,8 @@ class TritonTarget:
         found: DeviceTables = plan.made[key]
         return found
 
-    def _launch(self, kernel: str, q: torch.Tensor, softcap: float = 0.0) -> Launch:
-        chosen = self.default(kernel, q, softcap)
+    def _launch(self, kernel: str, q: torch.Tensor) -> Launch:
+        chosen = self.default(kernel, q)
         if not self.tuned:
             return chosen
         precision = chosen.constants.get("PRECISION", "")
@@ -277,7 +278,7 @@ class TritonTarget:
             return chosen
         return Launch(chosen.constants | found.tile, chosen.options | found.options)
 
-    def default(self, kernel: str, q: torch.Tensor, softcap: float = 0.0) -> Launch:
+    def default(self, kernel: str, q: torch.Tensor) -> Launch:
         """How a kernel is compiled for tensors like q, where nothing was tuned."""
         fast = q.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
         return launch(
@@ -287,7 +288,6 @@ class TritonTarget:
             self.sides,
             shared=shared_memory(q.device),
             precision="tf32" if fast and torch.version.hip is None else "ieee",
-            softcap=softcap,
         )
 
     def _start(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+from bslang.call import Call
 from bslang.runtime.triton.tuned import Sides, largest, tile_names
 
 
@@ -63,14 +64,13 @@ def launch(
     *,
     shared: int,
     precision: str = "ieee",
-    softcap: float = 0.0,
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
 
     itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
     allow, of what a program holds and of what it meets;
     shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
-    "tf32"; softcap: of scores, 0 for none.
+    "tf32". The numbers of a call that are compiled in are those of a call that says nothing.
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
     if kernel in ("merge", "sum"):
@@ -84,7 +84,7 @@ def launch(
         constants["TILE_Q"] = kept
     else:
         constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
-        constants |= {"PRECISION": precision, "SOFTCAP": softcap}
+        constants |= {"PRECISION": precision, **Call(1.0).constants}
     options = {
         "num_warps": warps(kernel, pad, itemsize, kept, streamed),
         "num_stages": tile.stages if shared >= 160 * 1024 else 2,
