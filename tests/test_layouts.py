@@ -21,6 +21,7 @@ from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Pattern
 from bslang.runtime.plan import DevicePlan
+from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key, Registry
 from bslang.schedule.schedule import Schedule
 
@@ -167,3 +168,14 @@ def test_a_cold_compile_and_a_first_call_do_each_thing_once(
     gc.collect()
     bslang.compile(spec, block=16, target=("triton", "torch"))(q, q, q)
     assert counts.take() == {"read": 1, "Program": 1, "lower 48": 1}
+
+
+def test_the_values_that_were_used_last_are_kept() -> None:
+    kept: Recent[int] = Recent(2)
+    made: list[int] = []
+
+    def ask(key: int) -> int:
+        return kept.get(key, lambda: made.append(key) or -key)  # type: ignore[func-returns-value]
+
+    assert [ask(key) for key in (1, 2, 1, 3, 1, 2)] == [-1, -2, -1, -3, -1, -2]
+    assert made == [1, 2, 3, 2]  # 2 made room for 3
