@@ -69,6 +69,9 @@ class Layout(Exports, CallableLayout):
 
     folder: Path | None = None
     meaning: Meaning | None = None
+    base: Layout | None = (
+        None  # what `at_layer` made it of: it lives as long, for other layers to share
+    )
     _answers: Recent[Answer] = field(init=False, default_factory=partial(Recent, 64))
     _last_rows: Recent[tuple[BlockGraph, decoding.Blocks]] = field(
         init=False, default_factory=partial(Recent, 8)
@@ -88,7 +91,7 @@ class Layout(Exports, CallableLayout):
         """The same layout where `layer` stands for another number; both share their kernels."""
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ValueError(f"layer is a number from 0 on, not {layer!r}")
-        return replace(self, layer=layer)
+        return replace(self, layer=layer, base=self.base or self)
 
     @cached_property
     def with_padding(self) -> Layout:

@@ -84,6 +84,24 @@ def test_a_layout_in_use_is_the_same_object() -> None:
     assert bslang.compile("last(2)", block=8, target=("torch", "cpu")) is not made
 
 
+def test_layers_share_what_is_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+    import_file = layouts.import_file
+
+    def counted(path: Path, name: str) -> object:
+        imported.append(name)
+        return import_file(path, name)
+
+    monkeypatch.setattr(layouts, "import_file", counted)
+    spec, padding = "last(3t)", torch.tensor([30])
+    layers = [bslang.compile(spec, block=8, target="torch").at_layer(n) for n in range(3)]
+    for layer in layers:
+        layer(Q, Q, Q, key_padding=padding)
+    assert len(imported) == 2  # with padding, and without
+    assert len({id(layer.with_padding.plans) for layer in layers}) == 1
+    assert len({id(layer.plans) for layer in layers}) == 1
+
+
 def test_of_several_layouts_with_one_key_the_last_is_found() -> None:
     first = bslang.compile("last(2)", block=8, target="torch").at_layer(3)
     second = first.at_layer(3)
