@@ -149,10 +149,11 @@ PLAIN += [
     "{q, k : min(abs(q - k), log2(q * k + 1)) < isqrt(max(q, k))}",
     "chunks(100t) | strided(n // 3)",
 ]
-MODULES = {"pathlib", "torch", "triton", "triton.language", "bslang"}
+MODULES = {"pathlib", "torch", "triton", "triton.language", "typing", "typing_extensions", "bslang"}
 CALLS = re.compile(
-    r"(tl|triton)\..+|Layout|LAYOUT|refusal|Path|Path\(__file__\)\.with_suffix|Rules|Strip|Edge"
+    r"(tl|triton)\..+|Layout|LAYOUT|refusal|Path|Path\(__file__\)\.with_suffix"
     r"|(Triton|Cpu|Torch)Target|.+\.(to|trans)|float|isqrt|log2|minimum|maximum|abs|min|max|range"
+    r"|map|len|'[a-z_ ]+'\.split"
 )
 
 
