@@ -135,18 +135,18 @@ class Call:
         if self.labels is not None:
             tensors |= {"q_labels": self.labels.q, "k_labels": self.labels.k}
         given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        return list(given.values()), [self.scale, self.softcap], " ".join((self.align, *given))
+        numbers = [getattr(self, name) for name in NUMBERS]
+        return list(given.values()), numbers, " ".join((self.align, *given))
 
     @classmethod
     def unpack(cls, tensors: Sequence[torch.Tensor], numbers: Sequence[float], about: str) -> Call:
         """The inverse of `pack`."""
         align, *names = about.split()
         given = dict(zip(names, tensors, strict=True))
-        labels = None
-        if "q_labels" in given:  # kernels count on their being contiguous
-            labels = Labels(given["q_labels"].contiguous(), given["k_labels"].contiguous())
-        scale, softcap = numbers
-        return cls(scale, softcap, align, labels, given.get("padding"))
+        labels = Labels(given["q_labels"], given["k_labels"]) if "q_labels" in given else None
+        # Numbers of a program exported before one was new lack the last: they have its default.
+        known: dict[str, Any] = dict(zip(NUMBERS, numbers, strict=False))
+        return cls(**known, align=align, labels=labels, padding=given.get("padding"))
 
     def padding_as_label(self, len_q: int) -> Call:
         """The call of a layout that is narrowed by `same` of one more label, in place of the padding.

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -207,16 +208,19 @@ class Layout(Exports, CallableLayout):
 _KNOWN: weakref.WeakValueDictionary[str, Layout] = weakref.WeakValueDictionary()
 """The layouts of this process that are in use, by what they were generated from."""
 
+_IMPORTING = RLock()
+
 
 def layout_of(resolved: Resolved, targets: tuple[str, ...] | None = None, layer: int = 0) -> Layout:
     """The layout of a pattern, for a layer. Raises BslangError where the cache folder cannot be written."""
     key = compiler.emission(resolved, targets)
-    layout = _KNOWN.get(key)
-    if layout is None:
-        # Out of its module, which its kernels refer to: nothing is to keep a layout but those who use it.
-        layout = vars(_imported(key, resolved, targets)).pop("LAYOUT")
-        layout.meaning.resolved = resolved  # so that its text is not read again
-        _KNOWN[key] = layout
+    with _IMPORTING:  # threads that ask for one layout get one
+        layout = _KNOWN.get(key)
+        if layout is None:
+            # Out of its module, which its kernels refer to: nothing keeps a layout but those who use it.
+            layout = vars(_imported(key, resolved, targets)).pop("LAYOUT")
+            layout.meaning.resolved = resolved  # so that its text is not read again
+            _KNOWN[key] = layout
     return layout.at_layer(layer) if layer else layout
 
 
@@ -289,8 +293,9 @@ def rebuilt(
     return layout_of(program.pick(None, name, {}), targets, layer)
 
 
+@lru_cache(maxsize=256)
 def of_key(key: Key) -> Layout:
-    """The layout that operators name so. Raises SpecError."""
+    """The layout that operators name so, kept for the next call of an exported program. Raises SpecError."""
     return rebuilt("layout", key.spec, key.block, key.targets, key.layer)
 
 
@@ -340,6 +345,6 @@ def import_file(path: Path, name: str) -> ModuleType:
     try:
         spec.loader.exec_module(made)
     finally:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         linecache.cache.pop(str(path), None)
     return made

@@ -7,7 +7,9 @@ import linecache
 import sys
 import weakref
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import torch
 
 import bslang
 from bslang import compiler, layouts
+from bslang.call import Call
 from bslang.codegen.shape import BLOCKS
 from bslang.graph import lower
 from bslang.graph.blockgraph import BlockGraph
@@ -197,3 +200,47 @@ def test_the_values_that_were_used_last_are_kept() -> None:
 
     assert [ask(key) for key in (1, 2, 1, 3, 1, 2)] == [-1, -2, -1, -3, -1, -2]
     assert made == [1, 2, 3, 2]  # 2 made room for 3
+
+
+# ---- threads and other processes -------------------------------------------------------------------
+
+
+def test_threads_that_compile_one_layout_get_one() -> None:
+    for number in range(5):
+        spec, start = f"last({number + 40}t)", Barrier(8)
+
+        def make(_: int, spec: str = spec, start: Barrier = start) -> layouts.Layout:
+            start.wait()
+            return bslang.compile(spec, block=16, target=("triton", "torch"))
+
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(make, range(8)))
+        assert len({id(layout) for layout in made}) == 1
+
+
+def test_a_program_of_another_process_makes_its_layout_once() -> None:
+    key = "block 8x8; last(77t); torch"
+    assert key not in LAYOUTS
+    assert LAYOUTS.find(key) is LAYOUTS.find(key)
+    layouts.of_key.cache_clear()
+
+
+def test_layouts_may_be_collected_while_others_are_added() -> None:
+    """As when the reference to a layout is made: what is collected then is forgotten, and nothing else."""
+    base = bslang.compile("last(5)", block=8, target="torch")
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(50):
+            held = base.at_layer(7)
+            held.__dict__["circle"] = held  # only the collector frees it
+            held = base.at_layer(7)
+            assert LAYOUTS.find(held.key) is held
+    finally:
+        gc.set_threshold(*threshold)
+
+
+def test_numbers_that_an_old_program_lacks_have_their_defaults() -> None:
+    tensors, numbers, about = Call(0.5, 3.0, "start").pack()
+    assert vars(Call.unpack(tensors, numbers, about)) == vars(Call(0.5, 3.0, "start"))
+    assert Call.unpack(tensors, numbers[:1], about).softcap == 0.0

@@ -231,7 +231,7 @@ def check_padding(target: str, spec: str, block: int = 8) -> None:
     made, dtype = layout(spec, target, block), torch.float32
     given = inputs(45, 45, batch=3, dtype=dtype)
     lengths = torch.tensor([45, 18, 1])
-    padding = torch.arange(45) >= lengths[:, None]
+    padding = (torch.arange(45)[:, None] >= lengths).T  # not contiguous, as masks of a model may be
     padding[0, 3:20] = True  # anywhere, not on the right alone
     masks = np.stack([mask(made, 45, head) for head in range(2)])[None]
     seen = masks & ~padding.numpy()[:, None, None]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-from bslang.call import Call
+from bslang.call import Call, Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,10 @@ class DevicePlan:
         without labels."""
         if call.labels is None:
             return None
-        ranges = call.labels.ranges(self.q_start, (self.block_q, self.block_k))
-        return call.labels.q, call.labels.k, *ranges
+        labels = Labels(
+            call.labels.q.contiguous(), call.labels.k.contiguous()
+        )  # kernels count on it
+        return labels.q, labels.k, *labels.ranges(self.q_start, (self.block_q, self.block_k))
 
     @cached_property
     def rows(self) -> DeviceTable:

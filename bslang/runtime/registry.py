@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from threading import RLock
 
 from bslang.errors import BslangError
 from bslang.runtime.runnable import Runnable
@@ -55,13 +56,17 @@ class Registry:
 
     def __init__(self) -> None:
         self._layouts: dict[str, list[weakref.ref[Runnable]]] = {}
+        self._lock = RLock()  # a layout may be collected, and forgotten, while another is added
         self.rebuild: Callable[[Key], Runnable] | None = None
         """Makes a layout that no one has made in this process; the compiler's side sets it."""
 
     def add(self, layout: Runnable) -> None:
         """Make a layout known to the operators."""
-        forget = partial(self._forget, layout.key)
-        self._layouts.setdefault(layout.key, []).append(weakref.ref(layout, forget))
+        # The reference first: making it may collect others, which are forgotten then.
+        reference = weakref.ref(layout, partial(self._forget, layout.key))
+        with self._lock:
+            others = [other for other in self._layouts.get(layout.key, ()) if other() is not None]
+            self._layouts[layout.key] = [*others, reference]
 
     def find(self, key: str) -> Runnable:
         """The layout of a key. Raises RuntimeError where there is none and none can be made."""
@@ -78,17 +83,18 @@ class Registry:
 
     def __iter__(self) -> Iterator[str]:
         """The keys of the layouts in use."""
-        return iter(self._layouts)
+        return iter(list(self._layouts))
 
     def __contains__(self, key: str) -> bool:
         return key in self._layouts
 
     def _forget(self, key: str, reference: weakref.ref[Runnable]) -> None:
-        left = [other for other in self._layouts.get(key, ()) if other is not reference]
-        if left:
-            self._layouts[key] = left
-        else:
-            self._layouts.pop(key, None)
+        with self._lock:
+            left = [other for other in self._layouts.get(key, ()) if other is not reference]
+            if left:
+                self._layouts[key] = left
+            else:
+                self._layouts.pop(key, None)
 
 
 LAYOUTS = Registry()

@@ -304,8 +304,9 @@ def _forget(module: str) -> None:
     """Take a module's functions out of Triton's registry, which keeps every jit function by its name."""
     jit = sys.modules.get("triton.runtime.jit")
     registry: dict[str, Any] = getattr(jit, "_triton_jit_function_registry", {})
-    for name in [name for name in registry if name.startswith(f"{module}:")]:
-        del registry[name]
+    for name in list(registry):
+        if name.startswith(f"{module}:"):
+            registry.pop(name, None)
 
 
 def _in_order(kernel: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
