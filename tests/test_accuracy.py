@@ -27,11 +27,12 @@ def test_errors_in_fp64_are_those_of_rounding() -> None:
     check(measure("torch", torch.float64, 40), 20)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_errors_of_triton_are_those_of_rounding(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("dtype", "programs"), [(torch.float32, 40), (torch.float16, 20)], ids=str)
+def test_errors_of_triton_are_those_of_rounding(dtype: torch.dtype, programs: int) -> None:
+    """In the interpreter, which is slow, so on few programs; in fp32 a few small ones outweigh 20."""
     pytest.importorskip("triton")
-    with interpreting() as pool:  # slow, so on few programs
-        check(pool.submit(measure, "triton", dtype, 20).result(), 10)
+    with interpreting() as pool:
+        check(pool.submit(measure, "triton", dtype, programs).result(), programs // 2)
 
 
 def check(found: Errors, programs: int) -> None:
