@@ -57,8 +57,7 @@ def lower(pattern: Pattern, grid: Grid) -> BlockGraph:
     Raises PatternError where the pattern means nothing on this grid (an index outside of it),
     LimitError where a limit is passed.
     """
-    full, partial, _ = _settled(pattern, grid, _Known())
-    return BlockGraph.of_classes(grid, full, residuals(pattern, _sides(grid)), partial)
+    return _graph(pattern, grid, _Known())
 
 
 def lower_with_terms(pattern: Pattern, grid: Grid) -> tuple[BlockGraph, dict[str, Runs]]:
@@ -68,9 +67,7 @@ def lower_with_terms(pattern: Pattern, grid: Grid) -> tuple[BlockGraph, dict[str
     Raises as `lower`; a term that passes a limit by itself is left out.
     """
     known = _Known()
-    full, partial, _ = _settled(pattern, grid, known)
-    graph = BlockGraph.of_classes(grid, full, residuals(pattern, _sides(grid)), partial)
-    terms = {}
+    graph, terms = _graph(pattern, grid, known), {}
     for term in pattern.parts if isinstance(pattern, Union) else ():
         with suppress(LimitError):
             terms[str(term)], *_ = _settled(term, grid, known)
@@ -123,6 +120,11 @@ class _Known:
                 raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, f"the token masks of `{pattern}`")
             self._nonempty[key] = reduce(Runs.__or__, partial.values(), full)
         return self._nonempty[key]
+
+
+def _graph(pattern: Pattern, grid: Grid, known: _Known) -> BlockGraph:
+    full, partial, _ = _settled(pattern, grid, known)
+    return BlockGraph.of_classes(grid, full, residuals(pattern, _sides(grid)), partial)
 
 
 def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pattern, Runs], bool]:
