@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from benchmarks.bigbird import HUGGING_FACE
 from benchmarks.contest import OURS, Measured, Row
 from benchmarks.figures import Figures
-from benchmarks.workloads import BACKWARD, BIGBIRD, FORWARD, Workload
+from benchmarks.workloads import BACKWARD, BIGBIRD, BOTH, FORWARD, Workload
 
 BASE = Workload(BIGBIRD, 0)
 """The shape that is drawn: every length is measured in it."""
 
+SUMMARY = 16384
+"""Tokens of the bars that README shows."""
+
+PEERS = {
+    OURS: "bslang",
+    "FlexAttention, compiled": "FlexAttention (compiled)",
+    "SDPA": "dense attention (SDPA)",
+    HUGGING_FACE.name: "Hugging Face BigBird",
+}
+"""Contestants of the summary, and what the bars call them."""
+
 
 def plots(figures: Figures, folder: Path) -> list[Path]:
-    """Paths of cpu_rate.svg, cpu_time.svg, cpu_masks.svg; none where matplotlib is not installed."""
+    """Paths of cpu_rate.svg, cpu_time.svg, cpu_masks.svg, cpu_summary.svg; none where matplotlib is not
+    installed."""
     try:
         import matplotlib
     except ImportError:
@@ -38,7 +51,37 @@ def plots(figures: Figures, folder: Path) -> list[Path]:
         _draw(folder / "cpu_rate.svg", rates, "rate of bslang / torch.mm"),
         _draw(folder / "cpu_time.svg", times, "BigBird, forward: ms", log=True),
         _draw(folder / "cpu_masks.svg", made, "BigBird, before the first call: ms", log=True),
+        summary([*rows, *figures.hugging_face], folder / "cpu_summary.svg"),
     ]
+
+
+def summary(rows: Iterable[Row], path: Path) -> Path:
+    """Bars of the time of BigBird at SUMMARY tokens, forward and with backward, a bar for each contestant.
+
+    rows: of all contests of the shape that is drawn. The first row of a contestant and phase counts: ours on
+    Hugging Face's own layout comes after ours on the layout of the rest.
+    """
+    from matplotlib import pyplot
+
+    times: dict[tuple[str, str], float] = {}
+    for row in rows:
+        if row.measured and row.length == SUMMARY and row.layout.startswith(BIGBIRD.name):
+            times.setdefault((row.contestant, row.phase), row.measured.seconds.median)
+    chart, panels = pyplot.subplots(1, 2, figsize=(9, 2.2), layout="constrained", sharey=True)
+    names = list(PEERS)[::-1]
+    for axes, phase in zip(panels, (FORWARD, BOTH), strict=True):
+        seconds = [times.get((name, phase), 0.0) for name in names]
+        colors = ["tab:blue" if name == OURS else "silver" for name in names]
+        bars = axes.barh([PEERS[name] for name in names], seconds, color=colors)
+        texts = [f"{s:.2g} s" if 0 < s < 1 else f"{s:.1f} s" if s else "no backward on CPUs" for s in seconds]
+        axes.bar_label(bars, texts, padding=4, fontsize="small")
+        axes.set_title(f"{phase}, {SUMMARY:,} tokens", fontsize="medium")
+        axes.set_xlim(right=1.25 * max(seconds, default=1.0) or 1.0)
+        axes.set_xticks([])
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    chart.savefig(path, metadata={"Date": None})
+    pyplot.close(chart)
+    return path
 
 
 Series = dict[str, list[tuple[int, float]]]

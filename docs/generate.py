@@ -2,7 +2,7 @@
 
     python docs/generate.py
 
-Their pictures go to docs/images. It writes the structs in the header of the C++ as well. A test fails where
+Their pictures, and those of README.md, go to docs/images. It writes the structs in the header of the C++ as well. A test fails where
 one of these is not what this writes.
 """
 
@@ -75,14 +75,14 @@ def _primitive(primitive: type[Primitive], folder: Path, images: Images) -> str:
     return "\n\n".join(parts)
 
 
-def _picture(resolved: Resolved, path: str, images: Images) -> str:
+def _picture(resolved: Resolved, path: str, images: Images, side: int = BLOCKS) -> str:
     """Draws a layout, and says in Markdown where the picture is and what is on it."""
-    length = BLOCKS * resolved.block[0]
+    length = side * resolved.block[0]
     graph = compiler.lower(resolved, length, length)
     assert f"images/{path}.svg" not in images, f"two pictures would be {path}.svg"
-    images[f"images/{path}.svg"] = svg(resolved.pattern, [graph], cells=BLOCKS)
+    images[f"images/{path}.svg"] = svg(resolved.pattern, [graph], cells=side)
     blocks, full = graph.visited.size, graph.of_kind(FULL).size
-    said = f"{blocks} of {BLOCKS**2} blocks, {full} full and {blocks - full} partial"
+    said = f"{blocks} of {side**2} blocks, {full} full and {blocks - full} partial"
     return f"![{path.rpartition('/')[2]}: {said}](images/{path}.svg)"
 
 
@@ -186,6 +186,20 @@ PAGES = {
     "errors.md": errors,
 }
 
+FRONT = {
+    "bigbird": "window(3) | global(0, -1) | random(2, seed=7)",
+    "streaming": "(last(500t) | cols(0:4t)) & causal",
+}
+"""What README.md shows first: 24 blocks of each."""
+
+
+def front() -> Images:
+    """The pictures of README.md."""
+    images: Images = {}
+    for name, text in FRONT.items():
+        _picture(compiler.resolve(Source("<example>", text)), f"readme/{name}", images, side=24)
+    return images
+
 
 def files(page: str) -> dict[str, str]:
     """A page and its pictures: text by path below docs/."""
@@ -208,9 +222,11 @@ if __name__ == "__main__":
     print(declare())
     for old in HERE.glob("images/*/*.svg"):
         old.unlink()
+    made = front()
     for page in PAGES:
-        for name, text in files(page).items():
-            path = HERE / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        made |= files(page)
         print(HERE / page)
+    for name, text in made.items():
+        path = HERE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
