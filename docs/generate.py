@@ -2,8 +2,8 @@
 
     python docs/generate.py
 
-Their pictures, and those of README.md, go to docs/images. It writes the structs in the header of the C++ as well. A test fails where
-one of these is not what this writes.
+Their pictures, and those of README.md, go to docs/images. It writes the structs in the header of the C++ as
+well. A test fails where one of these is not what this writes.
 """
 
 from __future__ import annotations
