@@ -73,7 +73,10 @@ def summary(rows: Iterable[Row], path: Path) -> Path:
         seconds = [times.get((name, phase), 0.0) for name in names]
         colors = ["tab:blue" if name == OURS else "silver" for name in names]
         bars = axes.barh([PEERS[name] for name in names], seconds, color=colors)
-        texts = [f"{s:.2g} s" if 0 < s < 1 else f"{s:.1f} s" if s else "no backward on CPUs" for s in seconds]
+        texts = [
+            f"{s:.2g} s" if 0 < s < 1 else f"{s:.1f} s" if s else "no backward on CPUs"
+            for s in seconds
+        ]
         axes.bar_label(bars, texts, padding=4, fontsize="small")
         axes.set_title(f"{phase}, {SUMMARY:,} tokens", fontsize="medium")
         axes.set_xlim(right=1.25 * max(seconds, default=1.0) or 1.0)
