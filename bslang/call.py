@@ -8,7 +8,7 @@ A new option is a key of `Options`, a field of `Call` and its check here, and th
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -27,6 +27,8 @@ LabelsOfCall: TypeAlias = "Label | Mapping[str, Label]"
 
 SOFTCAPS = (1e-30, 1e30)
 """Least and greatest soft cap: what kernels compute with it in fp32 stays finite."""
+
+_LARGEST = sys.float_info.max
 
 _NARROW = ("int32", "int16", "int8", "uint8")
 """Dtypes that int32 holds as they are."""
@@ -175,9 +177,9 @@ def check_scale(scale: float | None) -> None:
     """Raise TypeError or ValueError for what is not a scale of scores."""
     if scale is None:
         return
-    if isinstance(scale, bool) or not isinstance(scale, int | float):
+    if not _is_number(scale):
         raise TypeError(f"scale is a number or None, not {type(scale).__name__}")
-    if not math.isfinite(scale):
+    if not -_LARGEST <= scale <= _LARGEST:  # of a traced program too, which math.isfinite is not
         raise ValueError(f"scale is a finite number or None, not {scale!r}")
 
 
@@ -186,11 +188,19 @@ def check_softcap(softcap: float | None) -> float:
     if softcap is None:
         return 0.0
     least, most = SOFTCAPS
-    number = isinstance(softcap, int | float) and not isinstance(softcap, bool)
+    number = _is_number(softcap)
     if number and least <= softcap <= most:
         return float(softcap)
     found = repr(softcap) if number else type(softcap).__name__
     raise ValueError(f"softcap is None or a number from {least:g} to {most:g}, not {found}")
+
+
+def _is_number(x: object) -> bool:
+    """Whether x is an int or a float, or one that stands for those of a traced program."""
+    import torch
+
+    kinds = (int, float, torch.SymInt, torch.SymFloat)
+    return isinstance(x, kinds) and not isinstance(x, bool)
 
 
 # ---- key padding -------------------------------------------------------------------------------
@@ -213,9 +223,9 @@ def take_padding(given: Any, k: torch.Tensor) -> torch.Tensor | None:
         raise ValueError(
             f"key_padding must be on the device of the tensors, {k.device}, not {given.device}"
         )
-    if given.dtype == torch.bool and given.shape == (batch, length):
+    if given.dtype == torch.bool and _has_shape(given, batch, length):
         return given.detach()
-    if _dtype(given) in _INTEGERS and given.shape == (batch,):
+    if _dtype(given) in _INTEGERS and _has_shape(given, batch):
         return torch.arange(length, device=k.device) >= given.detach()[:, None]
     raise ValueError(
         f"key_padding must be bool ({batch}, {length}), True for padding, or integers ({batch},), the "
@@ -295,7 +305,7 @@ def _checked(given: Any, what: str, batch: int, length: int, device: torch.devic
         raise ValueError(
             f"{what} must be on the device of the tensors, {device}, not {given.device}"
         )
-    if given.shape not in ((length,), (batch, length)):
+    if not (_has_shape(given, length) or _has_shape(given, batch, length)):
         raise ValueError(
             f"{what} must have shape ({length},) or ({batch}, {length}); it has {tuple(given.shape)}"
         )
@@ -333,6 +343,12 @@ def _blocks(x: torch.Tensor, before: int, block: int, fill: int) -> torch.Tensor
     after = -(before + x.shape[-1]) % block
     padded = pad(x, (before, after), value=fill)
     return padded.reshape(*x.shape[:-1], padded.shape[-1] // block, block)
+
+
+def _has_shape(x: torch.Tensor, *shape: int) -> bool:
+    """Whether x has a shape. Where x.dim() is another no lengths are compared, so that a traced program
+    holds for batches that happen to be as large as its sequences are long."""
+    return x.dim() == len(shape) and x.shape == shape
 
 
 def _dtype(x: torch.Tensor) -> str:

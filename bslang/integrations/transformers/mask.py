@@ -52,9 +52,11 @@ def mask(
             "configuration to None"
         )
     if not (allow_is_causal_skip or allow_is_bidirectional_skip):
-        offsets: Tensor | None = _offsets(mask_function)
-        if offsets is not None:
-            return offsets
+        packed: Tensor | None = _packed(mask_function)
+        if packed is not None and not torch.compiler.is_exporting():
+            return _offsets(packed)  # type: ignore[no-any-return]  # as above
+        if packed is not None:  # transformers cannot tell whether any are, since nothing runs yet
+            torch._assert_async((packed == 0).all(), "exported models take no packed sequences")
     length = int(q_offset) + q_length
     if attention_mask is None:
         if length == kv_length:
@@ -71,10 +73,11 @@ def mask(
     return mask
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
-def _offsets(mask_function: Callable[..., Any] | None) -> Tensor | None:
-    """int64 (sequences + 1,), on the CPU, where layouts read it: where packed sequences begin; None
-    where the model packs none.
+@torch.compiler.disable(  # type: ignore[untyped-decorator,no-untyped-call]  # torch does not type it
+    reason="which sequences are packed is read from position_ids; pass attention_mask where none are"
+)
+def _packed(mask_function: Callable[..., Any] | None) -> Tensor | None:
+    """int (batch, length), the number of each token's sequence in its row; None where the model packs none.
 
     Raises ValueError where the model's mask has a part that is neither that nor what the layout replaces.
     """
@@ -87,8 +90,15 @@ def _offsets(mask_function: Callable[..., Any] | None) -> Tensor | None:
             raise ValueError(
                 f"the model adds pairs of its own to its mask ({made_by}), which a layout cannot follow"
             )
-    if packed is None:
-        return None
+    return packed
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
+def _offsets(packed: Tensor) -> Tensor:
+    """int64 (sequences + 1,), on the CPU, where layouts read it: where packed sequences begin.
+
+    packed: as `_packed` gives it.
+    """
     first = torch.ones_like(packed, dtype=torch.bool)
     first[:, 1:] = packed[:, 1:] != packed[:, :-1]
     starts = first.flatten().nonzero().flatten().cpu()
