@@ -50,8 +50,8 @@ MAY_USE = {
         "integrations": "analysis api compiler graph layouts",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
         "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
-        "cli": "analysis api compiler configs editors explorer files gpu graph lint picture resolve stages "
-        "syntax verify _version",
+        "cli": "analysis api compiler configs editors explorer files gpu graph lint patterns picture resolve "
+        "stages syntax verify _version",
         "errors": "",
         "limits": "",
         "resources": "",

@@ -100,12 +100,12 @@ def test_check_goes_on_after_a_bad_file(run: Run) -> None:
 
 def test_check_as_json(run: Run) -> None:
     Path("bad.bsl").write_text("\na = windw(3)", encoding="utf-8")
-    done = run("check", "--json", "spec.bsl", "bad.bsl", ".")
+    done = run("check", "--json", "spec.bsl", "bad.bsl", "missing.bsl")
     assert (done.status, done.err) == (1, "")
     assert done.json["checked"] == [
         {"file": "spec.bsl", "layouts": ["near", "wide"], "block": [32, 32]}
     ]
-    unknown, folder = done.json["diagnostics"]
+    unknown, missing = done.json["diagnostics"]
     assert unknown == {
         "file": "bad.bsl",
         "line": 2,
@@ -115,7 +115,7 @@ def test_check_as_json(run: Run) -> None:
         "message": "unknown name `windw`",
         "hint": "did you mean `window`?",
     }
-    assert (folder["code"], folder["line"], folder["column"]) == ("E001", None, None)
+    assert (missing["code"], missing["line"], missing["column"]) == ("E001", None, None)
     assert run("check", "--json", "spec.bsl").json["diagnostics"] == []
 
 

@@ -113,8 +113,9 @@ GPU = ["--target", "cuda:90"]
         (["missing.bsl:near", "-o", "out"], "specs there: spec.bsl"),
         (["missing/spec.bsl", "-o", "out"], "no spec file lies in that folder"),
         ([".", "-o", "out"], "this is a folder, not a spec"),
-        (["window(3) | causal", "-o", "out"], "`-` reads an expression from standard input"),
-        (["a" * 5000, "-o", "out"], "cannot be read"),
+        (["a" * 5000, "-o", "out"], "no published layout of this name"),
+        (["./" + "a" * 5000, "-o", "out"], "cannot be read"),
+        (["spec.bsl:near", "-o", "out", "--target", "cuda"], "triton is the one for GPUs"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -283,8 +283,8 @@ def test_the_command_writes_a_page_of_two_layouts(
     [
         (["spec.bsl:other"], 1, "no definition `other`"),
         (["missing.bsl"], 1, "no such file"),
-        (["spec.bsl:near", "--seq-len", "12,x"], 2, "no list of lengths"),
-        (["spec.bsl:near", "--seq-len", "0"], 2, "no list of lengths"),
+        (["spec.bsl:near", "--seq-len", "12,x"], 2, "is not a length in tokens"),
+        (["spec.bsl:near", "--seq-len", "0"], 2, "is not a length in tokens"),
         (["spec.bsl:near", "--port", "80"], 2, "with `--serve` only"),
         (["spec.bsl:near", "--serve", "-o", "x.html"], 2, "written to no file"),
         (["-", "--serve"], 1, "standard input does not change"),

@@ -12,11 +12,12 @@ from bslang.cli.common import (
     BlockOption,
     JsonOption,
     LengthOption,
+    as_dict,
     block_option,
     print_diagnostic,
     print_json,
-    read_spec,
 )
+from bslang.cli.spec import read_spec, spec_files
 from bslang.errors import LimitError
 from bslang.lint.warnings import layouts, warnings
 from bslang.resolve.module import layout_name
@@ -27,7 +28,9 @@ from bslang.syntax.source import Source
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE...", help="Spec files; `-` reads standard input.", show_default=False
+        metavar="FILE...",
+        help="Spec files, folders of them, or expressions; `-` reads standard input.",
+        show_default=False,
     ),
 ]
 
@@ -46,7 +49,7 @@ def check(
     found: list[Diagnostic] = []
     warned: list[Diagnostic] = []
     checked = []
-    for file in files:
+    for file in spec_files(files):
         try:
             source, name = read_spec(file)
             program = compiler.program(source, block_option(block))
@@ -69,7 +72,7 @@ def check(
             also = f"; {count} warning{'s' * (count != 1)}" if count else ""
             print(f"{source.name}: ok; {defines}; block {rows}x{columns}{also}")
     if json:
-        print_json({"checked": checked, "diagnostics": [_as_dict(d) for d in [*found, *warned]]})
+        print_json({"checked": checked, "diagnostics": [as_dict(d) for d in [*found, *warned]]})
         if found:
             raise typer.Exit(SpecError(found).exit_status)
     for diagnostic in () if json else warned:
@@ -104,18 +107,3 @@ def diagnostics(text: str) -> list[Diagnostic]:
     except SpecError as error:
         return list(error.diagnostics)
     return warnings(source, program)
-
-
-def _as_dict(diagnostic: Diagnostic) -> dict[str, object]:
-    row = column = None
-    if diagnostic.span is not None:
-        row, column = diagnostic.source.position(diagnostic.span.start)
-    return {
-        "file": diagnostic.source.name,
-        "line": row,
-        "column": column,
-        "code": diagnostic.code,
-        "severity": diagnostic.severity,
-        "message": diagnostic.message,
-        "hint": diagnostic.hint,
-    }

@@ -1,4 +1,4 @@
-"""What commands share: their options, how a spec is named and read, how results are printed."""
+"""What commands share: their options, and how results are printed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import typer
 from bslang import compiler
 from bslang.errors import BslangError, shortened
 from bslang.files import write_whole
-from bslang.resolve.program import Resolved
-from bslang.resolve.sources import source_from, source_of
 from bslang.syntax.diagnostics import Diagnostic
-from bslang.syntax.source import Source
 
-SpecArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE[:NAME]",
-        help="A spec file, or a definition in it; `-` reads a spec from standard input.",
-        show_default=False,
-    ),
-]
+_UNITS = {"": 1, "k": 1024, "M": 1024**2}
+
+
+def length(text: str | int) -> int:
+    """`16384` or `16k`, 1,024 tokens each, or `1M`, 1,024 times that; typer.BadParameter for the rest."""
+    found = re.fullmatch(r"0*([1-9][0-9]{0,9})([kM]?)", str(text).strip(), re.ASCII)
+    if found is None:
+        message = f"{text!r} is not a length in tokens from 1 on, as in 4096, 16k (16,384) or 1M"
+        raise typer.BadParameter(message)
+    return int(found[1]) * _UNITS[found[2]]
+
+
 ParameterOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -46,9 +47,20 @@ BlockOption = Annotated[
 ]
 LengthOption = Annotated[
     int | None,
-    typer.Option("--seq-len", min=1, help="Length of the sequence, in tokens.", show_default=False),
+    typer.Option(
+        "--seq-len",
+        metavar="LENGTH",
+        parser=length,
+        help="Length in tokens: 4096, 16k, 1M.",
+        show_default=False,
+    ),
 ]
-LongOption = Annotated[int, typer.Option("--seq-len", min=1, help="Length in tokens.")]
+LongOption = Annotated[
+    int,
+    typer.Option(
+        "--seq-len", metavar="LENGTH", parser=length, help="Length in tokens: 4096, 16k, 1M."
+    ),
+]
 HeadOption = Annotated[int, typer.Option("--head", min=0, help="Which head.")]
 LayerOption = Annotated[int, typer.Option("--layer", min=0, help="Which layer.")]
 HeadDimsOption = Annotated[
@@ -70,22 +82,6 @@ DtypesOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def read_spec(file: str) -> tuple[Source, str | None]:
-    """The source that a `FILE[:NAME]` argument names, and the definition in it."""
-    path, name = compiler.split_name(file)
-    if str(path) == "-":
-        return source_from("<stdin>", sys.stdin.buffer, Path.cwd()), name
-    return source_of(path), name
-
-
-def resolve_spec(file: str, define: list[str] | None, block: str | None) -> Resolved:
-    """The layout that a command's arguments name."""
-    source, name = read_spec(file)
-    return compiler.resolve(
-        source, name, block=block_option(block), parameters=parameter_options(define)
-    )
 
 
 def parameter_options(define: list[str] | None) -> dict[str, str]:
@@ -156,6 +152,22 @@ def write_output(path: Path, content: str | bytes) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
     print(json.dumps(value, indent=2))
+
+
+def as_dict(diagnostic: Diagnostic) -> dict[str, object]:
+    """A diagnostic as JSON has it; line and column count from 1, and are null for a whole file."""
+    row = column = None
+    if diagnostic.span is not None:
+        row, column = diagnostic.source.position(diagnostic.span.start)
+    return {
+        "file": diagnostic.source.name,
+        "line": row,
+        "column": column,
+        "code": diagnostic.code,
+        "severity": diagnostic.severity,
+        "message": diagnostic.message,
+        "hint": diagnostic.hint,
+    }
 
 
 def print_diagnostic(diagnostic: Diagnostic) -> None:

@@ -15,14 +15,14 @@ from bslang.cli.common import (
     JsonOption,
     LengthOption,
     ParameterOption,
-    SpecArgument,
     dtypes_option,
     head_dims_option,
+    length,
     print_json,
-    resolve_spec,
 )
 from bslang.cli.emit import emit as print_stage
 from bslang.cli.emit import refuse
+from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.errors import BslangError
 from bslang.files import write_whole
 
@@ -65,7 +65,7 @@ Tune = Annotated[
     int | None,
     typer.Option(
         metavar="LENGTH",
-        min=1,
+        parser=length,
         help="Time the Triton kernels on this machine's GPU at this length, in tokens, for each --head-dim "
         "and --dtype, and store the fastest tiles beside the module.",
         show_default=False,

@@ -15,8 +15,8 @@ from bslang.cli.common import (
     LayerOption,
     LongOption,
     print_json,
-    resolve_spec,
 )
+from bslang.cli.spec import resolve_spec
 from bslang.errors import BslangError
 from bslang.resolve.program import Resolved
 
@@ -24,14 +24,29 @@ if TYPE_CHECKING:
     from bslang.analysis.difference import Side
     from bslang.graph.blockgraph import BlockGraph
 
-First = Annotated[str, typer.Argument(metavar="A", help="A spec file, or FILE:NAME.")]
-Second = Annotated[str, typer.Argument(metavar="B", help="Another, or another NAME of the same.")]
+First = Annotated[
+    str,
+    typer.Argument(
+        metavar="A", help="A spec file, FILE:NAME, an expression or a published layout."
+    ),
+]
+Second = Annotated[str, typer.Argument(metavar="B", help="Another one.")]
+Define = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-D",
+        metavar="NAME=VALUE",
+        help="Value for a parameter of both, or with a:NAME or b:NAME of one; may be given several times.",
+        show_default=False,
+    ),
+]
 
 
 def diff(
     first: First,
     second: Second,
     seq_len: LongOption = 16384,
+    define: Define = None,
     block: BlockOption = None,
     head: HeadOption = 0,
     layer: LayerOption = 0,
@@ -43,7 +58,10 @@ def diff(
     """
     from bslang.analysis.difference import Side
 
-    layouts = [resolve_spec(spec, None, block) for spec in (first, second)]
+    layouts = [
+        resolve_spec(spec, _of(side, define or []), block)
+        for side, spec in (("a", first), ("b", second))
+    ]
     _refuse(*layouts)
     a, b = (compiler.lower(x, seq_len, seq_len, head=head, layer=layer) for x in layouts)
     plus, minus = Side.of(a, b), Side.of(b, a)
@@ -68,6 +86,12 @@ def diff(
         print(f"\n{picture(a, b, plus, minus, height, width)}")
     if plus.pairs + minus.pairs:
         raise typer.Exit(1)
+
+
+def _of(side: str, define: list[str]) -> list[str]:
+    """The -D options of one side: `a:w=3` is that of A alone, `w=3` of both."""
+    other = "b:" if side == "a" else "a:"
+    return [each.removeprefix(f"{side}:") for each in define if not each.startswith(other)]
 
 
 def _refuse(a: Resolved, b: Resolved) -> None:

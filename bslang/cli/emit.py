@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import typer
 
 from bslang import compiler
-from bslang.cli.common import read_spec, resolve_spec
+from bslang.cli.spec import read_spec, resolve_spec
 from bslang.resolve.program import Resolved
 from bslang.syntax.diagnostics import Findings
 from bslang.syntax.reader import read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,14 +12,14 @@ from bslang import compiler
 from bslang.cli.common import (
     BlockOption,
     ParameterOption,
-    SpecArgument,
     block_option,
+    length,
     parameter_options,
-    read_spec,
     write_output,
 )
+from bslang.cli.spec import SpecArgument, is_stdin, read_spec
 from bslang.errors import BslangError
-from bslang.limits import MAX_LENGTH
+from bslang.resolve.sources import is_file
 
 if TYPE_CHECKING:
     from bslang.explorer.subject import Subject
@@ -44,7 +43,7 @@ Lengths = Annotated[
 Compare = Annotated[
     str | None,
     typer.Option(
-        "--compare", metavar="FILE[:NAME]", show_default=False, help="A layout to compare it with."
+        "--compare", metavar="SPEC", show_default=False, help="A layout to compare it with."
     ),
 ]
 Serve = Annotated[
@@ -76,9 +75,9 @@ def explorer(
         raise typer.BadParameter("a served page is written to no file", param_hint="--output")
     if port is not None and not serve:
         raise typer.BadParameter("there is a port with `--serve` only", param_hint="--port")
-    if serve and "-" in (str(compiler.split_name(each)[0]) for each in specs):
+    if serve and any(is_stdin(compiler.split_name(each)[0]) for each in specs):
         raise BslangError("standard input does not change; save the spec, and serve the file")
-    if [str(compiler.split_name(each)[0]) for each in specs] == ["-", "-"]:
+    if len(specs) == 2 and all(is_stdin(compiler.split_name(each)[0]) for each in specs):
         raise BslangError("only one of two layouts can come from standard input")
 
     def subjects() -> list[Subject]:
@@ -91,7 +90,8 @@ def explorer(
         ]
 
     if serve:
-        _serve(subjects, [compiler.split_name(each)[0] for each in specs], port or 0)
+        paths = [compiler.split_name(each)[0] for each in specs]
+        _serve(subjects, [path for path in paths if is_file(path)], port or 0)
         return
     from bslang.explorer.data import data
     from bslang.explorer.page import page
@@ -104,16 +104,12 @@ def explorer(
 
 
 def _lengths(text: str | None) -> list[int]:
-    """`1024,4096` as numbers; typer.BadParameter for what is none."""
+    """`1024,16k` as numbers; typer.BadParameter for the rest."""
     parts = text.split(",") if text is not None else []
-    for part in parts:
-        if not re.fullmatch(r"\s*[0-9]{1,10}\s*", part) or not 1 <= int(part) <= MAX_LENGTH:
-            message = f"{text!r} is no list of lengths in tokens, as in 1024,4096"
-            raise typer.BadParameter(message, param_hint="--seq-len")
     if len(parts) > _MOST_LENGTHS:
         message = f"{len(parts)} lengths; a page has up to {_MOST_LENGTHS}"
         raise typer.BadParameter(message, param_hint="--seq-len")
-    return list(map(int, parts))
+    return [length(part) for part in parts]
 
 
 def _serve(subjects: Callable[[], list[Subject]], paths: list[Path], port: int) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bslang.cli.common import read_spec
+from bslang.cli.spec import read_spec, spec_files
 from bslang.errors import BslangError
 from bslang.files import rewrite
 from bslang.resolve.sources import is_file, source_of
@@ -21,7 +21,7 @@ Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE...",
-        help="Spec files; `-` formats standard input to standard output.",
+        help="Spec files, or folders of them; `-` formats standard input to standard output.",
         show_default=False,
     ),
 ]
@@ -35,7 +35,7 @@ def fmt(files: Files, check: Check = False, diff: Diff = False) -> None:
     """Format spec files in place; those with mistakes are left as they are."""
     found: list[Diagnostic] = []
     changes = 0
-    for file in files:
+    for file in spec_files(files):
         try:
             before, after = _formatted(file)
         except SpecError as error:

@@ -15,10 +15,9 @@ from bslang.cli.common import (
     LayerOption,
     LongOption,
     ParameterOption,
-    SpecArgument,
-    resolve_spec,
     write_output,
 )
+from bslang.cli.spec import SpecArgument, resolve_spec
 
 Format = Annotated[
     str, typer.Option("--format", metavar="NAME", help="dot, graphml or json (node-link).")

@@ -14,12 +14,11 @@ from bslang.cli.common import (
     HeadDimsOption,
     JsonOption,
     ParameterOption,
-    SpecArgument,
     dtypes_option,
     head_dims_option,
     print_json,
-    resolve_spec,
 )
+from bslang.cli.spec import SpecArgument, resolve_spec
 
 if TYPE_CHECKING:
     from bslang.gpu.machine.report import Report

@@ -9,7 +9,11 @@ from typing import Annotated
 import typer
 
 from bslang import compiler
-from bslang.cli.common import JsonOption, print_json, read_spec
+from bslang.cli.common import (
+    JsonOption,
+    print_json,
+)
+from bslang.cli.spec import read_spec
 from bslang.resolve.library import Entry, entries, library
 
 FileArgument = Annotated[

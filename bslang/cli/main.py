@@ -14,7 +14,7 @@ import typer
 
 from bslang._version import __version__
 from bslang.cli.check import check
-from bslang.cli.common import print_diagnostic
+from bslang.cli.common import as_dict, print_diagnostic, print_json
 from bslang.cli.compile import compile
 from bslang.cli.diff import diff
 from bslang.cli.explain import explain
@@ -26,6 +26,7 @@ from bslang.cli.inspect import inspect
 from bslang.cli.list import list
 from bslang.cli.lsp import lsp
 from bslang.cli.show import show
+from bslang.cli.spec import STDIN
 from bslang.cli.stats import stats
 from bslang.cli.verify import verify
 from bslang.cli.why import why
@@ -38,8 +39,8 @@ app = typer.Typer(
     name="bslang",
     help="Compile block-sparse attention layouts to Triton and C++ kernels.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
     check,
@@ -81,10 +82,13 @@ def main() -> None:
     """Run the command line; exits with a status."""
     try:
         try:
-            app()
+            app([_spelled(argument) for argument in sys.argv[1:]])
         finally:
             sys.stdout.flush()
     except SpecError as error:
+        if _json():
+            print_json({"diagnostics": [as_dict(each) for each in error.diagnostics]})
+            sys.exit(error.exit_status)
         for place, diagnostic in enumerate(error.diagnostics):
             print("\n" * (place > 0), end="", file=sys.stderr)
             print_diagnostic(diagnostic)
@@ -93,6 +97,9 @@ def main() -> None:
             print(f"\n{count} errors", file=sys.stderr)
         sys.exit(error.exit_status)
     except BslangError as error:
+        if _json():
+            print_json({"error": str(error)})
+            sys.exit(error.exit_status)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except MemoryError:
@@ -111,6 +118,16 @@ def main() -> None:
             "\nThis is a bug of bslang's; please report it with the lines above.", file=sys.stderr
         )
         sys.exit(BUG)
+
+
+def _json() -> bool:
+    """Whether the command was asked for JSON; its errors are JSON on standard output, too."""
+    return "--json" in sys.argv[1:]
+
+
+def _spelled(argument: str) -> str:
+    """An argument as click takes it: `-:NAME` would be an option."""
+    return f"{STDIN}{argument[1:]}" if argument.startswith("-:") else argument
 
 
 def _drop_output() -> None:

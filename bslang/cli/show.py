@@ -17,10 +17,9 @@ from bslang.cli.common import (
     LayerOption,
     LengthOption,
     ParameterOption,
-    SpecArgument,
-    resolve_spec,
     write_output,
 )
+from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.limits import MAX_HEADS
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ from bslang.cli.common import (
     LayerOption,
     LongOption,
     ParameterOption,
-    SpecArgument,
     print_json,
-    resolve_spec,
 )
+from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.limits import MAX_HEADS
 from bslang.syntax.diagnostics import SpecError
 

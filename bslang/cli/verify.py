@@ -15,13 +15,12 @@ from bslang.cli.common import (
     JsonOption,
     LayerOption,
     ParameterOption,
-    SpecArgument,
     dtypes_option,
     head_dims_option,
     numbers_option,
     print_json,
-    resolve_spec,
 )
+from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.errors import BslangError
 from bslang.verify.report import PARTS, Row, Verification
 

@@ -14,10 +14,9 @@ from bslang.cli.common import (
     LayerOption,
     LongOption,
     ParameterOption,
-    SpecArgument,
     print_json,
-    resolve_spec,
 )
+from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.errors import BslangError
 from bslang.resolve.program import Resolved
 from bslang.syntax.diagnostics import excerpt

@@ -60,6 +60,10 @@ class _Module:
         return sorted({*lines, *(line for s in self.sections.values() for line in s.imports)})
 
 
+GPUS = ("cuda", "gpu", "rocm", "hip", "nvidia", "amd")
+"""Names that are given for the triton target."""
+
+
 def target_names(targets: Iterable[str] | None) -> tuple[str, ...]:
     """Target names checked and put in order; all of them for None. Raises TargetError."""
     if targets is None:
@@ -71,6 +75,11 @@ def target_names(targets: Iterable[str] | None) -> tuple[str, ...]:
             guess = f"; did you mean {close[0]!r}?" if close else ""
             if "," in name:
                 guess = "; give each by itself"
+            elif name in GPUS:
+                guess = (
+                    "; triton is the one for GPUs, and its kernels are compiled ahead for cuda:80, cuda:90, "
+                    "hip:gfx942, ..."
+                )
             raise TargetError(f"unknown target {name!r}; targets are {', '.join(TARGETS)}{guess}")
     if not wanted:
         raise TargetError(f"no target; targets are {', '.join(TARGETS)}")

@@ -53,7 +53,7 @@ def source_of(path: Path) -> Source:
         near = ", ".join(str(p) for p in specs_in(path.parent))
         hint = f"specs there: {near}" if near else "no spec file lies in that folder"
         if "(" in name:
-            hint = "`-` reads an expression from standard input, and `bslang.compile` takes one"
+            hint = "`bslang.compile` takes an expression"
         raise refuse("no such file", hint) from None
     except IsADirectoryError:
         near = ", ".join(str(p) for p in specs_in(path))
