@@ -233,10 +233,6 @@ def test_layer_is_the_number_of_the_layer() -> None:
         ValueError, match="the model has a layer 1, and 'bslang' layouts for 1 layers"
     ):
         made(tokens())
-    for layer in made.model.layers:
-        layer.self_attn.layer_idx = None
-    with pytest.raises(ValueError, match="does not know the number of its layer"):
-        made(tokens(), use_cache=False)
 
 
 # ---- torch.compile ----------------------------------------------------------------------------------

@@ -1,22 +1,25 @@
-"""Layouts as an attention of Hugging Face transformers: `attn_implementation="bslang"`.
+"""Layouts as an attention of Hugging Face transformers: `attach(model, layout)`, or
+`attn_implementation="bslang"` after `register(layout)`.
 
 transformers asks twice: its mask function (`mask`) sees the padding and the cache, once a forward pass;
-its attention function (`attention`) gets what that returned, in every layer.
+its attention function (`attention`) gets what that returned, in every layer. `hooks` is where models and
+configurations meet a layout: a model whose attention asks neither is refused there (`models`) or in its
+first forward pass (`watch`), and configurations are written with their layouts (`saved`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from bslang import api, compiler
-from bslang.integrations.transformers.attention import Attention
-from bslang.integrations.transformers.mask import mask
 from bslang.layouts import Layout
 
 try:
-    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers import PreTrainedModel
     from transformers.masking_utils import flash_attention_mask
 except ImportError:
     _missing = True
@@ -28,11 +31,68 @@ if _missing:
         "pip install 'bslang[transformers]'"
     )
 
-__all__ = ["register"]
+from transformers import AttentionInterface
+
+from bslang.integrations.transformers import hooks, saved
+from bslang.integrations.transformers.attention import Attention
+from bslang.integrations.transformers.models import number_layers, refuse
+from bslang.integrations.transformers.watch import watch
+
+__all__ = ["attach", "register"]
+
+Given = Layout | str | Path | Sequence[Layout | str | Path]
+"""A compiled layout, the text of a spec, or a file; or one of these for each layer."""
+
+hooks.install()
+
+
+def attach(
+    model: PreTrainedModel,
+    layout: Given,
+    *,
+    name: str | None = None,
+    block: api.Block | None = None,
+    target: api.Targets | None = None,
+    allow_noncausal: bool = False,
+) -> str:
+    """Give a model of transformers, or a part of one, a layout as its attention.
+
+    layout, block, target, allow_noncausal: as for `register`; a sequence has a layout for each layer of
+    the model. name: of the attention in transformers' registry; one made from the layout, for None.
+
+    The model's first forward pass raises ValueError if any of its attention layers computed attention
+    without the layout, or none asked for it. `save_pretrained` saves the layout with the model's
+    configuration, and `from_pretrained` restores it where bslang.integrations.transformers is imported, and
+    fails elsewhere.
+
+    Returns the name. Raises TypeError for what is no model of transformers, ValueError for one whose
+    attention cannot be replaced or whose layers are not as many as the layouts, and what `register` does.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise TypeError(f"model must be a transformers.PreTrainedModel, not {type(model).__name__}")
+    layouts, listed = _layouts(layout, block, target)
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if listed and layers is not None and layers != len(layouts):
+        raise ValueError(f"the model has {layers} layers, and there are {len(layouts)} layouts")
+    attention = Attention(name or "", layouts, listed, allow_noncausal)
+    if name is None:
+        text = json.dumps(saved.described(attention), sort_keys=True)
+        name = attention.name = f"bslang_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel):
+            refuse(part, name)
+    _check_name(name)
+    saved.put(name, attention)
+    model.set_attn_implementation(name)
+    if model.config._attn_implementation != name:
+        raise ValueError(f"{type(model).__name__} did not take the attention {name!r}")
+    number_layers(model, name)
+    watch(model, name, whole=True)
+    return name
 
 
 def register(
-    layout: Layout | str | Path | Sequence[Layout | str | Path],
+    layout: Given,
     *,
     name: str = "bslang",
     block: api.Block | None = None,
@@ -46,9 +106,21 @@ def register(
     target: as for `bslang.compile`, for what is not compiled yet. allow_noncausal: let decoders have a
     layout in which a query sees later keys, which is otherwise an error of their first call.
 
-    A name that was registered before gets the new layout, in models that use it as well. Returns the
-    name. Raises SpecError, TargetError or ValueError for a layout or name that does not fit.
+    A name that was registered before gets the new layout, in models that use it as well. Models whose
+    attention never asks for a layout are refused, when they take the name or after their first forward
+    pass. Returns the name. Raises SpecError, TargetError or ValueError for a layout or name that does not
+    fit.
     """
+    layouts, listed = _layouts(layout, block, target)
+    _check_name(name)
+    saved.put(name, Attention(name, layouts, listed, allow_noncausal))
+    return name
+
+
+def _layouts(
+    layout: Given, block: api.Block | None, target: api.Targets | None
+) -> tuple[list[Layout], bool]:
+    """The layouts that are meant, and whether each is that of a layer."""
     several = isinstance(layout, Sequence) and not isinstance(layout, str)
     given: list[Layout | str | Path] = list(layout) if several else [layout]  # type: ignore[arg-type,list-item]  # told apart by `several`
     if not given:
@@ -60,10 +132,7 @@ def register(
                 f"`{one.spec}` needs labels ({', '.join(one.labels)}), and models of transformers pass "
                 "none; packed sequences keep apart without them"
             )
-    _check_name(name)
-    AttentionInterface.register(name, Attention(name, layouts, several, allow_noncausal))
-    AttentionMaskInterface.register(name, mask)
-    return name
+    return layouts, several
 
 
 def _compiled(

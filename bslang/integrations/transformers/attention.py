@@ -10,6 +10,8 @@ import torch
 
 from bslang.analysis.properties import is_causal as _is_causal
 from bslang.errors import BslangError
+from bslang.integrations.transformers.models import NUMBER
+from bslang.integrations.transformers.watch import called
 from bslang.layouts import Layout
 
 Tensor = torch.Tensor
@@ -38,6 +40,7 @@ class Attention:
     ) -> None:
         """layouts: one for each layer, where there are several; else one for all."""
         self.name, self.allow_noncausal = name, allow_noncausal
+        self.given, self.listed = list(layouts), several  # as they are saved
         if not several and "layer" in layouts[0].resolved.pattern.names():
             layouts, several = layouts * _LAYERS, True
         self.layouts: list[Layout] = [
@@ -50,11 +53,11 @@ class Attention:
         """The layout of a layer."""
         if not self.several:
             return self.layouts[0]
-        layer: int | None = getattr(module, "layer_idx", None)
-        if layer is None:
+        layer: object = getattr(module, NUMBER, getattr(module, "layer_idx", None))
+        if not isinstance(layer, int) or layer < 0:
             raise ValueError(
-                f"{type(module).__name__} does not know the number of its layer (layer_idx): register one "
-                "layout for all layers, without `layer`"
+                f"{type(module).__name__} does not know the number of its layer, and its place in the model "
+                "does not tell: use one layout for all layers, without `layer`"
             )
         if layer >= len(self.layouts):
             raise ValueError(
@@ -82,6 +85,7 @@ class Attention:
         query: (batch, heads, length, dim); key, value: (batch, key heads, keys, dim); attention_mask: what
         `bslang.integrations.transformers.mask` gives.
         """
+        called(module)
         _check_call(module, dropout, kwargs)
         mask = _with_offsets(attention_mask, query, cu_seq_lens_q, cu_seq_lens_k)
         layout = self.layout(module)

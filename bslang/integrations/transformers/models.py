@@ -1,0 +1,135 @@
+"""What the modules of a model are: which compute attention, by whose code, and in which layer."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import lru_cache
+
+from torch import nn
+from transformers import PreTrainedModel
+
+NUMBER = "_bslang_layer"
+"""The attribute that says the number of a module's layer where its own `layer_idx` does not; None where
+that cannot be told."""
+
+_ASKS = "ALL_ATTENTION_FUNCTIONS"
+"""What code names that takes its attention from transformers' registry."""
+
+_SCORES = re.compile(
+    "softmax|logsumexp|scaled_dot_product_attention|multi_head_attention", re.IGNORECASE
+)
+_KEYS = re.compile(r"key|qkv|\bk_|\bkv\b|\.k\b", re.IGNORECASE)
+"""What code names that computes attention itself: both of these."""
+
+
+def refuse(model: PreTrainedModel, name: str) -> None:
+    """Raise ValueError for a model whose class or configuration tells that it cannot take a layout."""
+    kind = type(model)
+    if getattr(model.config, "index_topk", None):
+        raise ValueError(
+            f"{kind.__name__} chooses the keys of each query by their content (index_topk): it cannot take "
+            f"the layout {name!r}, which is fixed"
+        )
+    if reason := _own_attention(kind.__module__, kind.__name__):
+        parts = ", ".join(model.config.sub_configs)
+        hint = f"; of its parts ({parts}), name those that can" if parts else ""
+        raise ValueError(f"{kind.__name__} {reason}: it cannot take the layout {name!r}{hint}")
+
+
+@lru_cache(maxsize=1024)
+def _own_attention(module: str, kind: str) -> str:
+    """Why a model does not ask transformers' registry for its attention; empty if it may."""
+    try:
+        text = inspect.getsource(sys.modules[module])
+    except (KeyError, OSError, TypeError):  # a class of a notebook: its first forward pass tells
+        return ""
+    text = _made_of(kind, text)
+    if table := re.search(r"\b(\w+ATTENTION_CLASSES)\[", text):
+        return f"chooses among attentions of its own ({table[1]})"
+    own = re.search(r"^class \w*Attention\w*\(nn\.Module\):", text, re.MULTILINE)
+    if own and _ASKS not in text:
+        return "has an attention of its own, which never asks transformers' registry"
+    return ""
+
+
+def _made_of(name: str, text: str) -> str:
+    """The code of a class, and of all classes of its file that it names, or that these name."""
+    classes = {part.split("(")[0][6:]: part for part in re.split(r"^(?=class )", text, flags=re.M)}
+    found: dict[str, str] = {}
+    names = [name]
+    while names:
+        if (name := names.pop()) in classes and name not in found:
+            found[name] = classes[name]
+            names += re.findall(r"\w+", classes[name])
+    return "".join(found.values())
+
+
+def _text(module: nn.Module) -> str:
+    """The code of a module's class and of those that it is made of, empty where it cannot be read."""
+    kind = type(module)
+    return "".join(map(_source, kind.__mro__[: kind.__mro__.index(nn.Module)]))
+
+
+@lru_cache(maxsize=1024)
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return ""
+
+
+def asks(module: nn.Module) -> bool:
+    """Whether a module takes its attention from transformers' registry."""
+    return _ASKS in _text(module)
+
+
+def is_attention(module: nn.Module, path: str) -> bool:
+    """Whether a module computes attention of a layer, by its own code or that of the registry.
+
+    path: its name in the model. Without a number there, attention of its own is a head that pools.
+    """
+    if not re.search("attention|attn", type(module).__name__, re.IGNORECASE):
+        return False
+    text = _text(module)
+    scores = not text or (_SCORES.search(text) and _KEYS.search(text))
+    return asks(module) or bool(scores and any(step.isdigit() for step in path.split(".")))
+
+
+def attention_modules(model: PreTrainedModel, name: str) -> Iterator[tuple[str, nn.Module]]:
+    """The attention modules of a model that are to have the attention `name`, with their paths."""
+    owners: dict[nn.Module, PreTrainedModel] = {}
+    for part in model.modules():  # parents come first
+        if isinstance(part, PreTrainedModel):
+            owners.update(dict.fromkeys(part.modules(), part))
+    for path, module in model.named_modules():
+        if is_attention(module, path) and not isinstance(module, PreTrainedModel):
+            config = getattr(module, "config", owners[module].config)
+            if getattr(config, "_attn_implementation", name) == name:
+                yield path, module
+
+
+def number_layers(model: PreTrainedModel, name: str) -> None:
+    """Give each attention module the number of its layer (NUMBER) where `layer_idx` says none, a negative
+    one, or the same as that of another layer.
+
+    The number is that in the module's path, `encoder.layer.3.attention`, if there is exactly one.
+    """
+    stacks: dict[str, list[tuple[list[str], nn.Module]]] = defaultdict(list)
+    for path, module in attention_modules(model, name):
+        if asks(module):
+            steps = path.split(".")
+            stack = ".".join("#" if step.isdigit() else step for step in steps)
+            stacks[stack].append(([step for step in steps if step.isdigit()], module))
+    for members in stacks.values():
+        if not _distinct([getattr(module, "layer_idx", None) for _, module in members]):
+            for numbers, module in members:
+                setattr(module, NUMBER, int(numbers[0]) if len(numbers) == 1 else None)
+
+
+def _distinct(numbers: list[object]) -> bool:
+    known = {number for number in numbers if isinstance(number, int) and number >= 0}
+    return len(known) == len(numbers)
