@@ -35,12 +35,13 @@ PREDICATES = [
     "{q, k : isqrt(q + 3 * k) % 2 == 0 & log2(q + k + 1) >= 4}",
     "{q, k : (q - k) // 4 % 3 == head % 3}",
     "{q, k : head % 2 == 0 & (q + k) % 3 == 0 | q == k}",  # of the head, a truth value
-    "{q, k : q * (k + n) % 7 < 3}",  # beyond 32 bits at long lengths
+    "{q, k : q * (k + len_k) % 7 < 3}",  # beyond 32 bits at long lengths
     "{q, k : (5 - q) % 8 >= min(n, 3) ^ k % 2 == 0}",
+    "{q, k : k < len_k // 2 ^ q % 3 == len_q % 3} | last(len_k // 9 + 1t)",
 ]
 """Masks with arithmetic of their own."""
 
-FAR = "{q, k : q * (k + n) % 7 < 3 & 0 <= q - k < 100}"
+FAR = "{q, k : q * (k + len_k) % 7 < 3 & 0 <= q - k < 100}"
 """A mask whose numbers pass 32 bits at the end of 70,000 tokens."""
 
 LABELLED = [

@@ -24,8 +24,16 @@ SIZES = (
     *("n // 3 + 1", "isqrt(n) + 1", "log2(n) + 1", "min(n, 3)", "max(2, m // 4)", "abs(1 - 3)"),
     *("head + 1", "layer + 2", "2 ** 2", "7 % 4", "(n > 3) + 1", "-(-n // 4)"),
     *("1 < 2", "n > 0", "2 - (head >= 0)", "(m > 2) * 2 + 1", "n ** 0", "(n < 3) ** 0 + n ** 1"),
+    *("len_k // 7t + 1", "min(len_q // 1t, 5)", "(len_k % 8t > 0) + 1"),
 )
 """Numbers of at least 1 that are computed."""
+
+LENGTHS = (
+    *("len_k // 2 + 1t", "len_q - len_q // 3", "max(len_k // 4, 3t)", "min(len_q, 9t)", "len_q"),
+    *("isqrt(len_k // 1t) * 1t", "len_k % 8t + 1t", "abs(len_q - len_k) + 1t", "n * 2t"),
+    *("(len_q > 9t) * 2t + 1t", "100 * len_q // len_k * 1t + 1t"),
+)
+"""The same in tokens."""
 
 
 class _Writer:
@@ -40,6 +48,8 @@ class _Writer:
     def count(self, least: int, most: int) -> str:
         """A number, now and then one that is computed; those in tokens are larger."""
         if self.draw(st.integers(0, 11)) == 11:
+            if self.unit and self.draw(st.booleans()):
+                return f"({self.pick(*LENGTHS)})"
             size = self.pick(*SIZES)
             return f"({size}) * {self.draw(st.integers(1, 5))}t" if self.unit else size
         most = most * 7 if self.unit else most
@@ -58,7 +68,9 @@ class _Writer:
             return self.pick(f"0{self.unit}", f"-1{self.unit}")
         if form == "compared":
             return "(head < 0) * 1t" if self.unit else self.pick("n > 9", "(m > 9) - 1")
-        start, stop = (self.pick("", self.count(0, 6), f"-{self.count(1, 3)}") for _ in range(2))
+        ends = "", self.count(0, 6), f"-{self.count(1, 3)}"
+        ends += ("len_k // 2", "-len_q // 3") if self.unit else ("len_k // 9t",)
+        start, stop = (self.pick(*ends) for _ in range(2))
         return f"{start}:{stop}{f':{self.count(1, 2)}' if form == 'step' else ''}"
 
     def offset(self) -> str:
@@ -250,10 +262,13 @@ def numbers(draw: st.DrawFn, names: tuple[str, ...], depth: int = 2) -> str:
 def compared(
     draw: st.DrawFn, names: tuple[str, str], depth: int, op: str = "", chained: bool = False
 ) -> str:
-    """A comparison of numbers over two indices."""
+    """A comparison of numbers over two indices: blocks beside `n`, tokens beside the lengths."""
     op = op or draw(st.sampled_from(COMPARED))
-    left = draw(numbers((*names, *names, "n", "head"), depth))
-    right = draw(numbers(names, depth))
+    known = (
+        ("n", "len_k // 5t") if names == ("i", "j") else ("len_q", "len_k", "n * 3", "n // 2 * 5")
+    )
+    left = draw(numbers((*names, *names, *known, "head"), depth))
+    right = draw(numbers((*names, *known), depth))
     before = f"{draw(st.integers(0, 3))} <= " if chained or not draw(st.integers(0, 3)) else ""
     return f"{'~' * draw(st.booleans())}({before}{left} {op} {right})"
 

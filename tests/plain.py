@@ -165,6 +165,8 @@ class _Plain:
         if isinstance(node, tree.Boolean):
             return (1 if node.value else 0), False
         if isinstance(node, tree.Name):
+            if node.text in ("len_q", "len_k"):
+                return (at.queries if node.text == "len_q" else at.keys), True
             known = {"n": at.n, "m": at.m, "head": at.head, "layer": 0}
             return at.scope[node.text] if node.text in at.scope else (known[node.text], False)
         if isinstance(node, tree.Prefix):
@@ -172,7 +174,9 @@ class _Plain:
             return (1 if number == 0 else 0, False) if node.op == "~" else (-number, tokens)
         if isinstance(node, tree.Call):
             numbers = [self.number(argument.value, at) for argument in node.arguments]
-            return self.function(node.function.text, [int(x) for x, _ in numbers]), numbers[0][1]
+            return self.function(node.function.text, [int(x) for x, _ in numbers]), any(
+                t for _, t in numbers
+            )
         if isinstance(node, tree.Chain):
             return self.chain(node, at)
         raise Unsupported

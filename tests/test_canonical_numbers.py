@@ -65,12 +65,62 @@ def truths(draw: st.DrawFn, names: tuple[str, ...], depth: int = 3) -> str:
     return "".join(part + sign for part, sign in zip(parts, [*signs, ""], strict=True))
 
 
+WITH_UNITS = (
+    *(
+        "last({t})",
+        "cols({t}:{t})",
+        "window(left={t}, right=0)",
+        "last({p})",
+        "random(2, seed={p})",
+    ),
+    *("{{i, j : {p} <= i}}", "{{i, j : i * 8t < {t} & j < {p}}}", "{{q, k : k * {p} < {t}}}"),
+    *("f(a = {t}) = last(a) | {{q, k : k < a}}\nf", "{{q, k : q // 3 <= {p} & k < len_k - {t}}}"),
+)
+TOKENS = (
+    "{t} + {t}",
+    "{t} - {t}",
+    "{t} * {p}",
+    "{p} * {t}",
+    "{t} // {p}",
+    "{t} % {p}",
+    "{t} % {t}",
+)
+TOKENS += ("min({t}, {t})", "max({t}, 5t)", "abs({t})", "-{t}", "{p} * 3t", "0 - {t}", "{t} * 1")
+PLAIN = ("{t} // {t}", "({t} > {t})", "({t} == 0)", "{p} + {p}", "{p} * {p}", "isqrt(abs({p}))")
+PLAIN += (
+    "({p} < {p})",
+    "min({p}, n)",
+    "{p} ** 2",
+    "{p} ** 1",
+    "-{p}",
+    "{t} // 1t",
+    "({t} <= 2t < {t})",
+)
+
+
+@st.composite
+def counted(draw: st.DrawFn, tokens: bool, depth: int = 3) -> str:
+    """An integer expression of lengths by name, of one unit."""
+    if depth == 0 or not draw(st.integers(0, 4)):
+        atoms = ("len_q", "len_k", "len_k", "5t") if tokens else ("n", "head", "3", "len_k // 2t")
+        return draw(st.sampled_from(atoms))
+    return filled(draw, draw(st.sampled_from(TOKENS if tokens else PLAIN)), depth - 1)
+
+
+def filled(draw: st.DrawFn, form: str, depth: int) -> str:
+    """A form with numbers of tokens for each {t}, and others for each {p}."""
+    while "{t}" in form or "{p}" in form:
+        form = form.replace("{t}", f"({draw(counted(True, depth))})", 1)
+        form = form.replace("{p}", f"({draw(counted(False, depth))})", 1)
+    return form.replace("{{", "{").replace("}}", "}")
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> str:
     """A primitive with computed numbers, or a set-builder."""
     if draw(st.booleans()):
-        pair = draw(st.sampled_from([("q", "k"), ("i", "j")]))
-        return f"{{{', '.join(pair)} : {draw(truths((*pair, 'n', 'head')))}}}"
+        names = draw(st.sampled_from([("q", "k", "len_k", "head"), ("i", "j", "n", "head")]))
+        return f"{{{', '.join(names[:2])} : {draw(truths(names))}}}"
     place = draw(st.sampled_from(PLACES))
     count = place.count("{}")
     kind = st.one_of(numbers(("n", "m", "head"), 2), truths(("n", "m", "head"), 2))
@@ -113,6 +163,17 @@ def test_canonical_text_reads_back_as_the_pattern(text: str) -> None:
         assert {d.code for d in error.diagnostics} <= allowed, text
 
 
+@examples(300)
+@given(st.sampled_from(WITH_UNITS), st.data())
+def test_lengths_by_name_read_back_in_their_unit(form: str, data: st.DataObject) -> None:
+    text = filled(data.draw, form, 2)
+    try:
+        held(text)
+    except SpecError as error:
+        # Every number is of one unit; it may divide by zero, pass a limit or lie below what is taken.
+        assert {d.code for d in error.diagnostics} <= {"E303", "E304"}, text
+
+
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [
@@ -128,6 +189,17 @@ def test_canonical_text_reads_back_as_the_pattern(text: str) -> None:
         ("last(-(n > 3) + 2)", "last(-(n > 3) + 2)"),
         ("cols(n > 3:n < 9)", "cols(n > 3:n < 9)"),
         ("last(n ** 1 + 0)", "last(n ** 1)"),
+        ("cols(0:len_k // 2)", "cols(0t:len_k // 2)"),
+        ("last(len_k // 4 + n * 3t)", "last(len_k // 4 + n * 3t)"),
+        ("last(len_k // 64t)", "last(len_k // 64t)"),
+        ("last((len_q > 500t) + 1)", "last((len_q > 500t) + 1)"),
+        ("last(isqrt(len_k // 1t) * 1t)", "last(isqrt(len_k // 1t) * 1t)"),
+        (
+            "{i, j : j < len_k // 128t & i * 64t < len_q}",
+            "{i, j : j < len_k // 128t & i * 64t < len_q}",
+        ),
+        ("{q, k : k < len_k // 2 + 5t}", "{q, k : k < len_k // 2 + 5}"),
+        ("f(half = len_k // 2) = {q, k : half <= k}\nf", "{q, k : len_k // 2 <= k}"),
     ],
 )
 def test_folded(text: str, canonical: str) -> None:

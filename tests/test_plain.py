@@ -73,6 +73,7 @@ def test_numbers_of_primitives(number: str, place: str) -> None:
         "cols((n > 3) * 2t:(m > 90) * 3t) | last(1 < 2)",
         "f(a = 4) = last((a > 3) + 1)\nf | f(a=head)",
         "f(a = n > 3) = {q, k : q - k <= a}\nf",
+        "{q, k : (q < len_q // 2) + (k < len_k // 2) == 1}",
         "window(left=head < 1, right=n > 2)",
         "heads { 0:(1 < 2) -> last(2); 1: -> all }",
     ],
@@ -80,6 +81,29 @@ def test_numbers_of_primitives(number: str, place: str) -> None:
 def test_comparisons_are_numbers(spec: str) -> None:
     held(Case(spec, (4, 4), 21, 21, "end"))
     held(Case(spec, (4, 4), 9, 21, "end"))
+
+
+@pytest.mark.parametrize("align", ["end", "start"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "{q, k : k < len_k // 2} & causal",
+        "{q, k : q < len_q // 2 & k < len_k // 2 & q // 3 == k // 3}",
+        "{q, k : k // 4 < m // 2 & q >= n * 4 - 5}",
+        "{i, j : j < len_k // 8t | i * 4t >= len_q - 3t}",
+        "cols(0t:len_k // 2) | rows(len_q - 3t:)",
+        "last(len_k // 4 + 1t) - {q, k : k % 2 == len_q % 2}",
+        "cols(0:len_k // 2).T | (last(len_q // 3 + 1t) & {q, k : q * 2 < len_q}).T",
+        "half(h = len_k // 2) = cols(0t:h) & {q, k : h <= q} | diagonals(h - 2t)\nhalf",
+        "every(len_k // 3 + 1t) ^ strided(len_q // 5 + 1t) | chunks(len_k // 3 + 1t, back=1)",
+        "window(left=len_k // 8, right=len_k // 5, wrap=true) | global(-(len_q // 4):)",
+    ],
+)
+def test_lengths_by_name(spec: str, align: str) -> None:
+    for len_q, len_k in [(21, 21), (9, 21), (1, 4), (18, 20)]:
+        held(Case(spec, (4, 4), len_q, len_k, align))
+    if align == "start":
+        held(Case(spec, (4, 4), 23, 12, align))
 
 
 @pytest.mark.parametrize(

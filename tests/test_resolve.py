@@ -295,13 +295,89 @@ def test_arithmetic(expression: str, value: str) -> None:
 @pytest.mark.parametrize(
     "expression",
     [
-        "1t + 1", "1 - 1t", "min(1, 2t)", "1t < 2", "1t * 1t", "2 ** 1t", "1t ** 2", "isqrt(4t)", "log2(4t)",
-        "4 // 2t", "4 % 2t", "1 // 0", "1 % 0", "2 ** -1", "log2(0)", "isqrt(-1)", "inf + 1", "-inf",
+        "1t * 1t", "1 // 0", "1 % 0", "2 ** -1", "log2(0)", "isqrt(-1)", "inf + 1", "-inf", "len_k * len_q",
         "min(inf, 1)", "2 ** 31", "2147483647 + 1", "0 - 2147483647 - 1", "9 ** 9 ** 9", "65536 * 65536",
     ],
 )  # fmt: skip
 def test_arithmetic_without_a_result(expression: str) -> None:
     assert codes(f"last({expression})") == ["E304"]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "1t + 1", "1 - 1t", "min(1, 2t)", "1t < 2", "2 ** 1t", "1t ** 2", "isqrt(4t)", "log2(4t)", "4 // 2t",
+        "4 % 2t", "len_k + 1", "n - len_q", "len_k < 512", "isqrt(len_q)", "n // len_k", "max(len_k, m)",
+    ],
+)  # fmt: skip
+def test_arithmetic_of_mixed_units(expression: str) -> None:
+    assert codes(f"last({expression})") == ["E302"]
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("{q, k : k < n // 2}", "len_k // 2"),
+        ("{q, k : q < n - 1}", "len_q - 1"),
+        ("{q, k : n <= k < m}", "len_k"),
+        ("{q, k : q + k < m}", "len_k"),
+        ("{q, k : k + n > 3}", "len_k"),
+        ("{q, k : len_k // 2 <= q & q < m ** 1}", "len_q"),
+        ("{q, k : min(k, m // 2) > 3}", "len_k // 2"),
+        ("{q, k : 2 * q < min(n, 5)}", "min(len_q, 5)"),
+        ("f(half = n // 2) = {q, k : q < half}\nf", "len_q // 2"),
+        ("{q, k : (q < n) + (k < 3) == 2}", "len_q"),
+        ("{q, k : len_q == n}", "len_q"),
+    ],
+)
+def test_positions_of_tokens_are_not_compared_with_numbers_of_blocks(
+    text: str, instead: str
+) -> None:
+    with pytest.raises(SpecError) as error:
+        means(text)
+    (found,) = error.value.diagnostics
+    assert found.code == "E302" and found.hint.endswith(f"write `{instead}`")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "{i, j : i < len_q}",
+            "{i, j : j < len_k // 2}",
+            "{i, j : n == len_q}",
+            "{i, j : i * 64 < len_k}",
+        ),
+        *(
+            "cols(0t:n // 2)",
+            "cols(4:len_k // 2)",
+            "window(left=len_k // 4, right=1)",
+            "last(min(n, len_k))",
+        ),
+    ],
+)
+def test_lengths_of_the_other_unit(text: str) -> None:
+    with pytest.raises(SpecError) as error:
+        means(text)
+    (found,) = error.value.diagnostics
+    assert found.code == "E302" and "`len_k`" in found.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "{q, k : k < n * 64}",
+            "{q, k : q // 64 < n // 2}",
+            "{q, k : q % n == 0}",
+            "{q, k : k < len_k}",
+        ),
+        *("{q, k : (n > 3) * q < k}", "{q, k : q < n * 64 - 1}", "{i, j : i < n // 2}"),
+        *("{i, j : i * 64t < len_q}", "{i, j : j < len_k // 128t}", "{q, k : n // 2 < m}"),
+    ],
+)
+def test_what_converts_units(text: str) -> None:
+    assert means(text) == text
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from bslang.ir.pattern import (
     Xor,
 )
 from bslang.ir.runs import Bools, Runs
+from bslang.ir.units import OF_THE_LENGTH
 from bslang.limits import MAX_MASK_WORK
 
 MAX_COMPARED = 2**20
@@ -273,7 +274,7 @@ class _KeepsRows(Fold[bool]):
         if not read:
             return not pattern.depends_on_length()
         # The numbers of what it reads count among its names, and have to be without a length as well.
-        return not pattern.names() & {"n", "m"} and all(map(self._read, read))
+        return not pattern.names() & OF_THE_LENGTH and all(map(self._read, read))
 
     def heads(self, pattern: Heads) -> bool:
         return all(map(self._read, pattern.parts))
@@ -317,7 +318,7 @@ def _difference(graph: BlockGraph, shorter: BlockGraph) -> Pair | None:
         return corner(grid, int(alone.start[0]))
     open_ = (held | shorter.visited) - (full & shorter.of_kind(FULL))
     for kind, residual in enumerate(graph.residuals):
-        if not mask_names(residual, grid) & _LENGTHS:
+        if not mask_names(residual, grid) & OF_THE_LENGTH:
             open_ = open_ - (cut(graph.of_kind(kind)) & shorter.of_kind(kind))
     if open_.size > MAX_MASK_WORK // (grid.q.block * grid.k.block):
         raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, f"the token masks of {open_.size} blocks")
@@ -330,6 +331,3 @@ def _difference(graph: BlockGraph, shorter: BlockGraph) -> Pair | None:
             block, query, key = found[0]
             return int(q[block, query, 0]), int(k[block, 0, key])
     return None
-
-
-_LENGTHS = {"n", "m", "len_q", "len_k"}

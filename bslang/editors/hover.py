@@ -33,6 +33,8 @@ _CLIMBS = 8  # expressions around a place that are tried for one that is a patte
 _NUMBERS = {
     "n": "The number of block rows, those of queries.",
     "m": "The number of block columns, those of keys.",
+    "len_q": "The number of query positions, in tokens.",
+    "len_k": "The number of key positions, in tokens.",
     "head": "The head that a layout is lowered for, from 0.",
     "layer": "The layer that a layout is lowered for, from 0.",
 }

@@ -24,6 +24,7 @@ from bslang.ir.region import Region
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Count, Kind, Range, arguments
 from bslang.ir.text import value_text
+from bslang.ir.units import OF_THE_LENGTH
 from bslang.ir.values import bound, counts, numbers, scalars
 
 Self = TypeVar("Self", bound="Primitive")
@@ -68,7 +69,7 @@ class Pattern:
             yield from part.primitives()
 
     def names(self) -> frozenset[str]:
-        """What its numbers depend on: `n`, `m`, `layer`, and `head` also where `heads` chooses."""
+        """What its numbers depend on: `n`, `len_k`, `layer`, and `head` also where `heads` chooses."""
         return frozenset().union(*(part.names() for part in self.parts))
 
     def at(self, env: Mapping[str, Number]) -> Pattern:
@@ -271,7 +272,7 @@ class Primitive(Pattern, ABC):
 
     def depends_on_length(self) -> bool:
         """Whether a pair may belong at one length and not at another; True where that is not known."""
-        return bool(self.names() & {"n", "m"})
+        return bool(self.names() & OF_THE_LENGTH)
 
     def compared_label(self) -> str | None:
         """The label that it compares, where the set depends on one that is known at the call only."""

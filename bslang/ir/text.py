@@ -6,6 +6,7 @@ from typing import Any
 
 from bslang.ir.expr import COMPARISONS, Number, Op, Symbol, Var
 from bslang.ir.signature import INFINITE, Count, Range
+from bslang.ir.units import has_length, written
 
 
 def value_text(value: Any) -> str:
@@ -17,6 +18,8 @@ def value_text(value: Any) -> str:
             return "inf"
         if isinstance(value.value, int):
             return f"{value.value}t" if value.tokens else str(value.value)
+        if has_length(value.value):
+            return number_text(written(value.value, value.tokens), 0)
         return (
             f"{number_text(value.value, 7)} * 1t" if value.tokens else number_text(value.value, 0)
         )
@@ -26,7 +29,8 @@ def value_text(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(value_text, value))})"
     if isinstance(value, (int, Symbol)):
-        return "inf" if isinstance(value, int) and value >= INFINITE else number_text(value, 0)
+        infinite = isinstance(value, int) and value >= INFINITE
+        return "inf" if infinite else number_text(written(value, tokens=False), 0)
     return str(value)
 
 

@@ -31,6 +31,7 @@ from bslang.ir.pattern import (
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
+from bslang.ir.units import BLOCK_COUNTS, LENGTHS, written
 from bslang.limits import MAX_HEADS, MAX_LENGTH, MAX_MASK_WORK, MAX_NUMBER
 from bslang.patterns.shapes import bands, indices
 
@@ -38,8 +39,7 @@ TOKENS, BLOCKS = ("q", "k"), ("i", "j")
 """What a predicate calls the query and the key."""
 
 RANGES = dict.fromkeys((*TOKENS, *BLOCKS), (0, MAX_LENGTH - 1)) | {
-    "n": (1, MAX_LENGTH),
-    "m": (1, MAX_LENGTH),
+    **dict.fromkeys((*BLOCK_COUNTS, *LENGTHS), (1, MAX_LENGTH)),
     "head": (0, MAX_HEADS),
     "layer": (0, MAX_HEADS),
 }
@@ -53,8 +53,8 @@ _JOINS = {"&": Intersection, "|": Union, "^": Xor}
 class Builder(Primitive):
     """Pairs for which a predicate holds: of blocks in `{i, j : ...}`, of tokens in `{q, k : ...}`.
 
-    A predicate compares numbers made of the two indices, `n`, `m`, `head`, `layer` and parameters,
-    and joins comparisons by `&`, `|`, `^` and `~`.
+    A predicate compares numbers made of the two indices, of `n` and `m` beside blocks or `len_q` and
+    `len_k` beside tokens, of `head`, `layer` and parameters, and joins comparisons by `&`, `|`, `^` and `~`.
 
     Example: `{i, j : j <= i & (i - j) % 3 < 2}`
     """
@@ -190,7 +190,8 @@ class Builder(Primitive):
         return held, held
 
     def __str__(self) -> str:
-        return f"{{{', '.join(self.pair)} : {number_text(self.condition, 0)}}}"
+        condition = self.condition if self.by_tokens else written(self.condition, tokens=False)
+        return f"{{{', '.join(self.pair)} : {number_text(condition, 0)}}}"
 
 
 _RUNS_OF = {"&": Runs.__and__, "|": Runs.__or__, "^": Runs.__xor__}

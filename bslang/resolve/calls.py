@@ -18,6 +18,7 @@ from bslang.resolve.values import (
     Unknown,
     Value,
     kind_of,
+    unit_hint,
     with_zeros_in_tokens,
 )
 from bslang.syntax import tree
@@ -191,7 +192,7 @@ def _accept(call: _Call, arg: Argument, given: Given) -> Any:
         return UNKNOWN
     if arg.kind in (Kind.NUMBER, Kind.NUMBERS):
         if value.tokens:
-            return wrong("leave the `t` out")
+            return wrong(unit_hint([value], "leave the `t` out"))
         return value.value
     return value.number if isinstance(value, Truth) else value
 
@@ -209,15 +210,15 @@ def _where_inf(call: _Call, arg: Argument) -> str:
 
 
 def _one_unit(call: _Call, made: Primitive) -> bool:
-    units = {count.tokens for count in made.counts()}
-    if len(units) < 2:
+    counts = [*made.counts()]
+    if len({count.tokens for count in counts}) < 2:
         return True
     spans = sorted(call.spans.values(), key=lambda span: span.start)
     call.fail(
         "E302",
         f"`{made.name}` mixes blocks and tokens",
         spans[0].to(spans[-1]),
-        "give every number of it the suffix `t`, or none",
+        unit_hint(counts, "give every number of it the suffix `t`, or none"),
     )
     return False
 
@@ -261,7 +262,7 @@ def make_range(node: tree.Range, values: list[Value | None], report: Report) -> 
         return UNKNOWN
     made = Range(start, stop, step)
     if len({part.tokens for part in made.given}) > 1:
-        hint = "give every number of it the suffix `t`, or none"
+        hint = unit_hint(made.given, "give every number of it the suffix `t`, or none")
         report("E302", "this range mixes blocks and tokens", node.span, hint=hint)
         return UNKNOWN
     return made

@@ -96,7 +96,7 @@ class Context(ABC):
         try:
             count = compute()
         except ArithmeticProblem as problem:
-            self.report("E304", str(problem), span, limit=problem.limit)
+            self.report(problem.code, str(problem), span, hint=problem.hint, limit=problem.limit)
             return UNKNOWN
         if isinstance(count.value, Op):
             self._bound(count, "number", span)

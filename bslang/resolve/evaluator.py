@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from bslang.ir.expr import Var
 from bslang.ir.pattern import Pattern, Transpose
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
+from bslang.ir.units import LENGTHS
 from bslang.limits import MAX_LABELS, MAX_STEPS
 from bslang.patterns import BY_NAME
 from bslang.patterns.table import Matrix
@@ -210,7 +211,7 @@ class Evaluator(Context):
         if name in BY_NAME:
             return self._primitive(node, scope)
         if name in BOUND_WHEN_LOWERED:
-            return Count(Var(name))
+            return Count(Var(name), name in LENGTHS and self.predicate_of != "tokens")
         if name in FUNCTIONS:
             return self._function(node, scope)
         if name in self.module.broken or self.module.lost:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bslang.ir.expr import Op
+from bslang.ir.expr import Op, Var
 from bslang.ir.pattern import Pattern, Primitive
 from bslang.ir.signature import Count, Range
+from bslang.ir.units import LENGTHS
 from bslang.limits import MAX_NESTING
 
 _LOWERINGS = 4
@@ -19,10 +20,14 @@ _LOWERINGS = 4
 
 @dataclass(frozen=True)
 class Extent:
-    """terms: primitives, operators and numbers; depth: of the syntax tree of the text."""
+    """terms: primitives, operators and numbers; depth: of the syntax tree of the text.
+
+    lengths: whether it names a length in tokens, so that the text converts units (`units.written`).
+    """
 
     terms: int
     depth: int
+    lengths: bool = False
 
 
 class Extents:
@@ -39,9 +44,13 @@ class Extents:
             return self._known[id(value)][1]
         inside = _inside(value)
         if not inside or level > MAX_NESTING:
-            return Extent(1, 2)  # a negative number is written as a prefix and a number
+            lengths = isinstance(value, Var) and value.name in LENGTHS
+            return Extent(1, 2, lengths)  # a negative number is written as a prefix and a number
         parts = [self.of(part, level + 1) for part in inside]
-        extent = Extent(1 + sum(p.terms for p in parts), 1 + max(p.depth for p in parts))
+        lengths = any(part.lengths for part in parts)
+        deeper = 2 if lengths and isinstance(value, Op) else 1
+        terms, depth = 1 + sum(p.terms for p in parts), deeper + max(p.depth for p in parts)
+        extent = Extent(terms, depth, lengths)
         self._known[id(value)] = (value, extent)
         return extent
 

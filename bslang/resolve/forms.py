@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import partial
 
 from bslang.ir.bounds import bounds
-from bslang.ir.expr import Number, Op, Symbol, Var
+from bslang.ir.expr import Symbol, Var
 from bslang.ir.heads import Branch, Heads
 from bslang.ir.pattern import Primitive
 from bslang.ir.signature import Count, Range
@@ -13,6 +13,7 @@ from bslang.limits import MAX_HEADS
 from bslang.patterns.builder import BLOCKS, RANGES, TOKENS, Builder
 from bslang.patterns.table import BadTable, Matrix
 from bslang.resolve.context import Context, Scope
+from bslang.resolve.predicates import multiplied
 from bslang.resolve.sources import Unreadable, below
 from bslang.resolve.values import (
     UNKNOWN,
@@ -20,7 +21,6 @@ from bslang.resolve.values import (
     Truth,
     Unknown,
     Value,
-    folded,
     kind_of,
 )
 from bslang.syntax import tree
@@ -70,10 +70,11 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
         context.report("E308", message, node.predicate.span, hint=hint)
         return UNKNOWN
     try:
-        condition = _multiplied(value.condition if isinstance(value, Truth) else value)
+        condition = multiplied(value.condition if isinstance(value, Truth) else value)
         bounds(condition, RANGES)
     except ArithmeticProblem as problem:
-        context.report("E304", str(problem), node.predicate.span, limit=problem.limit)
+        report = partial(context.report, problem.code, str(problem), node.predicate.span)
+        report(hint=problem.hint, limit=problem.limit)
         return UNKNOWN
     except (ValueError, ArithmeticError) as error:
         hint = "the first index is 0; write one that is never, as in `max(j, 1)`"
@@ -88,24 +89,6 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
         context.report("E306", message, node.span, hint=hint)
         return UNKNOWN
     return context.made(made, node.span)
-
-
-def _multiplied(number: Number) -> Number:
-    """The number with powers of a constant exponent as products: masks multiply, and have no powers.
-
-    What is known then (`j ** 0` is 1) is folded. Raises ArithmeticProblem.
-    """
-    if not isinstance(number, Op):
-        return number
-    args = tuple(map(_multiplied, number.args))
-    if number.op == "**" and isinstance(args[0], Symbol) and isinstance(args[1], int):
-        if args[1] < 0:
-            return Op("**", args)  # which `bounds` refuses
-        # Of more factors than 63 one of more than 1 passes 64 bits, and the sign of -1 is that of 63 or 64.
-        factors = min(args[1], 64 - args[1] % 2)
-        one: Number = 1
-        return reduce(partial(folded, "*"), [args[0]] * factors, one)
-    return folded(number.op, *args)
 
 
 def heads(context: Context, node: tree.Heads, scope: Scope) -> Value:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bslang.ir.units import BLOCK_COUNTS, LENGTHS
 from bslang.limits import MAX_BLOCK, MAX_FILES
 from bslang.patterns import BY_NAME
 from bslang.resolve.sources import SUFFIXES, Unreadable, imported
@@ -15,8 +16,9 @@ from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
 from bslang.syntax.reader import read
 from bslang.syntax.source import Source, Span
 
-BOUND_WHEN_LOWERED = ("n", "m", "head", "layer")
-"""Names of numbers that are known when a layout is lowered: blocks of the length, and for which head."""
+BOUND_WHEN_LOWERED = (*BLOCK_COUNTS, *LENGTHS, "head", "layer")
+"""Names of numbers that are known when a layout is lowered: lengths in blocks and in tokens, and for which
+head of which layer."""
 
 _RESERVED = {*BY_NAME, *FUNCTIONS, *BOUND_WHEN_LOWERED, "bsl", "block", "import"}
 _RESERVED |= {"heads", "as", "inf", "true", "false"}

@@ -19,6 +19,7 @@ from bslang.ir.pattern import (
 )
 from bslang.ir.signature import Count
 from bslang.resolve.context import Context, Scope
+from bslang.resolve.predicates import of_one_unit
 from bslang.resolve.values import (
     UNKNOWN,
     Truth,
@@ -125,7 +126,10 @@ def _composition(context: Context, node: tree.Chain, made: Composition | Power) 
 def _compared(context: Context, node: tree.Chain, counts: list[Count]) -> Value:
     def compare() -> Truth:
         pairs = zip(node.ops, counts, counts[1:], strict=False)
-        return truth("&", *(comparison(op, left, right) for op, left, right in pairs))
+        compared = truth("&", *(comparison(op, left, right) for op, left, right in pairs))
+        if context.predicate_of == "tokens":
+            of_one_unit(compared.condition)
+        return compared
 
     return context.computed(node.span, compare)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial, reduce
 from typing import Final, TypeAlias
 
-from bslang.ir.expr import Number, Op, fold, integer
+from bslang.ir.expr import Number, Op, fold, integer, variables
 from bslang.ir.pattern import Pattern
 from bslang.ir.signature import Count, Range
+from bslang.ir.units import BLOCK_COUNTS, LENGTHS
 from bslang.limits import MAX_NUMBER
 
 
@@ -73,13 +75,20 @@ def kind_of(value: Value) -> str:
     return "a range" if isinstance(value, Range) else "a pattern"
 
 
-_MIXED = "this mixes blocks and tokens; give both in one unit"
-
-
 class ArithmeticProblem(Exception):
     """An operation on numbers that has no result; the text says why. limit: whether one is passed."""
 
-    limit = False
+    code, hint, limit = "E304", "", False
+
+
+class MixedUnits(ArithmeticProblem):
+    """An operation on tokens and blocks."""
+
+    code = "E302"
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class _TooLarge(ArithmeticProblem):
@@ -92,7 +101,7 @@ class _TooLarge(ArithmeticProblem):
 def arithmetic(op: str, *operands: Count) -> Count:
     """Apply an operator or function to numbers, units included. Raises ArithmeticProblem."""
     _finite(*operands)
-    tokens = _unit(op, [count.tokens for count in operands])
+    tokens = _unit(op, operands)
     values = [count.value for count in operands]
     if op in ("min", "max"):
         return Count(reduce(partial(folded, op), values), tokens)
@@ -123,13 +132,14 @@ def bounded(number: Number) -> Number:
     return number
 
 
-def _unit(op: str, tokens: list[bool]) -> bool:
+def _unit(op: str, operands: Sequence[Count]) -> bool:
     """Whether the result counts tokens."""
+    tokens = [count.tokens for count in operands]
     if len(tokens) == 1 and op in ("abs", "-"):
         return tokens[0]
     if op in ("isqrt", "log2", "**"):
         if any(tokens):
-            raise ArithmeticProblem(f"`{op}` takes plain numbers, not tokens")
+            raise MixedUnits(f"`{op}` takes plain numbers, not tokens", unit_hint(operands))
         return False
     if op == "*":
         if all(tokens):
@@ -137,16 +147,34 @@ def _unit(op: str, tokens: list[bool]) -> bool:
         return any(tokens)
     if op in ("//", "%") and tokens[0] and not tokens[1]:
         return True
-    if len(set(tokens)) > 1:
-        raise ArithmeticProblem(_MIXED)
-    return tokens[0] and op != "//"
+    _one_unit(operands)
+    return any(tokens) and op != "//"
+
+
+def _one_unit(operands: Sequence[Count]) -> None:
+    """Raises MixedUnits for tokens beside what is not; a 0 goes with either."""
+    if len({count.tokens for count in operands if count != Count(0)}) > 1:
+        message = "this mixes blocks and tokens; give both in one unit"
+        raise MixedUnits(message, unit_hint(operands))
+
+
+def unit_hint(counts: Iterable[Count], otherwise: str = "") -> str:
+    """How to write the lengths among numbers of different units; `otherwise` where there are none."""
+    names = frozenset().union(*(variables(count.value) for count in counts))
+    if names.intersection(LENGTHS):
+        return (
+            "`len_q` and `len_k` count tokens, as a number with the suffix `t` does; "
+            "`len_k // 64t` counts blocks of 64"
+        )
+    if names.intersection(BLOCK_COUNTS):
+        return "`n` and `m` count blocks; the lengths in tokens are `len_q` and `len_k`"
+    return otherwise
 
 
 def comparison(op: str, left: Count, right: Count) -> Truth:
     """Compare two numbers of one unit. Raises ArithmeticProblem."""
     _finite(left, right)
-    if left.tokens != right.tokens:
-        raise ArithmeticProblem(_MIXED)
+    _one_unit((left, right))
     return Truth.of(fold(op, left.value, right.value))
 
 

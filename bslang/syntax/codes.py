@@ -128,7 +128,9 @@ CODES: dict[str, Code] = {
     ),
     "E302": Code(
         "Blocks and tokens are mixed",
-        "Give every number of one primitive the suffix `t`, or none. A 0 goes with either.",
+        "Give every number of one primitive the suffix `t`, or none; a 0 goes with either. `n` and `m` count "
+        "blocks, `len_q` and `len_k` tokens. In `{q, k : ...}` positions are compared with tokens, and in "
+        "`{i, j : ...}` with blocks.",
         "window(left=100t, right=1)",
         "window(left=100t, right=1t)",
     ),
@@ -140,7 +142,7 @@ CODES: dict[str, Code] = {
     ),
     "E304": Code(
         "A computation on numbers has no result",
-        "It divides by zero, passes MAX_NUMBER, or computes with `inf` or with mixed units.",
+        "It divides by zero, passes MAX_NUMBER, or computes with `inf`.",
         "last(8 // 0)",
         "last(8 // 2)",
     ),
