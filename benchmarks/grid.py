@@ -40,7 +40,7 @@ def window(length: int, block: int, density: float) -> Pattern | None:
 
 @cache
 def bigbird(length: int, block: int, density: float) -> Pattern | None:
-    """BigBird: the parameter is the number of random blocks a row, each of which may hit another part."""
+    """BigBird: the parameter is the number of random blocks per row, each of which may hit another part."""
     n = length // block
     parts = 5  # a row's own: three of the window, and the first and the last block
     a_row = (density * n * n - 2 * n) / max(1, n - 2)  # the first and the last row visit all

@@ -11,6 +11,7 @@ from bslang import compiler
 from bslang.analysis.cells import coverage
 from bslang.analysis.stats import Stats
 from bslang.graph.blockgraph import FULL
+from bslang.syntax.source import Source
 
 
 @examples(75)
@@ -52,6 +53,22 @@ def test_stats_count_what_the_matrix_holds(case: Case) -> None:
         assert by_bytes == pytest.approx((read_all + own) / (read + own))
     else:
         assert found.speedup is None
+
+
+@pytest.mark.parametrize("tokens", [64, 100, 1, 640])
+@pytest.mark.parametrize("block", [(16, 16), (32, 8), (8, 32)])
+@pytest.mark.parametrize("queries", [0, 1, 37])
+def test_a_causal_layout_is_compared_with_causal_dense_attention(
+    tokens: int, block: tuple[int, int], queries: int
+) -> None:
+    """`causal` itself does what its baseline does; queries: how many, all for 0."""
+    length = min(queries, tokens) or tokens
+    resolved = compiler.resolve(Source("x", "causal"), block=block)
+    found = Stats.of(compiler.lower(resolved, length, tokens), causal=True)
+    assert found.baseline == "causal dense"
+    assert found.flops_dense == found.flops_forward
+    assert found.speedup == (1, 1)
+    assert Stats.of(compiler.lower(resolved, length, tokens)).baseline == "dense"
 
 
 @examples(50)

@@ -45,7 +45,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_layouts_have_the_density_wanted(name: str, length: int, density: float) -> None:
     pattern = grid.LAYOUTS[name](length, 128, density)
     if pattern is None:
-        assert density * length / 128 < 10, "no layout of a few blocks a row"
+        assert density * length / 128 < 10, "no layout of a few blocks per row"
     else:
         found = Workload(pattern, length, 128, heads=1)
         assert found.density == pytest.approx(density, rel=grid.NEAR + 0.03)

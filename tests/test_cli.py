@@ -213,8 +213,8 @@ def test_stats_of_a_long_sequence_are_in_units_that_fit(run: Run) -> None:
     done = run("stats", "spec.bsl:near", "--seq-len", "8000000")
     lines = {line[:18].strip(): line[18:] for line in done.out.splitlines()}
     assert lines["density"] == "0.001% of all blocks"  # 3 of 250,000 a row
-    assert lines["forward"] == "0.20 TFLOP a head of 64; dense 16.38 PFLOP"
-    assert lines["backward"] == "0.49 TFLOP a head of 64"
+    assert lines["forward"] == "0.20 TFLOP per head of 64; dense 16.38 PFLOP"
+    assert lines["backward"] == "0.49 TFLOP per head of 64"
 
 
 # ---- exit statuses -------------------------------------------------------------------------------

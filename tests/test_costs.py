@@ -48,7 +48,7 @@ def test_the_crossing_is_the_first_length_from_which_on_the_layout_is_faster() -
     assert below("window(1)") == Crossover(
         128, 64, 2048, False, "forward", 4, 64, "cpu", "a machine"
     )  # fmt: skip
-    # Against causal dense attention, n * n / 2: of two blocks a row, 2.5 against 2.
+    # Against causal dense attention, n * n / 2: of two blocks per row, 2.5 against 2.
     assert below("window(1)", causal=True).below == 256
     # Partial blocks cost twice as much: 2n + 1/2 against n * n.
     assert below("last(1t)").below == 256

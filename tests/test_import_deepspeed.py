@@ -178,7 +178,7 @@ def test_deepspeed_defaults(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["variable", "bigbird"])
 @pytest.mark.parametrize("per_head", [False, True])
 def test_deepspeed_random_blocks(mode: str, attention: str, per_head: bool) -> None:
-    """As many blocks a row as DeepSpeed draws, from where it draws them, on top of all others."""
+    """As many blocks per row as DeepSpeed draws, from where it draws them, on top of all others."""
     options = DEFAULTS | {"attention": attention, "num_random_blocks": 3, "block": 1}
     options["different_layout_per_head"] = per_head
     text = spec_of({"mode": mode, **options}, "section.json")

@@ -16,7 +16,7 @@ _NAMED = 16  # articulation blocks that are named
 
 @dataclass(frozen=True)
 class Parts:
-    """How the blocks of a layout hang together.
+    """Strongly connected components and articulation points of the blocks of a layout.
 
     edges, sampled: pairs of blocks of which one sees the other, and how many of them were looked at: all,
     or a sample; components: strongly connected ones, in which every block reaches every other (of a

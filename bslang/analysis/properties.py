@@ -67,10 +67,10 @@ class Properties:
     @classmethod
     def of(cls, pattern: Pattern, graph: BlockGraph) -> Properties:
         """Decide them for a pattern; graph: what it was lowered to."""
-        causal = _decided(is_causal, pattern, graph)
-        stable = _decided(is_prefix_stable, pattern, graph) if causal.holds else causal
-        square = _decided(is_symmetric, pattern, graph)
-        return cls(causal, stable, square, _decided(has_star, pattern, graph))
+        causal = decided(is_causal, pattern, graph)
+        stable = decided(is_prefix_stable, pattern, graph) if causal.holds else causal
+        square = decided(is_symmetric, pattern, graph)
+        return cls(causal, stable, square, decided(has_star, pattern, graph))
 
     def as_dict(self) -> dict[str, Any]:
         """The answers as plain values, for JSON."""
@@ -80,7 +80,8 @@ class Properties:
 Question: TypeAlias = Callable[[Pattern, BlockGraph], Answer]
 
 
-def _decided(question: Question, pattern: Pattern, graph: BlockGraph) -> Answer:
+def decided(question: Question, pattern: Pattern, graph: BlockGraph) -> Answer:
+    """The answer, which is None where it would take more token masks than limits allow."""
     try:
         return question(pattern, graph)
     except LimitError as error:

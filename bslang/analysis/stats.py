@@ -57,11 +57,12 @@ class Stats:
     full and partial ones; density: visited blocks of all; pairs: of tokens, None where the labels of
     a call decide, or only too many token masks; rows, columns: spread of their blocks;
     flops_forward, flops_backward: multiply-adds counted as two, over visited blocks, for one head
-    of dimension `dim` (4 and 10 a pair and dimension); flops_dense: the forward pass over all blocks;
-    kv_bytes, score_bytes: keys and values that the
-    rows read, and attention scores if they were stored, of that head in numbers of ITEM bytes, over
-    (visited blocks, all); speedup: dense attention's (bytes, FLOPs) as multiples of the layout's, where
-    bytes are those of kv_bytes and of queries and outputs; None where no block is visited.
+    of dimension `dim` (4 and 10 per pair and dimension); baseline: the dense attention that figures are
+    compared with, "dense" over all blocks or "causal dense" over those with a key that is not after all
+    queries; flops_dense: its forward pass; kv_bytes, score_bytes: keys and values that the rows read, and
+    attention scores if they were stored, of that head in numbers of ITEM bytes, by (the layout, the
+    baseline); speedup: the baseline's (bytes, FLOPs) as multiples of the layout's, where bytes are those
+    of kv_bytes and of queries and outputs; None where no block is visited.
     """
 
     tokens: tuple[int, int]
@@ -77,14 +78,19 @@ class Stats:
     dim: int
     flops_forward: int
     flops_backward: int
+    baseline: str
     flops_dense: int
     kv_bytes: tuple[int, int]
     score_bytes: tuple[int, int]
     speedup: tuple[float, float] | None
 
     @classmethod
-    def of(cls, graph: BlockGraph, dim: int = 64) -> Stats:
-        """Derive the figures of a graph; dim: head dimension that FLOPs are counted for."""
+    def of(cls, graph: BlockGraph, dim: int = 64, causal: bool = False) -> Stats:
+        """Derive the figures of a graph.
+
+        dim: head dimension that FLOPs are counted for; causal: whether the layout is, so that it is
+        compared with causal dense attention.
+        """
         grid = graph.grid
         first = grid.q.first
         by_row = graph.blocks_by_row[first:]
@@ -92,7 +98,8 @@ class Stats:
         size = graph.stop - graph.start
         full, blocks = int(size[graph.kind == FULL].sum()), int(size.sum())
         side_q, side_k = grid.q.block, grid.k.block
-        visited, every = blocks * side_q * side_k, by_row.size * grid.m * side_q * side_k
+        dense = _causal_blocks(grid) if causal else by_row.size * grid.m
+        visited, every = blocks * side_q * side_k, dense * side_q * side_k
         read, read_all = (2 * ITEM * dim * pairs // side_q for pairs in (visited, every))
         own = 2 * ITEM * dim * by_row.size * side_q
         return cls(
@@ -109,6 +116,7 @@ class Stats:
             dim=dim,
             flops_forward=4 * dim * visited,
             flops_backward=10 * dim * visited,
+            baseline="causal dense" if causal else "dense",
             flops_dense=4 * dim * every,
             kv_bytes=(read, read_all),
             score_bytes=(ITEM * visited, ITEM * every),
@@ -118,6 +126,12 @@ class Stats:
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain values, for JSON."""
         return asdict(self)
+
+
+def _causal_blocks(grid: Grid) -> int:
+    """Blocks of a grid with a key that is not after all queries."""
+    last = np.minimum((np.arange(grid.q.first, grid.n) + 1) * grid.q.block, grid.q.stop) - 1
+    return int(np.minimum(last // grid.k.block + 1, grid.m).sum())
 
 
 def _pairs(graph: BlockGraph) -> int | None:

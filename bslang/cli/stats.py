@@ -58,12 +58,12 @@ def stats(
         int | None,
         typer.Option(
             "--layers", metavar="L", min=1, max=_MOST_LAYERS, show_default=False,
-            help="What L layers reach, and how the blocks hang together.",
+            help="What L layers reach, and the connected components of the blocks.",
         ),
     ] = None,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Count what a layout visits and costs beside dense attention, and decide its properties."""
+    """Count what a layout visits and costs compared with dense attention, and decide its properties."""
     from bslang.analysis.costs import crossovers
     from bslang.analysis.properties import Properties
     from bslang.analysis.reach import reach
@@ -73,12 +73,13 @@ def stats(
     resolved = resolve_spec(spec, define, block)
     graph = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
     properties = Properties.of(resolved.pattern, graph)
-    found, square = Stats.of(graph, dim), Square.of(graph)
+    is_causal = properties.causal.holds is True
+    found, square = Stats.of(graph, dim, is_causal), Square.of(graph)
     crossed = crossovers(
         graph,
         lambda length: compiler.lower(resolved, length, length, head=head, layer=layer),
         dim,
-        properties.causal.holds is True,
+        is_causal,
     )
     by_head = _by_head(resolved, seq_len, layer, heads, dim)
     asked = [str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)]
@@ -136,25 +137,24 @@ def _lines(found: Stats) -> list[Line]:
             "token pairs",
             "not decided" if found.pairs is None else _share(found.pairs, queries * keys),
         ),
-        ("blocks a row", _spread(found.rows)),
-        ("blocks a column", _spread(found.columns)),
+        ("blocks per row", _spread(found.rows)),
+        ("blocks per column", _spread(found.columns)),
         ("longest rows", _rows(found.rows.most, found.rows.longest, found.rows.with_most)),
         ("shortest rows", _rows(found.rows.least, found.rows.shortest, found.rows.with_least)),
         (
             "forward",
-            f"{_flops(found.flops_forward)} a head of {found.dim}; dense {_flops(found.flops_dense)}",
+            f"{_flops(found.flops_forward)} per head of {found.dim}; "
+            f"{found.baseline} {_flops(found.flops_dense)}",
         ),
-        ("backward", f"{_flops(found.flops_backward)} a head of {found.dim}"),
-        (
-            "keys and values",
-            "{} read a head in bf16; dense {}".format(*map(_bytes, found.kv_bytes)),
-        ),
-        (
-            "scores",
-            "{} a head in bf16, if stored; dense {}".format(*map(_bytes, found.score_bytes)),
-        ),
+        ("backward", f"{_flops(found.flops_backward)} per head of {found.dim}"),
+        ("keys and values", _beside(found.kv_bytes, "read per head in bf16", found.baseline)),
+        ("scores", _beside(found.score_bytes, "per head in bf16, if stored", found.baseline)),
         ("expected speed-up", _speedup(found)),
     ]
+
+
+def _beside(count: tuple[int, int], what: str, baseline: str) -> str:
+    return f"{_bytes(count[0])} {what}; {baseline} {_bytes(count[1])}"
 
 
 def _share(pairs: int, all_pairs: int) -> str:
@@ -190,7 +190,9 @@ def _speedup(found: Stats) -> str:
     if found.speedup is None:
         return "-"
     by_bytes, by_flops = found.speedup
-    return f"{by_bytes:,.1f} (by bytes) to {by_flops:,.1f} (by FLOPs) times dense"
+    return (
+        f"{by_bytes:,.1f} (by bytes) to {by_flops:,.1f} (by FLOPs) times {found.baseline} attention"
+    )
 
 
 def _dense(crossed: list[Crossover], found: Stats) -> str:
@@ -275,7 +277,9 @@ def _heads(by_head: list[tuple[list[int], Stats]]) -> Iterator[Line]:
     from bslang.analysis.heads import ranges
 
     for group, found in by_head[:_MOST_GROUPS]:
-        figures = f"{found.blocks:,} blocks, {_percent(found.density)}; {_spread(found.rows)} a row"
+        figures = (
+            f"{found.blocks:,} blocks, {_percent(found.density)}; {_spread(found.rows)} per row"
+        )
         yield f"head{'s' * (len(group) > 1)} {ranges(group)}", figures
     if len(by_head) > _MOST_GROUPS:
         yield "and more", f"{len(by_head) - _MOST_GROUPS:,} further sets; --json has all"
@@ -283,12 +287,12 @@ def _heads(by_head: list[tuple[list[int], Stats]]) -> Iterator[Line]:
     count = sum(len(group) for group, _ in by_head)
     yield (
         "together",
-        f"{count:,} heads, {_plural(len(by_head), 'set')}; {blocks / count:,.1f} blocks a head",
+        f"{count:,} heads, {_plural(len(by_head), 'set')}; {blocks / count:,.1f} blocks per head",
     )
 
 
 def _field(found: Reach, square: Square, parts: Parts) -> Iterator[Line]:
-    """The receptive field, layer by layer, and how the blocks hang together."""
+    """The receptive field, layer by layer, and the connected components of the blocks."""
     share = f"a sample of {found.followed:,} followed" if found.sampled else "all followed"
     yield "receptive field", f"{found.blocks:,} blocks of {square.tokens} tokens; {share}"
     before = 0.0

@@ -192,7 +192,7 @@ def _bigbird(config: Values, model: _Model, model_type: str) -> _Read:
     if count:
         heads = config.number(model.heads, model.head_count, 1, MAX_HEADS)
         drawn = f"random({count}, seed=layer * {heads} + head, within=~_seen)"
-        about = f"{definition.about[:-1]}; {count} random blocks a row outside of these."
+        about = f"{definition.about[:-1]}; {count} random blocks per row outside of these."
         definition = Definition(model_type, f"_seen | {drawn}", about)
         notes.append(
             "Random blocks differ by layer and head, as there, but there is no counterpart of the very "

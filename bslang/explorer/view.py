@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bslang import compiler
+from bslang.analysis.properties import decided, is_causal
 from bslang.analysis.provenance import provenance
 from bslang.analysis.reach import reach
 from bslang.analysis.square import Square
@@ -38,7 +39,8 @@ def view(resolved: Resolved, length: int, head: int = 0, layer: int = 0) -> View
     bounded(length // max(resolved.block))  # before anything is lowered: most rows have a run
     graph = compiler.lower(resolved, length, length, head=head, layer=layer)
     bounded(graph.start.size)
-    found, square = Stats.of(graph, DIM), Square.of(graph)
+    causal = decided(is_causal, resolved.pattern, graph).holds is True
+    found, square = Stats.of(graph, DIM, causal), Square.of(graph)
     terms, runs = _looks(resolved, graph)
     followed = reach(square, LAYERS)
     rows, columns = resolved.block
@@ -60,6 +62,7 @@ def view(resolved: Resolved, length: int, head: int = 0, layer: int = 0) -> View
             "shortest": found.rows.least,
             "flops": [found.flops_forward, found.flops_dense],
             "bytes": list(found.kv_bytes),
+            "baseline": found.baseline,
             "speedup": found.speedup and [round(times, 3) for times in found.speedup],
         },
         "node": square.tokens,

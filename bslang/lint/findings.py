@@ -369,7 +369,7 @@ class _Draws(Fold[Iterator[Finding]]):
         if not rows or kept.sum() >= _KEPT * wanted * rows:
             return
         message = (
-            f"`{random}` keeps {kept.sum() / rows:.1f} blocks a row, where {wanted} are asked for"
+            f"`{random}` keeps {kept.sum() / rows:.1f} blocks per row, where {wanted} are asked for"
         )
         if drawn.sum() < _KEPT * wanted * rows:
             hint = "`within` has fewer blocks than that: draw fewer, or widen it"

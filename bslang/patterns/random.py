@@ -37,7 +37,7 @@ class Random(Primitive):
     name = "random"
     drawn = True
 
-    k: Number = argument("blocks a row", Kind.NUMBER, minimum=0)
+    k: Number = argument("blocks per row", Kind.NUMBER, minimum=0)
     seed: Number = argument(
         "seed of the draw", Kind.NUMBER, default=0, keyword_only=True, seed=True
     )

@@ -27,15 +27,15 @@ const FIGURES = [
   ["blocks", "Visited blocks", (v) => grouped(v.figures.blocks)],
   ["kinds", "Full, partial", (v) => `${grouped(v.figures.full)}, ${grouped(v.figures.partial)}`],
   ["pairs", "Token pairs", (v) => (v.figures.pairs === null ? "not decided" : grouped(v.figures.pairs))],
-  ["rows", "Blocks a row", (v) => `${grouped(v.figures.shortest)} to ${grouped(v.figures.longest)}`],
+  ["rows", "Blocks per row", (v) => `${grouped(v.figures.shortest)} to ${grouped(v.figures.longest)}`],
   ["flops", "Forward pass", (v) => flops(v.figures.flops[0])],
-  ["dense", "Dense forward pass", (v) => flops(v.figures.flops[1])],
+  ["dense", "Dense forward pass", (v) => `${flops(v.figures.flops[1])}${v.figures.baseline === "dense" ? "" : " (causal)"}`],
   ["bytes", "Keys and values read", (v) => bytes(v.figures.bytes[0])],
   ["speedup", "Expected speed-up", speedup],
 ];
 
 function speedup({ figures }) {
-  return figures.speedup === null ? "-" : `${figures.speedup.map((times) => (times < 100 ? times.toFixed(1) : grouped(Math.round(times)))).join(" to ")} times`;
+  return figures.speedup === null ? "-" : `${figures.speedup.map((times) => (times < 100 ? times.toFixed(1) : grouped(Math.round(times)))).join(" to ")} times ${figures.baseline}`;
 }
 
 function showFigures() {
