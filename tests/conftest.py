@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 
 # Threads of OpenMP that wait for others sleep, also in programs that tests start: as many processes run
@@ -13,6 +14,7 @@ from pathlib import Path
 # imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import interpreter
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
@@ -117,3 +119,25 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture(scope="module")
+def interpreting() -> Iterator[Executor]:
+    pytest.importorskip("triton")
+    with interpreter.interpreting() as pool:
+        yield pool
+
+
+@pytest.fixture(params=["torch", "cpu", "triton"])
+def on(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """on(check, ...) calls check(target, ...), for the triton target in a process that interprets it."""
+    target = request.param
+    if target == "triton":
+        pool: Executor = request.getfixturevalue("interpreting")
+        return lambda check, *given: pool.submit(check, target, *given).result()
+    if target == "cpu":
+        try:
+            build.find_compiler()
+        except BuildError as error:
+            pytest.skip(str(error))
+    return lambda check, *given: check(target, *given)

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable
 from dataclasses import replace
 
-import interpreter
 import numpy as np
 import pytest
 import torch
@@ -19,33 +17,9 @@ from reference import TOLERANCE, agrees, dense, inputs, run
 from strategies import Case
 
 import bslang
-from bslang.errors import BuildError
-from bslang.runtime.cpu import build
 
 BLOCK, LENGTH = 16, 44
 DTYPES = (torch.float32, torch.float16)
-
-
-@pytest.fixture(scope="module")
-def interpreting() -> Iterator[Executor]:
-    pytest.importorskip("triton")
-    with interpreter.interpreting() as pool:
-        yield pool
-
-
-@pytest.fixture(params=["torch", "cpu", "triton"])
-def on(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """on(check, ...) calls check(target, ...), for the triton target in a process that interprets it."""
-    target = request.param
-    if target == "triton":
-        pool: Executor = request.getfixturevalue("interpreting")
-        return lambda check, *given: pool.submit(check, target, *given).result()
-    if target == "cpu":
-        try:
-            build.find_compiler()
-        except BuildError as error:
-            pytest.skip(str(error))
-    return lambda check, *given: check(target, *given)
 
 
 def layout(target: str, case: Case) -> bslang.Layout:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from bslang.call import Call
+from bslang.runtime.padding import Rows, without_lost
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.registry import LAYOUTS
 from bslang.runtime.runnable import Runnable
@@ -71,9 +72,13 @@ def _attention_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
     call = Call.unpack(tensors, numbers, about)
+    of, lost = without_lost(Rows(grad_out, grad_lse, q, out, lse), call)
     target, plan, call = _found(LAYOUTS.find(layout), q, k, call)
     with torch.autocast(q.device.type, enabled=False):
-        return target.backward(grad_out, grad_lse, q, k, v, out, lse, plan, call)
+        dq, dk, dv = target.backward(
+            of.grad_out, of.grad_lse, of.q, k, v, of.out, of.lse, plan, call
+        )
+    return dq if lost is None else dq.masked_fill(lost[..., None], torch.nan), dk, dv
 
 
 def _attention_backward_fake(

@@ -75,6 +75,7 @@ class TorchTarget:
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
         labels, softcap = plan.labels(call), call.softcap
+        isolates = labels is not None
         qs, ks, vs = _queries(q, plan), _keys(k, plan), _keys(v, plan)
         out = torch.zeros_like(qs)
         lse = torch.full(qs.shape[:-1], -torch.inf, dtype=qs.dtype, device=q.device)
@@ -88,7 +89,7 @@ class TorchTarget:
             peak = scores.amax(dim=(-2, -1), keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
             p = torch.exp(scores - peak)
             total = p.sum(dim=(-2, -1), keepdim=True)
-            acc = torch.einsum("bhrqwk,bhrwkd->bhrqd", p, vs[keys])
+            acc = _sum("bhrqwk,bhrwkd->bhrqd", p, vs[keys], mask, isolates)
             some = total[..., 0] != 0  # NaN too: it is not hidden
             out[rows] = torch.where(some, acc / total[..., 0], 0)
             lse[rows] = (peak + torch.log(total))[..., 0, 0]
@@ -108,6 +109,7 @@ class TorchTarget:
         call: Call,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         labels, softcap = plan.labels(call), call.softcap
+        isolates = labels is not None
         kept = lse_dtype(q.dtype)
         delta = (out.to(kept) * grad_out.to(kept)).sum(-1) - grad_lse
         qs, dos = _queries(q, plan), _queries(grad_out, plan)
@@ -128,7 +130,7 @@ class TorchTarget:
             ds = p * (dp - deltas[rows][..., None])
             if softcap:
                 ds *= 1 - (scores / softcap) ** 2
-            dq[rows] = torch.einsum("bhrqwk,bhrwkd->bhrqd", ds, kg) * call.scale
+            dq[rows] = _sum("bhrqwk,bhrwkd->bhrqd", ds, kg, mask, isolates) * call.scale
 
         for part, group in self._groups(q, plan, labels, columns=True):
             # The same products, seen from the keys: c block columns, w the rows that see each.
@@ -142,8 +144,9 @@ class TorchTarget:
             ds = p * (dp - deltas[rows])
             if softcap:
                 ds *= 1 - (scores / softcap) ** 2
-            dv[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", p, dog)
-            dk[keys] = torch.einsum("bhcwqk,bhcwqd->bhckd", ds, qg) * call.scale
+            to_keys = "bhcwqk,bhcwqd->bhckd"
+            dv[keys] = _sum(to_keys, p, dog, mask, isolates)
+            dk[keys] = _sum(to_keys, ds, qg, mask, isolates) * call.scale
 
         # Sum over the query heads that read one key head, and drop the padding.
         dk, dv = (
@@ -282,6 +285,25 @@ def _grouped(
 def _products(rows: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
     """Rows times the blocks that each visits, (batch, heads, rows, q, width, k)."""
     return torch.einsum("bhrqd,bhrwkd->bhrqwk", rows, blocks)
+
+
+def _sum(
+    equation: str, weights: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, isolates: bool
+) -> torch.Tensor:
+    """The einsum of an equation. Where pairs outside of the mask are isolated, none has a part in it, though
+    0 * NaN is NaN: a result with NaN is computed again, from the numbers that are finite, and values that
+    are not join the sums whose pairs belong."""
+    total = torch.einsum(equation, weights, values)
+    if not isolates or not total.isnan().any():
+        return total
+    weights, finite = weights.masked_fill(~mask, 0), values.isfinite()
+    total = torch.einsum(equation, weights, values.masked_fill(~finite, 0))
+    belongs = mask.expand(weights.shape).to(values.dtype)
+    others = torch.einsum(equation, belongs, (~finite).to(values.dtype))
+    # Of infinities of one sign a sum is that infinity. Their sign is lost where one is NaN.
+    signs = torch.einsum(equation, weights.sign(), values.sign().masked_fill(~values.isinf(), 0))
+    infinite = torch.where(signs.abs() == others, signs * torch.inf, torch.nan)
+    return torch.where(others > 0, total + infinite, total)
 
 
 def _capped(scores: torch.Tensor, softcap: float) -> torch.Tensor:

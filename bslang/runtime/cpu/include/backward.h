@@ -4,11 +4,13 @@
 #define BSLANG_BACKWARD_H
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <vector>
 
 #include <omp.h>
 
+#include "apart.h"
 #include "arguments.h"
 #include "layout.h"
 #include "scores.h"
@@ -34,7 +36,8 @@ template <class Layout>
 struct Gradient {
     static constexpr int64_t lanes = lanes_k<Layout>, tile = tile_k<Layout>;
     static int64_t floats(int64_t dim) {
-        return 2 * step_q * lanes + (3 * tile + 2 * step_q) * padded(dim);
+        return 2 * step_q * lanes + (3 * tile + 2 * step_q) * padded(dim) +
+               careful_floats<Layout>(step_q * lanes, std::max(step_q, tile), dim);
     }
     Gradient(float* buffer, int64_t dim)
         : p(buffer),
@@ -43,12 +46,16 @@ struct Gradient {
           dv(dk + tile * padded(dim)),
           k(dv + tile * padded(dim)),
           q(k + tile * padded(dim)),
-          out(q + step_q * padded(dim)) {}
+          out(q + step_q * padded(dim)),
+          pairs(out + step_q * padded(dim)),
+          room(pairs + step_q * lanes) {}
 
     float *p, *ds;   // (step_q, lanes) weights, and the gradient of scores
     float *dk, *dv;  // (tile, dim)
     float* k;        // (tile, dim) for what cannot be read in place, as the next two
     float *q, *out;  // (step_q, dim)
+    float* pairs;    // (step_q, lanes) which belong, for a careful pass
+    float* room;     // (step_q or tile, dim) for it
 };
 
 // A tile of keys times score_factor, and of values times scale, transposed.
@@ -73,8 +80,9 @@ struct Pair {
         const int64_t in_row = 2 + (in_place(args) ? 0 : padded(args.dim));
         return padded(args.heads / args.key_heads * args.len_q * in_row);
     }
-    Pair(const Arguments& args, int64_t number, float* buffer)
+    Pair(const Arguments& args, int64_t number, float* buffer, bool careful)
         : args(args),
+          careful(careful),
           head{number / args.key_heads, number % args.key_heads},
           group(args.heads / args.key_heads),
           lse(buffer),
@@ -89,7 +97,16 @@ struct Pair {
         return {dq + (member * args.len_q + row) * padded(args.dim), padded(args.dim)};
     }
 
+    // Looks for a NaN in results.
+    template <class Layout>
+    void look(Rows rows, int64_t count) const {
+        if (isolates<Layout> && !careful && has_nan(rows, count, padded(args.dim, width)))
+            lost.store(true, std::memory_order_relaxed);
+    }
+
     const Arguments& args;
+    bool careful;                        // see apart.h
+    mutable std::atomic<bool> lost{false};  // whether a result is NaN
     Head head;
     int64_t group;
     float* lse;    // (group, len_q) log-sum-exp, base 2
@@ -143,9 +160,12 @@ void begin_queries(const Pair& pair, const Gradient<Layout>& own, const Queries&
     }
 }
 
+template <class Layout>
 void end_queries(const Pair& pair, const Queries& step) {
+    const int64_t first = step.start - pair.args.q_start;
+    pair.look<Layout>(pair.dq_of(step.member, first), step.count);
     if (in_place(pair.args)) return;
-    for (int64_t row = step.start - pair.args.q_start, i = 0; i < step.count; ++i, ++row)
+    for (int64_t row = first, i = 0; i < step.count; ++i, ++row)
         write_row(pair.args, pair.args.dq, pair.query_head(step.member), row,
                   pair.dq_of(step.member, row).data);
 }
@@ -184,15 +204,36 @@ __attribute__((noinline)) void weights(const Pair& pair, const Gradient<Layout>&
             store(own.ds + j, p * (load(own.ds + j) - delta));
         }
     }
+    if (isolates<Layout> && pair.careful && partial(kind)) {
+        find_pairs<Layout, across_keys>(args, pair.query_head(step.member), kind, step.start,
+                                        range.start, step.count, range.size(), own.pairs,
+                                        own.lanes);
+        clear(own.pairs, step.count, range.size(), own.p, own.lanes);
+        clear(own.pairs, step.count, range.size(), own.ds, own.lanes);
+    }
+}
+
+// C += A B, where A is `weights` of the class of blocks `kind`, or their transpose.
+template <bool transposed, class Layout>
+inline void add_product(const Pair& pair, const Gradient<Layout>& own, int64_t kind,
+                        const float* weights, int64_t m, int64_t depth, Rows b, Rows c) {
+    const auto view = [&](const float* x) {
+        return transposed ? View{x, 1, own.lanes} : View{x, own.lanes, 1};
+    };
+    const int64_t columns = padded(pair.args.dim, width);
+    if (isolates<Layout> && pair.careful && partial(kind))
+        product_apart(m, columns, depth, view(weights), view(own.pairs), b, own.room, c.data,
+                      c.stride);
+    else
+        product<true>(m, columns, depth, view(weights), b.data, b.stride, c.data, c.stride);
 }
 
 // dQ += dS K
 template <class Layout>
 inline void add_dq(const Pair& pair, const Gradient<Layout>& own, const Queries& step,
-                   int64_t keys, Rows k) {
+                   int64_t kind, int64_t keys, Rows k) {
     const Rows dq = pair.dq_of(step.member, step.start - pair.args.q_start);
-    product<true>(step.count, padded(pair.args.dim, width), keys, {own.ds, own.lanes, 1}, k.data,
-                  k.stride, dq.data, dq.stride);
+    add_product<false>(pair, own, kind, own.ds, step.count, keys, k, dq);
 }
 
 // dK and dV of a tile of keys, and with `whole` what it adds to dQ.
@@ -201,10 +242,11 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
                    const Keys<Layout>& keys) {
     constexpr int64_t block_q = Layout::block_q;
     const Arguments& args = pair.args;
-    const int64_t stride = padded(args.dim), columns = padded(args.dim, width);
+    const int64_t stride = padded(args.dim);
     const Range range = common(range_of(args.by_col, Layout::block_k, tile), all_keys(args));
     const int64_t size = range.size();
     if (size == 0) return;
+    const Rows dk{own.dk, stride}, dv{own.dv, stride};
     std::fill(own.dk, own.dk + size * stride, 0.0f);
     std::fill(own.dv, own.dv + size * stride, 0.0f);
     const Rows k = read_rows(args, args.k, pair.head, range.start, size, own.k);
@@ -218,18 +260,18 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
                 const Rows q = read_rows(args, args.q, head, first, step.count, own.q);
                 const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.out);
                 weights(pair, own, step, range, keys, kind, q, grad);
-                product<true>(size, columns, step.count, {own.p, 1, own.lanes}, grad.data,
-                              grad.stride, own.dv, stride);
-                product<true>(size, columns, step.count, {own.ds, 1, own.lanes}, q.data, q.stride,
-                              own.dk, stride);
-                if (whole) add_dq(pair, own, step, size, k);
+                add_product<true>(pair, own, kind, own.p, size, step.count, grad, dv);
+                add_product<true>(pair, own, kind, own.ds, size, step.count, q, dk);
+                if (whole) add_dq(pair, own, step, kind, size, k);
             }
         };
         each_run_of_queries<Layout>(args, head, tile.program, visit);
     }
+    pair.look<Layout>(dk, size);
+    pair.look<Layout>(dv, size);
     for (int64_t i = 0; i < size; ++i) {
-        write_row(args, args.dk, pair.head, range.start + i, own.dk + i * stride);
-        write_row(args, args.dv, pair.head, range.start + i, own.dv + i * stride);
+        write_row(args, args.dk, pair.head, range.start + i, dk.at(i));
+        write_row(args, args.dv, pair.head, range.start + i, dv.at(i));
     }
 }
 
@@ -252,11 +294,11 @@ void backward_queries(const Pair& pair, const Gradient<Layout>& own, const Tile&
             if (range.size() == 0) continue;
             const Rows k = read_rows(args, args.k, pair.head, range.start, range.size(), own.k);
             weights(pair, own, step, range, keys_of(number), kind, q, grad);
-            add_dq(pair, own, step, range.size(), k);
+            add_dq(pair, own, step, kind, range.size(), k);
         }
     };
     each_run_of_keys<Layout>(args, head, tile.program, visit);
-    end_queries(pair, step);
+    end_queries<Layout>(pair, step);
 }
 
 template <class Layout>
@@ -294,17 +336,22 @@ void backward_pass(const Arguments& args) {
     std::vector<int64_t> program_of(args.by_col.programs);  // of each block column
     for (int64_t p = 0; p < args.by_col.programs; ++p) program_of[args.by_col.order[p]] = p;
 
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int64_t place = 0; place < alone; ++place) {
-        const int64_t thread = omp_get_thread_num();
-        const Pair pair(args, order.pairs[place], pair_buffer.at(thread * Pair::floats(args)));
+    const auto each_alone = [&](const Pair& pair, int64_t thread) {
         for (const Queries& step : steps) begin_queries(pair, own(), step);
         for (int64_t number = 0; number < count_of_keys; ++number) {
             transpose_keys(pair, own(), keys_in<Layout>(args, number), keys(thread));
             const int64_t program = program_of[number / tiles], first = number % tiles * tile;
             backward_keys<true>(pair, own(), {program, first, tile}, keys(thread));
         }
-        for (const Queries& step : steps) end_queries(pair, step);
+        for (const Queries& step : steps) end_queries<Layout>(pair, step);
+        return !pair.lost;
+    };
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (int64_t place = 0; place < alone; ++place) {
+        const int64_t number = order.pairs[place], thread = omp_get_thread_num();
+        float* buffer = pair_buffer.at(thread * Pair::floats(args));
+        if (!each_alone({args, number, buffer, false}, thread))
+            each_alone({args, number, buffer, true}, thread);
     }
     if (alone == pairs) return;
 
@@ -312,8 +359,7 @@ void backward_pass(const Arguments& args) {
     const std::vector<Tile> columns = tiles_of<Layout>(args, args.by_col, block_k, tile, group);
     const int64_t count_of_rows = static_cast<int64_t>(rows.size());
     const int64_t count_of_columns = static_cast<int64_t>(columns.size());
-    for (int64_t place = alone; place < pairs; ++place) {
-        const Pair pair(args, order.pairs[place], pair_buffer.at(0));
+    const auto all_together = [&](const Pair& pair) {
 #pragma omp parallel num_threads(threads)
         {
 #pragma omp for schedule(static) nowait
@@ -333,6 +379,12 @@ void backward_pass(const Arguments& args) {
                 backward_queries(pair, own(), rows[task % count_of_rows], task / count_of_rows,
                                  keys);
         }
+        return !pair.lost;
+    };
+    for (int64_t place = alone; place < pairs; ++place) {
+        const int64_t number = order.pairs[place];
+        if (!all_together({args, number, pair_buffer.at(0), false}))
+            all_together({args, number, pair_buffer.at(0), true});
     }
 }
 

@@ -9,6 +9,7 @@
 //     layout.h     what a layout says, and the tiles that follow from it
 //     tensors.h    buffers, dtypes, and rows of a head as fp32
 //     scores.h     soft cap and masks
+//     apart.h      keeps NaN and infinity to the pairs that belong
 //     walk.h       tiles of a table, and the runs that each meets
 //     forward.h    an online softmax over steps of keys
 //     backward.h   dQ, dK, dV

@@ -10,6 +10,7 @@
 
 #include <omp.h>
 
+#include "apart.h"
 #include "arguments.h"
 #include "layout.h"
 #include "scores.h"
@@ -28,7 +29,8 @@ template <class Layout>
 struct Softmax {
     static constexpr int64_t lanes = lanes_q<Layout>;
     static int64_t floats(int64_t dim) {
-        return lanes * (dim + step_k + padded(dim) + 3) + 2 * step_k * padded(dim);
+        return lanes * (dim + step_k + padded(dim) + 3) + 2 * step_k * padded(dim) +
+               careful_floats<Layout>(step_k * lanes, step_k, dim);
     }
     Softmax(float* buffer, int64_t dim)
         : q(buffer),
@@ -38,7 +40,9 @@ struct Softmax {
           l(m + lanes),
           alpha(l + lanes),
           k(alpha + lanes),
-          v(k + step_k * padded(dim)) {}
+          v(k + step_k * padded(dim)),
+          pairs(v + step_k * padded(dim)),
+          room(pairs + step_k * lanes) {}
 
     float* q;      // (dim, lanes) queries, times score_factor
     float* s;      // (step_k, lanes) scores, then weights
@@ -47,6 +51,8 @@ struct Softmax {
     float* l;      // (lanes) sum of 2^(score - m)
     float* alpha;  // (lanes) what this step multiplies the sums so far by
     float *k, *v;  // (step_k, dim) for what cannot be read in place
+    float* pairs;  // (step_k, lanes) which belong, for a careful pass
+    float* room;   // (step_k, dim) for it
 };
 
 // One step of the online softmax: scores of `count` keys to weights.
@@ -96,11 +102,11 @@ inline void each_step(const Arguments& args, Head head, int64_t program, Visit v
     if (step.count != 0) visit(step, step);
 }
 
-// Adds a step of keys to what a tile of queries holds. ahead: read after that.
+// Adds a step of keys to what a tile of queries holds. ahead: read after that. careful: see apart.h.
 template <class Layout>
 __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax<Layout>& own,
                                             Head head, Range range, const Step& step,
-                                            const Ahead& ahead) {
+                                            const Ahead& ahead, bool careful) {
     const int64_t dim = args.dim, stride = padded(dim), columns = padded(dim, width);
     const int64_t size = range.size(), lanes = padded(size, width);
     const Head key_head = head.key_head(args);
@@ -117,8 +123,37 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
         for (int64_t d = 0; d < columns; d += width)
             store(row + d, load(row + d) * own.alpha[i]);
     }
-    product<true>(size, columns, step.count, {own.s, 1, own.lanes}, v.data, v.stride, own.acc,
-                  stride, ahead);
+    const View p{own.s, 1, own.lanes};
+    if (isolates<Layout> && careful && partial(step.kind)) {
+        find_pairs<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
+                                           size, own.pairs, own.lanes);
+        product_apart(size, columns, step.count, p, {own.pairs, 1, own.lanes}, v, own.room,
+                      own.acc, stride);
+        return;
+    }
+    product<true>(size, columns, step.count, p, v.data, v.stride, own.acc, stride, ahead);
+}
+
+// Attends from the queries of a range to the keys of their block row.
+template <class Layout>
+void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_t program,
+            Range range, bool careful) {
+    const int64_t dim = args.dim, stride = padded(dim);
+    const int64_t first = range.start - args.q_start, size = range.size();
+    const Rows q = read_rows(args, args.q, head, first, size, own.acc);  // free until later
+    transpose(q, size, dim, score_factor(args), own.q, own.lanes);
+    std::fill(own.acc, own.acc + size * stride, 0.0f);
+    std::fill(own.m, own.m + own.lanes, -infinity);
+    std::fill(own.l, own.l + own.lanes, 0.0f);
+
+    each_step<Layout>(args, head, program, [&](const Step& step, const Step& next) {
+        Ahead keys{};
+        if (in_place(args)) {
+            const Rows rows = lying(args.k, head.key_head(args), next.at);
+            keys = {rows.data, rows.stride, next.count, dim};
+        }
+        forward_step(args, own, head, range, step, keys, careful);
+    });
 }
 
 // Output and log-sum-exp of a tile of queries.
@@ -128,22 +163,9 @@ void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, 
     const Range range = common(range_of(args.by_row, Layout::block_q, tile), all_queries(args));
     const int64_t first = range.start - args.q_start, size = range.size();
     if (size == 0) return;
-
-    const Rows q = read_rows(args, args.q, head, first, size, own.acc);  // free until later
-    transpose(q, size, dim, score_factor(args), own.q, own.lanes);
-    std::fill(own.acc, own.acc + size * stride, 0.0f);
-    std::fill(own.m, own.m + own.lanes, -infinity);
-    std::fill(own.l, own.l + own.lanes, 0.0f);
-
-    each_step<Layout>(args, head, tile.program, [&](const Step& step, const Step& next) {
-        Ahead keys{};
-        if (in_place(args)) {
-            const Rows rows = lying(args.k, head.key_head(args), next.at);
-            keys = {rows.data, rows.stride, next.count, dim};
-        }
-        forward_step(args, own, head, range, step, keys);
-    });
-
+    attend(args, own, head, tile.program, range, false);
+    if (isolates<Layout> && has_nan({own.acc, stride}, size, padded(dim, width)))
+        attend(args, own, head, tile.program, range, true);
     for (int64_t i = 0; i < size; ++i) {
         const float l = own.l[i];
         float* row = own.acc + i * stride;

@@ -1,0 +1,95 @@
+// apart.h: keeps NaN and infinity to the pairs that belong.
+//
+// Labels and padding isolate: a NaN in one document must not change another, but the weight 0 of a
+// pair that does not belong times NaN is NaN. A pass runs as if all numbers were finite. Where it
+// ends in a NaN it runs again with care, so that finite calls pay only for looking at results.
+// Whatever no such number reaches has the same bits either way.
+
+#ifndef BSLANG_APART_H
+#define BSLANG_APART_H
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "arguments.h"
+#include "layout.h"
+#include "scores.h"
+#include "tensors.h"
+#include "vector.h"
+
+namespace bslang {
+namespace {
+
+// Whether a pass over this layout isolates.
+template <class Layout>
+constexpr bool isolates = Layout::labels > 0;
+
+// Whether blocks of a class hold pairs that do not belong.
+inline bool partial(int64_t kind) { return kind >= first_mask; }
+
+// columns: a multiple of `width`.
+[[maybe_unused]] bool has_nan(Rows rows, int64_t count, int64_t columns) {
+    ivec found{};
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t d = 0; d < columns; d += width) {
+            const vec x = load(rows.at(i) + d);
+            found |= x != x;
+        }
+    bool any = false;
+    for (int64_t j = 0; j < width; ++j) any |= found[j] != 0;
+    return any;
+}
+
+// Room that a thread needs to be careful: for pairs, and for rows of a product.
+template <class Layout>
+constexpr int64_t careful_floats(int64_t pairs, int64_t rows, int64_t dim) {
+    return isolates<Layout> ? pairs + rows * padded(dim) : 0;
+}
+
+// Which pairs of a tile belong: 0, or -infinity for those that do not. Arguments as of apply_mask.
+template <class Layout, Across across>
+void find_pairs(const Arguments& args, Head head, int64_t kind, int64_t q, int64_t k,
+                int64_t count, int64_t lanes, float* pairs, int64_t stride) {
+    for (int64_t i = 0; i < count; ++i)
+        std::fill(pairs + i * stride, pairs + i * stride + lanes, 0.0f);
+    apply_mask<Layout, across>(args, head, kind, q, k, count, lanes, pairs, stride);
+}
+
+// Weights of pairs that do not belong become 0, whatever a NaN made of them.
+[[maybe_unused]] void clear(const float* pairs, int64_t count, int64_t lanes, float* weights,
+                            int64_t stride) {
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t j = i * stride; j < i * stride + lanes; ++j)
+            weights[j] = pairs[j] == 0 ? weights[j] : 0.0f;
+}
+
+// C += A B as product<true>, where B may hold NaN and infinity: they count only in pairs (i, k)
+// that belong. A is 0 in others. room: for as many rows as B has.
+[[maybe_unused]] void product_apart(int64_t m, int64_t n, int64_t depth, View a, View pairs, Rows b,
+                                    float* room, float* c, int64_t ldc) {
+    const int64_t stride = padded(n);
+    bool all_finite = true;
+    for (int64_t k = 0; k < depth; ++k)
+        for (int64_t d = 0; d < n; ++d) {
+            const float x = b.at(k)[d];
+            const bool finite = std::isfinite(x);
+            room[k * stride + d] = finite ? x : 0.0f;
+            all_finite &= finite;
+        }
+    product<true>(m, n, depth, a, room, stride, c, ldc);
+    if (all_finite) return;
+    for (int64_t k = 0; k < depth; ++k)
+        for (int64_t i = 0; i < m; ++i) {
+            if (pairs.data[i * pairs.row + k * pairs.col] != 0) continue;
+            for (int64_t d = 0; d < n; ++d) {
+                const float x = b.at(k)[d];
+                if (!std::isfinite(x)) c[i * ldc + d] += a.data[i * a.row + k * a.col] * x;
+            }
+        }
+}
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_APART_H
