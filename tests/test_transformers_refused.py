@@ -40,7 +40,7 @@ def test_what_a_layout_cannot_do_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"attention_mask must be \(batch, length\).*\(2, 1, 40, 40\)"
     ):
-        made(tokens(), attention_mask=pairs("causal"))
+        made(tokens(), attention_mask=pairs("last(9t)"))
     with pytest.raises(ValueError, match="a place for each token so far; it is"):
         made(tokens(), attention_mask=RIGHT[:, :30])
     with pytest.raises(ValueError, match="use attn_implementation='eager' for them"):
@@ -51,7 +51,7 @@ def test_what_a_layout_cannot_do_is_refused() -> None:
             torch.zeros(2, LENGTH, 32),
             None,
             None,
-            or_mask_function=transformers.masking_utils.bidirectional_mask_function,
+            or_mask_function=transformers.masking_utils.padding_mask_function(RIGHT),
         )
 
 
@@ -88,6 +88,8 @@ def test_the_text_of_a_model_with_images() -> None:
     truth = results(made, "eager")
     made.set_attn_implementation("eager")
     agree(results(made, {"text_config": "bslang"}), truth)  # type: ignore[arg-type]
+    text = {"token_type_ids": torch.zeros_like(tokens()), "use_cache": False}
+    agree(results(made, {"text_config": "bslang"}, **text), truth)  # type: ignore[arg-type]
     images = torch.zeros(2, LENGTH, dtype=torch.long)
     images[:, 5:9] = 1
     with pytest.raises(ValueError, match="pairs of its own to its mask"):

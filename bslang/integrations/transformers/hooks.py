@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from bslang.integrations.transformers import saved
+from bslang.integrations.transformers import positions, saved
 from bslang.integrations.transformers.models import refuse
 from bslang.integrations.transformers.watch import watch
 
@@ -43,6 +43,7 @@ def _takes(original: Callable[..., str]) -> Callable[..., str]:
         if saved.of_name(name) is not None:
             refuse(self, name)
             watch(self, name)
+            positions.note(self)
         return name
 
     takes._bslang_original = original  # type: ignore[attr-defined]

@@ -1,21 +1,28 @@
 """The mask function of transformers: what the attention function is to know of a call.
 
     None                      all keys are there, and the queries are the last of them
-    bool (batch, length)      True where a key is there; keys past the length are an unfilled cache
-    int (sequences + 1,)      where packed sequences begin, all rows of the batch end to end
+    bool (batch, keys)        True where a key is there; the queries are the last of the keys
+    int8 (batch, length)      the same of a cache with room: its keys past the length are unfilled
+    int64 (sequences + 1,)    where packed sequences begin, all rows of the batch end to end
 
-The second is what transformers itself takes as `attention_mask`: `generate` passes it through twice.
+The second is what transformers itself takes as `attention_mask`; `generate` passes what it got through twice.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from bslang.integrations.transformers import positions
+
 Tensor = torch.Tensor
+
+ROOM = torch.int8
+"""The dtype of a mask whose length is less than the number of keys."""
 
 _REPLACED = {
     "causal_mask_function",
@@ -47,73 +54,130 @@ def mask(
     """
     if kv_offset > 0:
         raise ValueError(
-            "a cache with a sliding window has dropped keys that the layout may see: generate with "
-            "past_key_values=DynamicCache(), which keeps all, or set sliding_window in the model's "
-            "configuration to None"
+            "a cache with a sliding window has dropped keys that the layout may see: pass a cache that keeps "
+            "all, past_key_values=DynamicCache()"
         )
-    if not (allow_is_causal_skip or allow_is_bidirectional_skip):
-        packed: Tensor | None = _packed(mask_function)
-        if packed is not None and not torch.compiler.is_exporting():
-            return _offsets(packed)  # type: ignore[no-any-return]  # as above
-        if packed is not None:  # transformers cannot tell whether any are, since nothing runs yet
-            torch._assert_async((packed == 0).all(), "exported models take no packed sequences")
+    if torch.compiler.is_compiling() and (allow_is_causal_skip or allow_is_bidirectional_skip):
+        causal, packed = allow_is_causal_skip, None
+    else:
+        causal, packed = _read(mask_function)
     length = int(q_offset) + q_length
+    if not causal and attention_mask is None and q_length == kv_length:
+        packed = positions.packed(batch_size, q_length) if packed is None else packed
+    if packed is not None:
+        return _offsets(packed)
+    if length > kv_length:
+        raise ValueError(f"{length} tokens came with room for {kv_length} keys")
     if attention_mask is None:
         if length == kv_length:
             return None
-        return torch.ones((batch_size, length), dtype=torch.bool, device=device)
+        if not causal:
+            raise ValueError(_REST.format(length=length, keys=kv_length))
+        return torch.ones((batch_size, length), dtype=ROOM, device=device)
     if attention_mask.dim() != 2 or attention_mask.shape[1] < length:
         raise ValueError(
             f"attention_mask must be (batch, {length}), a place for each token so far; "
             f"it is {tuple(attention_mask.shape)}"
         )
-    mask = attention_mask[:, :length].bool()
-    if length == kv_length and not torch.compiler.is_compiling() and mask.all():
+    attention_mask = attention_mask.bool()
+    compiling = torch.compiler.is_compiling()
+    if length < kv_length and not causal and (compiling or attention_mask[:, length:].any()):
+        # Keys that no query stands at, as of a prefix: where they lie, only their number says.
+        if attention_mask.shape[1] != kv_length:
+            raise ValueError(_REST.format(length=length, keys=kv_length))
+        return attention_mask
+    mask = attention_mask[:, :length]
+    if length < kv_length:
+        return mask.to(ROOM)
+    if not compiling and mask.all():
         return None
     return mask
 
 
-@torch.compiler.disable(  # type: ignore[untyped-decorator,no-untyped-call]  # torch does not type it
-    reason="which sequences are packed is read from position_ids; pass attention_mask where none are"
+_REST = (
+    "the queries are {length} tokens, and there are {keys} keys that they may see: whether the others are "
+    "tokens of the sequence, a mask of all of them tells (attention_mask)"
 )
-def _packed(mask_function: Callable[..., Any] | None) -> Tensor | None:
-    """int (batch, length), the number of each token's sequence in its row; None where the model packs none.
-
-    Raises ValueError where the model's mask has a part that is neither that nor what the layout replaces.
-    """
-    packed = None
-    for part in _parts(mask_function):
-        made_by = part.__qualname__.split(".")[0]
-        if made_by == "packed_sequence_mask_function":
-            packed = inspect.getclosurevars(part).nonlocals["packed_sequence_mask"]
-        elif made_by not in _REPLACED:
-            raise ValueError(
-                f"the model adds pairs of its own to its mask ({made_by}), which a layout cannot follow"
-            )
-    return packed
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
 def _offsets(packed: Tensor) -> Tensor:
-    """int64 (sequences + 1,), on the CPU, where layouts read it: where packed sequences begin.
-
-    packed: as `_packed` gives it.
-    """
+    """int64 (sequences + 1,), on the CPU, where layouts read it: where packed sequences begin; packed: the
+    number of each token's sequence, (batch, length)."""
     first = torch.ones_like(packed, dtype=torch.bool)
     first[:, 1:] = packed[:, 1:] != packed[:, :-1]
     starts = first.flatten().nonzero().flatten().cpu()
     return torch.cat((starts, torch.tensor([packed.numel()])))
 
 
-def _parts(mask_function: Callable[..., Any] | None) -> Iterator[Callable[..., Any]]:
-    """The functions of which transformers put a mask function together by intersection."""
-    if mask_function is None:
-        return
-    made_by = mask_function.__qualname__.split(".")[0]
-    if made_by == "and_masks":
-        for part in inspect.getclosurevars(mask_function).nonlocals["mask_functions"]:
-            yield from _parts(part)
-    elif made_by == "remap_positions_for_packed_sequence":
-        yield from _parts(inspect.getclosurevars(mask_function).nonlocals["mask_function"])
-    else:
-        yield mask_function
+# ---- the model's own mask ------------------------------------------------------------------------
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
+def _read(mask_function: Callable[..., Any] | None) -> tuple[bool, Tensor | None]:
+    """(whether no query sees a later key, the number of each token's packed sequence or None) of the mask
+    that the model would have.
+
+    Raises ValueError where it has a part that depends on the tokens, and is no packing.
+    """
+    packed = None
+    for part in _leaves(mask_function):
+        made_by = _maker(part)
+        if made_by == "packed_sequence_mask_function":
+            packed = inspect.getclosurevars(part).nonlocals["packed_sequence_mask"]
+        elif made_by not in _REPLACED and not _is_pattern(part):
+            raise ValueError(
+                f"the model adds pairs of its own to its mask ({made_by}), which a layout cannot follow"
+            )
+    return mask_function is None or _is_causal(mask_function), packed
+
+
+def _maker(part: Any) -> str:
+    """The function of transformers that made a mask function."""
+    return str(getattr(part, "__qualname__", type(part).__name__)).split(".")[0]
+
+
+def _parts(mask_function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """What transformers put a mask function together of, less what adds nothing; empty if of nothing."""
+    made_by = _maker(mask_function)
+    if made_by not in ("and_masks", "or_masks", "remap_positions_for_packed_sequence"):
+        return []
+    inside = inspect.getclosurevars(mask_function).nonlocals
+    if made_by == "or_masks":
+        return [part for part in inside["mask_functions"] if not _adds_nothing(part)]
+    return list(inside["mask_functions"]) if made_by == "and_masks" else [inside["mask_function"]]
+
+
+def _leaves(mask_function: Callable[..., Any] | None) -> Iterator[Callable[..., Any]]:
+    """The functions that a mask function is made of in the end."""
+    if mask_function is not None:
+        parts = _parts(mask_function)
+        for part in parts:
+            yield from _leaves(part)
+        if not parts:
+            yield mask_function
+
+
+def _is_causal(mask_function: Callable[..., Any]) -> bool:
+    """Whether no query sees a later key, as far as the names of the parts tell."""
+    parts = map(_is_causal, _parts(mask_function))
+    if _maker(mask_function) == "or_masks":
+        return all(parts)
+    return getattr(mask_function, "__name__", "") == "causal_mask_function" or any(parts)
+
+
+def _adds_nothing(part: Callable[..., Any]) -> bool:
+    """Whether a mask function is that of blocks of tokens, images say, where there are none."""
+    if _maker(part) != "blockwise_overlay":
+        return False
+    return bool((inspect.getclosurevars(part).nonlocals["block_sequence_ids"] < 0).all())
+
+
+def _is_pattern(part: object) -> bool:
+    """Whether a mask function knows positions only: a pattern, in whose place the layout stands."""
+    if isinstance(part, functools.partial):
+        return all(map(_is_pattern, (part.func, *part.args, *part.keywords.values())))
+    if inspect.isfunction(part):
+        return all(map(_is_pattern, inspect.getclosurevars(part).nonlocals.values()))
+    if isinstance(part, tuple | list):
+        return all(map(_is_pattern, part))
+    return part is None or isinstance(part, bool | int | float | str)
