@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bslang import compiler
+from bslang.errors import BslangError
 from bslang.files import HEADER, inlined
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bslang.gpu.machine.report import Report
     from bslang.layouts import Layout
     from bslang.runtime.triton.launch import TritonTarget
+    from bslang.verify.measure import Measured
     from bslang.verify.report import Verification
 
 Block = int | tuple[int, int]
@@ -239,6 +241,22 @@ def verify(
         heads=compiler.heads(resolved) if heads is None else heads,
         progress=progress,
     )
+
+
+def measure(
+    resolved: Resolved, length: int, *, causal: bool, dim: int = 64, layer: int = 0
+) -> list[Measured]:
+    """Time a layout beside dense attention on this machine; see `bslang.verify.measure.measure`.
+
+    Raises BslangError for a layout with labels, which come with a call.
+    """
+    from bslang.verify.measure import measure
+
+    if any(part.labelled for part in resolved.pattern.primitives()):
+        raise BslangError(
+            f"`{resolved.name}` depends on the labels of a call; measure the layout without them"
+        )
+    return measure(_layout(resolved, layer=layer), length, causal=causal, dim=dim)
 
 
 def _kernels(resolved: Resolved) -> TritonTarget:

@@ -106,5 +106,20 @@ def test_errors_are_json_where_json_was_asked_for(run: Run) -> None:  # noqa: F8
     assert "blocks of 32x32 and 64x64 tokens do not compare" in str(done.json["error"])
 
 
+def test_stats_measures_where_it_is_asked_to(run: Run) -> None:  # noqa: F811
+    """Both phases, beside dense attention up to a length; without the option there are no times."""
+    done = run("stats", "causal", "--seq-len", "64", "--measure", "--json").json
+    phases = done["measured"]
+    assert isinstance(phases, list)
+    assert [each["phase"] for each in phases] == ["forward", "forward and backward"]
+    assert all(each["seconds"] > 0 and each["dense_seconds"] > 0 for each in phases)
+    text = run("stats", "last(1)", "--seq-len", "32769", "--block", "1024", "--measure").out
+    assert "dense attention is not timed at this length" in text
+    assert "measured" not in run("stats", "causal", "--seq-len", "64", "--json").json
+    refused = run("stats", "same(doc)", "--seq-len", "64", "--measure")
+    assert refused.status == 1
+    assert "depends on the labels of a call" in refused.err
+
+
 def test_short_help(run: Run) -> None:  # noqa: F811
     assert run("show", "-h").out == run("show", "--help").out

@@ -104,9 +104,9 @@ def test_the_costs_that_are_shipped_are_of_both_phases_and_measured() -> None:
 @pytest.mark.parametrize(
     ("spec", "dim", "said"),
     [
-        ("window(1)", 64, "below about 128 tokens forward and with backward (cpu target, "),
-        ("all", 64, "at every length up to 2,048 tokens forward and with backward ("),
-        ("none", 64, "at no length forward and with backward (cpu target, "),
+        ("window(1)", 64, "below about 128 tokens forward and with backward (measured on "),
+        ("all", 64, "at every length up to 2,048 tokens forward and with backward (measured on "),
+        ("none", 64, "at no length forward and with backward (measured on "),
         ("all", 96, "not measured for heads of 96 and blocks of 64 x 64 tokens"),
     ],
 )  # fmt: skip
@@ -137,5 +137,5 @@ def test_phases_that_differ_are_told_apart(
     file = tmp_path / "spec.bsl"
     file.write_text("block 64\nwindow(1)\n", encoding="utf-8")
     stats(str(file), seq_len=2048, dim=64)
-    said = "below about 128 tokens forward, below about 512 tokens with backward (cpu target,"
+    said = "below about 128 tokens forward, below about 512 tokens with backward (measured on "
     assert said in capsys.readouterr().out

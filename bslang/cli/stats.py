@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bslang import compiler
+from bslang import api, compiler
 from bslang.cli.common import (
     BlockOption,
     HeadOption,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bslang.analysis.stats import Spread, Stats
     from bslang.graph.blockgraph import BlockGraph
     from bslang.resolve.program import Resolved
+    from bslang.verify.measure import Measured
 
 _JSON_LAYERS = 8
 _MOST_LAYERS = 1024
@@ -61,6 +62,12 @@ def stats(
             help="What L layers reach, and the connected components of the blocks.",
         ),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Time the layout and dense attention on this machine, in 4 heads and fp32."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Count what a layout visits and costs compared with dense attention, and decide its properties."""
@@ -82,6 +89,9 @@ def stats(
         is_causal,
     )
     by_head = _by_head(resolved, seq_len, layer, heads, dim)
+    measured = []
+    if measure:
+        measured = api.measure(resolved, seq_len, causal=is_causal, dim=dim, layer=layer)
     asked = [str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)]
     if json:
         from bslang.analysis.components import parts
@@ -98,6 +108,7 @@ def stats(
             "parts": asdict(parts(square)),
             "dense_is_faster": [asdict(crossing) for crossing in crossed],
             "properties": properties.as_dict(),
+            **({"measured": [asdict(each) for each in measured]} if measure else {}),
             "by_head": [{"heads": group, **each.as_dict()} for group, each in by_head],
         })  # fmt: skip
         return
@@ -106,6 +117,7 @@ def stats(
     names = resolved.pattern.names()
     which = [(name, f"{n}") for name, n in (("head", head), ("layer", layer)) if name in names]
     lines = [*which, *_lines(found), ("dense is faster", _dense(crossed, found))]
+    lines += [_timed(each, found.baseline) for each in measured]
     lines += [*_answers(properties), ("reach", _reach(followed))]
     for part in asked:
         blocks = found.shape[0] * found.shape[1]
@@ -206,7 +218,22 @@ def _dense(crossed: list[Crossover], found: Stats) -> str:
         phases.setdefault(_below(one), []).append(name)
     where = ", ".join(f"{below} {' and '.join(names)}" for below, names in phases.items())
     one = crossed[0]
-    return f"{where} ({one.target} target, {one.heads} heads of {one.dim}, {one.device})"
+    by = f"{one.target} target, {one.heads} heads of {one.dim}"
+    return f"{where} (measured on {one.device}, {by}; --measure measures here)"
+
+
+def _timed(one: Measured, baseline: str) -> Line:
+    name = "time forward" if one.phase == "forward" else "time both passes"
+    text = f"{_seconds(one.seconds)} here"
+    if one.dense_seconds is None or one.times_as_fast is None:
+        return name, f"{text}; {baseline} attention is not timed at this length"
+    dense = f"{baseline} attention ({_seconds(one.dense_seconds)})"
+    return name, f"{text}, {one.times_as_fast:.1f} times as fast as {dense}"
+
+
+def _seconds(seconds: float) -> str:
+    unit = next((i for i, least in enumerate((1, 1e-3)) if seconds >= least), 2)
+    return f"{seconds * 1000**unit:.3g} {('s', 'ms', 'us')[unit]}"
 
 
 def _below(one: Crossover) -> str:
