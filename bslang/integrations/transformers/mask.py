@@ -64,8 +64,10 @@ def mask(
     length = int(q_offset) + q_length
     if not causal and attention_mask is None and q_length == kv_length:
         packed = positions.packed(batch_size, q_length) if packed is None else packed
-    if packed is not None:
-        return _offsets(packed)
+    if packed is not None and not torch.compiler.is_exporting():
+        return _offsets(packed)  # type: ignore[no-any-return]  # as below
+    if packed is not None:  # transformers cannot tell whether any are, since nothing runs yet
+        torch._assert_async((packed == 0).all(), "exported models take no packed sequences")
     if length > kv_length:
         raise ValueError(f"{length} tokens came with room for {kv_length} keys")
     if attention_mask is None:
@@ -100,6 +102,7 @@ _REST = (
 )
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
 def _offsets(packed: Tensor) -> Tensor:
     """int64 (sequences + 1,), on the CPU, where layouts read it: where packed sequences begin; packed: the
     number of each token's sequence, (batch, length)."""
@@ -112,7 +115,9 @@ def _offsets(packed: Tensor) -> Tensor:
 # ---- the model's own mask ------------------------------------------------------------------------
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not type it
+@torch.compiler.disable(  # type: ignore[untyped-decorator,no-untyped-call]  # torch does not type it
+    reason="which sequences are packed is read from position_ids; pass attention_mask where none are"
+)
 def _read(mask_function: Callable[..., Any] | None) -> tuple[bool, Tensor | None]:
     """(whether no query sees a later key, the number of each token's packed sequence or None) of the mask
     that the model would have.
