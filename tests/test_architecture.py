@@ -73,8 +73,8 @@ HOMES = {
         "networkx": "analysis gpu/machine/code",
         "scipy": "exchange/sparse",
         "safetensors": "exchange/archive",
-        "torch": "call exchange/exports exchange/flex exchange/mask gpu integrations layouts nn runtime "
-        "verify",
+        "torch": "call configs/asked configs/masks exchange/exports exchange/flex exchange/mask gpu "
+        "integrations layouts nn runtime verify",
         "typing_extensions": "call nn runtime verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",
@@ -84,7 +84,7 @@ HOMES = {
         "graphviz": "analysis/export",
         "matplotlib": "picture/png",
         "pygments": "editors/pygments",
-        "transformers": "integrations",
+        "transformers": "configs/asked integrations",
         "pygls": "editors/server",
         "lsprotocol": "editors/server",
     }.items()

@@ -66,7 +66,7 @@ def test_rows_of_the_page(config: dict[str, Any], spec: str) -> None:
 
 WRONG: list[tuple[object, str]] = [
     ([1], "a configuration is a JSON object"),
-    ({}, "no `sparse_attention`, `model_type` or `layer_types`"),
+    ({}, "no `sparse_attention` or `model_type`"),
     ({"train_batch_size": 8}, "no sparse attention in this configuration"),
     ({"sparse_attention": []}, "`sparse_attention` must be an object"),
     ({"sparse_attention": {"mode": "fixd"}}, '`mode` must be one of "dense", "fixed"'),
@@ -91,12 +91,35 @@ WRONG: list[tuple[object, str]] = [
     ({"model_type": "mistral", "sliding_window": True}, "at least 1, not true"),
     ({"model_type": "mistral", "num_hidden_layers": 0}, "`num_hidden_layers` must be"),
     ({"model_type": "gemma2", "sliding_window": None}, "need `sliding_window`"),
-    ({"model_type": "gemma2", "use_bidirectional_attention": True}, "is not known"),
     ({"model_type": "gemma3", "text_config": 1}, "`text_config` must be an object"),
-    ({"model_type": "new", "sliding_window": 4, "max_window_layers": 2}, "list `layer_types` instead"),
-    ({"model_type": "new", "sliding_window": 4, "sliding_window_pattern": "LLLG"}, "list `layer_types`"),
-    ({"layer_types": "full"}, "`layer_types` must be a list of words"),
-    ({"layer_types": ["sliding_attention"], "num_hidden_layers": 2}, "each of 2 layers, not 1"),
+    ({"model_type": "phi3", "sliding_window": 4, "max_window_layers": 2}, "list `layer_types` instead"),
+    ({"model_type": "phi3", "sliding_window": 4, "sliding_window_pattern": "LLLG"}, "list `layer_types`"),
+    ({"layer_types": ["sliding_attention"]}, "without a `model_type`, which says what they mean"),
+    ({"model_type": "qwen3", "layer_types": "full"}, "`layer_types` must be a list of words"),
+    (
+        {"model_type": "qwen3", "layer_types": ["sliding_attention"], "num_hidden_layers": 2},
+        "each of 2 layers, not 1",
+    ),
+    ({"model_type": "qwen3", "layer_types": ["striped"]}, 'static, not read yet: `layer_types`.*"striped"'),
+    ({"model_type": "gpt_neo", "attention_types": [[["global"], 24]]}, "every layer is global"),
+    ({"model_type": "gpt_neo", "attention_types": [["global", 2]]}, "`attention_types` must be as"),
+    ({"model_type": "gpt_neo", "attention_types": [[["near"], 2]]}, 'a list of "global" and "local"'),
+    ({"model_type": "gpt_neo", "num_layers": 3}, "must say 3 layers, not 24"),
+    ({"model_type": "recurrent_gemma", "block_types": []}, "`block_types` must be a list of words"),
+    ({"model_type": "nat", "kernel_size": 4}, "`kernel_size` must be odd"),
+    ({"model_type": "dinat", "dilations": [[1, 8]]}, "static, not read yet: `dilations`"),
+    ({"model_type": "swin", "image_size": 200}, "static, not read yet: `window_size`, `image_size`"),
+    ({"model_type": "swin", "image_size": [224]}, "one number or two, not 1"),
+    (
+        {"model_type": "longt5", "encoder_attention_type": "transient-global"},
+        "static, not read yet: `encoder_attention_type`",
+    ),
+    ({"sparse_attention": {"num_heads": 4}}, "add `mode`"),
+    ({"cls": "a.OwnSparsityConfig", "sparse_attention": {}}, '`cls` is "OwnSparsityConfig"; the classes'),
+    (
+        {"cls": "FixedSparsityConfig", "sparse_attention": {"mode": "bigbird"}},
+        '`cls` is FixedSparsityConfig, of mode "fixed"',
+    ),
     ({"model_type": "llama4", "no_rope_layers": [1]}, "each of 48 layers, not 1"),
     ({"model_type": "longformer", "attention_window": 5}, "must be even, not 5"),
     ({"model_type": "longformer", "attention_window": [4], "num_hidden_layers": 2}, "each of 2 layers"),
@@ -119,7 +142,12 @@ def test_too_many_layers() -> None:
 
 def test_free_text_of_a_configuration_stays_in_its_comment() -> None:
     kinds = ["sliding_attention", "x\ny = all"]
-    given = {"model_type": "a\nwild = all", "layer_types": kinds, "sliding_window": 2}
+    given = {
+        "model_type": "qwen3",
+        "layer_types": kinds,
+        "sliding_window": 2,
+        "attention_dropout": "a\nb = all",
+    }
     text = spec_of(given, "evil\nname = all\u2028b = all\x1cc = all\udcff.json")
     assert compiler.program(Source("imported.bsl", text)).names == ("sliding",)
 

@@ -11,10 +11,24 @@ import numpy as np
 import pytest
 import torch
 from imported import blocks, resolved, tokens
-from transformers import AutoConfig, BigBirdConfig, LongformerConfig, masking_utils
+from transformers import (
+    AutoConfig,
+    BigBirdConfig,
+    GPTNeoConfig,
+    LongformerConfig,
+    LongT5Config,
+    SwinConfig,
+    masking_utils,
+)
 from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention
 from transformers.models.gemma3.modeling_gemma3 import _bidirectional_window_overlay
+from transformers.models.gpt_neo.modeling_gpt_neo import GPTNeoSelfAttention
 from transformers.models.longformer.modeling_longformer import LongformerSelfAttention
+from transformers.models.longt5.modeling_longt5 import (
+    LongT5LocalAttention,
+    _get_local_attention_mask,
+)
+from transformers.models.swin.modeling_swin import SwinLayer
 
 from bslang import compiler
 from bslang.configs import huggingface, spec_of
@@ -119,7 +133,8 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
         return
     text = spec_of(given, "config.json")
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
-    layout, length = resolved(text, model_type), 9000
+    alone = "linear_attention" in kinds  # beside layers without keys, which no definition has
+    layout, length = resolved(text, "sliding" if alone else model_type), 9000
     q, k = np.array([[length - 2], [length - 1]]), np.arange(length)[None, :]
     both = model_type == "modernbert"
     seen = {
@@ -128,6 +143,8 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
         "chunked_attention": (k <= q) & (q // (chunk or 1) == k // (chunk or 1)),
     }
     for layer, kind in enumerate(kinds):
+        if kind == "linear_attention":
+            continue
         grid = Grid.of(2, length, layout.block, layer=layer)
         np.testing.assert_array_equal(dense(layout.pattern, grid), seen[kind])
     assert f"{len(kinds) - 1}" in text or "All layers" in text
@@ -146,36 +163,40 @@ def test_nested_configurations_and_what_has_no_counterpart() -> None:
     assert "softcap=50.0" in spec_of({"model_type": "gemma2"}, "config.json")
 
 
-def test_any_model_with_types_of_layers() -> None:
+def test_types_of_layers_that_have_no_keys() -> None:
     kinds = ["linear_attention", "sliding_attention", "full_attention", "sliding_attention"]
-    text = spec_of({"model_type": "new", "layer_types": kinds, "sliding_window": 3}, "config.json")
+    given = {"model_type": "qwen3", "layer_types": kinds, "sliding_window": 3}
+    text = spec_of(given, "config.json")
     assert '# Layer 0: type "linear_attention", which has no counterpart here.' in text
     assert "# Layers 1, 3: the 3 latest tokens.\nsliding = last(3t)" in text
     i, j = np.indices((9, 9))
     for layer, window in ((1, 3), (2, 9), (3, 3)):
-        found = tokens(text, "model", 9, layer)
+        found = tokens(text, "qwen3", 9, layer)
         np.testing.assert_array_equal(found, (j <= i) & (i - j < window))
-    assert "not in bslang's table" in text
-    chunked = {"model_type": "new", "attention_chunk_size": 4, "text_config": None}
-    assert "model = chunks(4t) & causal" in spec_of(chunked, "config.json")
-    one = spec_of({"layer_types": kinds[1::2], "sliding_window": 3}, "config.json")
-    assert "# All layers: the 3 latest tokens.\nmodel = last(3t)" in one
+    one = spec_of(given | {"layer_types": kinds[1::2]}, "config.json")
+    assert "# All layers: the 3 latest tokens.\nqwen3 = last(3t)" in one
+    chosen = spec_of(given | {"layer_types": ["indexed_attention", *kinds[1:]]}, "config.json")
+    assert '"indexed_attention", which chooses keys by their content' in chosen
 
 
 def test_layers_in_no_order_are_told_in_comments_alone() -> None:
     random = np.random.default_rng(0)
     kinds = random.choice(["sliding_attention", "full_attention"], 100).tolist()
-    text = spec_of({"layer_types": kinds, "sliding_window": 3}, "config.json")
-    assert "sliding = last(3t)" in text and "model =" not in text
+    given = {"model_type": "qwen3", "layer_types": kinds, "sliding_window": 3}
+    text = spec_of(given, "config.json")
+    assert "sliding = last(3t)" in text and "qwen3 =" not in text
 
 
 def depends(attend: Callable[[torch.Tensor], torch.Tensor], length: int, hidden: int) -> Bools:
-    """Which inputs the outputs of an attention depend on: bool (queries, keys), by derivatives."""
+    """Which inputs the outputs of an attention depend on: bool (queries, keys), by derivatives.
+
+    Swin's masks are -100, which leaves weights of exp(-100).
+    """
     x = torch.randn(1, length, hidden, dtype=torch.float64, requires_grad=True)
     out = attend(x)[0]
     weights = torch.randn(out.shape[1:], dtype=torch.float64)
     rows = [
-        torch.autograd.grad((row * weights).sum(), x, retain_graph=True)[0][0].abs().sum(-1) > 0
+        torch.autograd.grad((row * weights).sum(), x, retain_graph=True)[0][0].abs().sum(-1) > 1e-30
         for row in out
     ]
     found: Bools = torch.stack(rows).numpy()
@@ -287,3 +308,82 @@ def test_phi3_small(heads: int, stride: int, same: bool) -> None:
             np.testing.assert_array_equal(tokens(text, "phi3small", 2 * n, layer, head), expected)
     undone = given | {"dense_attention_every_n_layers": None}
     assert "# All layers" in spec_of(undone, "config.json")
+
+
+@pytest.mark.parametrize("window, size", [(4, 16), (3, 12), (7, 14)])
+def test_swin(window: int, size: int) -> None:
+    """The pairs of transformers' own layers, plain and shifted, of two stages."""
+    torch.manual_seed(0)
+    shape = {"window_size": window, "image_size": 2 * size, "patch_size": 2, "depths": [2, 2]}
+    config = SwinConfig(
+        **shape, embed_dim=4, num_heads=[1, 1], drop_path_rate=0.0, hidden_act="gelu"
+    )
+    text = spec_of({"model_type": "swin", **shape}, "config.json")
+    for stage, side in enumerate((size, size // 2)):
+        for layer in range(2):
+            shift = 0 if layer % 2 == 0 else window // 2
+            block = SwinLayer(config, 4, 0.0, 1, shift_size=shift).double().eval()
+            with torch.no_grad():
+                for parameter in block.parameters():
+                    parameter.normal_()
+
+            def attend(x: torch.Tensor, block: Any = block, side: int = side) -> torch.Tensor:
+                out = block(x, (side, side))
+                return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
+
+            expected = depends(attend, side * side, 4)
+            found = tokens(text, f"stage_{stage}", side * side, layer)
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_gpt_neo() -> None:
+    """The pairs of transformers' own attention of a layer."""
+    torch.manual_seed(0)
+    shape = {"attention_types": [[["global", "local"], 1], [["local"], 1]], "num_layers": 3}
+    config = GPTNeoConfig(
+        **shape, window_size=4, hidden_size=8, num_heads=2, max_position_embeddings=32,
+        attention_dropout=0.0, resid_dropout=0.0,
+    )  # fmt: skip
+    given = {"model_type": "gpt_neo", "window_size": 4, **shape}
+    text = spec_of(given, "config.json")
+    saved = spec_of(given | {"attention_layers": ["global", "local", "local"]}, "config.json")
+    assert saved == text
+    for layer in range(3):
+        attention = (
+            GPTNeoSelfAttention(config, config.attention_layers[layer], layer).double().eval()
+        )
+        expected = depends(lambda x, run=attention: run(x)[0], 20, 8)  # type: ignore[misc]
+        np.testing.assert_array_equal(tokens(text, "gpt_neo", 20, layer), expected)
+
+
+def test_longt5_local() -> None:
+    """The pairs of transformers' own local attention, of an encoder."""
+    torch.manual_seed(0)
+    config = LongT5Config(
+        local_radius=3, d_model=8, d_kv=4, num_heads=2, num_layers=2, dropout_rate=0.0
+    )
+    attention = LongT5LocalAttention(config, has_relative_attention_bias=True).double().eval()
+    with torch.no_grad():
+        for parameter in attention.parameters():
+            parameter.normal_()
+    ones = torch.ones(1, 19)
+    mask = _get_local_attention_mask(ones, 4, ones.device)
+    given = {"model_type": "longt5", "local_radius": 3, "num_layers": 2}
+    text = spec_of(given, "config.json")
+    expected = depends(lambda x: attention(x, mask=mask)[0], 19, 8)
+    np.testing.assert_array_equal(tokens(text, "longt5", 19), expected)
+    assert "This is the encoder" in text
+
+
+def test_neighbourhoods_of_nat() -> None:
+    """Each query sees the nearest keys, as many at the edges: the rule of NATTEN, pair by pair."""
+    text = spec_of({"model_type": "nat", "kernel_size": 3}, "config.json")
+    assert "h = 56t, w = 56t" in text
+    h, w = 4, 5
+    places = [(row, column) for row in range(h) for column in range(w)]
+
+    def near(at: int, other: int, size: int) -> bool:
+        return abs(other - min(max(at, 1), size - 2)) <= 1
+
+    expected = [[near(a, c, h) and near(b, d, w) for c, d in places] for a, b in places]
+    np.testing.assert_array_equal(tokens(text, "nat", h * w, h=f"{h}t", w=f"{w}t"), expected)

@@ -19,7 +19,9 @@ def spec_of(config: object, name: str) -> str:
     if not isinstance(config, dict):
         raise ConfigError("a configuration is a JSON object, {...}")
     if "sparse_attention" in config:
-        return deepspeed.document(Values.of(config["sparse_attention"], "sparse_attention"), name)
+        around = {key: value for key, value in config.items() if key != "sparse_attention"}
+        section = Values.of(config["sparse_attention"], "sparse_attention")
+        return deepspeed.document(section, name, around)
     if "model_type" not in config and config.keys() & {"mode", *deepspeed.OPTIONS}:
         return deepspeed.document(Values(config), name)
     return huggingface.document(Values(config), name)

@@ -6,7 +6,8 @@ and at any length. Defaults are those of DeepSpeed's reader of JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bslang.configs.document import Definition
@@ -32,11 +33,24 @@ class Layout:
     whole: str = ""
 
 
-def document(section: Values, name: str) -> str:
-    """The spec of a section. Raises ConfigError."""
-    mode = section.choice("mode", "fixed", tuple(_MODES))
+CLASS = re.compile(r"(?:.*[.:/])?(\w*SparsityConfig)")
+"""Text that names a class of a layout."""
+
+_CLASSES = {
+    "DenseSparsityConfig": "dense",
+    "FixedSparsityConfig": "fixed",
+    "VariableSparsityConfig": "variable",
+    "BigBirdSparsityConfig": "bigbird",
+    "BSLongformerSparsityConfig": "bslongformer",
+    "LocalSlidingWindowSparsityConfig": "local_sliding_window",
+}
+
+
+def document(section: Values, name: str, around: Mapping[str, object] | None = None) -> str:
+    """The spec of a section. around: what stands beside it, which may name its class. Raises ConfigError."""
+    section, mode = _of_class(section, around or {})
     for key in section.values:
-        if key != "mode" and key not in OPTIONS:
+        if key not in ("mode", "num_heads") and key not in OPTIONS:
             near = closest(key, OPTIONS)
             hint = f"did you mean `{near}`?" if near else "DeepSpeed has no such option"
             raise ConfigError(f"unknown key {shown(key)} in `sparse_attention`; {hint}")
@@ -55,6 +69,37 @@ def document(section: Values, name: str) -> str:
     if ignored:
         about.append(f"Options that this mode does not use: {', '.join(ignored)}.")
     return written(about, definitions, block)
+
+
+def _of_class(section: Values, around: Mapping[str, object]) -> tuple[Values, str]:
+    """The options of a section, with the defaults of its class where that is named, and the mode."""
+    named: dict[str, str] = {}
+    for values in (around, section.values):
+        for key, value in values.items():
+            found = CLASS.fullmatch(value) if isinstance(value, str) else None
+            if found:
+                named[key] = found[1]
+    options = {key: value for key, value in section.values.items() if key not in named}
+    classes = {*named.values()}
+    if not classes:
+        if "num_heads" in options and "mode" not in options:
+            raise ConfigError(
+                "`num_heads` is an argument of DeepSpeed's classes, and nothing says of which; add `mode`, "
+                "one of " + ", ".join(map(shown, _MODES))
+            )
+        return Values(options), section.choice("mode", "fixed", tuple(_MODES))
+    key, written = next(iter(named.items()))
+    if len(classes) > 1 or written not in _CLASSES:
+        what = " and ".join(sorted(classes))
+        raise ConfigError(
+            f"`{key}` is {shown(what)}; the classes that are read are {', '.join(_CLASSES)}"
+        )
+    mode = _CLASSES[written]
+    if "mode" in options and section.choice("mode", mode, tuple(_MODES)) != mode:
+        raise ConfigError(f'`{key}` is {written}, of mode "{mode}", and `mode` says another')
+    if mode == "bigbird":
+        options.setdefault("num_random_blocks", 1)
+    return Values(options), mode
 
 
 def _unidirectional(section: Values, mode: str) -> bool:
