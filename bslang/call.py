@@ -226,7 +226,7 @@ def take_padding(given: Any, k: torch.Tensor) -> torch.Tensor | None:
     if given.dtype == torch.bool and _has_shape(given, batch, length):
         return given.detach()
     if _dtype(given) in _INTEGERS and _has_shape(given, batch):
-        return torch.arange(length, device=k.device) >= given.detach()[:, None]
+        return torch.arange(length, dtype=torch.int64, device=k.device) >= given.detach()[:, None]
     raise ValueError(
         f"key_padding must be bool ({batch}, {length}), True for padding, or integers ({batch},), the "
         f"lengths; it is {given.dtype} {tuple(given.shape)}"
@@ -324,7 +324,7 @@ def _narrow(x: torch.Tensor) -> torch.Tensor:
         return x.to(torch.int32)
     value, order = x.sort(dim=-1, stable=True)
     new = value.diff(dim=-1, prepend=value[:, :1] - 1) != 0
-    place = torch.arange(x.shape[1], device=x.device)
+    place = torch.arange(x.shape[1], dtype=torch.int64, device=x.device)
     start = torch.where(new, place, 0).cummax(-1).values
     return torch.empty_like(order).scatter(-1, order, order.gather(-1, start)).to(torch.int32)
 

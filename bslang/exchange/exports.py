@@ -151,7 +151,10 @@ class Exports(ABC):
         batch = _batch(given) or 1
         if device is None:
             device = tensors[0].device if tensors else torch.device("cpu")
-        q, k = (torch.empty(batch, 1, length, 0, device=device) for length in (len_q, len_k))
+        q, k = (
+            torch.empty((batch, 1, length, 0), dtype=torch.float32, device=device)
+            for length in (len_q, len_k)
+        )
         labels = take_labels(given, self.labels, q, k, align)
         return None if labels is None else (labels.q, labels.k)
 

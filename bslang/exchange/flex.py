@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,8 +107,9 @@ def _expanded(mask: BlockMask, count: torch.Tensor, indices: torch.Tensor) -> to
     """The tokens of listed blocks, bool (heads, len_q, len_k)."""
     rows, columns = mask.BLOCK_SIZE
     len_q, len_k = mask.seq_lengths
-    listed = torch.arange(indices.shape[-1], device=indices.device) < count[0, ..., None]
-    marks = torch.zeros((*indices.shape[1:3], -(-len_k // columns)), device=indices.device)
+    kind: Any = {"dtype": torch.int64, "device": indices.device}
+    listed = torch.arange(indices.shape[-1], **kind) < count[0, ..., None]
+    marks = torch.zeros((*indices.shape[1:3], -(-len_k // columns)), **kind)
     # Entries past the count may be anything: they add nothing to block 0.
     marks.scatter_add_(2, (indices[0] * listed).long(), listed.to(marks.dtype))
     tokens = (marks > 0).repeat_interleave(rows, 1).repeat_interleave(columns, 2)

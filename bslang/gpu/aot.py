@@ -70,8 +70,10 @@ def choice(
     sides: Sides,
 ) -> Launch:
     """The constants and options of a kernel as a call on that device would choose them."""
-    shared = DEVICES[architecture].program * 1024
-    return launch(kernel, head_dim, dtype.itemsize, sides, shared=shared)
+    device = DEVICES[architecture]
+    return launch(
+        kernel, head_dim, dtype.itemsize, sides, shared=device.program * 1024, lanes=device.lanes
+    )
 
 
 def binaries(

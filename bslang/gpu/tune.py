@@ -20,7 +20,7 @@ from bslang.gpu.aot import check_call, dtype_of
 from bslang.layouts import Layout
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES
-from bslang.runtime.triton.launch import TritonTarget, shared_memory
+from bslang.runtime.triton.launch import TritonTarget, shared_memory, warp_lanes
 from bslang.runtime.triton.tiles import Launch, launch, warps
 from bslang.runtime.triton.tuned import Sides, Tuned, device_name, largest, tile_names
 
@@ -41,7 +41,7 @@ _MOST_STAGES = 5
 
 
 def candidates(
-    kernel: str, head_dim: int, itemsize: int, sides: Sides, shared: int
+    kernel: str, head_dim: int, itemsize: int, sides: Sides, shared: int, lanes: int = 32
 ) -> list[Launch]:
     """The default launch of a kernel of `KERNELS`, then others that differ from it in one respect: half
     or twice a side of the tile, the other number of warps, one stage more or less. At most 8.
@@ -49,7 +49,7 @@ def candidates(
     The arguments are those of `bslang.runtime.triton.launch.launch`. What would not fit shared memory, as far
     as can be told before it is compiled, is left out.
     """
-    default = launch(kernel, head_dim, itemsize, sides, shared=shared)
+    default = launch(kernel, head_dim, itemsize, sides, shared=shared, lanes=lanes)
     pad = default.constants["PAD"]
     names, most = tile_names(kernel), largest(kernel, sides)
     kept, streamed = (default.constants[name] for name in names)
@@ -61,7 +61,7 @@ def candidates(
         (kept // 2, streamed),
         (kept, streamed // 2),
     ]
-    other = [(*tile, warps(kernel, pad, itemsize, *tile), stages) for tile in tiles]
+    other = [(*tile, warps(kernel, pad, itemsize, *tile, lanes), stages) for tile in tiles]
     other.append((kept, streamed, 12 - number, stages))  # 4 or 8
     other += [(kept, streamed, number, stages + 1), (kept, streamed, number, stages - 1)]
 
@@ -152,9 +152,10 @@ class _Passes:
         self.target = target
         generator = torch.Generator(device).manual_seed(0)
         self.q, self.k, self.v, self.grad = (
-            torch.randn(shape, generator=generator, device=device).to(dtype) for _ in range(4)
+            torch.randn(shape, generator=generator, dtype=torch.float32, device=device).to(dtype)
+            for _ in range(4)
         )
-        self.grad_lse = torch.zeros(shape[:3], device=device)
+        self.grad_lse = torch.zeros(shape[:3], dtype=torch.float32, device=device)
         self.plan: DevicePlan = layout.plan(length, length, "end", device, heads)
         one = {
             name: torch.zeros(length, dtype=torch.int64, device=device) for name in layout.labels
@@ -199,7 +200,7 @@ class _Passes:
         """The candidates of a kernel, not timed yet."""
         dim, device = self.shape[3], self.q.device
         precision = self.target.default(kernel, self.q).constants["PRECISION"]
-        shared = shared_memory(device)
+        sides, limits = self.target.sides, (shared_memory(device), warp_lanes(device))
         return [
             Tuned(
                 device=device_name(device),
@@ -212,7 +213,7 @@ class _Passes:
                 length=self.shape[2],
                 times={},
             )
-            for each in candidates(kernel, dim, self.q.itemsize, self.target.sides, shared)
+            for each in candidates(kernel, dim, self.q.itemsize, sides, *limits)
         ]
 
     def _have(self, tuned: Tuned) -> Tuned:

@@ -15,7 +15,7 @@ from bslang.errors import TargetError
 from bslang.runtime import op
 from bslang.runtime.checks import autocast, check_tensors, check_transforms
 from bslang.runtime.packed import attend
-from bslang.runtime.plan import DevicePlan
+from bslang.runtime.plan import CAPTURED, DevicePlan, is_capturing
 from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key
 from bslang.runtime.target import Target
@@ -162,7 +162,10 @@ class CallableLayout(ABC):
         """The tables of a call on a device; made once for each length and kept while in use."""
         heads = max(heads, 1) if self.by_head else 1
         layer = self.layer if self.by_layer else 0
-        return self.plans.get(
+        plan = self.plans.get(
             (len_q, len_k, align, device, heads, layer),
             lambda: DevicePlan.of(self.tables(len_q, len_k, align, range(heads)), device),
         )
+        if is_capturing(device):
+            CAPTURED.add(plan)
+        return plan

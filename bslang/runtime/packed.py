@@ -34,10 +34,11 @@ def attend(
         if length:
             batches.setdefault(_rounded(length) if stable else length, []).append(number)
     places, outs, lses = [], [], []
+    numbers: Any = {"dtype": torch.int64, "device": "cpu"}
     for length, members in batches.items():
-        start = torch.tensor([ends[number] for number in members])
-        count = torch.tensor([lengths[number] for number in members])
-        position = torch.arange(length)
+        start = torch.tensor([ends[number] for number in members], **numbers)
+        count = torch.tensor([lengths[number] for number in members], **numbers)
+        position = torch.arange(length, **numbers)
         in_bounds = position < count[:, None]
         place = torch.where(in_bounds, start[:, None] + position, start[:, None])
         index = place.to(q.device)

@@ -27,6 +27,16 @@ class DeviceTable:
         return cls(*(torch.from_numpy(part).to(device) for part in parts))
 
 
+CAPTURED: set[DevicePlan] = set()
+"""Plans that a stream used while it captured a CUDA graph: a replay reads their tables, whoever has forgotten
+them since."""
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether the current stream of a device captures a CUDA graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 @dataclass(frozen=True, eq=False)
 class DevicePlan:
     """What a target's kernels take beside the tensors.

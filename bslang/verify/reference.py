@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,10 +68,10 @@ def inputs(
     seed: int = 0,
 ) -> Inputs:
     """Random tensors, laid out (batch, length, heads, dim) in memory, as projections leave them."""
-    generator = torch.Generator().manual_seed(seed)
+    drawn: Any = {"generator": torch.Generator("cpu").manual_seed(seed), "device": "cpu"}
 
     def tensor(heads: int, length: int) -> torch.Tensor:
-        x = torch.randn(batch, length, heads, dim, generator=generator, dtype=torch.float64)
+        x = torch.randn((batch, length, heads, dim), dtype=torch.float64, **drawn)
         return x.to(dtype).transpose(1, 2)
 
     return Inputs(
@@ -79,7 +79,7 @@ def inputs(
         tensor(key_heads, len_k),
         tensor(key_heads, len_k),
         tensor(heads, len_q),
-        torch.randn(batch, heads, len_q, generator=generator, dtype=lse_dtype(dtype)),
+        torch.randn((batch, heads, len_q), dtype=lse_dtype(dtype), **drawn),
     )
 
 

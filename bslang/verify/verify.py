@@ -275,7 +275,7 @@ def _devices() -> list[torch.device]:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, dtype=torch.float32, device=device)
     except Exception as error:  # torch raises what its devices raise
         raise TargetError(f"no device {name!r} here ({_reason(error)})") from None
     return device

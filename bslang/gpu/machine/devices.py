@@ -15,13 +15,14 @@ _TENSOR_COLUMNS = 512
 @dataclass(frozen=True)
 class Multiprocessor:
     """warps, programs: at most so many at a time; shared: KiB of shared memory, of which a program
-    may use `program`; reserved: KiB that the system takes for each."""
+    may use `program`; reserved: KiB that the system takes for each; lanes: threads of a warp."""
 
     warps: int
     programs: int
     shared: int
     program: int
     reserved: int = 1
+    lanes: int = 32
 
     def occupancy(
         self, registers: int, shared: int, warps: int, columns: int = 0
@@ -46,7 +47,7 @@ class Multiprocessor:
 
 _AMPERE = Multiprocessor(64, 32, 164, 163)
 _HOPPER = Multiprocessor(64, 32, 228, 227)
-_CDNA = Multiprocessor(32, 32, 64, 64, reserved=0)
+_CDNA = Multiprocessor(32, 32, 64, 64, reserved=0, lanes=64)
 
 DEVICES = {
     "cuda:80": _AMPERE,
@@ -60,7 +61,7 @@ DEVICES = {
     "cuda:121": Multiprocessor(48, 24, 100, 99),
     "hip:gfx90a": _CDNA,
     "hip:gfx942": _CDNA,
-    "hip:gfx950": Multiprocessor(32, 32, 160, 160, reserved=0),
+    "hip:gfx950": Multiprocessor(32, 32, 160, 160, reserved=0, lanes=64),
 }
 """By architecture; cuda:90 is compute capability 9.0.
 

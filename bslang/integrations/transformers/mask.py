@@ -109,7 +109,7 @@ def _offsets(packed: Tensor) -> Tensor:
     first = torch.ones_like(packed, dtype=torch.bool)
     first[:, 1:] = packed[:, 1:] != packed[:, :-1]
     starts = first.flatten().nonzero().flatten().cpu()
-    return torch.cat((starts, torch.tensor([packed.numel()])))
+    return torch.cat((starts, starts.new_tensor([packed.numel()])))
 
 
 # ---- the model's own mask ------------------------------------------------------------------------

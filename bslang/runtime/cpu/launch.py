@@ -151,8 +151,8 @@ class CpuTarget:
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
-        out = torch.empty(q.shape, dtype=q.dtype)
-        lse = torch.empty(q.shape[:3], dtype=torch.float32)
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
         if q.shape[0] * k.shape[1] >= torch.get_num_threads():  # else threads would have no work
             q, plan, call = side_by_side(q, k, plan, call)
         written = {"out": out.view(q.shape), "lse": lse.view(q.shape[:3])}
@@ -173,7 +173,7 @@ class CpuTarget:
         call: Call,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
-        dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype) for t in (q, k, v))
+        dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (q, k, v))
         read = {
             "q": q,
             "k": k,

@@ -193,7 +193,7 @@ class TorchTarget:
         # Runs, one by one, to blocks: the run of each block, and the program and class of each run.
         length = runs[:, 1] - runs[:, 0]
         end = length.cumsum(0)
-        blocks = torch.arange(int(end[-1]) if end.numel() else 0, device=end.device)
+        blocks = _positions(int(end[-1]) if end.numel() else 0, end)
         run = torch.searchsorted(end, blocks, right=True)
         block = runs[run, 0] + blocks - (end - length)[run]
         slot = torch.searchsorted(pointer[1:] - pointer[0], run, right=True)
@@ -231,8 +231,8 @@ class TorchTarget:
         With labels there are (batch, 1) before.
         """
         row, visited, kind = group.row, group.visited, group.kind
-        within_q = torch.arange(plan.block_q, device=row.device)
-        within_k = torch.arange(plan.block_k, device=row.device)
+        within_q = _positions(plan.block_q, row)
+        within_k = _positions(plan.block_k, row)
         if columns:
             q = visited[:, :, None, None] * plan.block_q + within_q[:, None]
             k = row[:, None, None, None] * plan.block_k + within_k
@@ -260,9 +260,7 @@ def _grouped(
     """Visits, row by row, as groups of rows of like width; area: scores of a visit."""
     _, place, count = torch.unique_consecutive(row, return_inverse=True, return_counts=True)
     order = count.argsort(descending=True, stable=True)
-    by_width = torch.empty_like(order).scatter(
-        0, order, torch.arange(order.numel(), device=row.device)
-    )
+    by_width = torch.empty_like(order).scatter(0, order, _positions(order.numel(), row))
     place, visit = by_width[place].sort(stable=True)
     row, block, kind = row[visit], block[visit], kind[visit]
     ends = [0, *count[order].cumsum(0).tolist()]
@@ -271,15 +269,20 @@ def _grouped(
         width = ends[begin + 1] - ends[begin]
         stop = min(len(ends) - 1, begin + max(1, _GROUP // (area * width)))
         span = slice(ends[begin], ends[stop])
-        start = torch.as_tensor(ends[begin:stop], device=row.device)
+        start = torch.tensor(ends[begin:stop], dtype=torch.int64, device=row.device)
         at = place[span] - begin
-        within = torch.arange(ends[begin], ends[stop], device=row.device) - start[at]
+        within = ends[begin] + _positions(ends[stop] - ends[begin], row) - start[at]
         visited = block[start][:, None].repeat(1, width)
         kinds = torch.full_like(visited, -1)
         visited[at, within] = block[span]
         kinds[at, within] = kind[span]
         yield _Group(row[start], visited, kinds)
         begin = stop
+
+
+def _positions(count: int, like: torch.Tensor) -> torch.Tensor:
+    """0, 1, ... on the device of a tensor."""
+    return torch.arange(count, dtype=torch.int64, device=like.device)
 
 
 def _products(rows: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:

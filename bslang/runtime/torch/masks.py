@@ -7,12 +7,23 @@ import torch
 
 def minimum(a: torch.Tensor | int, b: torch.Tensor | int) -> torch.Tensor:
     """The smaller of two integer tensors or numbers, element by element."""
-    return torch.minimum(torch.as_tensor(a), torch.as_tensor(b))
+    return torch.minimum(*_tensors(a, b))
 
 
 def maximum(a: torch.Tensor | int, b: torch.Tensor | int) -> torch.Tensor:
     """The larger of two integer tensors or numbers, element by element."""
-    return torch.maximum(torch.as_tensor(a), torch.as_tensor(b))
+    return torch.maximum(*_tensors(a, b))
+
+
+def _tensors(a: torch.Tensor | int, b: torch.Tensor | int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both as tensors, on the device of the one that is a tensor."""
+    devices = [x.device for x in (a, b) if isinstance(x, torch.Tensor)]
+    device = devices[0] if devices else "cpu"
+    one, other = (
+        x if isinstance(x, torch.Tensor) else torch.tensor(x, dtype=torch.int64, device=device)
+        for x in (a, b)
+    )
+    return one, other
 
 
 def isqrt(x: torch.Tensor) -> torch.Tensor:

@@ -186,7 +186,7 @@ class TritonTarget:
         # Parts of blocks that several programs share, in fp32.
         parts = {
             f"part_{name}": torch.empty(
-                (table.slots * lanes * block, *x.shape[3:]), device=x.device
+                (table.slots * lanes * block, *x.shape[3:]), dtype=torch.float32, device=x.device
             )
             for name, x in written.items()
         }
@@ -280,13 +280,14 @@ class TritonTarget:
 
     def default(self, kernel: str, q: torch.Tensor) -> Launch:
         """How a kernel is compiled for tensors like q, where nothing was tuned."""
-        fast = q.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+        fast = q.dtype == torch.float32 and _tf32()
         return launch(
             kernel,
             q.shape[3],
             q.itemsize,
             self.sides,
             shared=shared_memory(q.device),
+            lanes=warp_lanes(q.device),
             precision="tf32" if fast and torch.version.hip is None else "ieee",
         )
 
@@ -298,6 +299,15 @@ class TritonTarget:
             with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]  # torch's
                 if not self._binaries.launch(kernel, function, made, programs, arguments):
                     function[(programs,)](*arguments, **chosen.constants, **chosen.options)
+
+
+def _tf32() -> bool:
+    """Whether products of fp32 may be rounded to tf32, by whichever of torch's settings says so: the older
+    of them may not be asked where the newer one was used."""
+    newer = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
+    if newer is None:
+        return torch.get_float32_matmul_precision() != "highest"
+    return bool(newer == "tf32")
 
 
 def _forget(module: str) -> None:
@@ -331,6 +341,14 @@ def shared_memory(device: torch.device) -> int:
         return 0
     properties = torch.cuda.get_device_properties(device)
     return int(getattr(properties, "shared_memory_per_block_optin", 64 * 1024))
+
+
+@cache
+def warp_lanes(device: torch.device) -> int:
+    """Threads of a warp of a device."""
+    if device.type != "cuda":
+        return 32
+    return int(getattr(torch.cuda.get_device_properties(device), "warp_size", 32))
 
 
 def _positive(q: torch.Tensor, call: Call) -> tuple[torch.Tensor, Call, int]:

@@ -52,7 +52,8 @@ JOINED = 16
 """Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
 
 _REGISTERS = 160
-"""Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more."""
+"""Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more. Warps of
+CDNA have 64 threads."""
 
 
 @cache
@@ -63,13 +64,14 @@ def launch(
     sides: Sides,
     *,
     shared: int,
+    lanes: int = 32,
     precision: str = "ieee",
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
 
     itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
     allow, of what a program holds and of what it meets;
-    shared: bytes of shared memory that a program may use; precision: of products of fp32, "ieee" or
+    shared: bytes of shared memory that a program may use; lanes: threads of a warp; precision: of products of fp32, "ieee" or
     "tf32". The numbers of a call that are compiled in are those of a call that says nothing.
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
@@ -86,15 +88,16 @@ def launch(
         constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
         constants |= {"PRECISION": precision, **Call(1.0).constants}
     options = {
-        "num_warps": warps(kernel, pad, itemsize, kept, streamed),
+        "num_warps": warps(kernel, pad, itemsize, kept, streamed, lanes),
         "num_stages": tile.stages if shared >= 160 * 1024 else 2,
         "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
     }
     return Launch(constants, options)
 
 
-def warps(kernel: str, pad: int, itemsize: int, kept: int, streamed: int) -> int:
-    """Warps of a program that keeps and streams so many rows, of a padded head dimension."""
+def warps(kernel: str, pad: int, itemsize: int, kept: int, streamed: int, lanes: int = 32) -> int:
+    """Warps, of so many threads, of a program that keeps and streams so many rows, of a padded head
+    dimension."""
     sums, scores = _HELD[kernel]
     held = kept * (sums * pad + scores * streamed)
-    return 4 if itemsize == 2 and held <= _REGISTERS * 128 else 8
+    return 4 if itemsize == 2 and held <= _REGISTERS * 4 * lanes else 8
