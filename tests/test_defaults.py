@@ -19,10 +19,10 @@ from bslang.runtime import plan as plans
 from bslang.runtime.triton import launch as launcher
 
 PACKAGE = Path(bslang.__file__).parent
-FACTORIES = set(
-    "arange as_tensor empty empty_strided eye full linspace ones rand randint randn randperm scalar_tensor "
-    "tensor zeros".split()
-)
+FACTORIES = {
+    *("arange", "as_tensor", "empty", "empty_strided", "eye", "full", "linspace", "ones", "rand"),
+    *("randint", "randn", "randperm", "scalar_tensor", "tensor", "zeros"),
+}
 
 
 # ---- default dtype and device ------------------------------------------------------------------

@@ -51,8 +51,9 @@ def measure(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     draw = torch.Generator(device).manual_seed(0)
+    shape, kind = (1, heads, length, dim), torch.float32
     q, k, v = (
-        torch.randn(1, heads, length, dim, generator=draw, device=device, requires_grad=True)
+        torch.randn(shape, generator=draw, dtype=kind, device=device, requires_grad=True)
         for _ in range(3)
     )
 

@@ -112,7 +112,7 @@ def _left_padded(
         else:
             outs.append(torch.zeros_like(q[rows]))
         order += rows
-    back = torch.tensor(order, device=q.device).argsort()
+    back = torch.tensor(order, dtype=torch.int64, device=q.device).argsort()
     return torch.cat(outs)[back]
 
 
