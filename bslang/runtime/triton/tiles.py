@@ -72,7 +72,8 @@ def launch(
     itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
     allow, of what a program holds and of what it meets;
     shared: bytes of shared memory that a program may use; lanes: threads of a warp; precision: of
-    products of fp32, "ieee" or "tf32". The numbers of a call that are compiled in are those of a call that says nothing.
+    products of fp32, "ieee" or "tf32". The numbers of a call that are compiled in are those of a call
+    that says nothing.
     """
     pad = max(16, 1 << (head_dim - 1).bit_length())
     if kernel in ("merge", "sum"):
