@@ -43,7 +43,7 @@ def test_every_tensor_is_made_with_its_dtype_and_device() -> None:
     found = [
         f"{path.relative_to(PACKAGE)}, {call}"
         for path in PACKAGE.rglob("*.py")
-        if path.parent.name != "configs"  # asks models that are made for it, in a process of its own
+        if path.parent.name != "configs"  # no part of a call
         for call in incomplete(path.read_text(encoding="utf-8"))
     ]
     assert not found, found
