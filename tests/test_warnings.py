@@ -68,6 +68,9 @@ def test_layers_that_a_predicate_tells_apart_are_looked_at() -> None:
             "keeps 8.9 blocks per row, where 40 are asked for",
         ),
         ("(window(3) | random(2)) - cols(9:) ", "W404", ""),
+        ("last(256)", "W405", "256 counts blocks of 64x64 here: 16,384 tokens"),
+        ("near(w = 256) = last(w)", "W405", "256 counts blocks of 64x64 here"),
+        ("block 128x32\ncols(0:128)", "W405", "128 counts blocks of 128x32 here: 16,384 tokens"),
     ],
 )
 def test_what_is_warned_of(text: str, code: str, message: str) -> None:
@@ -77,6 +80,10 @@ def test_what_is_warned_of(text: str, code: str, message: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "last(127) | rows(-127)",  # not so many that they read like tokens
+        "block 1\nlast(512) | cols(0)",  # blocks are tokens
+        "window(left=inf, right=9)",
+        "random(200) - cols(0)",  # it draws blocks only
         "last(64) | cols(0)",  # at a length of 64 blocks, all the same
         "(last(512t) | cols(0:4t)) & causal",
         "last(512t) & causal",  # to be safe
@@ -102,6 +109,33 @@ def test_what_is_warned_of(text: str, code: str, message: str) -> None:
 )
 def test_what_is_not_warned_of(text: str) -> None:
     assert said(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("window(left=256, right=inf)", "window(left=256t, right=inf)"),
+        ("global(0:128, -1)", "global(0t:128t, -1t)"),
+        ("chunks(256, back=1)", "chunks(256t, back=1)"),
+        ("segments(2048, rate=4, offset=3)", "segments(2048t, rate=4, offset=3)"),
+    ],
+)
+def test_what_to_write_for_tokens(text: str, written: str) -> None:
+    """All numbers of a primitive that have a unit get it, and what is to be written compiles."""
+    found = findings(compiler.resolve(Source("spec.bsl", text)).pattern, (64, 64))
+    (slip,) = [each for each in found if each.code == "W405"]
+    assert slip.hint.endswith(f"write `{written}`")
+    compiler.resolve(Source("spec.bsl", written))
+
+
+def test_a_length_says_how_many_blocks_are_many() -> None:
+    def codes(text: str, length: int) -> list[str]:
+        found = findings(compiler.resolve(Source("spec.bsl", text)).pattern, (64, 64), length)
+        return [each.code for each in found]
+
+    assert "W405" not in codes("last(256)", 256 * 64)
+    assert "W405" in codes("last(256)", 255 * 64)
+    assert "W405" in codes("last(20) | cols(0)", 10 * 64)
 
 
 def test_three_of_the_others_are_named() -> None:
@@ -193,8 +227,8 @@ def test_the_search_is_bounded() -> None:
     assert findings(pair, (64, 64), budget=Budget(layouts=2)) == []
     assert findings(pair, (64, 64), budget=Budget(runs=1)) == []
     large = Case("cols(9999) | cols(9999)", (64, 64), 1, 1, "end").resolved.pattern
-    assert findings(large, (64, 64)) == []
-    assert findings(large, (64, 64), 640_000) != []
+    assert [found.code for found in findings(large, (64, 64))] == ["W405"]  # asks no graph
+    assert [found.code for found in findings(large, (64, 64), 640_000)] != []
 
 
 # ---- the command -----------------------------------------------------------------------------------

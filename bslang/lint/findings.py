@@ -1,8 +1,9 @@
 """Warnings: what a layout is right to say and is hardly meant to.
 
 W401 a query without keys; W402 later tokens beside `causal`; W403 an operand that changes nothing;
-W404 random draws that come to little. Heads are looked at together: what only some of them have, as
-where they share the rows of a sequence out, is no cause for a warning.
+W404 random draws that come to little; W405 blocks where tokens were probably meant. Heads are looked at
+together: what only some of them have, as where they share the rows of a sequence out, is no cause for a
+warning.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from bslang.ir.pattern import (
 from bslang.ir.runs import Bools, Runs
 from bslang.ir.signature import INFINITE, Count, Range, arguments
 from bslang.limits import MAX_HEADS
+from bslang.lint.units import Slip, slips
 
 _HEADS = 8  # heads, and layers, that are looked at where a layout depends on them
 _FEW, _MANY = 64, 2048  # blocks on a side of the layouts that are looked at
@@ -76,14 +78,30 @@ def findings(
     length: int | None = None,
     budget: Budget | None = None,
 ) -> list[Finding]:
-    """What is odd about a layout; nothing where it means nothing at that length, or costs too much.
+    """What is odd about a layout; only its units where it is undefined at that length, or costs too much.
 
     length: in tokens; left out, one that is large beside the numbers of the layout.
     """
+    found = [_units(slip, block, length) for slip in slips(pattern, block, length)]
     length = length or telling_length(pattern, block)
-    budget = budget or Budget()
     if length is None:
-        return []
+        return found
+    return found + _of_graphs(pattern, block, length, budget or Budget())
+
+
+def _units(slip: Slip, block: tuple[int, int], length: int | None) -> Finding:
+    passes = "" if length is None else f", more than the sequence of {length:,}"
+    sides = "x".join(map(str, block))
+    message = f"{slip.blocks:,} counts blocks of {sides} here: {slip.tokens:,} tokens{passes}"
+    return Finding(
+        "W405", slip.subject, message, f"for {slip.blocks:,} tokens write `{slip.written}`"
+    )
+
+
+def _of_graphs(
+    pattern: Pattern, block: tuple[int, int], length: int, budget: Budget
+) -> list[Finding]:
+    """What the block graphs of a layout show, at one length."""
     by_head: list[tuple[list[Finding], set[Pattern]]] = []
     keyless: Bools | None = None
     try:

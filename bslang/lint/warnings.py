@@ -35,8 +35,11 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
             if finding.code in _OF_WHOLE and name in parts:
                 continue
             origin = resolved.origins.of(finding.subject)
-            if origin and (origin.source != source or _words(origin) & parameters):
-                continue  # of a library's, or true of a default that another value takes the place of
+            if origin and origin.source != source:
+                continue  # the library's
+            # Another value of a parameter may be right; that a default counts blocks stays so.
+            if origin and finding.code != "W405" and _words(origin) & parameters:
+                continue
             label = "" if finding.code in _OF_WHOLE else "here"
             span = origin.span if origin else None
             key = (finding.code, span or finding.message)

@@ -212,4 +212,11 @@ CODES: dict[str, Code] = {
         "(window(3) | random(4, seed=7)) & causal",
         "(window(3) | random(4, seed=7, within=causal)) & causal",
     ),
+    "W405": Code(
+        "A number of blocks reads like a number of tokens",
+        "Numbers count blocks; with the suffix `t` they count tokens. The warning is about 128 blocks and "
+        "more, or with `--seq-len` about numbers of blocks that pass the sequence.",
+        "last(256)",
+        "last(256t)",
+    ),
 }

@@ -1,0 +1,74 @@
+"""W405: numbers of blocks that were probably meant as numbers of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bslang.ir.pattern import Pattern, Primitive
+from bslang.ir.signature import Count, Kind, Range, arguments
+
+LIKE_TOKENS = 128
+"""A number of blocks from which on it reads like one of tokens, where no length says otherwise."""
+
+_COUNTS = (Kind.COUNT, Kind.COUNTS, Kind.INDICES)
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A primitive with a number of blocks that is large.
+
+    blocks: the largest; tokens: how many those are; written: the primitive with tokens in its place.
+    """
+
+    subject: Primitive
+    blocks: int
+    tokens: int
+    written: Primitive
+
+
+def slips(pattern: Pattern, block: tuple[int, int], length: int | None) -> Iterator[Slip]:
+    """Primitives with a number of blocks that passes the sequence, or without a length LIKE_TOKENS.
+
+    block: sides in tokens; length: of the sequence in tokens.
+    """
+    side = max(block)
+    most = LIKE_TOKENS - 1 if length is None else -(-length // side)
+    if side == 1:
+        return
+    for primitive in dict.fromkeys(pattern.primitives()):
+        if primitive.tokens:
+            continue
+        fields = {
+            a.name: getattr(primitive, a.name) for a in arguments(primitive) if a.kind in _COUNTS
+        }
+        blocks = max((abs(n) for value in fields.values() for n in _numbers(value)), default=0)
+        if blocks > most:
+            tokens = {name: _as_tokens(value) for name, value in fields.items()}
+            yield Slip(primitive, blocks, blocks * side, replace(primitive, **tokens))  # type: ignore[type-var]  # every primitive is a dataclass
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    """The finite numbers of an argument."""
+    if isinstance(value, Count):
+        if isinstance(value.value, int) and not value.infinite:
+            yield value.value
+    elif isinstance(value, Range):
+        for part in value.given:
+            yield from _numbers(part)
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _numbers(part)
+
+
+def _as_tokens(value: Any) -> Any:
+    """An argument with all its numbers in tokens."""
+    if isinstance(value, Count):
+        return value if value.infinite else Count(value.value, tokens=True)
+    if isinstance(value, Range):
+        parts = (value.start, value.stop, value.step)
+        return Range(*map(_as_tokens, parts))
+    if isinstance(value, tuple):
+        return tuple(map(_as_tokens, value))
+    return value
