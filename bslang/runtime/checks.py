@@ -74,21 +74,29 @@ def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
 
 
 def check_transforms(*tensors: torch.Tensor) -> None:
-    """Raise RuntimeError where torch would differentiate a call in a way that the operator does not know.
-
-    An operator of torch.library drops the tangents of forward mode without a word.
-    """
-    tangent = (forward_ad.unpack_dual(x).tangent for x in tensors)  # type: ignore[no-untyped-call]
-    forward = any(x is not None for x in tangent)
+    """Raise RuntimeError where torch would differentiate a call in a way that the operator does not know."""
+    check_tangents(*tensors)
     # Traced code is stopped by torch, and cannot ask.
-    if forward or (
-        not torch.compiler.is_compiling()
-        and any(torch._C._functorch.is_gradtrackingtensor(x) for x in tensors)
+    if not torch.compiler.is_compiling() and any(
+        torch._C._functorch.is_gradtrackingtensor(x) for x in tensors
     ):
-        raise RuntimeError(
-            "forward-mode derivatives and torch.func (grad, vjp, jvp, ...) over a bslang layout are not "
-            "supported; use backward() or torch.autograd.grad"
-        )
+        raise RuntimeError(_NO_TRANSFORMS)
+
+
+def check_tangents(*tensors: torch.Tensor) -> None:
+    """Raise RuntimeError where tensors have tangents of forward mode.
+
+    An operator of torch.library drops these without a word.
+    """
+    tangents = (forward_ad.unpack_dual(x).tangent for x in tensors)  # type: ignore[no-untyped-call]
+    if any(tangent is not None for tangent in tangents):
+        raise RuntimeError(_NO_TRANSFORMS)
+
+
+_NO_TRANSFORMS = (
+    "forward-mode derivatives and torch.func (grad, vjp, jvp, ...) over a bslang layout are not supported; "
+    "use backward() or torch.autograd.grad"
+)
 
 
 def _shape(tensor: torch.Tensor) -> str:

@@ -131,6 +131,7 @@ class CallableLayout(ABC):
         for name in ("align", "labels", "key_padding"):
             if name in options:
                 raise TypeError(f"packed sequences take no `{name}`: cu_seqlens says where each is")
+        q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
         if q.shape[2] != k.shape[2]:
             raise ValueError(f"q has {q.shape[2]} tokens, k and v have {k.shape[2]}")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from bslang.call import Call
+from bslang.runtime.checks import autocast, check_tangents
 from bslang.runtime.padding import Rows, without_lost
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.registry import LAYOUTS
@@ -38,6 +39,7 @@ def _attention(
     about: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(out, lse) as `bslang.runtime.target.Target.forward`; tensors, numbers, about: a packed call."""
+    check_tangents(q, k, v)  # exported programs call the operator by itself
     call = Call.unpack(tensors, numbers, about)
     target, plan, call = _found(LAYOUTS.find(layout), q, k, call)
     with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
@@ -122,6 +124,18 @@ def _no_second_derivatives(ctx: Any, *grads: torch.Tensor) -> None:
     )
 
 
+_AUTOCAST = [f"Autocast{kind}" for kind in ("CPU", "CUDA", "XPU", "MPS")]
+
+
+def _attention_autocast(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *packed: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What programs that were exported without autocast do under it: as torch's own attention."""
+    q, k, v = autocast(q, k, v)
+    with torch.autocast(q.device.type, enabled=False):
+        return attention(q, k, v, *packed)  # type: ignore[no-any-return]  # operators are untyped
+
+
 def _no_vmap(info: Any, in_dims: Any, *given: Any) -> Any:
     raise RuntimeError(
         "torch.func.vmap over a bslang layout is not supported; put the mapped dimension into the batch"
@@ -146,6 +160,8 @@ attention_backward = _define("attention_backward", _attention_backward, _attenti
 
 torch.library.register_autograd("bslang::attention", _backward, setup_context=_setup_context)
 torch.library.register_autograd("bslang::attention_backward", _no_second_derivatives)
+for _key in _AUTOCAST:
+    torch.library.impl("bslang::attention", _key, _attention_autocast)
 for _name in ("attention", "attention_backward"):
     torch.library.register_vmap(f"bslang::{_name}", _no_vmap)
 
