@@ -10,12 +10,12 @@ from reference import TOLERANCE, Inputs, agrees, inputs
 
 import bslang
 from bslang import compiler
-from bslang.call import Label
 from bslang.ir.grid import Grid
 from bslang.ir.mask import labels as label_names
 from bslang.ir.oracle import dense
 from bslang.ir.pattern import Pattern
 from bslang.ir.runs import Bools
+from bslang.labels import Label
 from bslang.syntax.source import Source
 
 BY_HEAD = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from strategies import Case
 
-from bslang.call import Label
 from bslang.ir.runs import Bools
+from bslang.labels import Label
 from bslang.layouts import Layout
 from bslang.verify.reference import Attended, Inputs, dense, inputs, run
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from calls import BY_HEAD, FAR, KINDS, LABELLED, PREDICATES, SHAPES, Call
+from reference import TOLERANCE, agrees
 
 import bslang
 from bslang import call as options
 from bslang import compiler
-from bslang.call import Labels, take_labels
 from bslang.errors import BuildError
+from bslang.labels import Labels, take_labels
 from bslang.runtime import op
 from bslang.runtime.cpu import build
 
@@ -169,6 +170,23 @@ def test_labels_by_themselves_and_by_name() -> None:
     assert torch.equal(named, alone)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_queries_may_be_their_own(kind: str, target: str) -> None:
+    """As of keys that are summaries, which every query sees, beside a cache: the queries are the last."""
+    call = Call("causal & (same(seg) | same(gist))", (8, 8), 7, 61, kind=kind)
+    seg = call.labels()["seg"]  # type: ignore[index]
+    assert isinstance(seg, torch.Tensor)
+    gist = (torch.arange(61) % 10 == 9).long()
+    labels: dict[str, object] = {"seg": seg, "gist": (torch.ones(7, dtype=torch.int8), gist)}
+    of_seg = seg.expand(2, 61)
+    at = torch.arange(61)
+    seen = (of_seg[:, -7:, None] == of_seg[:, None]) | (gist == 1)
+    seen &= at[-7:, None] >= at
+    mask = seen[:, None].expand(-1, 4, -1, -1).numpy()
+    agrees(call.layout(target), call.inputs(), mask, TOLERANCE[torch.float32], labels=labels)
+
+
 ONE = torch.zeros(20, dtype=torch.int32)
 WRONG = [
     ("same(doc)", None, "end", TypeError, r"needs labels: pass labels=\{'doc': tensor\}"),
@@ -178,7 +196,9 @@ WRONG = [
     ("same(a) & same(b)", ONE, "end", TypeError, "several labels; pass a mapping with a, b"),
     ("same(doc)", ONE.float(), "end", TypeError, "must be integers .* torch.float32"),
     ("same(doc)", ONE.bool(), "end", TypeError, "must be integers .* torch.bool"),
-    ("same(doc)", [1, 2], "end", TypeError, "must be one tensor, of the keys"),
+    ("same(doc)", [1, 2], "end", TypeError, r"'doc' of the queries must be a torch\.Tensor, not int"),
+    ("same(doc)", (ONE,), "end", TypeError, r"a pair \(labels of queries, labels of keys\)"),
+    ("same(doc)", (ONE[1:], ONE), "end", ValueError, "'doc' of the queries must have shape"),
     ("same(doc)", "abc", "end", TypeError, r"label 'doc' must be a torch\.Tensor, not str"),
     ("same(doc)", ONE[:19], "end", ValueError, r"shape \(20,\) or \(1, 20\); it has \(19,\)"),
     ("same(doc)", ONE.expand(2, 20), "end", ValueError, r"shape \(20,\) or \(1, 20\); it has \(2, 20\)"),

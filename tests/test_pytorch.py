@@ -21,8 +21,9 @@ from torch.utils.checkpoint import checkpoint
 
 import bslang
 from bslang import compiler
-from bslang.call import Call, Labels
+from bslang.call import Call
 from bslang.ir import oracle
+from bslang.labels import Labels
 from bslang.layouts import Layout
 from bslang.runtime import op
 
@@ -285,6 +286,58 @@ def test_padding_that_does_not_fit() -> None:
         made(q, q, q, key_padding=torch.ones(2, 23, dtype=torch.bool))
     with pytest.raises(TypeError, match=r"must be a torch\.Tensor, not list"):
         made(q, q, q, key_padding=[1, 2])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_padding_never_stands_where_queries_are(target: str) -> None:
+    """The queries are the last of all keys; of a row that is shorter, nobody says where they stand."""
+    made = layout("last(6t) & causal", target)
+    given = inputs(24, 24, batch=3)
+    q, k, v = given.q, given.k, given.v
+    lengths = torch.tensor([24, 13, 24])
+    right = torch.arange(24) >= lengths[:, None]
+    for queries in (1, 4):
+        for padding in (lengths, right):
+            with pytest.raises(ValueError, match="pad on the left, or call each row by itself"):
+                made(q[:, :, -queries:], k, v, key_padding=padding)
+    made(q, k, v, key_padding=lengths)
+    made(q[:, :, -4:], k, v, key_padding=lengths, align="start")
+    made(q[:, :, -4:], k, v, key_padding=torch.tensor([24, 0, 24]))
+    left = right.flip(1)
+    out = made(q[:, :, -4:], k, v, key_padding=left)
+    torch.testing.assert_close(out, made(q, k, v, key_padding=left)[:, :, -4:])  # type: ignore[index]
+    # A chunk of a batch that is padded on the right: the second row ends among its queries.
+    chunk = made(q[:, :, 10:14], k[:, :, :14], v[:, :, :14], key_padding=right[:, :14])
+    whole = made(q, k, v, key_padding=lengths)
+    torch.testing.assert_close(chunk[:, :, :3], whole[:, :, 10:13])  # type: ignore[index]
+    with pytest.raises(ValueError, match="Where queries are padding too, pass key_padding as bool"):
+        made(q[:, :, 10:14], k[:, :, :14], v[:, :, :14], key_padding=lengths.clamp_max(14))
+
+
+def test_lengths_of_padding_tally() -> None:
+    made, q = layout("causal"), torch.zeros(2, 1, 24, 8)
+    for lengths in ([24, 25], [-1, 3]):
+        with pytest.raises(ValueError, match="lengths from 0 to the number of keys"):
+            made(q, q, q, key_padding=torch.tensor(lengths))
+
+
+def test_traced_programs_stop_at_padding_that_covers_queries() -> None:
+    made = layout("last(6t) & causal")
+    call = torch.compile(made, fullgraph=True, dynamic=True, backend="aot_eager")
+    given = inputs(24, 24, batch=2)
+    q, k, v = given.q[:, :, -1:], given.k, given.v
+    for expected, lengths in (
+        (None, [24, 24]),
+        ("pad on the left", [24, 13]),
+        ("lengths", [24, 25]),
+    ):
+        options = {"key_padding": torch.tensor(lengths)}
+        if expected is None:
+            torch.testing.assert_close(call(q, k, v, **options), made(q, k, v, **options))
+        else:
+            with pytest.raises(RuntimeError, match=expected):
+                call(q, k, v, **options)
+    torch._dynamo.reset()
 
 
 # ---- packed sequences ------------------------------------------------------------------------

@@ -172,6 +172,37 @@ def test_softcaps_that_are_none(cap: object) -> None:
         layout(BIGBIRD)(q, q, q, softcap=cap)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("attn_mask", r"the layout is the mask; bslang\.from_dense and bslang\.from_flex make one"),
+        ("mask", "Padding goes into key_padding, packed documents into labels"),
+        ("block_mask", r"bslang\.from_flex"),
+        ("is_causal", r"intersect the layout with `causal` .*bslang\.compile\('\.\.\. & causal'\)"),
+        ("causal", "intersect the layout with `causal`"),
+        ("dropout_p", "no dropout of attention weights; drop from the output"),
+        ("window_size", r"bslang\.compile\('last\(256t\) & causal'\)"),
+        ("enable_gqa", "leave it out"),
+        ("softmax_scale", "write scale"),
+        ("cu_seqlens_q", r"layout\.packed\(q, k, v, cu_seqlens\)"),
+        ("soft_cap", "did you mean 'softcap'"),
+        ("frobnicate", "unexpected option 'frobnicate'$"),
+    ],
+)
+def test_options_of_other_libraries(option: str, expected: str) -> None:
+    q = torch.zeros(GOOD)
+    for value in (None, True):
+        with pytest.raises(TypeError, match=expected):
+            layout(BIGBIRD)(q, q, q, **{option: value})  # type: ignore[arg-type]
+
+
+def test_masks_are_no_scales() -> None:
+    """The fourth argument of torch's attention is the mask."""
+    q = torch.zeros(GOOD)
+    with pytest.raises(TypeError, match=r"a number or None, not Tensor .*the layout is the mask"):
+        layout(BIGBIRD)(q, q, q, torch.ones(20, 20, dtype=torch.bool))  # type: ignore[arg-type]
+
+
 def test_tensors_of_other_kinds() -> None:
     q = torch.zeros(GOOD)
     made = layout(BIGBIRD)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bslang.call import LabelsOfCall, take_labels
+from bslang.labels import LabelsOfCall, take_labels
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask

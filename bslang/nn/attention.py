@@ -83,7 +83,7 @@ class BlockSparseAttention(nn.Module):
 
         cache: x are the tokens after those that it holds, and it holds them afterwards. options:
         `key_padding`, `labels` and the others of a call (`bslang.call.Options`). With a cache, labels are
-        of all key positions, those that it held as well.
+        of all key positions, those that it held as well, or pairs (of x, of all key positions).
 
         Raises TypeError or ValueError for what does not fit, and where the layout cannot be decoded with
         a cache (`Layout.reachable` has the same condition).

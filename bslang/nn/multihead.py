@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bslang.call import LabelsOfCall
+from bslang.labels import LabelsOfCall
 from bslang.layouts import Layout, take_layout
 from bslang.nn.shared import about, join_heads, split_heads, take_head_dim
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import torch
 
-from bslang.call import Call, Labels
+from bslang.call import Call
+from bslang.labels import Labels
 from bslang.runtime.plan import DevicePlan
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-from bslang.call import Call, Labels
+from bslang.call import Call
+from bslang.labels import Labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,223 @@
+"""What a call says of positions: labels of queries and keys, and keys that are padding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+# torch is imported where there are tensors: the compiler reads the options of calls, and starts without it.
+if TYPE_CHECKING:
+    import torch
+
+Label: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
+"""Integers (batch, length) or (length,): of the key positions, or of (queries, keys)."""
+
+LabelsOfCall: TypeAlias = "Label | Mapping[str, Label]"
+"""One label by itself, or labels by name."""
+
+_NARROW = ("int32", "int16", "int8", "uint8")
+"""Dtypes that int32 holds as they are."""
+
+_INTEGERS = ("int64", *_NARROW)
+
+_LEAST, _GREATEST = -(2**31), 2**31 - 1
+"""Of int32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Run-time labels in the order of the layout's names: q, k: int32 (labels, batch, len_q or len_k)."""
+
+    q: torch.Tensor
+    k: torch.Tensor
+
+    def ranges(self, q_start: int, block: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """int32 (labels, batch, blocks, 2): the least and the greatest label of each block of queries, from
+        the first on, and of each block of keys. q_start: position of the first query; block: tokens (query,
+        key)."""
+        return _ranges(self.q, q_start % block[0], block[0]), _ranges(self.k, 0, block[1])
+
+
+# ---- key padding -------------------------------------------------------------------------------
+
+
+def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, align: str) -> torch.Tensor | None:
+    """The key padding of a call as bool (batch, len_k), True where a key is padding; None for none.
+
+    given: that, or integers (batch,), how many keys each sequence has, where padding stands on the
+    right. Raises TypeError or ValueError where it does not fit q (batch, heads, len_q, dim) and
+    k (batch, key heads, len_k, dim), or covers queries.
+    """
+    import torch
+
+    if given is None:
+        return None
+    batch, len_q, len_k = k.shape[0], q.shape[2], k.shape[2]
+    if not isinstance(given, torch.Tensor):
+        raise TypeError(f"key_padding must be a torch.Tensor, not {type(given).__name__}")
+    if given.device != k.device:
+        raise ValueError(
+            f"key_padding must be on the device of the tensors, {k.device}, not {given.device}"
+        )
+    told: torch.Tensor = given.detach()
+    if told.dtype == torch.bool and _has_shape(told, batch, len_k):
+        if align == "end" and len_q:
+            covered = told[:, len_k - len_q :].all(-1) & ~told.all(-1)
+            _require(~covered, f"{_COVERED}. A row whose queries are padding is padding as a whole")
+        return told
+    if _dtype(told) in _INTEGERS and _has_shape(told, batch):
+        fits = (told >= 0) & (told <= len_k)
+        _require(fits, "key_padding must be lengths from 0 to the number of keys")
+        if align == "end" and len_q:
+            # In tensors: a traced program compares no lengths, and holds for all.
+            fewer = torch.full_like(told, len_k - len_q, dtype=torch.int64) > 0
+            covered = fewer & (told > 0) & (told < len_k)
+            _require(
+                ~covered, f"{_COVERED}. Where queries are padding too, pass key_padding as bool"
+            )
+        return torch.arange(len_k, dtype=torch.int64, device=k.device) >= told[:, None]
+    raise ValueError(
+        f"key_padding must be bool ({batch}, {len_k}), True for padding, or integers ({batch},), the "
+        f"lengths; it is {told.dtype} {tuple(told.shape)}"
+    )
+
+
+_COVERED = (
+    "key_padding covers queries, which are the last of all keys in every row, of a shorter sequence too: "
+    "pad on the left, or call each row by itself with its own keys"
+)
+
+
+def _require(holds: torch.Tensor, message: str) -> None:
+    """Raise ValueError unless a condition holds in every row.
+
+    Nobody waits for a GPU, and a traced program has no values: these stop with RuntimeError when they come
+    to it.
+    """
+    import torch
+
+    if torch.compiler.is_compiling() or type(holds) is not torch.Tensor or holds.is_cuda:
+        torch._assert_async(holds.all(), message)
+    elif holds.device.type == "cpu" and not holds.all():
+        raise ValueError(message)
+
+
+# ---- labels ------------------------------------------------------------------------------------
+
+
+def take_labels(
+    given: Any, names: tuple[str, ...], q: torch.Tensor, k: torch.Tensor, align: str
+) -> Labels | None:
+    """The labels of a call; None for a layout without labels.
+
+    given: what a call got as `labels`. Raises TypeError or ValueError where they do not fit
+    q (batch, heads, len_q, dim) and k (batch, key heads, len_k, dim).
+    """
+    import torch
+
+    if not names:
+        if given is not None:
+            raise TypeError("this layout has no labels; leave `labels` out")
+        return None
+    known = ", ".join(names)
+    if given is None:
+        example = ", ".join(f"{name!r}: tensor" for name in names)
+        raise TypeError(f"this layout needs labels: pass labels={{{example}}}")
+    if not isinstance(given, Mapping):
+        if len(names) > 1:
+            raise TypeError(f"this layout has several labels; pass a mapping with {known}")
+        given = {names[0]: given}
+    if unknown := [name for name in given if name not in names]:
+        raise ValueError(f"this layout has no label {unknown[0]!r}; its labels: {known}")
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(f"label {missing[0]!r} is missing; the layout's labels: {known}")
+    pairs = [_pair(given[name], name, q, k, align) for name in names]
+    return Labels(*(torch.stack(side) for side in zip(*pairs, strict=True)))
+
+
+def _pair(
+    given: Any, name: str, q: torch.Tensor, k: torch.Tensor, align: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One label of the queries and of the keys, int32 (batch, length)."""
+    import torch
+
+    batch, len_q, len_k = q.shape[0], q.shape[2], k.shape[2]
+    if isinstance(given, tuple | list):
+        if len(given) != 2:
+            raise TypeError(f"label {name!r} must be a pair (labels of queries, labels of keys)")
+        of_q = _checked(given[0], f"label {name!r} of the queries", batch, len_q, q.device)
+        of_k = _checked(given[1], f"label {name!r} of the keys", batch, len_k, k.device)
+        both = _narrow(torch.cat((of_q, of_k), -1))
+        return both[:, :len_q], both[:, len_q:]
+    if align == "start":
+        raise TypeError(
+            f'with align="start", label {name!r} must be a pair (labels of queries, labels of keys)'
+        )
+    of_k = _narrow(_checked(given, f"label {name!r}", batch, len_k, k.device))
+    return of_k[:, len_k - len_q :], of_k
+
+
+def _checked(given: Any, what: str, batch: int, length: int, device: torch.device) -> torch.Tensor:
+    """A tensor of labels as (batch, length)."""
+    import torch
+
+    if not isinstance(given, torch.Tensor):
+        raise TypeError(f"{what} must be a torch.Tensor, not {type(given).__name__}")
+    if _dtype(given) not in _INTEGERS:
+        raise TypeError(
+            f"{what} must be integers (int64, int32, int16, int8 or uint8), not {given.dtype}"
+        )
+    if given.device != device:
+        raise ValueError(
+            f"{what} must be on the device of the tensors, {device}, not {given.device}"
+        )
+    if not (_has_shape(given, length) or _has_shape(given, batch, length)):
+        raise ValueError(
+            f"{what} must have shape ({length},) or ({batch}, {length}); it has {tuple(given.shape)}"
+        )
+    return given.detach().expand(batch, length)
+
+
+def _narrow(x: torch.Tensor) -> torch.Tensor:
+    """Labels (batch, length) as int32 that are equal where they are.
+
+    Wider ones may not fit, and become the position at which each first stands: that needs no look at
+    the values, so no wait for the device.
+    """
+    import torch
+
+    if _dtype(x) in _NARROW:
+        return x.to(torch.int32)
+    value, order = x.sort(dim=-1, stable=True)
+    new = value.diff(dim=-1, prepend=value[:, :1] - 1) != 0
+    place = torch.arange(x.shape[1], dtype=torch.int64, device=x.device)
+    start = torch.where(new, place, 0).cummax(-1).values
+    return torch.empty_like(order).scatter(-1, order, order.gather(-1, start)).to(torch.int32)
+
+
+def _ranges(x: torch.Tensor, before: int, block: int) -> torch.Tensor:
+    import torch
+
+    least = _blocks(x, before, block, _GREATEST).amin(-1)
+    return torch.stack((least, _blocks(x, before, block, _LEAST).amax(-1)), -1)
+
+
+def _blocks(x: torch.Tensor, before: int, block: int, fill: int) -> torch.Tensor:
+    """(..., length) cut into blocks (..., blocks, block), with `before` places and a short end filled."""
+    from torch.nn.functional import pad
+
+    after = -(before + x.shape[-1]) % block
+    padded = pad(x, (before, after), value=fill)
+    return padded.reshape(*x.shape[:-1], padded.shape[-1] // block, block)
+
+
+def _has_shape(x: torch.Tensor, *shape: int) -> bool:
+    """Whether x has a shape. Where x.dim() is another no lengths are compared, so that a traced program
+    holds for batches that happen to be as large as its sequences are long."""
+    return x.dim() == len(shape) and x.shape == shape
+
+
+def _dtype(x: torch.Tensor) -> str:
+    """The name of a tensor's dtype: "int32"."""
+    return str(x.dtype).removeprefix("torch.")
