@@ -230,7 +230,8 @@ def test_units_in_a_predicate() -> None:
     ("text", "asked"),
     [
         ("{i, j : i * j % 7 == 3} | window(3)", ["{i, j : i * j % 7 == 3}"]),
-        ("{i, j : i // 2 == j // 2 & i > 3}", ["{i, j : i // 2 == j // 2 & i > 3}"]),
+        ("{i, j : (i + j) // 2 == j & i > 3}", ["{i, j : (i + j) // 2 == j & i > 3}"]),
+        ("{i, j : i // 2 == j // 2 & abs(i - j * j) < 3}", []),
         ("{q, k : 0 <= q - k < 9 & 2 * k <= q & k % n < 3} - causal", []),
     ],
 )

@@ -17,8 +17,9 @@ from contextlib import suppress
 from functools import reduce
 from typing import TypeAlias
 
-from bslang.errors import LimitError, PatternError
+from bslang.errors import LimitError
 from bslang.graph.blockgraph import BlockGraph
+from bslang.graph.narrow import Known, Narrowed
 from bslang.graph.possible import is_sharp, residuals, shortest
 from bslang.graph.residual import (
     Join,
@@ -30,9 +31,8 @@ from bslang.graph.residual import (
     fold_xor,
 )
 from bslang.graph.settle import settle
-from bslang.ir.fold import Fold
+from bslang.ir.expr import joined
 from bslang.ir.grid import Grid
-from bslang.ir.heads import Heads
 from bslang.ir.mask import labels
 from bslang.ir.pattern import (
     Complement,
@@ -88,38 +88,25 @@ def visited(pattern: Pattern, grid: Grid) -> Runs:
     Raises as `lower` otherwise.
     """
     full, partial, _ = _settled(pattern, grid, _Known())
-    return reduce(Runs.__or__, partial.values(), full)
+    return Runs.union(grid.m, (full, *partial.values()))
 
 
-class _Known:
+class _Known(Known):
     """What one lowering has found of the primitives and arguments of its pattern, on each grid."""
 
     def __init__(self) -> None:
-        self._decided: dict[tuple[Primitive, Grid], Decided] = {}
-        self._nonempty: dict[tuple[Pattern, Grid], Runs] = {}
+        super().__init__(self._nonempty)
+        self._found: dict[tuple[Pattern, Grid], Runs] = {}
 
-    def primitive(self, primitive: Primitive, grid: Grid) -> Decided:
-        """What a primitive says of the blocks of a grid."""
-        key = (primitive, grid)
-        if key not in self._decided:
-            bound = primitive.bind(grid.env())
-            try:
-                bound.fits(grid)
-            except PatternError as error:
-                error.subject = primitive
-                raise
-            self._decided[key] = bound.blocks(grid, self.nonempty)
-        return self._decided[key]
-
-    def nonempty(self, pattern: Pattern, grid: Grid) -> Runs:
-        """As the function of this name."""
+    def _nonempty(self, pattern: Pattern, grid: Grid) -> Runs:
+        """As the function `nonempty`."""
         key = (pattern, grid)
-        if key not in self._nonempty:
+        if key not in self._found:
             full, partial, exact = _settled(pattern, grid, self)
             if not exact:
                 raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, f"the token masks of `{pattern}`")
-            self._nonempty[key] = reduce(Runs.__or__, partial.values(), full)
-        return self._nonempty[key]
+            self._found[key] = Runs.union(grid.m, (full, *partial.values()))
+        return self._found[key]
 
 
 def _graph(pattern: Pattern, grid: Grid, known: _Known) -> BlockGraph:
@@ -133,11 +120,11 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
         if axis.length > MAX_LENGTH:
             raise LimitError("MAX_LENGTH", MAX_LENGTH, f"a sequence of {axis.length} tokens")
     if is_sharp(pattern, _sides(grid)):
-        classes = _Classes(grid, known, True)(pattern)
+        classes = _Classes(grid, known)(pattern)
     else:
         decided = _Decided(grid, known)(pattern)
         undecided = decided.may - decided.must
-        coarse = _Classes(grid, known, False)(pattern)
+        coarse = _Coarse(grid, known)(pattern)
         classes = {residual: runs & undecided for residual, runs in coarse.items()}
         classes[True] = decided.must | classes.get(True, Runs.empty(grid.m))
     classes, changed = _shortened(classes, shortest(pattern, _sides(grid)))
@@ -150,10 +137,10 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
             exact = False  # the call decides, so that no block of these is surely partial
         elif _is_exact(residual, grid, known):
             if residual in changed:  # by one that is not exact, perhaps
-                decided = _Decided(grid, known)(residual)
+                decided = _Decided(grid, known, runs)(residual)
                 full, runs = full | (runs & decided.must), runs & (decided.may - decided.must)
         else:
-            found = settle(residual, runs, grid)
+            found = settle(residual, runs, grid, known.primitive)
             if found is None:
                 exact = False
             else:
@@ -183,62 +170,69 @@ def _shortened(classes: Classes, kept: Mapping[Pattern, Residual]) -> tuple[Clas
 def _is_exact(residual: Pattern, grid: Grid, known: _Known) -> bool:
     """Whether blocks left with this residual are known to be neither full nor empty."""
     primitive = residual.part if isinstance(residual, Complement) else residual
-    return isinstance(primitive, Primitive) and known.primitive(primitive, grid).exact
+    return isinstance(primitive, Primitive) and known.exact(primitive, grid)
 
 
-class _Classes(Fold[Classes]):
-    """The blocks of a pattern, by what is left to ask of them; `sharp` as `possible.is_sharp` means it."""
+class _Classes(Narrowed[Classes]):
+    """The blocks of a pattern, by what is left to ask of them."""
 
-    def __init__(self, grid: Grid, known: _Known, sharp: bool) -> None:
-        self.grid, self.known, self.sharp = grid, known, sharp
-        self.domain, self.nothing = Runs.domain(grid), Runs.empty(grid.m)
+    def must(self, found: Classes) -> Runs:
+        return found.get(True, Runs.empty(self.grid.m))
 
-    def primitive(self, pattern: Primitive) -> Classes:
-        meant = pattern.expand()
-        if meant is not pattern:
-            return self(meant)
-        if not self.sharp and not pattern.drawn:
-            return {pattern: self.domain}
-        decided = self.known.primitive(pattern, self.grid)
+    def may(self, found: Classes) -> Runs:
+        return Runs.union(self.grid.m, found.values())
+
+    def on(self, grid: Grid, within: Runs | None) -> _Classes:
+        return type(self)(grid, self.known, within)
+
+    def leaf(self, pattern: Primitive) -> Classes:
+        decided = self.known.primitive(pattern, self.grid, self.within)
         classes: Classes = {True: decided.must, pattern: decided.may - decided.must}
         return {residual: runs for residual, runs in classes.items() if runs}
 
     def union(self, pattern: Union) -> Classes:
-        return self._joined(fold_union, pattern)
+        parts = self.of_any(pattern)
+        left = {residual for part in parts for residual in part} - {True}
+        if len(left) > 1:
+            return self._joined(fold_union, parts)
+        # One class beside what is true: all of it at once.
+        runs = [[part[key] for part in parts if key in part] for key in (True, *left)]
+        full, *others = (Runs.union(self.grid.m, some) for some in runs)
+        classes: Classes = {True: full}
+        classes |= {key: some - full for key, some in zip(left, others, strict=True)}
+        return {residual: runs for residual, runs in classes.items() if runs}
 
     def intersection(self, pattern: Intersection) -> Classes:
-        return self._joined(fold_intersection, pattern)
+        return self._joined(fold_intersection, self.of_all(pattern))
 
     def xor(self, pattern: Xor) -> Classes:
-        return self._joined(fold_xor, pattern)
+        return reduce(lambda a, b: self._combine(a, b, fold_xor), self.parts(pattern))
 
     def difference(self, pattern: Difference) -> Classes:
-        return self._joined(fold_difference, pattern)
+        left, right = self.of_difference(pattern)
+        return self._combine(left, right, fold_difference)
 
     def complement(self, pattern: Complement) -> Classes:
         return self._combine({True: self.domain}, self(pattern.part), fold_difference)
 
     def transpose(self, pattern: Transpose) -> Classes:
-        mirrored = _Classes(self.grid.transposed(), self.known, self.sharp)(pattern.part)
         height = self.grid.m
+        mirrored = self.mirrored(pattern)
         return {fold_transpose(left): runs.transpose(height) for left, runs in mirrored.items()}
 
-    def heads(self, pattern: Heads) -> Classes:
-        return self(pattern.choose(self.grid.head))
-
-    def _joined(self, join: Join, pattern: Pattern) -> Classes:
-        return reduce(lambda a, b: self._combine(a, b, join), self.parts(pattern))
+    def _joined(self, join: Join, parts: list[Classes]) -> Classes:
+        found: Classes = joined(lambda a, b: self._combine(a, b, join), parts)
+        return found
 
     def _combine(self, left: Classes, right: Classes, join: Join) -> Classes:
         """Apply an operator to every two classes that meet; what is in none of a side is false there."""
-        combined: Classes = {}
+        combined: dict[Residual, list[Runs]] = {}
 
         def add(residual: Residual, runs: Runs) -> None:
             if residual is not False and runs:
-                combined[residual] = combined.get(residual, self.nothing) | runs
+                combined.setdefault(residual, []).append(runs)
 
-        held_left = reduce(Runs.__or__, left.values(), self.nothing)
-        held_right = reduce(Runs.__or__, right.values(), self.nothing)
+        held_left, held_right = self.may(left), self.may(right)
         for a, runs in left.items():
             if (alone := join(a, False)) is not False:
                 add(alone, runs - held_right)
@@ -248,36 +242,63 @@ class _Classes(Fold[Classes]):
         for b, runs in right.items():
             if (alone := join(False, b)) is not False:
                 add(alone, runs - held_left)
-        return combined
+        return {residual: Runs.union(self.grid.m, runs) for residual, runs in combined.items()}
 
 
-class _Decided(Fold[Decided]):
+class _Coarse(_Classes):
+    """As `possible.is_sharp` means it: only drawn primitives are decided, and masks ask all the rest."""
+
+    def leaf(self, pattern: Primitive) -> Classes:
+        return super().leaf(pattern) if pattern.drawn else {pattern: self.domain}
+
+    def union(self, pattern: Union) -> Classes:
+        return self._all(fold_union, self.parts(pattern))
+
+    def intersection(self, pattern: Intersection) -> Classes:
+        return self._all(fold_intersection, self.parts(pattern))
+
+    def _all(self, join: Join, parts: list[Classes]) -> Classes:
+        if all(len(part) == 1 and self.domain in part.values() for part in parts):
+            return {join(*(residual for part in parts for residual in part)): self.domain}
+        return self._joined(join, parts)
+
+
+class _Decided(Narrowed[Decided]):
     """Which blocks are surely true and which possibly, with no account of what is left to ask."""
 
-    def __init__(self, grid: Grid, known: _Known) -> None:
-        self.grid, self.known, self.domain = grid, known, Runs.domain(grid)
+    def must(self, found: Decided) -> Runs:
+        return found.must
 
-    def primitive(self, pattern: Primitive) -> Decided:
-        meant = pattern.expand()
-        return self(meant) if meant is not pattern else self.known.primitive(pattern, self.grid)
+    def may(self, found: Decided) -> Runs:
+        return found.may
+
+    def on(self, grid: Grid, within: Runs | None) -> _Decided:
+        return _Decided(grid, self.known, within)
+
+    def leaf(self, pattern: Primitive) -> Decided:
+        return self.known.primitive(pattern, self.grid, self.within)
 
     def union(self, pattern: Union) -> Decided:
-        parts = self.parts(pattern)
-        return reduce(lambda a, b: Decided(a.must | b.must, a.may | b.may), parts)
+        parts = self.of_any(pattern)
+        must, may = ([getattr(part, name) for part in parts] for name in ("must", "may"))
+        return Decided(Runs.union(self.grid.m, must), Runs.union(self.grid.m, may))
 
     def intersection(self, pattern: Intersection) -> Decided:
-        parts = self.parts(pattern)
-        return reduce(lambda a, b: Decided(a.must & b.must, a.may & b.may), parts)
+        met: Decided = joined(
+            lambda a, b: Decided(a.must & b.must, a.may & b.may), self.of_all(pattern)
+        )
+        return met
 
     def xor(self, pattern: Xor) -> Decided:
-        def joined(a: Decided, b: Decided) -> Decided:
+        def both(a: Decided, b: Decided) -> Decided:
             must = (a.must - b.may) | (b.must - a.may)
             return Decided(must, (a.may | b.may) - (a.must & b.must))
 
-        return reduce(joined, self.parts(pattern))
+        apart: Decided = joined(both, self.parts(pattern))
+        return apart
 
     def difference(self, pattern: Difference) -> Decided:
-        left, right = self.parts(pattern)
+        left, right = self.of_difference(pattern)
         return Decided(left.must - right.may, left.may - right.must)
 
     def complement(self, pattern: Complement) -> Decided:
@@ -285,9 +306,5 @@ class _Decided(Fold[Decided]):
         return Decided(self.domain - part.may, self.domain - part.must)
 
     def transpose(self, pattern: Transpose) -> Decided:
-        part = _Decided(self.grid.transposed(), self.known)(pattern.part)
-        height = self.grid.m
+        part, height = self.mirrored(pattern), self.grid.m
         return Decided(part.must.transpose(height), part.may.transpose(height))
-
-    def heads(self, pattern: Heads) -> Decided:
-        return self(pattern.choose(self.grid.head))

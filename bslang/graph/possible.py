@@ -154,7 +154,10 @@ class _Outcomes(Fold[Outcomes]):
         return _joined(outcome for part in self.parts(pattern) for outcome in part.items())
 
     def _each(self, join: Join, pattern: Pattern) -> Outcomes:
-        return reduce(lambda a, b: _combined(a, b, join, self.sides), self.parts(pattern))
+        parts = self.parts(pattern)
+        if join is not fold_xor and not self.follow and all(len(part) == 1 for part in parts):
+            return {join(*(left for part in parts for left in part)): ANYWHERE}
+        return reduce(lambda a, b: _combined(a, b, join, self.sides), parts)
 
 
 def _combined(left: Outcomes, right: Outcomes, join: Join, sides: Sides) -> Outcomes:

@@ -19,25 +19,34 @@ from bslang.ir.pattern import (
 )
 
 Residual: TypeAlias = Pattern | bool
-Join: TypeAlias = Callable[[Residual, Residual], Residual]
+Join: TypeAlias = Callable[..., Residual]
+"""One of the folds below, of two residuals; those of unions and intersections take any number."""
+
 Leaf: TypeAlias = Primitive | Transpose
 """A primitive, or the transpose of one: what the operators of a residual join."""
 
 
-def fold_union(a: Residual, b: Residual) -> Residual:
-    if a is True or b is True:
-        return True
-    if a is False or a == b:
-        return b
-    return a if b is False else Union.of(a, b)
+def fold_union(*residuals: Residual) -> Residual:
+    return _fold(Union, True, residuals)
 
 
-def fold_intersection(a: Residual, b: Residual) -> Residual:
-    if a is False or b is False:
-        return False
-    if a is True or a == b:
-        return b
-    return a if b is True else Intersection.of(a, b)
+def fold_intersection(*residuals: Residual) -> Residual:
+    return _fold(Intersection, False, residuals)
+
+
+def _fold(
+    join: type[Union | Intersection], settles: bool, residuals: tuple[Residual, ...]
+) -> Residual:
+    """The operator on residuals, each once. settles: the truth value of one that is that of all."""
+    if any(residual is settles for residual in residuals):
+        return settles
+    parts: dict[Pattern, None] = {}
+    for residual in residuals:
+        if isinstance(residual, Pattern):
+            parts.update(
+                dict.fromkeys(residual.parts if isinstance(residual, join) else (residual,))
+            )
+    return join.of(*parts) if parts else not settles
 
 
 def fold_xor(a: Residual, b: Residual) -> Residual:
@@ -117,10 +126,10 @@ class _Replaced(Fold[Residual]):
         return self.value(pattern)
 
     def union(self, pattern: Union) -> Residual:
-        return reduce(fold_union, self.parts(pattern))
+        return fold_union(*self.parts(pattern))
 
     def intersection(self, pattern: Intersection) -> Residual:
-        return reduce(fold_intersection, self.parts(pattern))
+        return fold_intersection(*self.parts(pattern))
 
     def xor(self, pattern: Xor) -> Residual:
         return reduce(fold_xor, self.parts(pattern))

@@ -6,14 +6,28 @@ block is neither full nor empty. Blocks that repeat one another along a diagonal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TypeAlias
 
 import numpy as np
 
 from bslang.ir.expr import variables
+from bslang.ir.fold import Fold, chosen_before
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.mask import labels
-from bslang.ir.pattern import Pattern
+from bslang.ir.pattern import (
+    Complement,
+    Decided,
+    Difference,
+    Intersection,
+    Pattern,
+    Primitive,
+    Transpose,
+    Union,
+    Xor,
+)
 from bslang.ir.predicate import SYMBOLIC, holds
 from bslang.ir.runs import Bools, Runs
 from bslang.limits import MAX_MASK_WORK
@@ -21,27 +35,165 @@ from bslang.limits import MAX_MASK_WORK
 _BATCH = 2**21  # token pairs evaluated at once
 
 
-def settle(pattern: Pattern, runs: Runs, grid: Grid) -> tuple[Runs, Runs] | None:
-    """Which blocks of `runs` are in truth full, and which empty; None where it costs too much."""
+def settle(
+    pattern: Pattern, runs: Runs, grid: Grid, decided: Deciding | None = None
+) -> tuple[Runs, Runs] | None:
+    """Which blocks of `runs` are in truth full, and which empty; None where it costs too much.
+
+    decided: what is known of a primitive's blocks, so that its tokens are asked in no others.
+    """
     if not runs:
         return runs, runs
-    area = grid.q.block * grid.k.block
     alike = likeness(pattern, grid)
-    if runs.size > MAX_MASK_WORK or (alike is None and runs.size * area > MAX_MASK_WORK):
+    if runs.size > MAX_MASK_WORK:
         return None
     cells = runs.cells()
     asked, back = cells, np.arange(cells.size)
     if alike is not None:
         _, first, back = np.unique(alike(cells), return_index=True, return_inverse=True)
         asked = cells[first]
-        if asked.size * area > MAX_MASK_WORK:
+    if asked.size * _SAMPLES**2 > MAX_MASK_WORK:
+        return None
+    full, empty = (np.ones(asked.size, dtype=bool) for _ in range(2))
+    # Most blocks have pairs of both kinds among a few of theirs.
+    for sampled in (True, False):
+        left = np.flatnonzero(full | empty)
+        side = (_SAMPLES, _SAMPLES) if sampled else (grid.q.block, grid.k.block)
+        if left.size * side[0] * side[1] > MAX_MASK_WORK:
             return None
-    full, empty = (np.empty(asked.size, dtype=bool) for _ in range(2))
-    for part in batches(asked.size, grid):
-        _, _, in_bounds, mask = ask(pattern, asked[part], grid)
-        full[part] = (mask | ~in_bounds).all(axis=(1, 2))
-        empty[part] = ~mask.any(axis=(1, 2))
-    return _runs_of(cells[full[back]], grid.m), _runs_of(cells[empty[back]], grid.m)
+        for batch in _batches(left.size, side[0] * side[1]):
+            part = left[batch]
+            q, k, in_bounds = (_samples if sampled else positions)(asked[part], grid)
+            mask = _Asked.of(asked[part], q, k, grid, decided)(pattern)
+            full[part], empty[part] = mask.full(in_bounds), mask.empty(in_bounds)
+    return Runs.of_cells(grid.m, cells[full[back]]), Runs.of_cells(grid.m, cells[empty[back]])
+
+
+_SAMPLES = 8  # positions of each side of a block that are asked first
+
+
+def _samples(cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools]:
+    """As `positions`, of a few that are spread over each side of a block, its ends among them."""
+    sides = []
+    for axis, block in ((grid.q, cells // grid.m), (grid.k, cells % grid.m)):
+        low, high = (side[block - axis.first][:, None] for side in axis.spans())
+        sides.append(low + (high - low) * np.arange(_SAMPLES) // (_SAMPLES - 1))
+    q, k = sides[0][:, :, None], sides[1][:, None, :]
+    return q, k, np.ones((cells.size, _SAMPLES, _SAMPLES), dtype=bool)
+
+
+Deciding: TypeAlias = Callable[[Primitive, Grid, Runs], Decided]
+"""What a primitive says of some blocks of a grid."""
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """The pairs of some blocks: those of `true` ones all belong, those of `open` ones as `pairs` says.
+
+    true: bool (blocks,); open: the numbers of the blocks that are neither true nor false, ascending;
+    pairs: bool (open, queries, keys).
+    """
+
+    true: Bools
+    open: Ints
+    pairs: Bools
+
+    def full(self, in_bounds: Bools) -> Bools:
+        """Whether all pairs of each block that are in bounds belong."""
+        full = self.true.copy()
+        full[self.open] = (self.pairs | ~in_bounds[self.open]).all(axis=(1, 2))
+        return full
+
+    def empty(self, in_bounds: Bools) -> Bools:
+        """Whether no pair of each block belongs that is in bounds."""
+        empty = ~self.true
+        empty[self.open] = ~(self.pairs & in_bounds[self.open]).any(axis=(1, 2))
+        return empty
+
+    def __invert__(self) -> _Mask:
+        true = ~self.true
+        true[self.open] = False
+        return _Mask(true, self.open, ~self.pairs)
+
+    @classmethod
+    def union(cls, masks: Sequence[_Mask]) -> _Mask:
+        """The pairs of any mask. Costs what is open in each, not all blocks for each of them."""
+        true = np.logical_or.reduce([mask.true for mask in masks])
+        some = np.zeros_like(true)
+        for mask in masks:
+            some[mask.open] = True
+        left = np.flatnonzero(some & ~true)
+        place = np.full(true.size, -1)
+        place[left] = np.arange(left.size)
+        pairs = np.zeros((left.size, *masks[0].pairs.shape[1:]), dtype=bool)
+        for mask in masks:
+            at = place[mask.open]
+            pairs[at[at >= 0]] |= mask.pairs[at >= 0]
+        return cls(true, left, pairs)
+
+
+class _Asked(Fold[_Mask]):
+    """The pairs of some blocks that belong to a residual, labels being equal."""
+
+    def __init__(
+        self, cells: Runs, block: Ints, q: Ints, k: Ints, grid: Grid, decided: Deciding | None
+    ) -> None:
+        self.cells, self.block, self.q, self.k = cells, block, q, k
+        self.grid, self.decided = grid, decided
+
+    @classmethod
+    def of(cls, cells: Ints, q: Ints, k: Ints, grid: Grid, decided: Deciding | None) -> _Asked:
+        return cls(Runs.of_cells(grid.m, np.sort(cells)), cells, q, k, grid, decided)
+
+    def primitive(self, pattern: Primitive) -> _Mask:
+        true = np.zeros(self.block.size, dtype=bool)
+        left = np.arange(self.block.size)
+        if self.decided is not None and not pattern.labelled:
+            found = self.decided(pattern, self.grid, self.cells)
+            true = _among(self.block, found.must)
+            left = np.flatnonzero(_among(self.block, found.may) & ~true)
+        q, k, env = self.q[left], self.k[left], self.grid.env()
+        equal = dict.fromkeys(labels(pattern), (q * 0, k * 0))
+        pairs = pattern.bind(env).predicate(At.positions(self.grid, q, k, labels=equal))
+        shape = left.size, q.shape[1], k.shape[2]
+        return _Mask(true, left, np.broadcast_to(np.asarray(pairs, dtype=bool), shape))
+
+    def union(self, pattern: Union) -> _Mask:
+        return _Mask.union(self.parts(pattern))
+
+    def intersection(self, pattern: Intersection) -> _Mask:
+        return ~_Mask.union([~part for part in self.parts(pattern)])
+
+    def xor(self, pattern: Xor) -> _Mask:
+        def apart(a: _Mask, b: _Mask) -> _Mask:
+            return _Mask.union((~_Mask.union((~a, b)), ~_Mask.union((a, ~b))))
+
+        return reduce(apart, self.parts(pattern))
+
+    def difference(self, pattern: Difference) -> _Mask:
+        return ~_Mask.union((~self(pattern.left), self(pattern.right)))
+
+    def complement(self, pattern: Complement) -> _Mask:
+        return ~self(pattern.part)
+
+    def transpose(self, pattern: Transpose) -> _Mask:
+        grid = self.grid.transposed()
+        block = self.block % self.grid.m * grid.m + self.block // self.grid.m
+        cells = Runs.of_cells(grid.m, np.sort(block))
+        q, k = self.k.transpose(0, 2, 1), self.q.transpose(0, 2, 1)
+        found = _Asked(cells, block, q, k, grid, self.decided)(pattern.part)
+        return _Mask(found.true, found.open, found.pairs.transpose(0, 2, 1))
+
+    heads = chosen_before
+
+
+def _among(cells: Ints, runs: Runs) -> Bools:
+    """Whether each of some cells is in a set."""
+    if not runs:
+        return np.zeros(cells.size, dtype=bool)
+    run = np.searchsorted(runs.start, cells, "right") - 1
+    among: Bools = (run >= 0) & (cells < runs.stop[run])
+    return among
 
 
 def likeness(
@@ -101,10 +253,10 @@ def ask(pattern: Pattern, cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools, B
 
 def batches(blocks: int, grid: Grid) -> Iterator[slice]:
     """Slices of so many blocks as are asked at once."""
-    batch = max(1, _BATCH // (grid.q.block * grid.k.block))
+    yield from _batches(blocks, grid.q.block * grid.k.block)
+
+
+def _batches(blocks: int, pairs: int) -> Iterator[slice]:
+    batch = max(1, _BATCH // pairs)
     for begin in range(0, blocks, batch):
         yield slice(begin, begin + batch)
-
-
-def _runs_of(cells: Ints, width: int) -> Runs:
-    return Runs.of_rows(width, np.zeros_like(cells), cells, cells + 1)

@@ -241,6 +241,18 @@ class Primitive(Pattern, ABC):
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         """The blocks of the grid that belong, as runs. All numbers are bound."""
 
+    def work(self, grid: Grid) -> int:
+        """About how many runs, or pairs of blocks, `blocks` goes through, where these may be far more than a
+        few for each row; 0 otherwise. Parts with less are lowered first. All numbers are bound."""
+        return 0
+
+    def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
+        """As `blocks`, where only the blocks of `within` count: what is said of others may be anything.
+
+        Asked where there is `work`.
+        """
+        return self.blocks(grid, lower)
+
     def check(self) -> None:
         """Refuse arguments that mean nothing together (PatternError)."""
 

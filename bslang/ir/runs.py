@@ -2,13 +2,13 @@
 
 The cells of a matrix with `width` columns are laid on one line, row after row: cell (i, j) is the
 number i * width + j. A set of cells is then a sorted list of disjoint intervals of integers, and
-union, difference and the others are one-dimensional sweeps that cost O(runs log runs) whatever
-the matrix holds. A full matrix is a single run.
+union, difference and the others cost O(runs log runs) whatever the matrix holds: each run of one set
+is looked up in the other. A full matrix is a single run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from bslang.limits import MAX_RUNS
 
 Bools = npt.NDArray[np.bool_]
 _EMPTY: Ints = np.zeros(0, dtype=np.int64)
+_FROM, _TO = (np.array([end], dtype=np.int64) for end in (-(2**62), 2**62))  # beyond every cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,15 @@ class Runs:
         """The cells that are marked on a line, which begins at the cell `first`: bool (cells,)."""
         edge = np.flatnonzero(np.diff(marks, prepend=False, append=False)).astype(np.int64) + first
         return cls(width, edge[0::2], edge[1::2])
+
+    @classmethod
+    def of_cells(cls, width: int, cells: Ints) -> Runs:
+        """Cells in ascending order, each once."""
+        edge = np.flatnonzero(np.diff(cells) != 1)
+        if not cells.size:
+            return cls.empty(width)
+        first, last = np.append(0, edge + 1), np.append(edge, cells.size - 1)
+        return cls(width, cells[first], cells[last] + 1)
 
     @classmethod
     def domain(cls, grid: Grid) -> Runs:
@@ -63,6 +73,8 @@ class Runs:
     def _normal(cls, width: int, start: Ints, stop: Ints) -> Runs:
         if start.size == 0:
             return cls.empty(width)
+        if np.all(start[1:] > stop[:-1]):  # as they should be
+            return cls(width, start.astype(np.int64, copy=False), stop.astype(np.int64, copy=False))
         if np.any(start[1:] < start[:-1]):
             order = np.argsort(start, kind="stable")
             start, stop = start[order], stop[order]
@@ -71,19 +83,30 @@ class Runs:
         last = np.concatenate((first[1:], [True]))
         return cls(width, start[first].astype(np.int64), reach[last].astype(np.int64))
 
-    def _sweep(self, other: Runs, keep: Callable[[Bools, Bools], Bools]) -> Runs:
-        edges = np.concatenate((self.start, self.stop, other.start, other.stop))
-        if edges.size > 4 * MAX_RUNS:
-            raise LimitError("MAX_RUNS", MAX_RUNS, f"{edges.size // 2} runs of blocks")
-        # Four sorted lists: merging them is all there is to do. Every edge of a set flips whether the
-        # cells from there on are in it; of equal edges, the last one knows both sets.
-        order = np.argsort(edges, kind="stable")
-        edges, mine = edges[order], order < 2 * self.start.size
-        last = np.concatenate((edges[1:] != edges[:-1], [True]))
-        in_self, in_other = (np.logical_xor.accumulate(flips)[last] for flips in (mine, ~mine))
-        change = np.flatnonzero(np.diff(keep(in_self, in_other), prepend=False))
-        edge = edges[last][change]  # starts and stops in turn: nothing is inside after the last
-        return Runs(self.width, edge[0::2], edge[1::2])
+    @classmethod
+    def union(cls, width: int, sets: Iterable[Runs]) -> Runs:
+        """The cells of any of some sets, merged at once."""
+        some = [runs for runs in sets if runs]
+        if len(some) < 2:
+            return some[0] if some else cls.empty(width)
+        starts, stops = [runs.start for runs in some], [runs.stop for runs in some]
+        return cls._normal(width, np.concatenate(starts), np.concatenate(stops))
+
+    def _cut(self, first: Ints, start: Ints, stop: Ints) -> Runs:
+        """Each run cut to those of some intervals that it meets: from the index `first` of each on.
+
+        The intervals [start, stop) are sorted and have gaps between them.
+        """
+        count = np.searchsorted(start, self.stop, "left") - first
+        total = int(count.sum())
+        if total > MAX_RUNS:
+            raise LimitError("MAX_RUNS", MAX_RUNS, f"{total} runs of blocks")
+        if total == count.size and (count == 1).all():
+            begin, end, met = self.start, self.stop, first
+        else:
+            begin, end = np.repeat(self.start, count), np.repeat(self.stop, count)
+            met = np.arange(total) + np.repeat(first - (np.cumsum(count) - count), count)
+        return Runs(self.width, np.maximum(begin, start[met]), np.minimum(end, stop[met]))
 
     def _within_one_run_of(self, other: Runs) -> bool:
         """Whether one run of another set holds all of this one, as that of a whole matrix does."""
@@ -91,30 +114,26 @@ class Runs:
         return bool(run >= 0 and self.stop[-1] <= other.stop[run])
 
     def __or__(self, other: Runs) -> Runs:
-        if not self or not other:
-            return self or other
-        return Runs._normal(
-            self.width,
-            np.concatenate((self.start, other.start)),
-            np.concatenate((self.stop, other.stop)),
-        )
+        return Runs.union(self.width, (self, other))
 
     def __and__(self, other: Runs) -> Runs:
         if not self or not other:
             return Runs.empty(self.width)
-        if self._within_one_run_of(other):
-            return self
-        return self._sweep(other, np.logical_and)
+        few, many = sorted((self, other), key=lambda runs: runs.start.size)
+        if many._within_one_run_of(few):
+            return many
+        return few._cut(np.searchsorted(many.stop, few.start, "right"), many.start, many.stop)
 
     def __sub__(self, other: Runs) -> Runs:
         if not self or not other:
             return self
-        return self._sweep(other, np.greater)
+        # What the gaps of the other set hold: before its first run, between two, after its last.
+        start = np.concatenate((_FROM, other.stop))
+        stop = np.concatenate((other.start, _TO))
+        return self._cut(np.searchsorted(other.start, self.start, "right"), start, stop)
 
     def __xor__(self, other: Runs) -> Runs:
-        if not self or not other:
-            return self or other
-        return self._sweep(other, np.not_equal)
+        return (self - other) | (other - self)
 
     def __bool__(self) -> bool:
         return self.start.size > 0
@@ -136,6 +155,9 @@ class Runs:
         """(row, first column, column after the last) of each run, cut where a row ends."""
         first, last = self.start // self.width, (self.stop - 1) // self.width
         count = last - first + 1
+        if (count == 1).all():
+            base = first * self.width
+            return first, self.start - base, self.stop - base
         if int(count.sum()) > MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{int(count.sum())} runs of blocks")
         run = np.repeat(np.arange(count.size), count)

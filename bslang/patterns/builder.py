@@ -33,6 +33,7 @@ from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
 from bslang.ir.units import BLOCK_COUNTS, LENGTHS, written
 from bslang.limits import MAX_HEADS, MAX_LENGTH, MAX_MASK_WORK, MAX_NUMBER
+from bslang.patterns.compared import compared, sides, within_reach
 from bslang.patterns.shapes import bands, indices
 
 TOKENS, BLOCKS = ("q", "k"), ("i", "j")
@@ -113,7 +114,17 @@ class Builder(Primitive):
     def _form(self) -> str | None:
         return _form(self.condition, self.pair)
 
+    def work(self, grid: Grid) -> int:
+        if self.by_pairs():
+            return grid.n * grid.m
+        linear = all(_sides(part, self.pair) is not None for part in _comparisons(self.condition))
+        # How many runs others have shows when they are looked for.
+        return 0 if linear or self._form() in ("neither", "row") else grid.n * grid.m // 4
+
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        return self.blocks_within(grid, lower, None)
+
+    def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
         form = self._form()
         rows, cols = grid.q.size(self.by_tokens), grid.k.size(self.by_tokens)
         if form == "neither":
@@ -121,19 +132,35 @@ class Builder(Primitive):
             held = Runs.domain(grid) if holds else Runs.empty(grid.m)
             return Decided(held, held)
         if form == "row":
-            marks = self._along(0, rows).dense(1)[0]
-            return indices(grid, self.by_tokens, marks, None)
+            held = self._along(0, rows)
+            return indices(grid, self.by_tokens, (held.start, held.stop), None)
         if form == "col":
-            marks = self._along(0, cols, of_key=True).dense(1)[0]
-            return indices(grid, self.by_tokens, None, marks)
+            held = self._along(0, cols, of_key=True)
+            return indices(grid, self.by_tokens, None, (held.start, held.stop), within)
         if form == "difference":
             back = self._along(1 - cols, rows)  # query minus key, counted from its least value
             low, high = 1 - cols + back.start, -cols + back.stop
-            return bands(grid, self.by_tokens, -high, -low)
-        sides = _sides(self.condition, self.pair)
-        if sides is not None:
-            return _half_planes(grid, self.by_tokens, *sides)
-        return self._asked(grid)
+            return bands(grid, self.by_tokens, -high, -low, within)
+        plane = _sides(self.condition, self.pair)
+        if plane is not None:
+            return _half_planes(grid, self.by_tokens, *plane)
+        found = self._compared(self.condition, grid, within)
+        return self._asked(grid, within) if found is None else found
+
+    def _compared(self, predicate: Number, grid: Grid, within: Runs | None) -> Decided | None:
+        """A comparison of a number of each side, or what is made of such; None where it is not."""
+        met = sides(predicate, self.pair)
+        if met is not None:
+            return compared(grid, self.by_tokens, self.pair, met, within)
+        joined = within_reach(predicate, self.pair)
+        if joined is predicate:
+            return None
+        assert isinstance(joined, Op)
+        one, two = (self._compared(part, grid, within) for part in joined.args)
+        if one is None or two is None:
+            return None
+        join = _RUNS_OF[joined.op]
+        return Decided(join(one.must, two.must), join(one.may, two.may), exact=not self.by_tokens)
 
     def _along(self, start: int, stop: int, of_key: bool = False) -> Runs:
         """Where the predicate holds while one index runs from start to stop - 1 and the other is 0."""
@@ -158,10 +185,13 @@ class Builder(Primitive):
         meant = self.expand()
         if meant is not self:
             return any(part.by_pairs() for part in meant.primitives())
-        return self._form() is None and _sides(self.condition, self.pair) is None
+        known = self._form() is not None or _sides(self.condition, self.pair) is not None
+        return not known and not _is_compared(self.condition, self.pair)
 
-    def _asked(self, grid: Grid) -> Decided:
+    def _asked(self, grid: Grid, within: Runs | None) -> Decided:
         """Ask every pair of blocks, what their tokens let it be where it is asked of tokens."""
+        if within is not None:
+            return self._asked_in(grid, within)
         n, m, first = grid.n, grid.m, grid.q.first
         if (n - first) * m > MAX_MASK_WORK:
             what = f"`{self}` is asked block by block, and there are {(n - first) * m} blocks"
@@ -170,22 +200,40 @@ class Builder(Primitive):
         step = max(1, _CHUNK // m)
         for begin in range(first, n, step):
             marks = np.zeros((2, min(step, n - begin), m), dtype=bool)
-            marks[..., grid.k.first :] = self._truths(
-                grid, slice(begin - first, begin - first + step)
-            )
+            rows = np.arange(begin - first, min(begin + step, n) - first)[:, None]
+            marks[..., grid.k.first :] = self._truths(grid, rows, slice(None))
             for found, mark in zip((sure, possible), marks, strict=True):
                 found.append(Runs.of_marks(m, mark.ravel(), begin * m))
-        must, may = (reduce(Runs.__or__, found) for found in (sure, possible))
+        must, may = (Runs.union(m, found) for found in (sure, possible))
         return Decided(must, may, exact=not self.by_tokens)
 
-    def _truths(self, grid: Grid, rows: slice) -> tuple[Any, Any]:
-        """Whether the predicate is surely, and possibly, true in blocks: some rows by all columns."""
+    def _asked_in(self, grid: Grid, within: Runs) -> Decided:
+        """Ask the blocks of a set."""
+        if within.size > MAX_MASK_WORK:
+            what = (
+                f"`{self}` is asked block by block, of {within.size} blocks that others leave open"
+            )
+            raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, what)
+        cells = within.cells()
+        sure, possible = (np.empty(cells.size, dtype=bool) for _ in range(2))
+        for begin in range(0, cells.size, _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            row, column = cells[part] // grid.m - grid.q.first, cells[part] % grid.m - grid.k.first
+            sure[part], possible[part] = self._truths(grid, row, column)
+        must, may = (Runs.of_cells(grid.m, cells[marks]) for marks in (sure, possible))
+        return Decided(must, may, exact=not self.by_tokens)
+
+    def _truths(self, grid: Grid, rows: Any, columns: Any) -> tuple[Any, Any]:
+        """Whether the predicate is surely, and possibly, true in blocks: indices of each side's blocks, as of
+        an array of all of them from the first on, that broadcast."""
         if self.by_tokens:
-            first, last = (side[rows, None] for side in grid.q.spans())
-            ends = ((first, last), grid.k.spans())
+            ends = (
+                tuple(side[index] for side in axis.spans())
+                for axis, index in ((grid.q, rows), (grid.k, columns))
+            )
             return bounds(self.condition, dict(zip(self.pair, ends, strict=True)))
-        row = np.arange(grid.q.first, grid.n, dtype=np.int64)[rows, None]
-        column = np.arange(grid.k.first, grid.m, dtype=np.int64)
+        row = np.arange(grid.q.first, grid.n, dtype=np.int64)[rows]
+        column = np.arange(grid.k.first, grid.m, dtype=np.int64)[columns]
         held = over(self.condition, dict(zip(self.pair, (row, column), strict=True)))
         return held, held
 
@@ -203,6 +251,16 @@ def _comparisons(number: Number) -> Iterator[Op]:
             yield number
         for arg in number.args:
             yield from _comparisons(arg)
+
+
+def _is_compared(predicate: Number, names: tuple[str, str]) -> bool:
+    """Whether a comparison is of a number of each side, or made of such."""
+    if sides(predicate, names) is not None:
+        return True
+    joined = within_reach(predicate, names)
+    if joined is predicate or not isinstance(joined, Op):
+        return False
+    return all(_is_compared(part, names) for part in joined.args)
 
 
 def linear(number: Number, names: tuple[str, str]) -> tuple[int, int, int] | None:

@@ -47,7 +47,14 @@ class Diagonals(Primitive):
         offset = side.row - side.col
         return joined(operator.or_, (_meets(offset, item) for item in self.offsets))
 
+    def work(self, grid: Grid) -> int:
+        many = any(isinstance(item, Range) and item.stride != 1 for item in self.offsets)
+        return grid.n * (grid.m if many else len(self.offsets))
+
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        return self.blocks_within(grid, lower, None)
+
+    def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
         lowest, highest = 1 - grid.k.size(self.tokens), grid.q.size(self.tokens) - 1
         low, high = [], []
         for item in self.offsets:
@@ -66,7 +73,7 @@ class Diagonals(Primitive):
                 high.append(-offset)
         if not low:
             return Decided(Runs.empty(grid.m), Runs.empty(grid.m))
-        return bands(grid, self.tokens, np.concatenate(low), np.concatenate(high))
+        return bands(grid, self.tokens, np.concatenate(low), np.concatenate(high), within)
 
     def region(self) -> Region:
         spans = [_span(item) for item in self.offsets]
@@ -143,15 +150,28 @@ class Strided(Primitive):
         side = at.unit(self.tokens)
         return (side.row - side.col - self._offset() % self.s.value) % self.s.value == 0
 
+    def work(self, grid: Grid) -> int:
+        return 0 if self._is_dense(grid) else grid.n * grid.k.size(self.tokens) // self._spacing()
+
+    def _spacing(self) -> int:
+        assert isinstance(self.s.value, int)
+        return self.s.value
+
+    def _is_dense(self, grid: Grid) -> bool:
+        """Whether every whole block meets a diagonal; which short ones do not, masks settle."""
+        return self.tokens and 1 < self._spacing() < grid.q.block + grid.k.block
+
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
-        s, offset = self.s.value, self._offset()
-        assert isinstance(s, int) and isinstance(offset, int)
-        if self.tokens and 1 < s < grid.q.block + grid.k.block:
-            # Every whole block meets a diagonal; which short ones do not, masks settle.
+        return self.blocks_within(grid, lower, None)
+
+    def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
+        s, offset = self._spacing(), self._offset()
+        assert isinstance(offset, int)
+        if self._is_dense(grid):
             return Decided(Runs.empty(grid.m), Runs.domain(grid), exact=False)
         rows, cols = grid.q.size(self.tokens), grid.k.size(self.tokens)
         if s == 1:
             low, high = np.array([-rows]), np.array([cols])
         else:
             low = high = np.arange((rows - offset) % s - rows, cols, s, dtype=np.int64)
-        return bands(grid, self.tokens, low, high)
+        return bands(grid, self.tokens, low, high, within)

@@ -11,10 +11,10 @@ import numpy as np
 
 from bslang.errors import PatternError
 from bslang.ir.expr import Number, Term, fold, joined, maximum
-from bslang.ir.grid import At, Axis, Grid
+from bslang.ir.grid import At, Axis, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.region import INDICES, Interval, Region
-from bslang.ir.runs import Bools
+from bslang.ir.runs import Runs
 from bslang.ir.signature import Count, Kind, Range, argument
 from bslang.patterns.shapes import indices
 
@@ -38,29 +38,42 @@ class _Indexed(Primitive):
         among = [_is(index, item, size) for index, size in sides for item in self.indices]
         return joined(operator.or_, among)
 
-    def blocks(self, grid: Grid, lower: Lower) -> Decided:
-        rows = self._marks(grid.q) if self.by_row else None
-        cols = self._marks(grid.k) if self.by_col else None
-        return indices(grid, self.tokens, rows, cols)
+    def work(self, grid: Grid) -> int:
+        spread = any(isinstance(item, Range) and item.stride != 1 for item in self.indices)
+        return grid.n * (grid.m if spread else len(self.indices)) if self.by_col else 0
 
-    def _marks(self, axis: Axis) -> Bools:
-        """A flag for each index of the axis; those past its length follow ranges that have no end."""
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        return self.blocks_within(grid, lower, None)
+
+    def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
+        rows = self._intervals(grid.q) if self.by_row else None
+        cols = self._intervals(grid.k) if self.by_col else None
+        return indices(grid, self.tokens, rows, cols, within)
+
+    def _intervals(self, axis: Axis) -> tuple[Ints, Ints]:
+        """The indices of the axis; those past its length follow ranges that have no end."""
         length = axis.length if self.tokens else axis.blocks
         size = axis.size(self.tokens)
-        marks = np.zeros(size, dtype=bool)
+        starts, stops = [], []
         for item in self.indices:
             if isinstance(item, Count):
                 index = _plain(item)
-                marks[index if index >= 0 else length + index] = True
-                continue
-            stride = item.stride
-            assert isinstance(stride, int)
-            start = 0 if item.start is None else _plain(item.start)
-            stop = size if item.stop is None else _plain(item.stop)
-            start = max(start if start >= 0 else length + start, 0)
-            stop = stop if stop >= 0 else max(length + stop, 0)
-            marks[start:stop:stride] = True
-        return marks
+                start = index if index >= 0 else length + index
+                stop, stride = start + 1, 1
+            else:
+                start = 0 if item.start is None else _plain(item.start)
+                stop = size if item.stop is None else _plain(item.stop)
+                start = max(start if start >= 0 else length + start, 0)
+                stop = min(stop if stop >= 0 else max(length + stop, 0), size)
+                stride = item.stride  # type: ignore[assignment]  # bound
+            if stride == 1:
+                starts.append(np.array([start], dtype=np.int64))
+                stops.append(np.array([stop], dtype=np.int64))
+            else:
+                each = np.arange(start, stop, stride, dtype=np.int64)
+                starts.append(each)
+                stops.append(each + 1)
+        return np.concatenate(starts), np.concatenate(stops)
 
     def region(self) -> Region:
         spans = [_span(item) for item in self.indices]
@@ -199,9 +212,15 @@ class Every(Primitive):
         side = at.unit(self.tokens)
         return side.col % self.s.value == self._offset() % self.s.value
 
+    def work(self, grid: Grid) -> int:
+        assert isinstance(self.s.value, int)
+        return grid.n * grid.k.size(self.tokens) // self.s.value
+
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        return self.blocks_within(grid, lower, None)
+
+    def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
         s, offset = self.s.value, self._offset()
         assert isinstance(s, int) and isinstance(offset, int)
-        marks = np.zeros(grid.k.size(self.tokens), dtype=bool)
-        marks[offset % s :: s] = True
-        return indices(grid, self.tokens, None, marks)
+        each = np.arange(offset % s, grid.k.size(self.tokens), s, dtype=np.int64)
+        return indices(grid, self.tokens, None, (each, each + 1), within)

@@ -13,7 +13,7 @@ import numpy as np
 from bslang.errors import LimitError
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.pattern import Decided
-from bslang.ir.runs import Bools, Runs
+from bslang.ir.runs import Runs
 from bslang.limits import MAX_RUNS
 
 Bound = Callable[[Ints], Ints]
@@ -36,35 +36,55 @@ def interval(grid: Grid, tokens: bool, low: Bound, high: Bound) -> Decided:
     return Decided(must, may)
 
 
-def bands(grid: Grid, tokens: bool, low: Ints, high: Ints) -> Decided:
-    """Columns minus row inside one of the intervals low..high (inclusive): diagonals and bands."""
+def bands(grid: Grid, tokens: bool, low: Ints, high: Ints, within: Runs | None = None) -> Decided:
+    """Columns minus row inside one of the intervals low..high (inclusive): diagonals and bands.
+
+    within: the blocks that count; all by default.
+    """
     low, high = _merged(low, high, gap=1)
-    if tokens:
-        return _token_bands(grid, low, high)
-    domain, rows = Runs.domain(grid), np.arange(grid.q.first, grid.n, dtype=np.int64)[:, None]
-    bounded(rows.size * low.size)
-    start, stop = np.maximum(rows + low, 0), np.minimum(rows + high + 1, grid.m)
-    runs = Runs.of_rows(grid.m, rows, start, stop) & domain
-    return Decided(runs, runs)
-
-
-def _token_bands(grid: Grid, low: Ints, high: Ints) -> Decided:
-    rows = np.arange(grid.q.first, grid.n, dtype=np.int64)[:, None]
-    first, last = (side[:, None] for side in grid.q.spans())
+    row, first, end = _lines(grid, within)
+    if not tokens:
+        line, band = _met(first - row, end - 1 - row, low, high)
+        start = np.maximum(row[line] + low[band], 0)
+        stop = np.minimum(row[line] + high[band] + 1, grid.m)
+        runs = Runs.of_rows(grid.m, row[line], start, stop) & Runs.domain(grid)
+        return Decided(runs, runs)
+    top, bottom = (side[row - grid.q.first] for side in grid.q.spans())
+    left, right = first * grid.k.block - bottom, end * grid.k.block - 1 - top
     # Differences in a whole block span q.block + k.block - 1 values: bands with a smaller gap
     # between them cannot leave one empty. A short block may fall into the gap; it is then called
     # undecided, which costs a mask that says no.
     wide_low, wide_high = _merged(low, high, gap=grid.q.block + grid.k.block - 1)
     exact = wide_low.size == low.size
-    bounded(rows.size * wide_low.size)
-    may = Runs.of_rows(grid.m, rows, *grid.k.touched(first + wide_low, last + wide_high))
+    line, band = _met(left, right, wide_low, wide_high)
+    ends = grid.k.touched(top[line] + wide_low[band], bottom[line] + wide_high[band])
+    may = Runs.of_rows(grid.m, row[line], *ends)
     # Only a band at least as wide as the smallest block can cover one.
     smallest = _shortest(grid.q) + _shortest(grid.k) - 1
     full = high - low + 1 >= smallest
     low, high = low[full], high[full]
-    bounded(rows.size * low.size)
-    must = Runs.of_rows(grid.m, rows, *grid.k.covered(last + low, first + high))
+    line, band = _met(left, right, low, high)
+    ends = grid.k.covered(bottom[line] + low[band], top[line] + high[band])
+    must = Runs.of_rows(grid.m, row[line], *ends)
     return Decided(must, may, exact)
+
+
+def _lines(grid: Grid, within: Runs | None) -> tuple[Ints, Ints, Ints]:
+    """Row, first column and column after the last of what counts: of some blocks, or of every row."""
+    if within is not None:
+        return within.rows()
+    rows = np.arange(grid.q.first, grid.n, dtype=np.int64)
+    return rows, np.zeros_like(rows), np.full_like(rows, grid.m)
+
+
+def _met(first: Ints, last: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+    """Every two that meet of some lines first..last and of sorted disjoint intervals low..high (all ends
+    included): the numbers of the line and of the interval, line after line."""
+    begin = np.searchsorted(high, first)
+    count = np.maximum(np.searchsorted(low, last, "right") - begin, 0)
+    bounded(int(count.sum()))
+    line = np.repeat(np.arange(count.size), count)
+    return line, np.arange(line.size) + np.repeat(begin - (np.cumsum(count) - count), count)
 
 
 def token_runs(grid: Grid, row: Ints, start: Ints, stop: Ints) -> Decided:
@@ -107,42 +127,65 @@ def token_runs(grid: Grid, row: Ints, start: Ints, stop: Ints) -> Decided:
     return Decided(must | Runs.of_rows(m, np.zeros_like(cell), cell, cell + 1), may)
 
 
-def indices(grid: Grid, tokens: bool, rows: Bools | None, cols: Bools | None) -> Decided:
-    """Pairs whose row is marked in `rows` or whose column in `cols`: a flag for each of `axis.size`."""
+Intervals = tuple[Ints, Ints]
+"""Indices as [start, stop), in any order."""
+
+
+def indices(
+    grid: Grid,
+    tokens: bool,
+    rows: Intervals | None,
+    cols: Intervals | None,
+    within: Runs | None = None,
+) -> Decided:
+    """Pairs whose row is in one of the intervals `rows`, or whose column in one of `cols`.
+
+    within: the blocks that count; all by default.
+    """
     domain = Runs.domain(grid)
     must = may = Runs.empty(grid.m)
     if rows is not None:
-        every, some = _by_block(grid.q, tokens, rows)
-        must, may = _whole_rows(grid, every), _whole_rows(grid, some)
+        every, some = (_whole_rows(grid, *ends) for ends in _by_block(grid.q, tokens, *rows))
+        must, may = every, some
     if cols is not None:
-        every, some = _by_block(grid.k, tokens, cols)
-        must, may = must | _whole_columns(grid, every), may | _whole_columns(grid, some)
+        lines = _lines(grid, within)
+        every, some = (
+            _whole_columns(grid, *ends, lines) for ends in _by_block(grid.k, tokens, *cols)
+        )
+        must, may = must | every, may | some
     # Rows and columns in tokens may cover a block between them, with neither covering it alone:
     # only if one of them has all of its indices there, since each leaves a cell the other must fill.
     return Decided(must & domain, may & domain)
 
 
-def _by_block(axis: Axis, tokens: bool, marks: Bools) -> tuple[Bools, Bools]:
-    """For each block of the axis, whether all and whether any of its indices are marked."""
+def _by_block(axis: Axis, tokens: bool, start: Ints, stop: Ints) -> tuple[Intervals, Intervals]:
+    """The blocks all of whose indices are in some intervals, and those with any: as intervals, sorted and
+    disjoint."""
+    some = start < stop
+    if not some.any():
+        return ((start[some], stop[some]),) * 2
+    low, high = _merged(start[some], stop[some] - 1, gap=1)
     if not tokens:
-        return marks, marks
-    total = np.concatenate(([0], np.cumsum(marks)))
-    edge = np.arange(axis.blocks + 1) * axis.block
-    edge = np.clip(edge, axis.start, axis.stop)
-    count = total[edge[1:]] - total[edge[:-1]]
-    return (count == np.diff(edge)) & (np.diff(edge) > 0), count > 0
+        return ((low, high + 1),) * 2
+    return tuple(_joined(*ends) for ends in (axis.covered(low, high), axis.touched(low, high)))  # type: ignore[return-value]  # two in, two out
 
 
-def _whole_rows(grid: Grid, marks: Bools) -> Runs:
-    row = np.flatnonzero(marks)
-    return Runs.of_rows(grid.m, row, np.zeros_like(row), np.full_like(row, grid.m))
+def _joined(start: Ints, stop: Ints) -> Intervals:
+    some = start < stop
+    if not some.any():
+        return start[some], stop[some]
+    low, high = _merged(start[some], stop[some] - 1, gap=1)
+    return low, high + 1
 
 
-def _whole_columns(grid: Grid, marks: Bools) -> Runs:
-    edge = np.flatnonzero(np.diff(marks, prepend=False, append=False))
-    rows = np.arange(grid.q.first, grid.n, dtype=np.int64)[:, None]
-    bounded(rows.size * (edge.size // 2))
-    return Runs.of_rows(grid.m, rows, edge[0::2], edge[1::2])
+def _whole_rows(grid: Grid, start: Ints, stop: Ints) -> Runs:
+    return Runs.of_rows(grid.m, np.zeros_like(start), start * grid.m, stop * grid.m)
+
+
+def _whole_columns(grid: Grid, start: Ints, stop: Ints, lines: tuple[Ints, Ints, Ints]) -> Runs:
+    row, first, end = lines
+    line, run = _met(first, end - 1, start, stop - 1)
+    return Runs.of_rows(grid.m, row[line], start[run], stop[run])
 
 
 def _merged(low: Ints, high: Ints, gap: int) -> tuple[Ints, Ints]:

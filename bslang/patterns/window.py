@@ -163,7 +163,13 @@ class Window(Primitive):
         start = minimum(maximum(row - w // 2, 0), maximum(size - w, 0))
         return ((side.col - side.row) % step == 0) & (col >= start) & (col < start + w)
 
+    def work(self, grid: Grid) -> int:
+        return 0 if self.clamp or self._spacing() == 1 else grid.n * grid.m
+
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        return self.blocks_within(grid, lower, None)
+
+    def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
         if self.clamp:
             return self._clamped_blocks(grid)
         left, right, step = *self._reach(), self._spacing()
@@ -172,10 +178,10 @@ class Window(Primitive):
             # Offsets beyond these meet no cell.
             left = min(left, grid.q.size(self.tokens))
             right = min(right, grid.k.size(self.tokens))
-            return bands(grid, self.tokens, *_spaced(-left, right, step))
-        return self._rings(grid)
+            return bands(grid, self.tokens, *_spaced(-left, right, step), within)
+        return self._rings(grid, within)
 
-    def _rings(self, grid: Grid) -> Decided:
+    def _rings(self, grid: Grid, within: Runs | None) -> Decided:
         """With `wrap`: the places on the ring that some step meets, repeated for every turn."""
         (before, after), step = self._steps(), self._spacing()
         assert isinstance(before, int) and isinstance(after, int) and isinstance(step, int)
@@ -193,7 +199,7 @@ class Window(Primitive):
         shift = ring * np.arange(-turns - 1, turns + 1, dtype=np.int64)[:, None]
         low, high = (low + shift).ravel(), (high + shift).ravel()
         some = (high > -rows) & (low < columns)
-        return bands(grid, self.tokens, low[some], high[some])
+        return bands(grid, self.tokens, low[some], high[some], within)
 
     def _clamped_blocks(self, grid: Grid) -> Decided:
         assert self.w is not None
