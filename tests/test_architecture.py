@@ -93,7 +93,7 @@ HOMES = {
 """Where each library may be imported: parts of the package, or single files."""
 
 TARGETS = {"triton", "cpu", "torch"}
-SHARED = {"shapes", "philox"}
+SHARED = {"compared", "shapes", "philox"}
 """Files of bslang/patterns that are no primitives."""
 
 

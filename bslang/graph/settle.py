@@ -100,7 +100,7 @@ class _Mask:
 
     def full(self, in_bounds: Bools) -> Bools:
         """Whether all pairs of each block that are in bounds belong."""
-        full = self.true.copy()
+        full: Bools = self.true.copy()
         full[self.open] = (self.pairs | ~in_bounds[self.open]).all(axis=(1, 2))
         return full
 
