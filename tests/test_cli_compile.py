@@ -106,7 +106,7 @@ GPU = ["--target", "cuda:90"]
         (["spec.bsl:near", "-o", "out", "--target", "metal"], "targets are triton, cpu, torch"),
         (["spec.bsl:near", "-o", "out", "--target", "cuda:9"], "unknown architecture 'cuda:9'"),
         (["spec.bsl:near", "-o", "out", *GPU, "--dtype", "bf16,fp8"], "unknown dtype 'fp8'"),
-        (["spec.bsl:near", "-o", "out", *GPU, "--head-dim", "64,65"], "a multiple of 8 from 8 to"),
+        (["spec.bsl:near", "-o", "out", *GPU, "--head-dim", "64,300"], "from 1 to 256, not 300"),
         (["spec.bsl:near", "-o", "spec.bsl"], "spec.bsl is a file; -o takes a folder"),
         (["spec.bsl:near", "-o", "spec.bsl/out"], "cannot write to spec.bsl/out"),
         (["spec.bsl:near", "-o", "/proc/bslang"], "cannot write to /proc/bslang"),

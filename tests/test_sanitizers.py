@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from calls import Call
-from reference import TOLERANCE, Inputs, agrees
+from reference import TOLERANCE, Inputs, agrees, run
 
 from bslang.errors import BuildError
 from bslang.runtime.cpu import build
@@ -49,12 +49,12 @@ SHAPES = [(37, 61, "end"), (131, 67, "start"), (1, 93, "end"), (150, 150, "end")
 
 SETTINGS = [  # dtype, dim, heads, key heads, threads, labels
     (torch.float32, 8, 4, 2, 1, "sorted"),
-    (torch.bfloat16, 40, 3, 3, 2, "shuffled"),
+    (torch.bfloat16, 31, 3, 3, 2, "shuffled"),
     (torch.float16, 72, 6, 1, 3, "equal"),
     (torch.float32, 136, 5, 1, 2, "wide"),
-    (torch.float16, 24, 4, 4, 7, "sorted"),
+    (torch.float16, 17, 4, 4, 7, "sorted"),
     (torch.bfloat16, 64, 4, 2, 1, "sorted"),
-    (torch.float32, 56, 2, 1, 3, "shuffled"),
+    (torch.float32, 5, 2, 1, 3, "shuffled"),
 ]
 """As many as are no multiple of the number of shapes, so that they meet in every way."""
 
@@ -127,6 +127,9 @@ def main(kind: str) -> None:
                 call.layout("cpu"), tensors, mask, TOLERANCE[dtype],
                 align=call.align, labels=call.labels(), softcap=softcap,
             )  # fmt: skip
+        if call.labels():  # passes that are careful of NaN
+            apart.k[:, :, -1], apart.v[:, :, -1] = torch.nan, torch.nan
+            run(call.layout("cpu"), apart, align=call.align, labels=call.labels())
     print("done")
 
 

@@ -15,11 +15,10 @@ import torch
 from bslang import abi
 from bslang.errors import TargetError
 from bslang.gpu.machine.devices import DEVICES
-from bslang.runtime.checks import MAX_DIM
 from bslang.runtime.triton.beside import written
 from bslang.runtime.triton.binaries import ALIGNMENT, SUFFIX, TYPES, Binary
 from bslang.runtime.triton.launch import TritonTarget
-from bslang.runtime.triton.tiles import Launch, launch
+from bslang.runtime.triton.tiles import MAX_DIM, Launch, launch
 from bslang.runtime.triton.tuned import Sides
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -175,10 +174,8 @@ def check(target: TritonTarget, architecture: str, head_dim: int, dtype: torch.d
 
 def check_call(head_dim: int, dtype: torch.dtype) -> None:
     """Raise TargetError for a head dimension or a dtype that kernels do not take."""
-    if head_dim % 8 or not 8 <= head_dim <= MAX_DIM:
-        raise TargetError(
-            f"the head dimension must be a multiple of 8 from 8 to {MAX_DIM}, not {head_dim}"
-        )
+    if not 1 <= head_dim <= MAX_DIM:
+        raise TargetError(f"the head dimension must be from 1 to {MAX_DIM}, not {head_dim}")
     if dtype not in DTYPES.values():
         raise TargetError(f"unknown dtype {dtype}; kernels take {', '.join(DTYPES)}")
 

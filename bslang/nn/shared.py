@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from bslang.layouts import Layout
-from bslang.runtime.checks import MAX_DIM
 
 
 def about(layout: Layout) -> str:
@@ -22,7 +21,7 @@ def check_count(name: str, value: object) -> None:
 
 
 def take_head_dim(embed_dim: int, num_heads: int, head_dim: int | None = None) -> int:
-    """The head dimension, embed_dim / num_heads for None. Raises ValueError where kernels take none such."""
+    """The head dimension, embed_dim / num_heads for None. Raises ValueError where they do not fit."""
     check_count("embed_dim", embed_dim)
     check_count("num_heads", num_heads)
     if head_dim is None:
@@ -30,10 +29,6 @@ def take_head_dim(embed_dim: int, num_heads: int, head_dim: int | None = None) -
             raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}")
         head_dim = embed_dim // num_heads
     check_count("head_dim", head_dim)
-    if head_dim % 8 or head_dim > MAX_DIM:
-        raise ValueError(
-            f"the head dimension must be a multiple of 8 up to {MAX_DIM}, not {head_dim}"
-        )
     return head_dim
 
 

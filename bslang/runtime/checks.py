@@ -5,9 +5,6 @@ from __future__ import annotations
 import torch
 from torch.autograd import forward_ad
 
-MAX_DIM = 256
-"""Largest head dimension; kernels keep a row of it in registers."""
-
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What some target takes; fp64 is the torch target's alone."""
 
@@ -56,21 +53,28 @@ def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
             )
     if k.shape != v.shape:
         raise ValueError(f"k and v must have one shape; they have {_shape(k)} and {_shape(v)}")
-    if q.shape[0] != k.shape[0]:
-        raise ValueError(f"q has batch size {q.shape[0]}, k and v have {k.shape[0]}")
+    if q.shape[0] != k.shape[0] and k.shape[0] != 1:
+        raise ValueError(
+            f"q has batch size {q.shape[0]}, k and v have {k.shape[0]}; theirs is that of q, or 1"
+        )
     if q.shape[3] != k.shape[3]:
         raise ValueError(f"q has head dimension {q.shape[3]}, k and v have {k.shape[3]}")
-    dim = q.shape[3]
-    if dim % 8 or not 8 <= dim <= MAX_DIM:
-        raise ValueError(
-            f"the head dimension must be a multiple of 8 from 8 to {MAX_DIM}, not {dim}"
-        )
+    if q.shape[3] == 0:
+        raise ValueError("the head dimension must be at least 1, not 0")
     if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
         raise ValueError(
             f"the {q.shape[1]} query heads must be a multiple of the key heads, {k.shape[1]}"
         )
-    if q.shape[2] == 0 or k.shape[2] == 0:
-        raise ValueError(f"sequences must not be empty; q has {q.shape[2]} tokens, k {k.shape[2]}")
+
+
+def share_batch(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """k and v with the batch size of q, as views: one sequence of keys serves all of q's."""
+    if k.shape[0] == q.shape[0]:
+        return k, v
+    k, v = (x.expand(q.shape[0], -1, -1, -1) for x in (k, v))
+    return k, v
 
 
 def check_transforms(*tensors: torch.Tensor) -> None:

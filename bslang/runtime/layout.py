@@ -13,7 +13,7 @@ import torch
 from bslang.call import Call
 from bslang.errors import TargetError
 from bslang.runtime import op
-from bslang.runtime.checks import autocast, check_tensors, check_transforms
+from bslang.runtime.checks import autocast, check_tensors, check_transforms, share_batch
 from bslang.runtime.packed import attend
 from bslang.runtime.plan import CAPTURED, DevicePlan, is_capturing
 from bslang.runtime.recent import Recent
@@ -85,10 +85,10 @@ class CallableLayout(ABC):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Attention over exactly the pairs of the layout, with gradients.
 
-        q: (batch, heads, len_q, dim); k, v: (batch, key heads, len_k, dim), where key heads divide
-        heads (grouped-query attention); fp32, fp16 or bf16 (and fp64 on the torch target); dim a
-        multiple of 8 up to 256; any strides. scale: of the scores, 1/sqrt(dim) for None. options: `softcap`,
-        `align`, `labels` and `key_padding`, see `bslang.call.Options`.
+        q: (batch, heads, len_q, dim); k, v: (batch or 1, key heads, len_k, dim), where key heads divide
+        heads (grouped-query attention); fp32, fp16 or bf16 (and fp64 on the torch target); any dim (up to
+        256 on the triton target), any lengths, 0 too, any strides. scale: of the scores, 1/sqrt(dim) for
+        None. options: `softcap`, `align`, `labels` and `key_padding`, see `bslang.call.Options`.
 
         Returns out, like q and contiguous; with return_lse also the natural log-sum-exp of each
         query's scores, fp32 (batch, heads, len_q). A query that sees no key has out 0, lse -inf and
@@ -99,6 +99,7 @@ class CallableLayout(ABC):
         q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
         check_transforms(q, k, v)
+        k, v = share_batch(q, k, v)
         call = Call.of(q, k, self.labels, scale, **options)
         if not torch.compiler.is_compiling():  # the operator would say so, from further away
             self.target(q)
@@ -147,6 +148,8 @@ class CallableLayout(ABC):
         for name, target in self.targets.items():
             if q.dtype not in target.dtypes:
                 reason = f"takes {', '.join(map(str, target.dtypes))}"
+            elif target.largest_dim is not None and q.shape[3] > target.largest_dim:
+                reason = f"takes head dimensions up to {target.largest_dim}, not {q.shape[3]}"
             else:
                 reason = target.missing(q.device)
             if not reason:

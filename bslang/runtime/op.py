@@ -29,6 +29,11 @@ def _found(
     return layout.target(q), plan, call
 
 
+def _is_empty(q: torch.Tensor, k: torch.Tensor) -> bool:
+    """Whether a call has no pairs, whatever its layout says."""
+    return q.shape[2] == 0 or k.shape[2] == 0
+
+
 def _attention(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -40,6 +45,9 @@ def _attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(out, lse) as `bslang.runtime.target.Target.forward`; tensors, numbers, about: a packed call."""
     check_tangents(q, k, v)  # exported programs call the operator by itself
+    if _is_empty(q, k):
+        out, lse = _attention_fake(q, k, v, layout, tensors, numbers, about)
+        return out.zero_(), lse.fill_(-torch.inf)
     call = Call.unpack(tensors, numbers, about)
     target, plan, call = _found(LAYOUTS.find(layout), q, k, call)
     with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
@@ -73,6 +81,9 @@ def _attention_backward(
     about: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
+    if _is_empty(q, k):
+        dq, dk, dv = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+        return dq, dk, dv
     call = Call.unpack(tensors, numbers, about)
     of, lost = without_lost(Rows(grad_out, grad_lse, q, out, lse), call)
     target, plan, call = _found(LAYOUTS.find(layout), q, k, call)

@@ -33,6 +33,9 @@ def attend(
     for number, length in enumerate(lengths):
         if length:
             batches.setdefault(_rounded(length) if stable else length, []).append(number)
+    if not batches:
+        out, lse = layout(q, k, v, return_lse=True, **options)
+        return out, lse
     places, outs, lses = [], [], []
     numbers: Any = {"dtype": torch.int64, "device": "cpu"}
     for length, members in batches.items():

@@ -21,6 +21,8 @@ class Target(Protocol):
 
     name: str
     dtypes: tuple[torch.dtype, ...]
+    largest_dim: int | None
+    """The largest head dimension; None for any."""
 
     def missing(self, device: torch.device) -> str:
         """Why tensors on a device cannot be run here, as what follows the target's name; "" if they can."""

@@ -99,6 +99,7 @@ class CpuTarget:
 
     name = "cpu"
     dtypes = _DTYPES
+    largest_dim: int | None = None
 
     def __init__(self, source: Path | str, digest: str = "", march: str = "") -> None:
         self._source, self._digest, self._march = source, digest, march

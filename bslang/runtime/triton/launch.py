@@ -19,7 +19,7 @@ from bslang.call import NUMBERS, Call
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES, Binaries
-from bslang.runtime.triton.tiles import JOINED, Launch, launch
+from bslang.runtime.triton.tiles import JOINED, MAX_DIM, Launch, launch
 from bslang.runtime.triton.tuned import Key, Tuned, beside, device_name
 
 
@@ -60,6 +60,7 @@ class TritonTarget:
 
     name = "triton"
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
+    largest_dim: int | None = MAX_DIM
 
     def __init__(
         self,

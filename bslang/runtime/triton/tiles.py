@@ -48,6 +48,9 @@ compiler makes of them."""
 _HELD = {"forward": (1, 1), "delta": (0, 0), "dq": (1, 2), "dkdv": (2, 2)}
 """What a program holds for each row that it keeps: sums of a head dimension, scores of a streamed tile."""
 
+MAX_DIM = 256
+"""Largest head dimension: kernels keep a row of it in registers."""
+
 JOINED = 16
 """Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
 

@@ -62,8 +62,8 @@ struct Gradient {
 template <class Layout>
 struct Keys {
     static constexpr int64_t lanes = lanes_k<Layout>;
-    static int64_t floats(int64_t dim) { return 2 * dim * lanes; }
-    Keys(float* buffer, int64_t dim) : k(buffer), v(k + dim * lanes) {}
+    static int64_t floats(int64_t dim) { return 2 * padded(dim, 4) * lanes; }
+    Keys(float* buffer, int64_t dim) : k(buffer), v(k + padded(dim, 4) * lanes) {}
     Keys from_lane(int64_t lane) const {
         Keys keys = *this;
         keys.k += lane;

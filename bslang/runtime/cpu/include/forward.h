@@ -29,12 +29,12 @@ template <class Layout>
 struct Softmax {
     static constexpr int64_t lanes = lanes_q<Layout>;
     static int64_t floats(int64_t dim) {
-        return lanes * (dim + step_k + padded(dim) + 3) + 2 * step_k * padded(dim) +
+        return lanes * (padded(dim, 4) + step_k + padded(dim) + 3) + 2 * step_k * padded(dim) +
                careful_floats<Layout>(step_k * lanes, step_k, dim);
     }
     Softmax(float* buffer, int64_t dim)
         : q(buffer),
-          s(q + dim * lanes),
+          s(q + padded(dim, 4) * lanes),
           acc(s + step_k * lanes),
           m(acc + lanes * padded(dim)),
           l(m + lanes),

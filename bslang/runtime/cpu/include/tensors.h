@@ -190,7 +190,8 @@ inline void transpose_4x4(const float* from, int64_t from_stride, float factor, 
     }
 }
 
-// (count, dim) to (dim, lanes), times a factor; zeros in the lanes left over. dim: a multiple of 4.
+// (count, dim) to (dim, lanes), times a factor; zeros in the lanes left over. dim is rounded up to a
+// multiple of 4: rows in buffers have zeros there, and `to` has room.
 [[maybe_unused]] void transpose(Rows from, int64_t count, int64_t dim, float factor, float* to,
                                 int64_t lanes) {
     const int64_t whole = count / 4 * 4;
