@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the folder where bslang keeps what it can make again."""
+"""Files written whole or not at all, and names for what they hold."""
 
 from __future__ import annotations
 
@@ -12,44 +12,6 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-
-
-def cache_dir() -> Path:
-    """The folder of generated modules and built kernels, made on first use, readable by its owner only.
-
-    BSLANG_CACHE_DIR names another than the user's cache directory. Raises OSError where it cannot
-    be made.
-    """
-    named = os.environ.get("BSLANG_CACHE_DIR")
-    if named:
-        folder = Path(named).absolute()  # it stays where it is when the process goes elsewhere
-    else:
-        from platformdirs import user_cache_path
-
-        try:
-            folder = user_cache_path("bslang")
-        except RuntimeError as error:  # its word for a user without a home
-            raise FileNotFoundError(str(error)) from None
-        if not folder.is_absolute():  # older versions leave `~`, which would be a folder's name
-            raise FileNotFoundError("this user has no home directory")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
-
-
-def private_dir(name: str) -> Path:
-    """A folder of the cache for what is run when it is read, made on first use.
-
-    Raises OSError where it cannot be made, or where others could put something into it.
-    """
-    folder = cache_dir() / name
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.stat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise PermissionError(
-            f"others may write to {folder}, which holds code to be run: `chmod 700` it"
-        )
-    return folder
-
 
 HEADER = "bslang.h"
 """The file beside generated C++ that has what all of it has in common."""
@@ -77,33 +39,12 @@ def source_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def sealed(data: bytes) -> bytes:
-    """Data with its digest behind it, by which `unsealed` knows it again."""
-    return data + hashlib.sha256(data).digest()
-
-
-def unsealed(file: Path) -> bytes | None:
-    """The data of a file that was written sealed; None where it is missing, cut short or changed.
-
-    What the cache holds is run, and nobody would see that a bit of it is another: it is made again then.
-    """
-    try:
-        whole = file.read_bytes()
-    except OSError:
-        return None
-    data = whole[:-_SEAL_BYTES]
-    return data if sealed(data) == whole else None
-
-
-_SEAL_BYTES = hashlib.sha256().digest_size
-
-
-def write_whole(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
+def write_whole(folder: Path, files: Mapping[str, str | bytes], mode: int = 0o666) -> list[Path]:
     """Write texts and data into a folder, each appearing whole and the first one last.
 
     A reader who finds the first file finds the others. Files that already hold their text are left
-    alone, so that what depends on them is not built again. Raises OSError, with nothing replaced
-    that was not yet written.
+    alone, so that what depends on them is not built again. mode: of the files, less the umask. Raises
+    OSError, with nothing replaced that was not yet written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staged: list[tuple[Path, Path]] = []
@@ -116,7 +57,7 @@ def write_whole(folder: Path, files: Mapping[str, str | bytes]) -> list[Path]:
             staged.append((Path(temporary), path))
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).chmod(mode & ~_umask())
         for source, path in staged:
             source.replace(path)
             _forget_compiled(path)

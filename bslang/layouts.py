@@ -25,12 +25,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bslang import compiler
+from bslang import cache, compiler
 from bslang.analysis import decoding
 from bslang.analysis.properties import Answer
 from bslang.errors import BslangError
 from bslang.exchange.exports import Exports
-from bslang.files import private_dir, sealed, unsealed, write_whole
 from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.pattern import Intersection
 from bslang.patterns.labels import Same
@@ -235,11 +234,11 @@ def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> Module
 def _imported(key: str, resolved: Resolved, targets: tuple[str, ...] | None) -> ModuleType:
     # Triton reads the source of its kernels, so the module must lie in a file.
     try:
-        folder = private_dir("modules") / key
+        folder = cache.private_dir("modules", key)
         path = folder / f"{resolved.name}.py"
         if not _are_whole(folder):
             files = compiler.emit(resolved, targets)
-            write_whole(folder, {_SUMS: _sums(files)} | files)
+            cache.write(folder, {_SUMS: _sums(files)} | files)
     except OSError as error:
         message = (
             "the folder of generated modules cannot be written; BSLANG_CACHE_DIR names another"
@@ -313,20 +312,17 @@ def _sums(files: Mapping[str, str | bytes]) -> bytes:
         data = content.encode() if isinstance(content, str) else content
         return hashlib.sha256(data).hexdigest()
 
-    return sealed(json.dumps({name: digest(files[name]) for name in files}).encode())
+    return cache.sealed(json.dumps({name: digest(files[name]) for name in files}).encode())
 
 
 def _are_whole(folder: Path) -> bool:
     """Whether the files of a module are all there, as they were written."""
-    sums = unsealed(folder / _SUMS)
+    sums = cache.unsealed(folder / _SUMS)
     if sums is None:
         return False
-    try:
-        return sealed(sums) == _sums(
-            {name: (folder / name).read_bytes() for name in json.loads(sums)}
-        )
-    except OSError:
-        return False
+    files = {name: cache.read(folder / name) for name in json.loads(sums)}
+    held = {name: data for name, data in files.items() if data is not None}
+    return len(held) == len(files) and cache.sealed(sums) == _sums(held)
 
 
 class _Loader(SourceFileLoader):

@@ -23,7 +23,7 @@ COMMON = {"errors", "limits"}
 MAY_USE = {
     part: set(others.split())
     for part, others in {
-        "syntax": "files resources _version",
+        "syntax": "cache files resources _version",
         "ir": "",
         "patterns": "ir",
         "resolve": "ir patterns resources syntax",
@@ -33,15 +33,15 @@ MAY_USE = {
         "picture": "analysis graph ir",
         "schedule": "graph ir",
         "abi": "call",
-        "codegen": "abi files graph ir resources schedule _version",
+        "codegen": "abi cache files graph ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
         "stages": "compiler graph ir resolve schedule syntax",
         "call": "labels",
         "labels": "",
-        "runtime": "abi call files labels _version",
+        "runtime": "abi cache call files labels _version",
         "exchange": "analysis compiler graph ir labels patterns resolve syntax _version",
-        "layouts": "analysis compiler exchange files graph ir patterns picture resolve runtime schedule "
-        "syntax",
+        "layouts": "analysis cache compiler exchange files graph ir patterns picture resolve runtime "
+        "schedule syntax",
         "verify": "call layouts runtime",
         "gpu": "abi call layouts runtime",
         "api": "compiler exchange files gpu layouts resolve runtime syntax verify",
@@ -57,6 +57,7 @@ MAY_USE = {
         "limits": "",
         "resources": "",
         "files": "",
+        "cache": "files",
         "_version": "",
         "__init__": "api layouts syntax _version",
         "__main__": "cli",
@@ -80,8 +81,8 @@ HOMES = {
         "triton": "gpu integrations runtime",
         "typer": "cli",
         "rich": "cli",
-        "platformdirs": "files",
-        "filelock": "files runtime/cpu/build",
+        "platformdirs": "cache",
+        "filelock": "runtime/cpu/build",
         "graphviz": "analysis/export",
         "matplotlib": "picture/png",
         "pygments": "editors/pygments",

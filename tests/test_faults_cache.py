@@ -36,9 +36,10 @@ from faults import (
 )
 
 import bslang
-from bslang import compiler, layouts
+from bslang import cache, compiler, layouts
+from bslang.cache import cache_dir
 from bslang.errors import BslangError, BuildError
-from bslang.files import cache_dir, write_whole
+from bslang.files import write_whole
 from bslang.runtime.cpu import build
 from bslang.syntax import parser
 from bslang.syntax.source import Source
@@ -144,8 +145,141 @@ def test_a_cache_that_others_may_write(folder: Path) -> None:
     right()
     (folder / "modules").chmod(0o777)
     forget()
-    with pytest.raises(BslangError, match=r"others may write to .*modules.*chmod 700"):
+    with pytest.raises(BslangError, match=r"others may write to .*modules.*`chmod go-w` it"):
         attended()
+
+
+WAYS = {
+    "the folder that is named": lambda folder, cache_: folder.chmod(0o777),
+    "one above it": lambda folder, cache_: folder.parent.chmod(0o777),
+    "one that its group may write": lambda folder, cache_: folder.chmod(0o770),
+    "a folder of one module": lambda folder, cache_: _each(cache_.glob("modules/*"), 0o777),
+}
+
+
+def _each(paths: Iterator[Path], mode: int) -> None:
+    for path in paths:
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_path_that_others_may_write(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "above" / "cache"
+    monkeypatch.setenv("BSLANG_CACHE_DIR", str(named))
+    monkeypatch.setattr(cache, "_is_own_group", lambda group: False)
+    right()
+    WAYS[way](named, named)
+    forget()
+    with pytest.raises(
+        BslangError, match=r"others may write to .*which holds code to be run.*chmod"
+    ):
+        attended()
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_link_where_others_may_swap_it(
+    absolute: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that the link leads to is this user's, and so is the one that the name leads to."""
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    own.mkdir(mode=0o700)
+    shared.mkdir()
+    (shared / "link").symlink_to(own if absolute else Path("..", "own"))
+    monkeypatch.setenv("BSLANG_CACHE_DIR", str(shared / "link" / "cache"))
+    right()  # a link is no fault
+    shared.chmod(0o777)
+    forget()
+    with pytest.raises(BslangError, match=rf"others may write to {shared}, and so replace"):
+        attended()
+    shared.chmod(0o1777)  # as /tmp: only the owner of a link can replace it
+    right()
+    owner = os.getuid()
+    if owner == 0:
+        os.lchown(shared / "link", 65534, 65534)
+        forget()
+        with pytest.raises(BslangError, match=rf"{shared}/link belongs to another user .uid 65534"):
+            attended()
+
+
+def test_links_in_a_circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / one).symlink_to(tmp_path / other)
+    monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "a"))
+    with pytest.raises(BslangError, match="BSLANG_CACHE_DIR names another"):
+        attended()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give folders away")
+@pytest.mark.parametrize("part", ["above", "above/cache", "above/cache/modules"])
+def test_a_path_through_a_folder_of_somebody_else(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "above" / "cache"))
+    monkeypatch.setattr(cache, "_trusted", lambda: {0})
+    right()
+    os.chown(tmp_path / part, 65534, 65534)
+    forget()
+    with pytest.raises(BslangError, match=r"belongs to another user .uid 65534.|others may write"):
+        attended()
+
+
+@pytest.mark.parametrize("fault", ["a link", "mode", "owner"])
+@pytest.mark.parametrize("entry", ["modules/*/layout.py", "templates/*", "grammar/*.json"])
+def test_an_entry_that_others_wrote_is_made_again(
+    entry: str, fault: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with the right digest too, which anybody can compute."""
+    right()
+    found = list(folder.glob(entry))
+    assert found
+    for path in found:
+        if fault == "a link":
+            whole = path.with_name(f"{path.name}.elsewhere")
+            path.rename(whole)
+            path.symlink_to(whole)
+        elif fault == "mode":
+            path.chmod(0o666)
+        elif os.getuid() == 0:
+            os.chown(path, 65534, 65534)
+        assert fault == "owner" or cache.read(path) is None
+    if entry.startswith("templates"):
+        shutil.rmtree(folder / "modules")
+    forget()
+    right()
+    for path in found:
+        status = path.lstat()
+        assert path.is_file() and not path.is_symlink()
+        assert status.st_uid == os.getuid() and not status.st_mode & 0o022
+        assert cache.read(path) == path.read_bytes()
+
+
+@needs_compiler
+def test_a_library_that_others_may_write_is_built_again(folder: Path) -> None:
+    library = build.build(TINY)
+    before = library.stat().st_ino
+    assert build.build(TINY).stat().st_ino == before
+    library.chmod(0o777)
+    assert build.build(TINY).stat().st_ino != before
+    assert not library.stat().st_mode & 0o022
+
+
+def test_with_any_umask(folder: Path) -> None:
+    """What is made is private, and found again."""
+    before = os.umask(0)
+    try:
+        right("cpu" if COMPILER else "torch")
+        forget()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiler, "emit", lambda *_: pytest.fail("generated once more"))
+            patch.setattr(build, "_compile", lambda *_: pytest.fail("built once more"))
+            right("cpu" if COMPILER else "torch")
+    finally:
+        os.umask(before)
+    for path in (folder, *folder.rglob("*")):
+        if path.suffix != ".lock":
+            assert not path.stat().st_mode & 0o022, path
 
 
 # ---- damaged entries --------------------------------------------------------------------------------

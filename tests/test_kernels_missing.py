@@ -246,7 +246,7 @@ def test_a_library_of_another_platform(travelled: Path) -> None:
     elf[18:20] = (22).to_bytes(2, sys.byteorder)  # its machine: an IBM S/390
     library.write_bytes(elf)
     seal(library, travelled)
-    refused(travelled, "this system cannot load it: .*near.native.so")
+    refused(travelled, "near.native.so was built for another kind of processor")
 
 
 def test_a_library_of_another_processor(travelled: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bslang.files import unsealed
+from bslang.cache import unsealed
 
 PACKAGE = Path(__file__).resolve().parent.parent / "bslang"
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
 
+from bslang.cache import private_dir, sealed, unsealed, write
 from bslang.codegen.plan import Plan
-from bslang.files import private_dir, sealed, unsealed, write_whole
 from bslang.resources import resource
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class _Kept(BytecodeCache):
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         with suppress(OSError):  # a full disk costs the time of compiling it again, no more
-            write_whole(self._folder, {bucket.key: sealed(bucket.bytecode_to_string())})
+            write(self._folder, {bucket.key: sealed(bucket.bytecode_to_string())})
 
 
 @cache

@@ -8,7 +8,6 @@ read it at any length.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import re
 import warnings
@@ -74,11 +73,6 @@ class CannotAskError(Exception):
 
 def ask(config: Mapping[str, object], model_type: str) -> Answer:
     """The masks of a configuration's model. Raises CannotAskError."""
-    if (
-        importlib.util.find_spec("transformers") is None
-        or importlib.util.find_spec("torch") is None
-    ):
-        raise CannotAskError("transformers is not installed, whose masks would say")
     large = _large(config)
     if large:
         raise CannotAskError(f"{large}: too large to make a model of")
@@ -125,9 +119,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _asked(config: Mapping[str, object], model_type: str) -> Answer:
-    import transformers
-    from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    try:
+        import transformers
+        from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    except ImportError:
+        raise CannotAskError(
+            "transformers 5.4 or newer is not installed, whose masks would say"
+        ) from None
 
     if model_type not in CONFIG_MAPPING:
         raise CannotAskError(

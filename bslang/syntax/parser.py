@@ -20,7 +20,7 @@ from lark.grammar import Rule
 from lark.lexer import Lexer, LexerState, LexerThread, LineCounter, TerminalDef
 
 from bslang._version import __version__
-from bslang.files import private_dir, sealed, unsealed, write_whole
+from bslang.cache import private_dir, sealed, unsealed, write
 from bslang.resources import resource
 from bslang.syntax import tree
 from bslang.syntax.source import Span
@@ -135,7 +135,7 @@ def _lark() -> Lark:
     if tables is None:
         tables = _tables(grammar)
         with suppress(OSError):
-            write_whole(file.parent, {file.name: sealed(tables)})
+            write(file.parent, {file.name: sealed(tables)})
     return _parser(tables)
 
 

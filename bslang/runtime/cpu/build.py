@@ -19,8 +19,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from bslang.cache import private_dir, read
 from bslang.errors import BuildError
-from bslang.files import private_dir, source_digest
+from bslang.files import source_digest
 from bslang.runtime.cpu.library import is_whole, sealed
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared")
@@ -162,6 +163,7 @@ def _compile(command: Command, text: str, digest: str, library: Path) -> None:
                 "The environment variable CXX names another"
             )
         made.write_bytes(sealed(made.read_bytes(), digest))
+        made.chmod(made.stat().st_mode & 0o755)  # as cache.read asks, whatever the umask
         made.replace(library)
         kept.unlink(missing_ok=True)  # of an attempt that failed
 
@@ -214,10 +216,8 @@ def _run(command: list[str], folder: str) -> tuple[int, str]:
 
 def _is_there(library: Path, digest: str) -> bool:
     """Whether an entry is there with the bytes that were built."""
-    try:
-        return is_whole(library.read_bytes(), digest)
-    except OSError:
-        return False
+    data = read(library)
+    return data is not None and is_whole(data, digest)
 
 
 def _first_lines(output: str) -> str:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
+import sys
+from functools import cache
 from pathlib import Path
 
 from bslang.errors import BuildError
@@ -34,21 +37,30 @@ def is_whole(library: bytes, digest: str) -> bool:
 def load(file: Path, digest: str) -> ctypes.CDLL:
     """Load a library. digest: of the C++ that it must have been built from.
 
-    Raises BuildError where it is missing, damaged, built from another source, or not for this
-    platform and processor.
+    What is judged is what is loaded. Raises BuildError where it is missing, damaged, built from another
+    source, or not for this platform and processor.
     """
     try:
-        whole = is_whole(file.read_bytes(), digest)
+        with file.open("rb") as opened:
+            data, judged = opened.read(), os.fstat(opened.fileno())
     except OSError as error:
         raise BuildError(
             f"{file} cannot be read ({error.strerror}); compile the layout again"
         ) from None
-    if not whole:
+    if not is_whole(data, digest):
         raise BuildError(
             f"{file} is damaged, or was not built from the C++ of this module; "
             "compile the layout again"
         )
+    # The loader says of these that there is no such file.
+    if _architecture(data) not in ("", _own_architecture()):
+        raise BuildError(
+            f"{file} was built for another kind of processor ({_architecture(data)}; this is "
+            f"{_own_architecture()}); compile the layout on this machine, or for it"
+        )
     try:
+        if not os.path.samestat(file.stat(), judged):
+            raise BuildError(f"{file} was replaced while it was loaded; try again")
         library = ctypes.CDLL(str(file))
     except OSError as error:  # for another platform, or on a disk that runs no programs
         raise BuildError(f"this system cannot load it: {error}") from None
@@ -58,3 +70,28 @@ def load(file: Path, digest: str) -> ctypes.CDLL:
             "compile the layout with another --march, or with none"
         )
     return library
+
+
+_MACHINES = {
+    0x3E: "x86-64",
+    0xB7: "aarch64",
+    0xF3: "RISC-V",
+    0x15: "PowerPC",
+    0x03: "x86",
+    0x28: "arm",
+}
+
+
+def _architecture(data: bytes) -> str:
+    """What kind of processor an ELF file is for; "" for another kind of file."""
+    if data[:4] != b"\x7fELF" or len(data) < 20:
+        return ""
+    machine = int.from_bytes(data[18:20], "little" if data[5] == 1 else "big")
+    return f"{_MACHINES.get(machine, f'ELF machine {machine}')}, {32 * data[4]} bits"
+
+
+@cache
+def _own_architecture() -> str:
+    """The same of this process."""
+    with Path(sys.executable).open("rb") as file:
+        return _architecture(file.read(20))
