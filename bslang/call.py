@@ -40,12 +40,15 @@ class Options(TypedDict, total=False):
     key_padding: keys that no query sees: bool (batch, len_k), True for padding as in torch's
     key_padding_mask, or integers (batch,), how many keys each sequence has, padded on the right. With
     fewer queries than keys, which are the last, no row may have padding in place of its queries.
+    first_head: the number that the first head of q has in the model, 0 unless given, where these are only
+    some of its heads, as on a rank of tensor parallelism; it chooses the layout (`Layout.at_heads`).
     """
 
     softcap: float | None
     align: str
     labels: LabelsOfCall | None
     key_padding: torch.Tensor | None
+    first_head: int
 
 
 _NAMES = ("scale", *Options.__annotations__)

@@ -72,6 +72,7 @@ class Layout(Exports, CallableLayout):
     base: Layout | None = (
         None  # what `at_layer` made it of: it lives as long, for other layers to share
     )
+    _at_heads: dict[int, Layout] = field(init=False, default_factory=dict)
     _answers: Recent[Answer] = field(init=False, default_factory=partial(Recent, 64))
     _last_rows: Recent[tuple[BlockGraph, decoding.Blocks]] = field(
         init=False, default_factory=partial(Recent, 8)
@@ -87,6 +88,19 @@ class Layout(Exports, CallableLayout):
         assert self.meaning is not None
         return self.meaning.resolved
 
+    def at_heads(self, first_head: int) -> Layout:
+        """The same layout for some heads of a model, the first of which has this number there; both share
+        their kernels. Heads count from the first: head 0 of a call, and of `graph`, is the model's
+        first_head."""
+        if isinstance(first_head, bool) or not isinstance(first_head, int) or first_head < 0:
+            raise ValueError(f"first_head is a number from 0 on, not {first_head!r}")
+        if not self.by_head or first_head == self.first_head:
+            return self
+        if first_head not in self._at_heads:
+            view = replace(self, first_head=first_head, base=self.base or self)
+            self._at_heads[first_head] = view
+        return self._at_heads[first_head]
+
     def at_layer(self, layer: int) -> Layout:
         """The same layout where `layer` stands for another number; both share their kernels."""
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
@@ -101,7 +115,7 @@ class Layout(Exports, CallableLayout):
             name += "_"
         pattern = Intersection.of(self.resolved.pattern, Same(name))
         resolved = replace(self.resolved, name=self.name, pattern=pattern)
-        return layout_of(resolved, tuple(self.targets), self.layer)
+        return layout_of(resolved, tuple(self.targets), self.layer).at_heads(self.first_head)
 
     # ---- lengths -------------------------------------------------------------------------------
 
@@ -110,6 +124,7 @@ class Layout(Exports, CallableLayout):
     ) -> BlockGraph:
         """The block graph of a head at a length, in tokens (len_k: as many keys, for None)."""
         len_k = len_q if len_k is None else len_k
+        head += self.first_head
         return compiler.lower(self.resolved, len_q, len_k, align, head=head, layer=self.layer)
 
     def tables(self, len_q: int, len_k: int, align: str, heads: Sequence[int]) -> Schedule:
@@ -185,6 +200,7 @@ class Layout(Exports, CallableLayout):
             tuple(self.targets),
             self.layer,
             tables,
+            self.first_head,
         )
 
     def _small(self, blocks: int, head: int) -> BlockGraph:
@@ -193,6 +209,7 @@ class Layout(Exports, CallableLayout):
     def __repr__(self) -> str:
         rows, columns = self.block
         layer = f", layer {self.layer}" if self.layer else ""
+        layer += f", heads from {self.first_head}" if self.first_head else ""
         about = f"bslang.Layout {self.name}: {self.spec}; block {rows}x{columns}{layer}"
         return pictures.text(about, partial(self._small, pictures.SMALL), self.by_head)
 
@@ -282,6 +299,7 @@ def rebuilt(
     targets: tuple[str, ...],
     layer: int = 0,
     tables: Iterable[bytes] = (),
+    first_head: int = 0,
 ) -> Layout:
     """A layout made of its canonical text, as pickles and exported programs hold it.
 
@@ -289,13 +307,13 @@ def rebuilt(
     """
     matrices = {matrix.name: matrix for matrix in map(Matrix.of_file, tables)}
     program = Program(read(Source("<canonical>", spec)), block, matrices)
-    return layout_of(program.pick(None, name, {}), targets, layer)
+    return layout_of(program.pick(None, name, {}), targets, layer).at_heads(first_head)
 
 
 @lru_cache(maxsize=256)
 def of_key(key: Key) -> Layout:
     """The layout that operators name so, kept for the next call of an exported program. Raises SpecError."""
-    return rebuilt("layout", key.spec, key.block, key.targets, key.layer)
+    return rebuilt("layout", key.spec, key.block, key.targets, key.layer, (), key.first_head)
 
 
 LAYOUTS.rebuild = of_key

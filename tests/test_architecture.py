@@ -48,7 +48,7 @@ MAY_USE = {
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",
         "nn": "call labels layouts runtime",
-        "integrations": "analysis api compiler graph layouts",
+        "integrations": "analysis api compiler graph layouts runtime",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
         "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
         "cli": "analysis api compiler configs editors explorer files gpu graph lint patterns picture resolve "

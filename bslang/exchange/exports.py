@@ -28,6 +28,7 @@ class Exports(ABC):
 
     labels: tuple[str, ...]
     layer: int
+    first_head: int
     name: str
     by_head: bool
 
@@ -63,6 +64,7 @@ class Exports(ABC):
 
         len_k, device = len_q if len_k is None else len_k, torch.device(device)
         pair = self._labels(labels, len_q, len_k, align, device)
+        self._whole()
         return block_mask(self.resolved, len_q, len_k, align, heads, self.layer, pair, device)
 
     def to_dense(
@@ -138,10 +140,18 @@ class Exports(ABC):
         """
         from bslang.exchange.archive import save
 
+        self._whole()
         if self.by_head and heads is None:
             raise ValueError("heads of this layout differ: pass their number, `heads=`")
         len_k = len_q if len_k is None else len_k
         save(path, self.resolved, len_q, len_k, align, heads or 1, self.layer)
+
+    def _whole(self) -> None:
+        """Raise ValueError for a layout of some heads, which other libraries' masks count from 0."""
+        if self.first_head:
+            raise ValueError(
+                f"this layout is that of heads from {self.first_head} on: export `at_heads(0)`, for all heads"
+            )
 
     def _labels(
         self, given: Any, len_q: int, len_k: int, align: str, device: torch.device | None

@@ -12,6 +12,7 @@ from bslang.layouts import Layout, take_layout
 from bslang.nn.cache import KVCache
 from bslang.nn.rotary import Rotary
 from bslang.nn.shared import about, check_count, join_heads, split_heads, take_head_dim
+from bslang.runtime.sharded import first_head, needs_first_head
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -102,6 +103,10 @@ class BlockSparseAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         options.setdefault("softcap", self.softcap)
+        if "first_head" not in options and needs_first_head(
+            self.layout, q.shape[1], self.num_heads
+        ):
+            options["first_head"] = first_head(self, q.shape[1], self.num_heads, self.head_dim)
         out = self.layout(q, k, v, self.scale, **options)
         assert isinstance(out, torch.Tensor)  # no lse was asked for
         return self.o_proj(join_heads(out))  # type: ignore[no-any-return]  # a module's call is untyped

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bslang.call import Options
 from bslang.labels import LabelsOfCall
 from bslang.layouts import Layout, take_layout
 from bslang.nn.shared import about, join_heads, split_heads, take_head_dim
+from bslang.runtime.sharded import first_head, needs_first_head
 
 
 class MultiheadAttention(nn.Module):
@@ -129,7 +131,10 @@ class MultiheadAttention(nn.Module):
             for x, w, b in zip((query, key, value), weights, biases, strict=True)
         )
         padding = None if key_padding_mask is None else _padding(key_padding_mask, batched)
-        out = self.layout(q, k, v, labels=labels, key_padding=padding)
+        options: Options = {"labels": labels, "key_padding": padding}
+        if needs_first_head(self.layout, q.shape[1], self.num_heads):
+            options["first_head"] = first_head(self, q.shape[1], self.num_heads, self.head_dim)
+        out = self.layout(q, k, v, **options)
         assert isinstance(out, torch.Tensor)  # no lse was asked for
         joined = self.out_proj(join_heads(out))
         return joined.transpose(0, axis) if batched else joined[0], None

@@ -11,7 +11,8 @@ def about(layout: Layout) -> str:
     """A layout among the arguments that a module's repr shows."""
     rows, columns = layout.block
     layer = f", layer={layout.layer}" if layout.layer else ""
-    return f"layout={layout.spec!r}, block={rows}x{columns}{layer}"
+    heads = f", heads from {layout.first_head}" if layout.first_head else ""
+    return f"layout={layout.spec!r}, block={rows}x{columns}{layer}{heads}"
 
 
 def check_count(name: str, value: object) -> None:

@@ -36,7 +36,7 @@ class CallableLayout(ABC):
     name, spec (canonical bsl text), block (tokens: query, key) and digest say what it is; targets: its
     kernels by name, the first that runs a tensor's device is taken; by_head, by_layer: whether the heads,
     or the layers, of a model may have other sets; labels: names of the run-time labels that a call gives;
-    layer: what `layer` stands for in the spec.
+    layer: what `layer` stands for in the spec; first_head: what `head` does in the first head of a call.
     """
 
     name: str
@@ -48,11 +48,12 @@ class CallableLayout(ABC):
     by_layer: bool = False
     labels: tuple[str, ...] = ()
     layer: int = 0
+    first_head: int = 0
     plans: Recent[DevicePlan] = field(default_factory=partial(Recent, PLANS))
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key = str(Key(self.spec, self.block, tuple(self.targets), self.layer))
+        self.key = str(Key(self.spec, self.block, tuple(self.targets), self.layer, self.first_head))
         LAYOUTS.add(self)
 
     # ---- what the compiler hands over ----------------------------------------------------------
@@ -71,6 +72,10 @@ class CallableLayout(ABC):
         """Whether no row of the first heads depends on the length, up to this one, and no key lies ahead of
         its query."""
 
+    @abstractmethod
+    def at_heads(self, first_head: int) -> CallableLayout:
+        """The same layout for heads from another one on."""
+
     # ---- calls ---------------------------------------------------------------------------------
 
     def __call__(
@@ -88,7 +93,7 @@ class CallableLayout(ABC):
         q: (batch, heads, len_q, dim); k, v: (batch or 1, key heads, len_k, dim), where key heads divide
         heads (grouped-query attention); fp32, fp16 or bf16 (and fp64 on the torch target); any dim (up to
         256 on the triton target), any lengths, 0 too, any strides. scale: of the scores, 1/sqrt(dim) for
-        None. options: `softcap`, `align`, `labels` and `key_padding`, see `bslang.call.Options`.
+        None. options: `softcap`, `align`, `labels`, `key_padding` and `first_head`, see `bslang.call.Options`.
 
         Returns out, like q and contiguous; with return_lse also the natural log-sum-exp of each
         query's scores, fp32 (batch, heads, len_q). A query that sees no key has out 0, lse -inf and
@@ -96,6 +101,10 @@ class CallableLayout(ABC):
         layout is undefined at this length, TargetError where no target runs on the device.
         Under torch.autocast, tensors are taken in its dtype, as torch's own attention takes them.
         """
+        first_head = options.pop("first_head", None)
+        key = self.key
+        if first_head is not None:
+            key = self._key_at(first_head)
         q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
         check_transforms(q, k, v)
@@ -103,8 +112,16 @@ class CallableLayout(ABC):
         call = Call.of(q, k, self.labels, scale, **options)
         if not torch.compiler.is_compiling():  # the operator would say so, from further away
             self.target(q)
-        out, lse = op.attention(q, k, v, self.key, *call.pack())
+        out, lse = op.attention(q, k, v, key, *call.pack())
         return (out, lse) if return_lse else out
+
+    def _key_at(self, first_head: int) -> str:
+        """The key of the layout for heads from another one on."""
+        if torch.compiler.is_compiling():
+            from bslang.runtime.untraced import key_at
+
+            return key_at(self, first_head)  # type: ignore[no-any-return]  # torch does not type it
+        return self.at_heads(first_head).key
 
     def packed(
         self,
@@ -164,11 +181,12 @@ class CallableLayout(ABC):
         self, len_q: int, len_k: int, align: str, device: torch.device, heads: int = 1
     ) -> DevicePlan:
         """The tables of a call on a device; made once for each length and kept while in use."""
-        heads = max(heads, 1) if self.by_head else 1
+        first = self.first_head if self.by_head else 0
+        numbers = range(first, first + (max(heads, 1) if self.by_head else 1))
         layer = self.layer if self.by_layer else 0
         plan = self.plans.get(
-            (len_q, len_k, align, device, heads, layer),
-            lambda: DevicePlan.of(self.tables(len_q, len_k, align, range(heads)), device),
+            (len_q, len_k, align, device, numbers, layer),
+            lambda: DevicePlan.of(self.tables(len_q, len_k, align, numbers), device),
         )
         if is_capturing(device):
             CAPTURED.add(plan)

@@ -25,6 +25,8 @@ def attend(
     sequences of similar lengths share one as well: what is padded on the right comes after all that
     it might be seen by.
     """
+    if "first_head" in options:
+        layout = layout.at_heads(options.pop("first_head"))
     ends = offsets(cu_seqlens, q)
     batches: dict[int, list[int]] = {}
     lengths = [stop - start for start, stop in pairwise(ends)]

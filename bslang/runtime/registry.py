@@ -1,7 +1,7 @@
 """Layouts by the name that operators know them by.
 
-A layout is named by its key: canonical text, block, targets and layer. So an exported program says what it
-computes, and another process can make the layout again.
+A layout is named by its key: canonical text, block, targets, layer and first head. So an exported program
+says what it computes, and another process can make the layout again.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ class Key:
     block: tuple[int, int]
     targets: tuple[str, ...]
     layer: int
+    first_head: int = 0
 
     def __str__(self) -> str:
         number = f"; layer {self.layer}" if self.layer else ""
+        number += f"; heads from {self.first_head}" if self.first_head else ""
         return (
             f"block {self.block[0]}x{self.block[1]}; {self.spec}; {', '.join(self.targets)}{number}"
         )
@@ -39,11 +41,13 @@ class Key:
         if found is None:
             raise ValueError(f"{text!r} names no layout")
         targets = tuple(found["targets"].split(", "))
-        return cls(found["spec"], (int(found[1]), int(found[2])), targets, int(found["layer"] or 0))
+        numbers = int(found["layer"] or 0), int(found["head"] or 0)
+        return cls(found["spec"], (int(found[1]), int(found[2])), targets, *numbers)
 
 
 _KEY = re.compile(
-    r"block (\d+)x(\d+); (?P<spec>.*); (?P<targets>[a-z]+(?:, [a-z]+)*)(?:; layer (?P<layer>\d+))?",
+    r"block (\d+)x(\d+); (?P<spec>.*); (?P<targets>[a-z]+(?:, [a-z]+)*)(?:; layer (?P<layer>\d+))?"
+    r"(?:; heads from (?P<head>\d+))?",
     re.DOTALL,
 )
 

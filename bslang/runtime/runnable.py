@@ -19,9 +19,13 @@ class Runnable(Protocol):
     """A layout that runs; `bslang.runtime.layout.CallableLayout` says what each of these is."""
 
     key: str
+    by_head: bool
+    first_head: int
 
     @property
     def with_padding(self) -> Runnable: ...
+
+    def at_heads(self, first_head: int) -> Runnable: ...
 
     def target(self, q: torch.Tensor) -> Target: ...
 

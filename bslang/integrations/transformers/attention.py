@@ -11,6 +11,7 @@ from bslang.integrations.transformers.models import NUMBER
 from bslang.integrations.transformers.rows import Decoder, packed, padded
 from bslang.integrations.transformers.watch import called
 from bslang.layouts import Layout
+from bslang.runtime.sharded import first_head, needs_first_head
 
 Tensor = torch.Tensor
 
@@ -86,6 +87,7 @@ class Attention:
         called(module)
         _check_call(module, dropout, kwargs)
         layout = self.layout(module)
+        layout = _of_heads(layout, module, query)
         if is_causal is None:
             is_causal = getattr(module, "is_causal", True)
         mask, shown = take(attention_mask, query, key)
@@ -95,6 +97,16 @@ class Attention:
         attend = packed if mask is not None and mask.dim() == 1 else padded
         out = attend(layout, query, key, value, mask, model, options)
         return out.transpose(1, 2).contiguous(), None
+
+
+def _of_heads(layout: Layout, module: torch.nn.Module, query: Tensor) -> Layout:
+    """The layout of the heads of a call. Raises ValueError where they are not all of the model's, and it
+    cannot be told which."""
+    of = getattr(getattr(module, "config", None), "num_attention_heads", None)
+    heads = query.shape[1]
+    if not isinstance(of, int) or not needs_first_head(layout, heads, of):
+        return layout
+    return layout.at_heads(first_head(module, heads, of, query.shape[3]))
 
 
 def _check_call(module: torch.nn.Module, dropout: float, kwargs: dict[str, Any]) -> None:

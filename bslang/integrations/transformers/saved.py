@@ -47,13 +47,14 @@ def described(attention: Attention) -> dict[str, Any]:
 
 
 def _layout(layout: Layout) -> dict[str, Any]:
-    name, spec, block, targets, layer, tables = layout.__reduce__()[1]
+    name, spec, block, targets, layer, tables, first_head = layout.__reduce__()[1]
     return {
         "name": name,
         "spec": spec,
         "block": list(block),
         "targets": list(targets),
         "layer": layer,
+        "first_head": first_head,
         "tables": [base64.b64encode(table).decode() for table in tables],
     }
 
@@ -136,6 +137,7 @@ def _register(kept: dict[str, Any]) -> None:
             tuple(one["targets"]),
             one["layer"],
             [base64.b64decode(table) for table in one["tables"]],
+            one["first_head"],
         )
         for one in kept["layouts"]
     ]
@@ -147,7 +149,7 @@ def _register(kept: dict[str, Any]) -> None:
 def _meaning(kept: dict[str, Any]) -> Any:
     """What tells whether two descriptions are of the same layouts."""
     layouts = [
-        (one["spec"], tuple(one["block"]), one["layer"], tuple(one["tables"]))
+        (one["spec"], one["block"], one["layer"], one["first_head"], one["tables"])
         for one in kept["layouts"]
     ]
     return layouts, kept["layers"]
