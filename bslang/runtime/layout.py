@@ -93,7 +93,8 @@ class CallableLayout(ABC):
         q: (batch, heads, len_q, dim); k, v: (batch or 1, key heads, len_k, dim), where key heads divide
         heads (grouped-query attention); fp32, fp16 or bf16 (and fp64 on the torch target); any dim (up to
         256 on the triton target), any lengths, 0 too, any strides. scale: of the scores, 1/sqrt(dim) for
-        None. options: `softcap`, `align`, `labels`, `key_padding` and `first_head`, see `bslang.call.Options`.
+        None. options: those of `bslang.call.Options`, `softcap`, `align`, `labels`, `key_padding` and
+        `first_head`.
 
         Returns out, like q and contiguous; with return_lse also the natural log-sum-exp of each
         query's scores, fp32 (batch, heads, len_q). A query that sees no key has out 0, lse -inf and
