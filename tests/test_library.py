@@ -1,6 +1,7 @@
 """The library of published layouts, against their exact matrices.
 
-tests/data/layouts.json holds each as CSR over key blocks, a query block a row.
+tests/data/layouts.json holds each as CSR over key blocks, a query block a row. layouts2.json holds the newer
+ones, those of unit "token" over tokens: they are the same set at every block size.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from bslang.syntax.comments import comment_above
 from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.format import formatted
 from bslang.syntax.source import Source
+from tests.strategies import mask_of
 
-GOLDEN: dict[str, Any] = json.loads(
-    (Path(__file__).parent / "data" / "layouts.json").read_text(encoding="utf-8")
-)
+DATA = Path(__file__).parent / "data"
+GOLDEN: dict[str, Any] = json.loads((DATA / "layouts.json").read_text(encoding="utf-8"))
+NEWER: dict[str, Any] = json.loads((DATA / "layouts2.json").read_text(encoding="utf-8"))
 
 PUBLISHED: dict[str, str] = {
     "dense": "transformer.bsl:encoder",
@@ -78,11 +80,60 @@ PUBLISHED: dict[str, str] = {
 }
 """The definition of each golden layout, with its parameters and the head."""
 
+PUBLISHED_SINCE: dict[str, str] = {
+    "star": "star.bsl:star c=12t a=8t u=6t",
+    "trianglemix_l0": "trianglemix.bsl:trianglemix start=1 sinks=2t recent=7t tail=5t",
+    "trianglemix_l1": "trianglemix.bsl:trianglemix start=1 sinks=2t recent=7t tail=5t layer=1",
+    "duo_h0": "duo.bsl:duo full=1 sinks=3t recent=8t",
+    "duo_h1": "duo.bsl:duo full=1 sinks=3t recent=8t head=1",
+    "longlora_h0": "longlora.bsl:longlora half=1 g=12t",
+    "longlora_h1": "longlora.bsl:longlora half=1 g=12t head=1",
+    "longlora_roll_h0": "longlora.bsl:longlora_roll half=1 g=12t",
+    "longlora_roll_h1": "longlora.bsl:longlora_roll half=1 g=12t head=1",
+    "moa": "moa.bsl:moa a=2 p=1 d=5",
+    "power": "power.bsl:power s=1 w=3",
+    "interleaved_l0": "interleaved.bsl:interleaved w=5t p=3",
+    "interleaved_l1": "interleaved.bsl:interleaved w=5t p=3 layer=1",
+    "interleaved_l2": "interleaved.bsl:interleaved w=5t p=3 layer=2",
+    "interleaved_first_l0": "interleaved.bsl:interleaved_first w=5t p=3",
+    "interleaved_first_l1": "interleaved.bsl:interleaved_first w=5t p=3 layer=1",
+    "interleaved_first_l2": "interleaved.bsl:interleaved_first w=5t p=3 layer=2",
+    "interleaved_encoder_l0": "interleaved.bsl:interleaved_encoder w=4t p=3",
+    "interleaved_encoder_l1": "interleaved.bsl:interleaved_encoder w=4t p=3 layer=1",
+    "interleaved_encoder_l3": "interleaved.bsl:interleaved_encoder w=4t p=3 layer=3",
+    "hymba": "hymba.bsl:hymba meta=4t w=6t",
+    "block_causal": "block_causal.bsl:block_causal c=6t",
+    "block_causal_i2v": "block_causal.bsl:block_causal_i2v f=3t c=9t",
+    "pi0": "block_causal.bsl:pi0 p=23t s=1t h=12t",
+    "asr_chunks": "block_causal.bsl:asr_chunks c=6t left=2",
+    "self_forcing": "self_forcing.bsl:self_forcing c=6t local=14t",
+    "self_forcing_sink": "self_forcing.bsl:self_forcing_sink c=6t local=18t s=4t",
+    "teacher_forcing": "self_forcing.bsl:teacher_forcing c=3",
+    "radial_wan": "radial.bsl:radial_wan f=6t b=2t",
+    "radial_hunyuan": "radial.bsl:radial_hunyuan f=5t b=2t t=3t",
+    "svg_spatial": "svg.bsl:svg_spatial p=4t f=8t width=2 r=3t sink=1",
+    "svg_temporal": "svg.bsl:svg_temporal p=4t f=8t F=5 width=2",
+    "svg_temporal_band": "svg.bsl:svg_temporal_band p=4t f=8t F=5 w=9t",
+    "vggt_l0": "vggt.bsl:vggt f=10t",
+    "vggt_l1": "vggt.bsl:vggt f=10t layer=1",
+    "gna1d": "gna.bsl:gna1d w=7 s=4",
+    "gna1d_causal": "gna.bsl:gna1d_causal w=8 s=3",
+    "gna2d": "gna.bsl:gna2d h=6 w=8 kh=4 kw=5 sh=2 sw=3",
+    "af3_atoms": "alphafold3.bsl:af3_atoms nq=4t nk=16t",
+    "af3_atoms_clamped": "alphafold3.bsl:af3_atoms_clamped nq=4t nk=16t",
+    "time_attention": "time_series.bsl:time_attention T=8t",
+    "time_covariate": "time_series.bsl:time_covariate T=8t",
+    "icl": "in_context.bsl:icl p=21t",
+    "icl_self": "in_context.bsl:icl_self p=21t",
+    "hca": "deepseek.bsl:hca each=8t",
+    "nsa_compression": "deepseek.bsl:nsa_compression l=8t d=4t",
+}
+"""The same for the newer ones, with the layer where it is not layer 0."""
+
 ENTRIES = library()
 
 
-def golden_matrix(name: str) -> Bools:
-    entry = GOLDEN[name]
+def golden_matrix(entry: dict[str, Any]) -> Bools:
     matrix = np.zeros(entry["shape"], dtype=bool)
     for row, (start, stop) in enumerate(zip(entry["indptr"], entry["indptr"][1:], strict=False)):
         matrix[row, entry["indices"][start:stop]] = True
@@ -90,29 +141,29 @@ def golden_matrix(name: str) -> Bools:
     return matrix
 
 
-def published(name: str, block: int) -> tuple[Resolved, int]:
-    """The layout of a golden name, and the head that the matrix is of."""
-    spec, *options = PUBLISHED[name].split()
+def published(text: str, block: int) -> tuple[Resolved, dict[str, int]]:
+    """A layout as the tables above have it, and the head and the layer that the matrix is of."""
+    spec, *options = text.split()
     values = dict(option.split("=") for option in options)
-    head = int(values.pop("head", 0))
+    at = {name: int(values.pop(name, 0)) for name in ("head", "layer")}
     path, definition = compiler.split_name(f"std/{spec}")
-    return compiler.resolve(source_of(path), definition, block=block, parameters=values), head
+    return compiler.resolve(source_of(path), definition, block=block, parameters=values), at
 
 
 @pytest.mark.parametrize("block", [1, 4])
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_layout_is_its_published_matrix(name: str, block: int) -> None:
-    expected = golden_matrix(name)
+    expected = golden_matrix(GOLDEN[name])
     rows, columns = expected.shape
     align = "end" if rows == columns else "start"
-    resolved, head = published(name, block)
-    grid = Grid.of(rows * block, columns * block, (block, block), align, head=head)
+    resolved, at = published(PUBLISHED[name], block)
+    grid = Grid.of(rows * block, columns * block, (block, block), align, **at)
     labels: Labels = {}
     if name.startswith("document"):
         doc = np.repeat([0, 1, 2], [5 * block, 4 * block, 3 * block])
         labels = {"doc": (doc, doc)}
     else:
-        graph = compiler.lower(resolved, rows * block, columns * block, align, head=head)
+        graph = compiler.lower(resolved, rows * block, columns * block, align, **at)
         np.testing.assert_array_equal(graph.visited.dense(rows), expected)
     mask = dense(resolved.pattern, grid, labels)
     whole = expected.repeat(block, 0).repeat(block, 1)
@@ -125,8 +176,25 @@ def test_layout_is_its_published_matrix(name: str, block: int) -> None:
     np.testing.assert_array_equal(mask, whole)
 
 
+@pytest.mark.parametrize("block", [1, 4, 7])
+@pytest.mark.parametrize("name", PUBLISHED_SINCE)
+def test_newer_layout_is_its_published_matrix(name: str, block: int) -> None:
+    """Oracle and lowering; those over tokens also where the block does not divide their length."""
+    entry = NEWER[name]
+    tokens = golden_matrix(entry)
+    if entry["unit"] == "block":
+        tokens = tokens.repeat(block, 0).repeat(block, 1)
+    align = entry.get("align", "end")
+    resolved, at = published(PUBLISHED_SINCE[name], block)
+    grid = Grid.of(*tokens.shape, (block, block), align, **at)
+    np.testing.assert_array_equal(dense(resolved.pattern, grid), tokens)
+    graph = compiler.lower(resolved, *tokens.shape, align, **at)
+    np.testing.assert_array_equal(mask_of(graph), tokens)
+
+
 def test_every_golden_layout_is_in_the_library() -> None:
     assert set(PUBLISHED) == set(GOLDEN)
+    assert set(PUBLISHED_SINCE) == set(NEWER)
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.file}:{entry.name}")

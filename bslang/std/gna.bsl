@@ -1,0 +1,17 @@
+# Generalized neighborhood attention: the queries of a tile share the window of the one in its middle.
+# Source: Generalized Neighborhood Attention (Hassani 2025, 3); NATTEN's na1d with stride.
+# w: length of the window; s: stride, the length of a tile.
+gna1d(w = 7, s = 4) = {i, j : 0 <= j - min(max(i // s * s + s // 2 - w // 2, 0), n - w) < w}
+
+# Causal generalized neighborhood attention: a tile shares the window that ends with its last query.
+# Source: Generalized Neighborhood Attention (Hassani 2025, 3); NATTEN's na1d with stride, is_causal.
+# w: length of the window; s: stride, the length of a tile.
+gna1d_causal(w = 8, s = 3) = {i, j : j <= i & min(i // s * s + s - 1, n - 1) - w < j}
+
+# Generalized neighborhood attention on an image.
+# Source: Generalized Neighborhood Attention (Hassani 2025, 3); NATTEN's na2d with stride.
+# h, w: size of the image; kh, kw: of the window; sh, sw: strides, the sides of a tile.
+gna2d(h = 6, w = 8, kh = 4, kw = 5, sh = 2, sw = 3) = (
+    {i, j : 0 <= j // w - min(max(i // w // sh * sh + sh // 2 - kh // 2, 0), h - kh) < kh}
+    & {i, j : 0 <= j % w - min(max(i % w // sw * sw + sw // 2 - kw // 2, 0), w - kw) < kw}
+)
