@@ -16,6 +16,7 @@ import torch
 
 import bslang
 from bslang import compiler
+from bslang.analysis.properties import is_prefix_stable
 from bslang.cli.list import list as list_layouts
 from bslang.ir.grid import Grid
 from bslang.ir.oracle import Labels, dense
@@ -258,6 +259,16 @@ def test_axial_heads_take_turns() -> None:
     both = compiler.lower(compiler.resolve(source, "axial", block=1), 12, 12).visited
     even, odd = (compiler.lower(resolved, 12, 12, head=head).visited for head in (0, 1))
     assert even | odd == both and even != odd
+
+
+def test_dense_layers_of_trianglemix_are_prefix_stable() -> None:
+    """Known without a comparison of lengths, of which there are too many: `layer < start` holds every pair."""
+    resolved = compiler.resolve(source_of(Path("std/trianglemix.bsl")), "trianglemix")
+    stable = [
+        is_prefix_stable(resolved.pattern, compiler.lower(resolved, 2**16, 2**16, layer=layer))
+        for layer in (0, 16)
+    ]
+    assert [answer.holds for answer in stable] == [True, False]
 
 
 def test_layouts_are_listed_with_their_first_line(capsys: pytest.CaptureFixture[str]) -> None:

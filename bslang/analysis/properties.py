@@ -25,6 +25,7 @@ from bslang.ir.pattern import (
     Difference,
     Pattern,
     Primitive,
+    Union,
     Xor,
 )
 from bslang.ir.runs import Bools, Runs
@@ -265,7 +266,14 @@ class _KeepsRows(Fold[bool]):
     def _each(self, pattern: Pattern) -> bool:
         return all(map(self, pattern.parts))
 
-    union = intersection = xor = difference = complement = transpose = _each
+    intersection = xor = difference = complement = transpose = _each
+
+    def union(self, pattern: Union) -> bool:
+        # A part that holds every pair at any length, as `layer < 2` may, leaves nothing to the others.
+        return self._each(pattern) or any(map(self._holds_all, pattern.parts))
+
+    def _holds_all(self, part: Pattern) -> bool:
+        return self(part) and lower(part, self.grid).of_kind(FULL) == Runs.domain(self.grid)
 
     def primitive(self, pattern: Primitive) -> bool:
         meant = pattern.expand()
