@@ -262,7 +262,7 @@ def test_axial_heads_take_turns() -> None:
 
 
 def test_dense_layers_of_trianglemix_are_prefix_stable() -> None:
-    """Known without a comparison of lengths, of which there are too many: `layer < start` holds every pair."""
+    """Not by a comparison of lengths, of which there are too many: `layer < start` holds every pair."""
     resolved = compiler.resolve(source_of(Path("std/trianglemix.bsl")), "trianglemix")
     stable = [
         is_prefix_stable(resolved.pattern, compiler.lower(resolved, 2**16, 2**16, layer=layer))
