@@ -81,7 +81,7 @@ docs: $(READY) ## The pages and pictures that are made from the code, and the gr
 	$(BIN)/python editors/generate_textmate.py
 
 site: $(READY) ## docs/ as a site in site/, without a warning
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict # with --quiet it counts no warning
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -8,6 +8,16 @@ def shortened(text: str, room: int = 400) -> str:
     return text if len(text) <= room else f"{text[: room - 80]} ... {text[-60:]}"
 
 
+def printable(text: str, also: str = "\t") -> str:
+    """Text for a terminal, which must not take orders from it; as long as the text.
+
+    also: what stays as it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in also else "?" for char in text)
+
+
 class BslangError(Exception):
     """Base of every error that bslang raises on purpose."""
 

@@ -34,6 +34,23 @@ def inlined(text: str, files: Mapping[str, str]) -> str:
     return _INCLUDE.sub(content, text)
 
 
+def text_of(file: Path) -> str:
+    """The text of a file, which may lie in a zip archive, as modules do that Python imports from there.
+
+    Raises OSError, UnicodeDecodeError.
+    """
+    archive = next((part for part in file.parents if part.is_file()), None)
+    if archive is None:
+        return file.read_text(encoding="utf-8")
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(archive) as opened:
+            return opened.read(file.relative_to(archive).as_posix()).decode()
+    except (BadZipFile, KeyError) as error:
+        raise FileNotFoundError(errno.ENOENT, str(error), str(file)) from None
+
+
 def source_digest(text: str) -> str:
     """A name for the text of a generated file, by which the module beside it knows its own."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -53,7 +70,7 @@ def write_whole(folder: Path, files: Mapping[str, str | bytes], mode: int = 0o66
             path, data = folder / name, content.encode() if isinstance(content, str) else content
             if path.is_file() and path.read_bytes() == data:
                 continue
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+            handle, temporary = tempfile.mkstemp(prefix=f".{name[:32]}.", dir=folder)
             staged.append((Path(temporary), path))
             with os.fdopen(handle, "wb") as file:
                 file.write(data)

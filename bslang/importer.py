@@ -36,6 +36,8 @@ class SpecFinder(MetaPathFinder):
             inner = _DefinitionLoader(loader.path, name)
             return ModuleSpec(fullname, inner, origin=str(loader.path))
         for folder in sys.path if path is None else path:
+            if not isinstance(folder, str):  # Python passes over what is no text, and so does this
+                continue
             for suffix in SUFFIXES:
                 file = Path(folder, name + suffix)
                 if is_file(file):

@@ -6,6 +6,7 @@ compiler for the tables of each length. A layout that nobody uses any more leave
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import json
@@ -28,7 +29,7 @@ import torch
 from bslang import cache, compiler
 from bslang.analysis import decoding
 from bslang.analysis.properties import Answer
-from bslang.errors import BslangError
+from bslang.errors import BslangError, shortened
 from bslang.exchange.exports import Exports
 from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.pattern import Intersection
@@ -257,6 +258,11 @@ def _imported(key: str, resolved: Resolved, targets: tuple[str, ...] | None) -> 
             files = compiler.emit(resolved, targets)
             cache.write(folder, {_SUMS: _sums(files)} | files)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise BslangError(
+                f"no file can have the name `{shortened(resolved.name, 90)}.py` "
+                f"({len(resolved.name)} letters); give the definition a shorter one"
+            ) from None
         message = (
             "the folder of generated modules cannot be written; BSLANG_CACHE_DIR names another"
         )

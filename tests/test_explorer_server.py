@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from explored import SPEC, data_of, write_spec
 
-from bslang.explorer.server import Compiling, Server
+from bslang.explorer.server import MAX_STREAMS, Compiling, Server
 from bslang.explorer.subject import Subject
 from bslang.explorer.watch import stamps
 from bslang.resolve.sources import source_of
@@ -161,3 +161,53 @@ def test_a_port_in_use_is_an_error_and_ctrl_c_an_end(spec: Path) -> None:
             running.kill()
     assert running.returncode == 0
     assert said == ""
+
+
+def test_event_streams_are_limited(client: Client) -> None:
+    client.get("/")
+    streams = []
+    for _ in range(MAX_STREAMS):
+        connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=20)
+        connection.request("GET", "/events")
+        assert connection.getresponse().status == 200
+        streams.append(connection)
+    status, said = client.get("/events")
+    assert status == 503 and "too many pages" in said
+    assert client.get("/data")[0] == 200
+    for connection in streams:
+        connection.close()
+
+
+def test_nobody_waits_for_a_view_who_needs_none(
+    client: Client, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the compiler is asked for one, the page, its data and events are answered."""
+    client.get("/")
+    asked, enough = threading.Event(), threading.Event()
+
+    def slow(self: Subject, setting: Any) -> dict[str, Any]:
+        asked.set()
+        assert enough.wait(30)
+        return {"slow": True}
+
+    monkeypatch.setattr(Subject, "view_or_errors", slow)
+    found: list[Any] = []
+    reader = threading.Thread(target=lambda: found.append(client.get("/view?layout=0")))
+    reader.start()
+    try:
+        assert asked.wait(30)
+        assert client.get("/")[0] == 200
+        version = client.json("/data")["version"]
+        connection = http.client.HTTPConnection("127.0.0.1", client.server.server_port, timeout=20)
+        connection.request("GET", f"/events?since={version}")
+        stream = connection.getresponse()
+        assert stream.readline() == b": here\n"
+        spec.write_text(SPEC.replace("w = 3", "w = 5"), encoding="utf-8")
+        assert client.server.compiling.refresh() == version  # it is not waited for
+        assert not found
+    finally:
+        enough.set()
+        reader.join()
+    assert json.loads(found[0][1]) == {"slow": True}
+    assert _next_event(stream) == "changed"
+    connection.close()

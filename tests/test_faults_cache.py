@@ -14,6 +14,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -451,6 +452,56 @@ def test_names_of_folders(
     spec.write_text("a = lst(2)", encoding="utf-8")
     assert command("check", str(spec)) == 1
     assert "a b.bsl" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("length", [241, 252])
+def test_names_as_long_as_files_may_have(
+    length: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    name, spec, output = "a" * length, tmp_path / "a.bsl", tmp_path / "out"
+    spec.write_text(f"block 16\n{name} = {SPEC}", encoding="utf-8")
+    made = bslang.load(spec, target="torch")
+    assert command("compile", str(spec), "-o", str(output), "--target", "torch") == 0
+    assert capfd.readouterr().err == ""
+    q = torch.randn(1, 1, 40, 8)
+    again = layouts.import_file(output / f"{name}.py", "a").LAYOUT
+    assert made.name == again.name == name
+    torch.testing.assert_close(made(q, q, q), again(q, q, q))
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    spec = tmp_path / "a.bsl"
+    spec.write_text(f"{'a' * 253} = {SPEC}", encoding="utf-8")
+    with pytest.raises(BslangError, match=r"no file can have the name .* \(253 letters\)"):
+        bslang.load(spec, target="torch")
+
+
+@needs_compiler
+@pytest.mark.parametrize("march", ["", "native"])
+def test_a_module_in_a_zip_archive(march: str, tmp_path: Path) -> None:
+    """Its C++ is read from there; a library is not, and the next target takes over."""
+    files = compiler.emit(
+        compiler.resolve(Source("a.bsl", f"block 16\nzipped = {SPEC}"), "zipped"),
+        ["cpu", "torch"],
+        **({"march": march} if march else {}),
+    )
+    archive = tmp_path / "layouts.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        for name, content in files.items():
+            made.writestr(name, content)
+    program = (
+        "import sys, warnings; sys.path.insert(0, sys.argv[1]); import torch, zipped\n"
+        "q = torch.ones(1, 1, 40, 8)\n"
+        "with warnings.catch_warnings(record=True) as said:\n"
+        "    warnings.simplefilter('always'); out = zipped.attention(q, q, q)\n"
+        "assert torch.allclose(out, q)\n"
+        "print(*[str(one.message) for one in said if 'cpu target' in str(one.message)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(archive)], stdout=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0
+    assert ("lies in an archive" in done.stdout) if march else done.stdout == "\n"
 
 
 def test_a_relative_cache_stays_where_it_was(

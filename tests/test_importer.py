@@ -134,3 +134,16 @@ def test_the_finder_is_put_in_once() -> None:
     finders = [finder for finder in sys.meta_path if isinstance(finder, bslang.importer.SpecFinder)]
     assert len(finders) == 1
     assert sys.meta_path.index(finders[0]) > sys.meta_path.index(PathFinder)
+
+
+@pytest.mark.parametrize("odd", [b"/tmp", None, 3])
+def test_a_path_that_is_no_text_is_passed_over(
+    odd: object, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python does: it stands in sys.path, or in the path of a package."""
+    monkeypatch.setattr(sys, "path", [odd, *sys.path])
+    assert works(importlib.import_module("attns.streaming"))
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("no_such_layouts")
+    finder = next(f for f in sys.meta_path if isinstance(f, bslang.importer.SpecFinder))
+    assert finder.find_spec("package.attns", [odd, str(folder)]) is not None  # type: ignore[list-item]

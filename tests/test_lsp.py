@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.client import LanguageClient
 from test_cli import Run, run
+
+from bslang.editors.server import _NoRefusals
 
 __all__ = ["run"]  # the fixture
 
@@ -189,6 +192,54 @@ def test_a_session(spec: Path) -> None:
         assert [entry.name for entry in outline or ()] == ["größer😀.bsl", "streaming", "mine"]
 
     speak(spec, talk)
+
+
+def test_files_that_cannot_be_read_have_nothing_in_them(spec: Path) -> None:
+    """A client may ask of a file that it has not opened: one that is gone, or no text."""
+    (spec.parent / "bytes.bsl").write_bytes(b"\xff\xfe")
+    (spec.parent / "folder.bsl").mkdir()
+
+    async def talk(client: Client) -> None:
+        for name in ("missing.bsl", "bytes.bsl", "folder.bsl"):
+            document = types.TextDocumentIdentifier((spec.parent / name).as_uri())
+            place = types.Position(3, 2)
+            assert (
+                await client.text_document_hover_async(types.HoverParams(document, place)) is None
+            )
+            assert not await client.text_document_document_symbol_async(
+                types.DocumentSymbolParams(document)
+            )
+            with pytest.raises(JsonRpcException, match="no name stands here"):
+                await client.text_document_rename_async(types.RenameParams(document, place, "x"))
+        # and one that comes to be is read then
+        late = spec.parent / "missing.bsl"
+        late.write_text("near = last(2)\n", encoding="utf-8")
+        found = await client.text_document_hover_async(
+            types.HoverParams(types.TextDocumentIdentifier(late.as_uri()), types.Position(0, 8))
+        )
+        assert found is not None
+
+    speak(spec, talk)
+
+
+def test_what_is_refused_is_not_logged_as_a_fault(
+    spec: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def talk(client: Client) -> None:
+        client.open(SPEC)
+        await client.problems()
+        with pytest.raises(JsonRpcException, match="`causal` is a primitive"):
+            await client.text_document_rename_async(
+                types.RenameParams(client.document, client.position("causal"), "x")
+            )
+
+    speak(spec, talk)
+    assert "Traceback" not in capfd.readouterr().err
+    error = JsonRpcException("refused", types.LSPErrorCodes.RequestFailed.value)
+    for fault, logged in ((error, False), (JsonRpcException("bug", -32603), True)):
+        info = (type(fault), fault, None)
+        record = logging.LogRecord("x", logging.ERROR, "x", 1, "x", None, info)
+        assert _NoRefusals().filter(record) is logged
 
 
 def test_what_is_asked_while_typing(spec: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +18,34 @@ ROOT = Path(__file__).resolve().parent.parent
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "")
+    assert done.returncode == 0, done.stdout
+    assert "WARNING" not in done.stdout
     return folder
+
+
+def test_a_broken_link_fails(tmp_path: Path) -> None:
+    """By the command of `make site`: with --quiet, --strict would count no warning."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (options,) = re.findall(r"-m mkdocs build (.*?)(?: #.*)?$", makefile, re.MULTILINE)
+    for name in ("docs", "mkdocs.yml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    for other in ROOT.iterdir():  # what pages link to
+        if other.is_dir() and other.name not in ("docs", "build") and other.name[0] != ".":
+            (tmp_path / other.name).symlink_to(other)
+    page = tmp_path / "docs" / "random.md"
+    page.write_text(page.read_text("utf-8") + "\n[broken](nowhere.md)\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", *options.split(), "--site-dir", str(tmp_path / "site")],
+        cwd=tmp_path, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "nowhere.md" in done.stdout
 
 
 def test_every_page_and_picture_is_there(site: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -43,9 +44,10 @@ def fmt(files: Files, check: Check = False, diff: Diff = False) -> None:
             continue
         changes += before != after
         if diff:
-            typer.echo("".join(_diff(file, before, after)).encode(), nl=False)
+            print("".join(_diff(file, before, after)), end="")
         elif file == "-" and not check:
-            typer.echo(after.encode(), nl=False)
+            # Data for a program as it is; a terminal must not take orders from it.
+            typer.echo(after if sys.stdout.isatty() else after.encode(), nl=False)
         elif before != after:
             if not check:
                 _write(Path(file), after)

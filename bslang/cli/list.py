@@ -14,6 +14,7 @@ from bslang.cli.common import (
     print_json,
 )
 from bslang.cli.spec import read_spec
+from bslang.errors import printable
 from bslang.resolve.library import Entry, entries, library
 
 FileArgument = Annotated[
@@ -68,5 +69,5 @@ def _print_table(found: Sequence[Entry]) -> None:
     for entry in found:
         # As text, so that brackets in a comment are no markup.
         cells = (f"{entry.file}:{entry.name}", ", ".join(entry.parameters), entry.summary)
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     Console().print(table)

@@ -28,6 +28,7 @@ from bslang.cli.lsp import lsp
 from bslang.cli.show import show
 from bslang.cli.spec import STDIN
 from bslang.cli.stats import stats
+from bslang.cli.terminal import printable_streams
 from bslang.cli.verify import verify
 from bslang.cli.why import why
 from bslang.errors import BslangError, LimitError
@@ -80,6 +81,11 @@ def _options(
 
 def main() -> None:
     """Run the command line; exits with a status."""
+    with printable_streams():
+        _main()
+
+
+def _main() -> None:
     try:
         try:
             app([_spelled(argument) for argument in sys.argv[1:]])

@@ -20,6 +20,7 @@ from bslang.cli.common import (
     write_output,
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
+from bslang.errors import printable
 from bslang.limits import MAX_HEADS
 
 if TYPE_CHECKING:
@@ -166,4 +167,5 @@ def _write(lines: list[Line], look: Look) -> None:
 
     console = Console(highlight=False)
     for line in lines:
-        console.print(Text.assemble(*line), no_wrap=True, overflow="ignore", crop=False)
+        safe = ((printable(part[0]), *part[1:]) for part in line)
+        console.print(Text.assemble(*safe), no_wrap=True, overflow="ignore", crop=False)

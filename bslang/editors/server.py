@@ -6,6 +6,7 @@ Every answer is computed by a pure function of a document; here positions and na
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,9 +62,15 @@ class Server(LanguageServer):
         self._open: dict[str, Document] = {}
 
     def document(self, uri: str) -> Document:
-        """An open document as it is now."""
+        """A document as it is now; an empty one where it is not open and cannot be read."""
         if uri not in self._open:
-            text = self.workspace.get_text_document(uri).source
+            try:
+                text = self.workspace.get_text_document(uri).source
+            except (
+                OSError,
+                ValueError,
+            ):  # not open, and no file that can be read: nothing is in it
+                return Document.of("", _path(uri))
             self._open[uri] = Document.of(text, _path(uri))
         return self._open[uri]
 
@@ -158,6 +165,19 @@ _AtPosition = (
 )
 
 server = Server()
+
+
+class _NoRefusals(logging.Filter):
+    """Leaves out of the log what a client was refused: it is told, and nothing went wrong here."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        refused = isinstance(error, JsonRpcException) and error.code == _REFUSED
+        return not refused
+
+
+_REFUSED = types.LSPErrorCodes.RequestFailed.value
+logging.getLogger("pygls.protocol.json_rpc").addFilter(_NoRefusals())
 
 
 def _path(uri: str) -> Path | None:
@@ -329,4 +349,4 @@ def _symbols(ls: Server, params: types.DocumentSymbolParams) -> list[types.Docum
 
 def _failed(why: object) -> JsonRpcException:
     """What a client shows of a request that is refused: one line, no traceback."""
-    return JsonRpcException(str(why), types.LSPErrorCodes.RequestFailed)
+    return JsonRpcException(str(why), _REFUSED)

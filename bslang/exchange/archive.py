@@ -9,7 +9,7 @@ import numpy as np
 
 from bslang import compiler
 from bslang._version import LANGUAGE
-from bslang.errors import BslangError
+from bslang.errors import BslangError, shortened
 from bslang.exchange.missing import extra
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.limits import MAX_HEADS
@@ -20,6 +20,7 @@ from bslang.syntax.reader import read
 from bslang.syntax.source import Source
 
 FORMAT = "bslang"
+_ALIGNS = ("end", "start")
 _TABLE = "table."
 _NUMBERS = ("language", "block_q", "block_k", "len_q", "len_k", "heads", "layer")
 
@@ -81,7 +82,15 @@ def load(path: str | Path) -> tuple[Resolved, int]:
         raise BslangError(f"{path} names its layout {name!r}, which is no name")
     if not 1 <= numbers["heads"] <= MAX_HEADS or min(numbers["len_q"], numbers["len_k"]) < 1:
         raise BslangError(f"{path} is for no call: it has no heads, too many, or no tokens")
-    block = compiler.block_sides((numbers["block_q"], numbers["block_k"]))
+    if align not in _ALIGNS:
+        raise BslangError(
+            f"{path} has an `align` of {shortened(repr(align), 90)}, and not one of {', '.join(_ALIGNS)}; "
+            "write it again"
+        )
+    try:
+        block = compiler.block_sides((numbers["block_q"], numbers["block_k"]))
+    except ValueError as error:
+        raise BslangError(f"{path} has blocks that no layout has: {error}") from None
     resolved = Program(read(Source(str(path), spec)), block, _tables(path, arrays)).pick(
         None, name, {}
     )

@@ -26,63 +26,85 @@ ADDRESS = "127.0.0.1"
 POLL = 0.3
 """Seconds between two looks at the files."""
 
+MAX_STREAMS = 16
+"""Event streams at once, a page each; more are refused with status 503."""
+
+_MAX_REQUESTS = 64  # at once, streams included; more are hung up on
 _ALIVE = 15.0  # seconds after which an event stream says that it is there
 
 
 class Compiling:
-    """The subjects as their files are now. One thread at a time asks the compiler."""
+    """The subjects as their files are now.
+
+    One thread at a time asks the compiler, which may take seconds; nobody waits for it who does not need
+    its answer.
+    """
 
     def __init__(self, read: Callable[[], Sequence[Subject]], paths: Sequence[Path]) -> None:
         """read: reads the subjects anew; paths: their files."""
         self._read, self._paths = read, paths
-        self._lock = threading.Lock()
+        self._working = threading.Lock()  # held while the compiler is asked
+        self._state = threading.Lock()  # held while what follows is read or set, and no longer
         self._seen: Stamps = {}
         self._subjects: Sequence[Subject] = ()
         self._data: Data = {}
         self.version = 0
 
-    def refresh(self) -> int:
-        """Compile again if a file has changed since; the number of times that this was done."""
-        with self._lock:
-            now = stamps(self._paths)
-            if now != self._seen:
-                self._seen = now
-                self._data = self._compiled()
-                self.version += 1
-            return self.version
+    def refresh(self, wait: bool = False) -> int:
+        """Compile again if a file has changed since; the number of times that this was done.
+
+        wait: for a compiler that is busy; else it is asked the next time.
+        """
+        if self._changed() and self._working.acquire(blocking=wait or self.version == 0):
+            try:
+                now = stamps(self._paths)
+                if now != self._seen:  # it was not done meanwhile
+                    made, subjects = self._compiled()
+                    with self._state:
+                        self._seen, self._data, self._subjects = now, made, subjects
+                        self.version += 1
+            finally:
+                self._working.release()
+        return self.version
+
+    def _changed(self) -> bool:
+        now = stamps(self._paths)
+        with self._state:
+            return now != self._seen
 
     def data(self) -> Data:
         """What the page is filled with, or `errors` where a spec has any."""
-        version = self.refresh()
-        return self._data | {"version": version}
+        self.refresh(wait=True)
+        with self._state:
+            return self._data | {"version": self.version}
 
     def view(self, query: str) -> View:
         """A view of the last specs without errors, for the query of its address."""
         asked = dict(parse_qsl(query, keep_blank_values=True))
         place = asked.pop("layout", "")
-        with self._lock:
-            if place not in map(str, range(len(self._subjects))):
-                return {"errors": [message("there is no such layout here")]}
-            return self._subjects[int(place)].view_or_errors(asked)
+        with self._state:
+            subjects = self._subjects
+        if place not in map(str, range(len(subjects))):
+            return {"errors": [message("there is no such layout here")]}
+        with self._working:
+            return subjects[int(place)].view_or_errors(asked)
 
-    def _compiled(self) -> Data:
+    def _compiled(self) -> tuple[Data, Sequence[Subject]]:
+        """What the page is filled with, and the subjects: the ones before, where a spec has errors."""
         subjects: Sequence[Subject] = ()
         try:
             subjects = self._read()
-            made = data(subjects, served=True)
+            return data(subjects, served=True), subjects
         except SpecError as error:
             found = [diagnostic(d) for d in error.diagnostics]
             sources = {d.source.name: d.source.text for d in error.diagnostics}
         except BslangError as error:
             found = [message(str(error))]
             sources = {s.source.name: s.source.text for s in subjects}
-        else:
-            self._subjects = subjects
-            return made
         named = [{"name": name, "text": text} for name, text in sources.items()]
         title = " and ".join(str(path) for path in self._paths)
         empty = {"title": title, "served": True, "layouts": [], "left_out": [], "palette": []}
-        return empty | {"errors": found, "sources": named}
+        return empty | {"errors": found, "sources": named}, self._subjects
 
 
 class Server(ThreadingHTTPServer):
@@ -94,6 +116,8 @@ class Server(ThreadingHTTPServer):
         """port: 0 for any that is free. Raises BslangError where it cannot be had."""
         self.compiling = compiling
         self.stopping = threading.Event()
+        self.streams = threading.BoundedSemaphore(MAX_STREAMS)
+        self._requests = threading.BoundedSemaphore(_MAX_REQUESTS)
         try:
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
@@ -106,6 +130,20 @@ class Server(ThreadingHTTPServer):
     def hosts(self) -> tuple[str, ...]:
         """What the Host of a request may be."""
         return tuple(f"{name}:{self.server_port}" for name in (ADDRESS, "localhost"))
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, if there are not too many."""
+        if self._requests.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """The thread of a request."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._requests.release()
 
     def server_close(self) -> None:
         self.stopping.set()
@@ -137,7 +175,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif address.path == "/view":
             self._answer(200, "application/json", dump(compiling.view(address.query)))
         elif address.path == "/events":
-            self._events(dict(parse_qsl(address.query)).get("since", ""))
+            if not self.server.streams.acquire(blocking=False):
+                self._answer(503, "text/plain", "too many pages follow these files; close some\n")
+                return
+            try:
+                self._events(dict(parse_qsl(address.query)).get("since", ""))
+            finally:
+                self.server.streams.release()
         else:
             self._answer(404, "text/plain", "there is nothing else here\n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bslang.errors import BslangError, shortened
+from bslang.errors import BslangError, printable, shortened
 from bslang.limits import MAX_ERRORS
 from bslang.syntax.source import Source, Span
 
@@ -33,15 +33,15 @@ class Diagnostic:
 
     def render(self) -> str:
         """Plain ASCII text of several lines, without a line end after the last."""
-        lines = [f"{self.severity}[{self.code}]: {shortened(self.message)}"]
+        lines = [f"{self.severity}[{self.code}]: {printable(shortened(self.message))}"]
         if self.span is None:
-            lines.append(f" --> {shortened(self.source.name)}")
+            lines.append(f" --> {printable(shortened(self.source.name))}")
         else:
             lines += excerpt(self.source, [self.span], self.label)
         if self.hint:
             gutter = " " * (len(lines[-1]) - len(lines[-1].lstrip(" "))) if self.span else " "
             lines += [f"{gutter}|"] * (self.span is not None) + [
-                f"{gutter}= help: {shortened(self.hint)}"
+                f"{gutter}= help: {printable(shortened(self.hint))}"
             ]
         return "\n".join(lines)
 
@@ -62,16 +62,11 @@ def excerpt(source: Source, spans: Sequence[Span], label: str = "") -> list[str]
         width = max(1, min(span.stop - span.start, len(shown) - first))
         marks[first : first + width] = "^" * width
     return [
-        f"{gutter}--> {source.name}:{row}:{column}",
+        f"{gutter}--> {printable(source.name)}:{row}:{column}",
         f"{gutter} |",
-        f"{row} | {_printable(shown)}",
+        f"{row} | {printable(shown)}",
         f"{gutter} | {''.join(marks).rstrip()} {label}".rstrip(),
     ]
-
-
-def _printable(text: str) -> str:
-    """A line of a spec for a terminal, which must not take orders from it; as wide as the text."""
-    return "".join(char if char.isprintable() or char == "\t" else "?" for char in text)
 
 
 def _window(text: str, start: int, width: int, room: int = 100) -> tuple[str, int]:

@@ -14,7 +14,7 @@ import torch
 from bslang import abi
 from bslang.call import NUMBERS, Call
 from bslang.errors import BuildError, TargetError
-from bslang.files import HEADER, inlined, source_digest
+from bslang.files import HEADER, inlined, source_digest, text_of
 from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
@@ -82,7 +82,7 @@ def _table(table: DeviceTable) -> ctypes.Structure:
 def _read(file: Path) -> str:
     """The text of a generated file. Raises BuildError."""
     try:
-        return file.read_text(encoding="utf-8")
+        return text_of(file)
     except (OSError, UnicodeDecodeError) as error:
         raise BuildError(f"{file} cannot be read ({error}); compile the layout again") from None
 

@@ -43,6 +43,11 @@ def load(file: Path, digest: str) -> ctypes.CDLL:
     try:
         with file.open("rb") as opened:
             data, judged = opened.read(), os.fstat(opened.fileno())
+    except NotADirectoryError:  # beside a module in a zip archive
+        raise BuildError(
+            f"{file} lies in an archive, and the system loads libraries from files alone; unpack it, or "
+            "compile the layout without --march"
+        ) from None
     except OSError as error:
         raise BuildError(
             f"{file} cannot be read ({error.strerror}); compile the layout again"
