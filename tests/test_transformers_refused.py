@@ -98,13 +98,10 @@ def test_the_text_of_a_model_with_images() -> None:
 
 def test_cross_attention_is_refused() -> None:
     register("all", block=8, target="torch")
-    config = transformers.BartConfig(
-        vocab_size=64, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48,
-    )  # fmt: skip
-    made = transformers.AutoModel.from_config(config, attn_implementation="bslang").eval()
-    with pytest.raises(ValueError, match=r"also has cross-attention \(is_encoder_decoder\)"):
-        made(tokens())
+    made = model("Bert", is_decoder=True, add_cross_attention=True)
+    made.set_attn_implementation("bslang")
+    with pytest.raises(ValueError, match=r"also has cross-attention \(add_cross_attention\)"):
+        made(tokens(), encoder_hidden_states=torch.randn(2, LENGTH, 32))
 
 
 # ---- registration -----------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 
+from bslang import api
 from bslang.integrations.transformers.given import take, with_offsets
 from bslang.integrations.transformers.models import NUMBER
 from bslang.integrations.transformers.rows import Decoder, packed, padded
@@ -86,17 +88,46 @@ class Attention:
         """
         called(module)
         _check_call(module, dropout, kwargs)
-        layout = self.layout(module)
-        layout = _of_heads(layout, module, query)
+        options: dict[str, Any] = {"scale": scaling, "softcap": softcap}
+        mask, shown = take(attention_mask, query, key)
+        if _is_of_decoder(module):
+            out = self._dense(module, query, key, value, mask, options)
+            return out.transpose(1, 2).contiguous(), None
+        layout = _of_heads(self.layout(module), module, query)
         if is_causal is None:
             is_causal = getattr(module, "is_causal", True)
-        mask, shown = take(attention_mask, query, key)
         mask = with_offsets(mask, query, cu_seq_lens_q, cu_seq_lens_k)
         model = Decoder(is_causal if shown is None else shown, self.allow_noncausal)
-        options: dict[str, Any] = {"scale": scaling, "softcap": softcap}
         attend = packed if mask is not None and mask.dim() == 1 else padded
         out = attend(layout, query, key, value, mask, model, options)
         return out.transpose(1, 2).contiguous(), None
+
+    @cached_property
+    def dense(self) -> dict[str, Layout]:
+        """What decoders of encoder-decoder models have: dense attention, to their own tokens and others."""
+        block, targets = self.given[0].block, tuple(self.given[0].targets)
+        return {spec: api.compile(spec, block=block, target=targets) for spec in ("causal", "all")}
+
+    def _dense(
+        self,
+        module: torch.nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        options: dict[str, Any],
+    ) -> Tensor:
+        if getattr(module, "is_causal", False):
+            whole = Decoder(causal=True, allow_noncausal=False)
+            return padded(self.dense["causal"], query, key, value, mask, whole, options)
+        if mask is not None and mask.shape != (key.shape[0], key.shape[2]):
+            raise ValueError(
+                f"the mask of {key.shape[2]} keys of the encoder has shape {tuple(mask.shape)}"
+            )
+        padding = None if mask is None else ~mask.bool()
+        out = self.dense["all"](query, key, value, key_padding=padding, align="start", **options)
+        assert isinstance(out, Tensor)
+        return out
 
 
 def _of_heads(layout: Layout, module: torch.nn.Module, query: Tensor) -> Layout:
@@ -127,8 +158,17 @@ def _check_call(module: torch.nn.Module, dropout: float, kwargs: dict[str, Any])
                 f"{type(module).__name__} passes {what} ({name}), which bslang has not"
             )
     config = getattr(module, "config", None)
+    told = isinstance(getattr(module, "is_decoder", None), bool)  # as attention of BART and its kin
     for name in ("is_encoder_decoder", "add_cross_attention"):
-        if getattr(config, name, False):
+        if getattr(config, name, False) and not (told and name == "is_encoder_decoder"):
             raise ValueError(
                 f"a layout is for self-attention; this model also has cross-attention ({name})"
             )
+
+
+def _is_of_decoder(module: torch.nn.Module) -> bool:
+    """Whether a module is in the decoder of an encoder-decoder model."""
+    config = getattr(module, "config", None)
+    return bool(
+        getattr(config, "is_encoder_decoder", False) and getattr(module, "is_decoder", False)
+    )

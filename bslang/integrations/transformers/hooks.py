@@ -40,8 +40,11 @@ def _takes(original: Callable[..., str]) -> Callable[..., str]:
     ) -> str:
         requested_attention = saved.restore(self.config, requested_attention)
         name = original(self, requested_attention, *args, **kwargs)
-        if saved.of_name(name) is not None:
+        held = saved.of_name(name)
+        if held is not None:
             refuse(self, name)
+            if getattr(self.config, "is_encoder_decoder", False):
+                held.dense  # noqa: B018  # made now: torch.compile cannot
             watch(self, name)
             positions.note(self)
         return name

@@ -68,6 +68,12 @@ def mask(
         return _offsets(packed)  # type: ignore[no-any-return]  # as below
     if packed is not None:  # transformers cannot tell whether any are, since nothing runs yet
         torch._assert_async((packed == 0).all(), "exported models take no packed sequences")
+    crosses = getattr(kwargs.get("config"), "is_encoder_decoder", False)
+    if crosses and not causal:  # perhaps of keys of the encoder; the attention knows its module
+        if attention_mask is None:
+            return None
+        if attention_mask.shape == (batch_size, kv_length):
+            return attention_mask.bool()
     if length > kv_length:
         raise ValueError(f"{length} tokens came with room for {kv_length} keys")
     if attention_mask is None:
