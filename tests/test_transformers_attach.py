@@ -287,6 +287,49 @@ def test_another_layout_under_the_name_is_refused(tmp_path: Path) -> None:
         loaded(tmp_path)
 
 
+LAYOUT = {
+    "spec": "causal",
+    "block": [8, 8],
+    "targets": ["torch"],
+    "layer": 0,
+    "first_head": 0,
+    "tables": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"name": "sdpa"}, "transformers has an attention named 'sdpa' already"),
+        ({"layouts": 3}, "cannot be read: TypeError"),
+        ({"layouts": []}, "cannot be read: IndexError"),
+        ({"layouts": [{"spec": "causal"}]}, "cannot be read: KeyError"),
+        ({"layers": [7]}, "cannot be read: IndexError"),
+        ({"layouts": [LAYOUT | {"block": [0, 8]}]}, "block"),
+        ({"layouts": [LAYOUT | {"targets": ["none"]}]}, "none"),
+        ({"layouts": [LAYOUT | {"layer": -1}]}, "layer is a number from 0 on"),
+        ({"layouts": [LAYOUT | {"tables": ["?"]}]}, "cannot be read: Error"),
+    ],
+)
+def test_descriptions_that_others_wrote(
+    changed: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    """They take no name of transformers' own, and do not crash."""
+    made = model()
+    name = attach(made, SPARSE, **FEW)
+    made.save_pretrained(tmp_path)
+    _forgotten(name)
+    config = tmp_path / "config.json"
+    written = json.loads(config.read_text())
+    written["bslang"] |= changed
+    written["attn_implementation"] = written["bslang"]["name"]
+    config.write_text(json.dumps(written))
+    sdpa = transformers.AttentionInterface()["sdpa"]
+    with pytest.raises((ValueError, bslang.BslangError), match=reason):
+        loaded(tmp_path)
+    assert transformers.AttentionInterface()["sdpa"] is sdpa
+
+
 def test_parts_are_saved_with_their_layouts(tmp_path: Path) -> None:
     vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "image_size": 16,
               "num_attention_heads": 2, "patch_size": 8}  # fmt: skip

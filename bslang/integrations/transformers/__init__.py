@@ -31,8 +31,6 @@ if _missing:
         "pip install 'bslang[transformers]'"
     )
 
-from transformers import AttentionInterface
-
 from bslang.integrations.transformers import hooks, saved
 from bslang.integrations.transformers.attention import Attention
 from bslang.integrations.transformers.models import number_layers, refuse
@@ -81,7 +79,7 @@ def attach(
     for part in model.modules():
         if isinstance(part, PreTrainedModel):
             refuse(part, name)
-    _check_name(name)
+    saved.check_name(name)
     saved.put(name, attention)
     model.set_attn_implementation(name)
     if model.config._attn_implementation != name:
@@ -112,7 +110,7 @@ def register(
     fit.
     """
     layouts, listed = _layouts(layout, block, target)
-    _check_name(name)
+    saved.check_name(name)
     saved.put(name, Attention(name, layouts, listed, allow_noncausal))
     return name
 
@@ -147,11 +145,3 @@ def _compiled(
     ):
         return api.load(layout, block=block, target=target)
     return api.compile(layout, block=block, target=target)
-
-
-def _check_name(name: str) -> None:
-    if not (isinstance(name, str) and name.isidentifier()):
-        raise ValueError(f"name must be an identifier, as models take it; got {name!r}")
-    held = AttentionInterface().get(name)
-    if name == "eager" or (held is not None and not isinstance(held, Attention)):
-        raise ValueError(f"transformers has an attention named {name!r} already; choose another")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from typing import Any
 
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 
+from bslang import compiler
 from bslang.integrations.transformers.attention import Attention
 from bslang.integrations.transformers.mask import mask
 from bslang.layouts import Layout, rebuilt
@@ -22,6 +24,15 @@ def of_name(name: object) -> Attention | None:
     """The attention of a name if it is one of ours."""
     held = AttentionInterface().get(name)
     return held if isinstance(held, Attention) else None
+
+
+def check_name(name: object) -> None:
+    """Raise ValueError for what cannot be the name of an attention, or is that of another's."""
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise ValueError(f"name must be an identifier, as models take it; got {name!r}")
+    held = AttentionInterface().get(name)
+    if name == "eager" or (held is not None and not isinstance(held, Attention)):
+        raise ValueError(f"transformers has an attention named {name!r} already; choose another")
 
 
 def put(name: str, attention: Attention) -> None:
@@ -47,9 +58,8 @@ def described(attention: Attention) -> dict[str, Any]:
 
 
 def _layout(layout: Layout) -> dict[str, Any]:
-    name, spec, block, targets, layer, tables, first_head = layout.__reduce__()[1]
+    _, spec, block, targets, layer, tables, first_head = layout.__reduce__()[1]
     return {
-        "name": name,
         "spec": spec,
         "block": list(block),
         "targets": list(targets),
@@ -100,50 +110,68 @@ def restore(config: PreTrainedConfig, name: str | None) -> str | None:
     """Register what a configuration was saved with, where it is to have that attention, `name`; None for
     what the configuration says. Returns the name.
 
-    Raises ValueError where another layout is registered under it, SpecError.
+    Raises ValueError where another layout is registered under it or the description cannot be read,
+    SpecError.
     """
     kept = vars(config).pop(KEY, None)
-    if kept is not None and name in (None, kept.get("name")):
+    if kept is not None and name in (None, _name(kept)):
         _register(kept)
-        name = kept["name"]
+        name = _name(kept)
     for part in parts_of(config).values():
         inner = vars(part).get(KEY)
-        if inner is not None and part._attn_implementation == inner.get("name"):
+        if inner is not None and part._attn_implementation == _name(inner):
             _register(inner)
     return name
 
 
-def _register(kept: dict[str, Any]) -> None:
+def _name(kept: Any) -> Any:
+    return kept.get("name") if isinstance(kept, dict) else None
+
+
+def _register(kept: Any) -> None:
+    name = _name(kept)
+    check_name(name)
     if kept.get("version") != _VERSION:
         raise ValueError(
             f"this model was saved with layouts of a newer bslang (version {kept.get('version')!r} of their "
             "description): update bslang"
         )
-    name, held = kept["name"], of_name(kept["name"])
-    if held is not None:
-        if _meaning(described(held)) != _meaning(kept):
-            specs = ", ".join(f"`{layout['spec']}`" for layout in kept["layouts"])
-            raise ValueError(
-                f"this model was saved with {specs} as {name!r}, and another layout is registered under that "
-                "name here: register that one under another name first, or load the model with the "
-                "attn_implementation that it is to have"
-            )
-        return
+    try:
+        described_again = _meaning(kept)
+        held = of_name(name)
+        attention = _attention(kept) if held is None else held
+    except (AttributeError, IndexError, KeyError, TypeError, binascii.Error) as error:
+        raise ValueError(
+            f"the layouts in this model's configuration cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    if held is None:
+        put(name, attention)
+    elif _meaning(described(held)) != described_again:
+        specs = ", ".join(f"`{layout['spec']}`" for layout in kept["layouts"])
+        raise ValueError(
+            f"this model was saved with {specs} as {name!r}, and another layout is registered under that "
+            "name here: register that one under another name first, or load the model with the "
+            "attn_implementation that it is to have"
+        )
+
+
+def _attention(kept: dict[str, Any]) -> Attention:
+    """What a description describes."""
     layouts = [
         rebuilt(
-            one["name"],
+            "layout",
             one["spec"],
-            (one["block"][0], one["block"][1]),
+            compiler.block_sides(tuple(one["block"])),
             tuple(one["targets"]),
             one["layer"],
-            [base64.b64decode(table) for table in one["tables"]],
+            [base64.b64decode(table, validate=True) for table in one["tables"]],
             one["first_head"],
         )
         for one in kept["layouts"]
     ]
     listed = kept["layers"] is not None
     given = [layouts[number] for number in kept["layers"]] if listed else layouts
-    put(name, Attention(name, given, listed, kept["allow_noncausal"]))
+    return Attention(kept["name"], given, listed, bool(kept["allow_noncausal"]))
 
 
 def _meaning(kept: dict[str, Any]) -> Any:
