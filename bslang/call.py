@@ -122,10 +122,13 @@ class Call:
         k: torch.Tensor,
         names: tuple[str, ...],
         scale: float | None = None,
+        *,
+        placed: bool = True,
         **options: Unpack[Options],
     ) -> Call:
         """The call that a user means. q: (batch, heads, len_q, dim); k: (batch, key heads, len_k, dim);
-        names: of the layout's labels; scale: 1/sqrt(dim) for None.
+        names: of the layout's labels; scale: 1/sqrt(dim) for None; placed:
+        `CallableLayout.places`.
 
         Raises TypeError or ValueError for an option that is unknown or does not fit the tensors.
         """
@@ -142,7 +145,7 @@ class Call:
             check_softcap(options.get("softcap")),
             align,
             take_labels(options.get("labels"), names, q, k, align),
-            take_padding(options.get("key_padding"), q, k, align),
+            take_padding(options.get("key_padding"), q, k, placed and align == "end"),
         )
 
     @property

@@ -42,12 +42,13 @@ class Labels:
 # ---- key padding -------------------------------------------------------------------------------
 
 
-def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, align: str) -> torch.Tensor | None:
+def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, placed: bool) -> torch.Tensor | None:
     """The key padding of a call as bool (batch, len_k), True where a key is padding; None for none.
 
     given: that, or integers (batch,), how many keys each sequence has, where padding stands on the
-    right. Raises TypeError or ValueError where it does not fit q (batch, heads, len_q, dim) and
-    k (batch, key heads, len_k, dim), or covers queries.
+    right. placed: whether the queries are the last of the keys, and the layout asks where they stand.
+    Raises TypeError or ValueError where it does not fit q (batch, heads, len_q, dim) and
+    k (batch, key heads, len_k, dim), or covers queries that are placed.
     """
     import torch
 
@@ -62,14 +63,14 @@ def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, align: str) -> to
         )
     told: torch.Tensor = given.detach()
     if told.dtype == torch.bool and _has_shape(told, batch, len_k):
-        if align == "end" and len_q:
+        if placed and len_q:
             covered = told[:, len_k - len_q :].all(-1) & ~told.all(-1)
             _require(~covered, f"{_COVERED}. A row whose queries are padding is padding as a whole")
         return told
     if _dtype(told) in _INTEGERS and _has_shape(told, batch):
         fits = (told >= 0) & (told <= len_k)
         _require(fits, "key_padding must be lengths from 0 to the number of keys")
-        if align == "end" and len_q:
+        if placed and len_q:
             # In tensors: a traced program compares no lengths, and holds for all.
             fewer = torch.full_like(told, len_k - len_q, dtype=torch.int64) > 0
             covered = fewer & (told > 0) & (told < len_k)

@@ -314,6 +314,18 @@ def test_padding_never_stands_where_queries_are(target: str) -> None:
         made(q[:, :, 10:14], k[:, :, :14], v[:, :, :14], key_padding=lengths.clamp_max(14))
 
 
+@pytest.mark.parametrize("spec", ["causal", "all"])
+def test_padding_stands_anywhere_where_queries_see_all(spec: str) -> None:
+    made, given = layout(spec), inputs(24, 24, batch=2)
+    q, k, v = given.q[:, :, -1:], given.k, given.v
+    out = made(q, k, v, key_padding=torch.tensor([24, 13]))
+    alone = made(q[1:], k[1:, :, :13], v[1:, :, :13])
+    torch.testing.assert_close(out[1:], alone)  # type: ignore[index]
+    if spec == "causal":  # of two queries, the first does not see the second's key
+        with pytest.raises(ValueError, match="pad on the left"):
+            made(given.q[:, :, -2:], k, v, key_padding=torch.tensor([24, 13]))
+
+
 def test_lengths_of_padding_tally() -> None:
     made, q = layout("causal"), torch.zeros(2, 1, 24, 8)
     for lengths in ([24, 25], [-1, 3]):

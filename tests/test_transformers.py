@@ -166,6 +166,23 @@ def test_a_cache_changes_nothing(padding: torch.Tensor | None) -> None:
     assert torch.equal(cached, made.generate(tokens(), use_cache=False, **beams))
 
 
+@torch.no_grad()
+def test_chunks_of_rows_padded_on_the_right() -> None:
+    """The second chunk of the second row is padding alone."""
+    register("causal", block=8, target="torch")
+    made = model()
+    found = []
+    for attention in ("bslang", "eager"):
+        made.set_attn_implementation(attention)
+        cache = transformers.DynamicCache()
+        parts = [
+            made(tokens()[:, a:b], attention_mask=RIGHT[:, :b], past_key_values=cache).logits
+            for a, b in ((0, 30), (30, 40))
+        ]
+        found.append(torch.cat(parts, 1)[RIGHT.bool()])
+    agree(found[:1], found[1:])
+
+
 def test_a_window_of_the_cache() -> None:
     """Sliding caches drop keys: refused as soon as one is gone."""
     made = model("Mistral", sliding_window=12)

@@ -14,7 +14,7 @@ from bslang.call import Call
 from bslang.errors import TargetError
 from bslang.runtime import op
 from bslang.runtime.checks import autocast, check_tensors, check_transforms, share_batch
-from bslang.runtime.packed import attend
+from bslang.runtime.packed import Offsets, attend
 from bslang.runtime.plan import CAPTURED, DevicePlan, is_capturing
 from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key
@@ -72,9 +72,11 @@ class CallableLayout(ABC):
         """Whether no row of the first heads depends on the length, up to this one, and no key lies ahead of
         its query."""
 
-    @abstractmethod
-    def at_heads(self, first_head: int) -> CallableLayout:
-        """The same layout for heads from another one on."""
+        k, v = share_batch(q, k, v)
+    def places(self, len_q: int) -> bool:
+        """Whether it matters where behind the keys some queries stand. Of `all`, and of the one query of
+        `causal`, it is known without a length that it does not."""
+        return not (self.spec == "all" or (self.spec == "causal" and len_q == 1))
 
     # ---- calls ---------------------------------------------------------------------------------
 
@@ -110,7 +112,7 @@ class CallableLayout(ABC):
         check_tensors(q, k, v)
         check_transforms(q, k, v)
         k, v = share_batch(q, k, v)
-        call = Call.of(q, k, self.labels, scale, **options)
+        call = Call.of(q, k, self.labels, scale, placed=self.places(q.shape[2]), **options)
         if not torch.compiler.is_compiling():  # the operator would say so, from further away
             self.target(q)
         out, lse = op.attention(q, k, v, key, *call.pack())
@@ -129,9 +131,11 @@ class CallableLayout(ABC):
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
-        cu_seqlens: torch.Tensor | Sequence[int],
+        cu_seqlens: Offsets | None = None,
+        cu_seqlens_k: Offsets | None = None,
         scale: float | None = None,
         *,
+        cu_seqlens_q: Offsets | None = None,
         return_lse: bool = False,
         **options: Unpack[Options],
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
@@ -139,25 +143,32 @@ class CallableLayout(ABC):
 
         q: (1, heads, tokens, dim); k, v: (1, key heads, tokens, dim). cu_seqlens: integers (sequences +
         1,), where each begins and the last ends; on a GPU they are waited for, so pass a list or a tensor
-        of the CPU. The rest is as in a call, with the options that count no tokens (`softcap`). Layouts
-        with labels are refused, since `same(doc)` says what lies together by itself. Raises TypeError or
-        ValueError for what does not fit.
+        of the CPU. cu_seqlens_k: the same of k and v, where keys have lengths of their own: the queries of each
+        sequence are the last of its keys, with align="start" the first; a sequence may have no queries, or
+        no keys. cu_seqlens_q is another name of cu_seqlens. The rest is as in a call, with the options that
+        count no tokens (`softcap`). Layouts with labels are refused, since `same(doc)` says what lies
+        together by itself. Raises TypeError or ValueError for what does not fit.
         """
         if self.labels:
             raise ValueError(
                 f"this layout has labels ({', '.join(self.labels)}); call it with them"
             )
-        for name in ("align", "labels", "key_padding"):
+        for name in ("labels", "key_padding"):
             if name in options:
                 raise TypeError(f"packed sequences take no `{name}`: cu_seqlens says where each is")
+        if (cu_seqlens is None) == (cu_seqlens_q is None):
+            raise TypeError("packed sequences take cu_seqlens, or cu_seqlens_q, which is the same")
+        if isinstance(cu_seqlens_k, int | float):
+            raise TypeError(
+                f"the fifth argument is cu_seqlens_k; write scale={cu_seqlens_k} for a scale"
+            )
         q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
-        if q.shape[2] != k.shape[2]:
-            raise ValueError(f"q has {q.shape[2]} tokens, k and v have {k.shape[2]}")
         call = attend
         if torch.compiler.is_compiling():
             from bslang.runtime.untraced import attend_packed as call
-        out, lse = call(self, q, k, v, cu_seqlens, {"scale": scale, **options})
+        ends = (cu_seqlens_q if cu_seqlens is None else cu_seqlens, cu_seqlens_k)
+        out, lse = call(self, q, k, v, ends, {"scale": scale, **options})
         return (out, lse) if return_lse else out
 
     def target(self, q: torch.Tensor) -> Target:

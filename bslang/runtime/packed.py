@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from bslang.runtime.runnable import Runnable
+
+Offsets: TypeAlias = "torch.Tensor | Sequence[int]"
+"""Where each sequence begins, and the last ends: integers (sequences + 1,)."""
 
 
 def attend(
@@ -16,10 +20,11 @@ def attend(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    cu_seqlens: torch.Tensor | Sequence[int],
+    ends: tuple[Offsets, Offsets | None],
     options: dict[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(out, lse) of `Layout.packed`; options: those of a call.
+    """(out, lse) of `Layout.packed`; ends: of the queries, and of the keys where these are others; options:
+    those of a call.
 
     One call serves all sequences of one length. Where no row of the layout depends on the length,
     sequences of similar lengths share one as well: what is padded on the right comes after all that
@@ -27,35 +32,57 @@ def attend(
     """
     if "first_head" in options:
         layout = layout.at_heads(options.pop("first_head"))
-    ends = offsets(cu_seqlens, q)
-    batches: dict[int, list[int]] = {}
-    lengths = [stop - start for start, stop in pairwise(ends)]
-    longest = max(lengths)
+    of_q, of_k = _checked(ends, q, k, options.get("align", "end"))
+    lengths = list(zip(_lengths(of_q), _lengths(of_k), strict=True))
+    longest = max((queries for queries, keys in lengths if queries == keys), default=0)
     stable = longest > 0 and layout.is_prefix_stable(longest, q.shape[1])
-    for number, length in enumerate(lengths):
-        if length:
-            batches.setdefault(_rounded(length) if stable else length, []).append(number)
-    if not batches:
-        out, lse = layout(q, k, v, return_lse=True, **options)
-        return out, lse
+    batches: dict[tuple[int, int], list[int]] = {}
+    for number, (queries, keys) in enumerate(lengths):
+        if queries:
+            rounded = _rounded(keys) if stable and queries == keys else None
+            batches.setdefault((rounded or queries, rounded or keys), []).append(number)
     places, outs, lses = [], [], []
-    numbers: Any = {"dtype": torch.int64, "device": "cpu"}
-    for length, members in batches.items():
-        start = torch.tensor([ends[number] for number in members], **numbers)
-        count = torch.tensor([lengths[number] for number in members], **numbers)
-        position = torch.arange(length, **numbers)
-        in_bounds = position < count[:, None]
-        place = torch.where(in_bounds, start[:, None] + position, start[:, None])
-        index = place.to(q.device)
-        of_q, of_k, of_v = (x[0, :, index].transpose(0, 1) for x in (q, k, v))
-        out, lse = layout(of_q, of_k, of_v, return_lse=True, **options)
-        in_bounds = in_bounds.to(q.device)
-        places.append(index[in_bounds])
-        outs.append(out.transpose(1, 2)[in_bounds])
-        lses.append(lse.transpose(1, 2)[in_bounds])
+    for (queries, keys), members in batches.items():
+        rows = _Rows.of(of_q, members, queries, q)
+        columns = rows if of_k is of_q else _Rows.of(of_k, members, keys, k)
+        out, lse = layout(rows.take(q), columns.take(k), columns.take(v), return_lse=True, **options)
+        places.append(rows.index[rows.in_bounds])
+        outs.append(out.transpose(1, 2)[rows.in_bounds])
+        lses.append(lse.transpose(1, 2)[rows.in_bounds])
+    if not batches:  # no queries at all
+        return layout(q, k, v, return_lse=True, **options)  # type: ignore[no-any-return]
     order = torch.cat(places).argsort()
     out, lse = torch.cat(outs)[order], torch.cat(lses)[order]
     return out.transpose(0, 1)[None], lse.T[None]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Sequences of like lengths as rows of a batch, padded on the right with the first token of each.
+
+    index: int64 (sequences, length), tokens of the packed tensor; in_bounds: bool, those that are no padding.
+    """
+
+    index: torch.Tensor
+    in_bounds: torch.Tensor
+
+    @classmethod
+    def of(cls, ends: list[int], members: list[int], length: int, packed: torch.Tensor) -> _Rows:
+        made: Any = {"dtype": torch.int64, "device": "cpu"}
+        start = torch.tensor([ends[number] for number in members], **made)[:, None]
+        stop = torch.tensor([ends[number + 1] for number in members], **made)[:, None]
+        place = start + torch.arange(length, **made)
+        in_bounds = place < stop
+        index = torch.where(in_bounds, place, start)
+        return cls(index.to(packed.device), in_bounds.to(packed.device))
+
+    def take(self, x: torch.Tensor) -> torch.Tensor:
+        """(1, heads, tokens, dim) as (sequences, heads, length, dim)."""
+        return x[0, :, self.index].transpose(0, 1)
+
+
+def _lengths(ends: list[int]) -> list[int]:
+    return [stop - start for start, stop in pairwise(ends)]
 
 
 def _rounded(length: int) -> int:
@@ -64,29 +91,53 @@ def _rounded(length: int) -> int:
     return -(-length // step) * step
 
 
-def offsets(cu_seqlens: torch.Tensor | Sequence[int], q: torch.Tensor) -> list[int]:
-    """Offsets as a list. Raises TypeError or ValueError where they do not cut q (1, heads, length, dim)."""
-    if isinstance(cu_seqlens, torch.Tensor):
-        if (
-            cu_seqlens.dim() != 1
-            or cu_seqlens.is_floating_point()
-            or cu_seqlens.dtype == torch.bool
-        ):
-            raise ValueError(
-                f"cu_seqlens must be integers (sequences + 1,); it is {cu_seqlens.dtype} "
-                f"{tuple(cu_seqlens.shape)}"
-            )
-        ends = cu_seqlens.tolist()
-    else:
-        ends = list(cu_seqlens)
-        if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
-            raise TypeError("cu_seqlens must be a tensor of integers, or a list of them")
+def _checked(
+    ends: tuple[Offsets, Offsets | None], q: torch.Tensor, k: torch.Tensor, align: str
+) -> tuple[list[int], list[int]]:
+    """Offsets of queries and keys as lists. Raises TypeError or ValueError where they do not fit one another,
+    or q (1, heads, tokens, dim) and k."""
     if q.shape[0] != 1:
         raise ValueError(f"packed sequences are one batch row; q has batch size {q.shape[0]}")
-    rises = all(a <= b for a, b in pairwise(ends))
-    if len(ends) < 2 or ends[0] != 0 or ends[-1] != q.shape[2] or not rises:
+    queries, keys = ends
+    if keys is None:
+        if q.shape[2] != k.shape[2]:
+            raise ValueError(
+                f"q has {q.shape[2]} tokens, k and v have {k.shape[2]}: pass cu_seqlens_k, where the keys of "
+                "each sequence begin"
+            )
+        of_q = offsets(queries, "cu_seqlens", "q", q.shape[2])
+        return of_q, of_q
+    of_q = offsets(queries, "cu_seqlens", "q", q.shape[2])
+    of_k = offsets(keys, "cu_seqlens_k", "k", k.shape[2])
+    if len(of_q) != len(of_k):
         raise ValueError(
-            f"cu_seqlens must rise from 0 to the length of q, {q.shape[2]}; it is {ends[:8]}"
+            f"cu_seqlens has {len(of_q) - 1} sequences, and cu_seqlens_k {len(of_k) - 1}"
+        )
+    for number, (of_queries, of_keys) in enumerate(zip(_lengths(of_q), _lengths(of_k), strict=True)):
+        if align == "end" and of_queries > of_keys > 0:
+            raise ValueError(
+                f"sequence {number} has {of_queries} queries, which cannot be the last positions of "
+                f'{of_keys} keys; pass align="start" where queries and keys are different sequences'
+            )
+    return of_q, of_k
+
+
+def offsets(given: Offsets, name: str, tensor: str, length: int) -> list[int]:
+    """Offsets as a list. Raises TypeError or ValueError where they do not cut `length` tokens."""
+    if isinstance(given, torch.Tensor):
+        if given.dim() != 1 or given.is_floating_point() or given.dtype == torch.bool:
+            raise ValueError(
+                f"{name} must be integers (sequences + 1,); it is {given.dtype} {tuple(given.shape)}"
+            )
+        ends = given.tolist()
+    else:
+        ends = list(given)
+        if not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+            raise TypeError(f"{name} must be a tensor of integers, or a list of them")
+    rises = all(a <= b for a, b in pairwise(ends))
+    if not ends or ends[0] != 0 or ends[-1] != length or not rises:
+        raise ValueError(
+            f"{name} must rise from 0 to the length of {tensor}, {length}; it is {ends[:8]}"
             + ("" if len(ends) <= 8 else f" ... {ends[-1]}")
         )
     return ends

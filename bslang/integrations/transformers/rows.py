@@ -71,7 +71,7 @@ def padded(
         if mask is None:
             return _tensor(layout(q, k, v, **options))
         torch._assert_async(mask[:, 0].all(), "torch.compile takes padding on the right only")
-        return _tensor(layout(q, k, v, key_padding=~mask, **options))
+        return _tensor(layout(q, k, v, key_padding=_hidden(mask, queries), **options))
     if mask is None or mask.all():
         _require(layout, queries, keys, q.shape[1], model)
         return _tensor(layout(q, k, v, **options))
@@ -80,7 +80,7 @@ def padded(
     starts = mask.int().argmax(1).tolist()  # 0 in a row of padding alone
     if not any(starts):
         _require(layout, queries, keys, q.shape[1], model)
-        return _tensor(layout(q, k, v, key_padding=~mask, **options))
+        return _tensor(layout(q, k, v, key_padding=_hidden(mask, queries), **options))
     return _left_padded(layout, q, k, v, mask, starts, model, options)
 
 
@@ -103,7 +103,7 @@ def _left_padded(
         rows = [row for row, its in enumerate(starts) if its == start]
         skipped = max(start - before, 0)  # queries that are padding
         if skipped < q.shape[2]:
-            missing = ~mask[rows, start:]
+            missing = _hidden(mask[rows, start:], q.shape[2] - skipped)
             padding = missing if missing.any() else None
             sliced = q[rows, :, skipped:], k[rows, :, start:], v[rows, :, start:]
             _require(layout, sliced[0].shape[2], sliced[1].shape[2], q.shape[1], model)
@@ -114,6 +114,12 @@ def _left_padded(
         order += rows
     back = torch.tensor(order, dtype=torch.int64, device=q.device).argsort()
     return torch.cat(outs)[back]
+
+
+def _hidden(mask: Tensor, queries: int) -> Tensor:
+    """The keys that are padding. Where all tokens of a chunk are, so is the row: nobody reads what they
+    give, and calls refuse padding in the place of queries."""
+    return ~mask if queries == 1 else ~(mask & mask[:, -queries:].any(1, keepdim=True))
 
 
 def _tensor(out: Any) -> Tensor:
