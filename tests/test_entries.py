@@ -70,7 +70,7 @@ def packed(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     ends = [row * q.shape[2] for row in range(q.shape[0] + 1)]
     one_row = (x.transpose(0, 1).flatten(1, 2)[None] for x in (q, k, v))
     out = layout().packed(*one_row, ends)
-    return out[0].unflatten(1, (q.shape[0], -1)).transpose(0, 1)  # type: ignore[union-attr]
+    return out[0].unflatten(1, (q.shape[0], q.shape[2])).transpose(0, 1)  # type: ignore[union-attr]
 
 
 def transformers(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -272,11 +272,20 @@ def test_a_cache_in_inference_mode() -> None:
     near(decoded(*given()), truth(*given()), torch.float32)
 
 
-@pytest.mark.parametrize("entry", [one for one in ALL if one not in (packed, transformers_packed)])
+@every
 def test_empty_batches(entry: Entry) -> None:
     q, k, v = (x.requires_grad_() for x in given(0))
     out = entry(q, k, v)
     assert out.shape == (0, HEADS, LENGTH, DIM)
+    out.sum().backward()
+    assert all(x.grad is not None and x.grad.shape == x.shape for x in (q, k, v))
+
+
+@every
+def test_no_tokens(entry: Entry) -> None:
+    q, k, v = (x[:, :, :0].detach().requires_grad_() for x in given())
+    out = entry(q, k, v)
+    assert out.shape == (BATCH, HEADS, 0, DIM)
     out.sum().backward()
     assert all(x.grad is not None and x.grad.shape == x.shape for x in (q, k, v))
 

@@ -377,6 +377,62 @@ def test_packed_sequences_equal_each_by_itself(spec: str, target: str) -> None:
     assert torch.equal(out, made.packed(q, k, v, ENDS))  # type: ignore[arg-type]
 
 
+OF_Q, OF_K = [0, 10, 10, 25, 29, 60], [0, 40, 47, 80, 80, 126]
+"""The second sequence has no queries, the fourth no keys; in the last, fewer queries than keys."""
+
+
+@pytest.mark.parametrize("align", ["end", "start"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("spec", [STREAMING, "window(3) | cols(0)"])
+def test_packed_keys_have_lengths_of_their_own(spec: str, target: str, align: str) -> None:
+    made, given = layout(spec, target), inputs(60, 126, heads=4, key_heads=2)
+    q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
+    out, lse = made.packed(q, k, v, OF_Q, torch.tensor(OF_K), return_lse=True, align=align)
+    grads = torch.autograd.grad((out, lse), (q, k, v), (given.grad_out, given.grad_lse))
+    parts = []
+    for (a, b), (c, d) in zip(pairwise(OF_Q), pairwise(OF_K), strict=True):
+        sliced = q[:, :, a:b], k[:, :, c:d], v[:, :, c:d]
+        if c < d:
+            parts.append(made(*sliced, return_lse=True, align=align))
+        else:
+            none = sliced[0].detach()
+            parts.append((torch.zeros_like(none), none.new_full(none.shape[:3], -torch.inf)))
+    outs, lses = (torch.cat(x, 2) for x in zip(*parts, strict=True))
+    expected = torch.autograd.grad((outs, lses), (q, k, v), (given.grad_out, given.grad_lse))
+    for mine, other in zip((out, lse, *grads), (outs, lses, *expected), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
+    again = made.packed(q, k, v, cu_seqlens_q=OF_Q, cu_seqlens_k=OF_K, align=align)
+    assert torch.equal(out, again)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lengths", [([0], [0]), ([0, 0], [0, 7]), ([0, 5, 9], [0, 0, 0])])
+def test_packed_sequences_may_be_empty(lengths: tuple[list[int], list[int]]) -> None:
+    of_q, of_k = lengths
+    shapes = [(1, 2, of_q[-1], 16), *[(1, 2, of_k[-1], 16)] * 2]
+    q, k, v = (torch.randn(shape, requires_grad=True) for shape in shapes)
+    out, lse = layout(STREAMING).packed(q, k, v, of_q, of_k, return_lse=True)
+    assert torch.equal(out, torch.zeros_like(q)) and (lse == -torch.inf).all()
+    out.sum().backward()
+    assert all(x.grad is not None and not x.grad.any() for x in (q, k, v))
+
+
+def test_packed_keys_that_do_not_fit() -> None:
+    made, q, k = layout(STREAMING), torch.zeros(1, 1, 24, 8), torch.zeros(1, 1, 40, 8)
+    with pytest.raises(ValueError, match="q has 24 tokens, k and v have 40: pass cu_seqlens_k"):
+        made.packed(q, k, k, [0, 24])
+    with pytest.raises(ValueError, match="cu_seqlens_k must rise from 0 to the length of k, 40"):
+        made.packed(q, k, k, [0, 24], [0, 24])
+    with pytest.raises(ValueError, match="cu_seqlens has 1 sequences, and cu_seqlens_k 2"):
+        made.packed(q, k, k, [0, 24], [0, 20, 40])
+    with pytest.raises(ValueError, match="sequence 1 has 14 queries, which cannot be the last"):
+        made.packed(q, k, k, [0, 10, 24], [0, 30, 40])
+    with pytest.raises(TypeError, match=r"write scale=0\.5 for a scale"):
+        made.packed(q, q, q, [0, 24], 0.5)  # type: ignore[arg-type]
+    for offsets in ({}, {"cu_seqlens": [0, 24], "cu_seqlens_q": [0, 24]}):
+        with pytest.raises(TypeError, match="take cu_seqlens, or cu_seqlens_q, which is the same"):
+            made.packed(q, q, q, **offsets)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_labels_equal_packing_where_the_pattern_moves_along(target: str) -> None:
     given = inputs(110, 110)

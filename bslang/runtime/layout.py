@@ -72,7 +72,10 @@ class CallableLayout(ABC):
         """Whether no row of the first heads depends on the length, up to this one, and no key lies ahead of
         its query."""
 
-        k, v = share_batch(q, k, v)
+    @abstractmethod
+    def at_heads(self, first_head: int) -> CallableLayout:
+        """The same layout for heads from another one on."""
+
     def places(self, len_q: int) -> bool:
         """Whether it matters where behind the keys some queries stand. Of `all`, and of the one query of
         `causal`, it is known without a length that it does not."""
@@ -143,10 +146,10 @@ class CallableLayout(ABC):
 
         q: (1, heads, tokens, dim); k, v: (1, key heads, tokens, dim). cu_seqlens: integers (sequences +
         1,), where each begins and the last ends; on a GPU they are waited for, so pass a list or a tensor
-        of the CPU. cu_seqlens_k: the same of k and v, where keys have lengths of their own: the queries of each
-        sequence are the last of its keys, with align="start" the first; a sequence may have no queries, or
-        no keys. cu_seqlens_q is another name of cu_seqlens. The rest is as in a call, with the options that
-        count no tokens (`softcap`). Layouts with labels are refused, since `same(doc)` says what lies
+        of the CPU. cu_seqlens_k: the same of k and v, where keys have lengths of their own: the queries of
+        each sequence are the last of its keys, with align="start" the first; a sequence may have no queries,
+        or no keys. cu_seqlens_q is another name of cu_seqlens. The rest is as in a call, with the options
+        that count no tokens (`softcap`). Layouts with labels are refused, since `same(doc)` says what lies
         together by itself. Raises TypeError or ValueError for what does not fit.
         """
         if self.labels:
@@ -156,7 +159,8 @@ class CallableLayout(ABC):
         for name in ("labels", "key_padding"):
             if name in options:
                 raise TypeError(f"packed sequences take no `{name}`: cu_seqlens says where each is")
-        if (cu_seqlens is None) == (cu_seqlens_q is None):
+        of_q = cu_seqlens_q if cu_seqlens is None else cu_seqlens
+        if of_q is None or not (cu_seqlens is None or cu_seqlens_q is None):
             raise TypeError("packed sequences take cu_seqlens, or cu_seqlens_q, which is the same")
         if isinstance(cu_seqlens_k, int | float):
             raise TypeError(
@@ -167,8 +171,7 @@ class CallableLayout(ABC):
         call = attend
         if torch.compiler.is_compiling():
             from bslang.runtime.untraced import attend_packed as call
-        ends = (cu_seqlens_q if cu_seqlens is None else cu_seqlens, cu_seqlens_k)
-        out, lse = call(self, q, k, v, ends, {"scale": scale, **options})
+        out, lse = call(self, q, k, v, (of_q, cu_seqlens_k), {"scale": scale, **options})
         return (out, lse) if return_lse else out
 
     def target(self, q: torch.Tensor) -> Target:

@@ -45,7 +45,9 @@ def attend(
     for (queries, keys), members in batches.items():
         rows = _Rows.of(of_q, members, queries, q)
         columns = rows if of_k is of_q else _Rows.of(of_k, members, keys, k)
-        out, lse = layout(rows.take(q), columns.take(k), columns.take(v), return_lse=True, **options)
+        out, lse = layout(
+            rows.take(q), columns.take(k), columns.take(v), return_lse=True, **options
+        )
         places.append(rows.index[rows.in_bounds])
         outs.append(out.transpose(1, 2)[rows.in_bounds])
         lses.append(lse.transpose(1, 2)[rows.in_bounds])
@@ -113,7 +115,9 @@ def _checked(
         raise ValueError(
             f"cu_seqlens has {len(of_q) - 1} sequences, and cu_seqlens_k {len(of_k) - 1}"
         )
-    for number, (of_queries, of_keys) in enumerate(zip(_lengths(of_q), _lengths(of_k), strict=True)):
+    for number, (of_queries, of_keys) in enumerate(
+        zip(_lengths(of_q), _lengths(of_k), strict=True)
+    ):
         if align == "end" and of_queries > of_keys > 0:
             raise ValueError(
                 f"sequence {number} has {of_queries} queries, which cannot be the last positions of "

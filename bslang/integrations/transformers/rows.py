@@ -132,6 +132,8 @@ def _tensor(out: Any) -> Tensor:
 
 def _require(layout: Layout, queries: int, keys: int, heads: int, model: Decoder) -> None:
     """Raise ValueError where the layout is not for a model's queries, the last of the keys."""
+    if not queries:
+        return
     if queries < keys:
         _require_prefix_stable(layout, queries, keys, heads, model)
     elif model.causal and not model.allow_noncausal:
