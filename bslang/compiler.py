@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bslang._version import LANGUAGE
+from bslang.budget import OverBudget, limited
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Pattern
@@ -84,6 +85,17 @@ def resolve(
 
     parameters: values by name: int, bool, or text such as "512t" or "inf". Raises SpecError.
     """
+    given = _given(parameters)
+    return program(source, block).pick(name, layout_name(source), given)
+
+
+def pick(program: Program, name: str | None, parameters: Mapping[str, object]) -> Resolved:
+    """A definition of a program as a pattern; as `resolve`."""
+    return program.pick(name, layout_name(program.source), _given(parameters))
+
+
+def _given(parameters: Mapping[str, object] | None) -> dict[str, tuple[Source, tree.Expression]]:
+    """The values of parameters, read. Raises SpecError."""
     given = {}
     errors: list[Diagnostic] = []
     for key, value in (parameters or {}).items():
@@ -93,7 +105,7 @@ def resolve(
             errors += error.diagnostics
     if errors:
         raise SpecError(errors)
-    return program(source, block).pick(name, layout_name(source), given)
+    return given
 
 
 def _parameter(name: str, value: object) -> tuple[Source, tree.Expression]:
@@ -178,6 +190,12 @@ def _pointing(resolved: Resolved, here: Grid) -> Iterator[None]:
     """Turns PatternError into a SpecError that points at the term that means nothing on this grid."""
     try:
         yield
+    except OverBudget as error:
+        source = Source(resolved.name, str(resolved.pattern))
+        origin = resolved.origins.of(resolved.pattern)
+        source, span = (origin.source, origin.span) if origin else (source, None)
+        found = Diagnostic(error.code, error.said, source, span, hint=error.remedy, limit=True)
+        raise SpecError([found]) from None
     except PatternError as error:
         subject = error.subject
         origin = resolved.origins.of(subject) if isinstance(subject, Pattern) else None
@@ -236,7 +254,8 @@ def emit(
 
     name, pattern, block = resolved.name, resolved.pattern, resolved.block
     matrices = resolved.tables
-    files = _emit(name, pattern, block, digest(resolved), targets, bool(matrices), march)
+    with limited():
+        files = _emit(name, pattern, block, digest(resolved), targets, bool(matrices), march)
     return files | {matrix.name: matrix.file() for matrix in matrices.values()}
 
 

@@ -22,8 +22,9 @@ MAX_NESTING = 100
 MAX_TERMS = 10_000
 """Primitives, operators and numbers in one layout, definitions expanded."""
 
-MAX_STEPS = 200_000
-"""Expressions evaluated for one file, those of a definition once for each set of arguments."""
+MAX_WORK = 250_000_000
+"""Steps that a command, a compilation or a request of an editor may take for a spec, of about 10 ns each:
+all of its stages together (bslang/budget.py). In proportion more for `--seq-len` beyond 65,536 tokens."""
 
 MAX_NUMBER = 2**31 - 1
 """Largest integer in a spec; positions are 32-bit in the kernels."""

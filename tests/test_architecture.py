@@ -17,7 +17,7 @@ FILES = {
     path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")
 }
 
-COMMON = {"errors", "limits"}
+COMMON = {"budget", "errors", "limits"}
 """What everything may use."""
 
 MAY_USE = {
@@ -53,6 +53,7 @@ MAY_USE = {
         "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
         "cli": "analysis api compiler configs editors explorer files gpu graph lint patterns picture resolve "
         "stages syntax verify _version",
+        "budget": "",
         "errors": "",
         "limits": "",
         "resources": "",

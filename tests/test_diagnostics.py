@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bslang import compiler
+from bslang.budget import limited
 from bslang.errors import BslangError
 from bslang.syntax.codes import CODES
 from bslang.syntax.source import Source
@@ -40,14 +41,15 @@ def outcome(program: str, line: str) -> str:
     options = _options(line)
     sides = options.block and tuple(map(int, options.block.split("x")))
     try:
-        resolved = compiler.resolve(
-            Source("spec.bsl", program),
-            options.name,
-            block=sides,
-            parameters=dict(option.split("=", 1) for option in options.define),
-        )
-        if options.seq_len:
-            compiler.lower(resolved, options.seq_len, options.seq_len)
+        with limited():
+            resolved = compiler.resolve(
+                Source("spec.bsl", program),
+                options.name,
+                block=sides,
+                parameters=dict(option.split("=", 1) for option in options.define),
+            )
+            if options.seq_len:
+                compiler.lower(resolved, options.seq_len, options.seq_len)
     except BslangError as error:
         return f"{error}\n\nexit status {error.exit_status}\n"
     return "no error\n"

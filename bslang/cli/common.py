@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bslang import compiler
+from bslang.budget import allow
 from bslang.errors import BslangError, shortened
 from bslang.files import write_whole
 from bslang.syntax.diagnostics import Diagnostic
@@ -24,7 +25,9 @@ def length(text: str | int) -> int:
     if found is None:
         message = f"{text!r} is not a length in tokens from 1 on, as in 4096, 16k (16,384) or 1M"
         raise typer.BadParameter(message)
-    return int(found[1]) * _UNITS[found[2]]
+    tokens = int(found[1]) * _UNITS[found[2]]
+    allow(tokens)
+    return tokens
 
 
 ParameterOption = Annotated[

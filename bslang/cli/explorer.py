@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bslang import compiler
+from bslang.budget import unlimited
 from bslang.cli.common import (
     BlockOption,
     ParameterOption,
@@ -118,6 +119,7 @@ def _serve(subjects: Callable[[], list[Subject]], paths: list[Path], port: int) 
     try:
         with Server(Compiling(subjects, paths), port) as server:
             print(f"http://{ADDRESS}:{server.server_port}/ until Ctrl-C", flush=True)
-            server.serve_forever()
+            with unlimited():
+                server.serve_forever()
     except KeyboardInterrupt:
         print()

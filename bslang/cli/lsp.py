@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bslang.budget import unlimited
 from bslang.errors import BslangError
 
 Stdio = Annotated[
@@ -27,7 +28,11 @@ def lsp(stdio: Stdio = False) -> None:
             "`bslang lsp` needs pygls, which is not installed; `pip install 'bslang[lsp]'`"
         ) from None
     # The server closes its stream, and nothing else may write to it.
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream, redirect_stdout(sys.stderr):
+    with (
+        os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream,
+        redirect_stdout(sys.stderr),
+        unlimited(),
+    ):
         server.start_io(stdout=stream)
     if not server.asked_to_stop:  # the client went away, or ended us before that
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from bslang._version import __version__
+from bslang.budget import OverBudget, limited
 from bslang.cli.check import check
 from bslang.cli.common import as_dict, print_diagnostic, print_json
 from bslang.cli.compile import compile
@@ -32,7 +33,8 @@ from bslang.cli.terminal import printable_streams
 from bslang.cli.verify import verify
 from bslang.cli.why import why
 from bslang.errors import BslangError, LimitError
-from bslang.syntax.diagnostics import SpecError
+from bslang.syntax.diagnostics import Diagnostic, SpecError
+from bslang.syntax.source import Source
 
 BUG = 70
 
@@ -88,7 +90,8 @@ def main() -> None:
 def _main() -> None:
     try:
         try:
-            app([_spelled(argument) for argument in sys.argv[1:]])
+            with limited():
+                app([_spelled(argument) for argument in sys.argv[1:]])
         finally:
             sys.stdout.flush()
     except SpecError as error:
@@ -101,6 +104,15 @@ def _main() -> None:
         count = len(error.diagnostics)
         if count > 1:
             print(f"\n{count} errors", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except OverBudget as error:
+        diagnostic = Diagnostic(
+            error.code, error.said, Source("", ""), hint=error.remedy, limit=True
+        )
+        if _json():
+            print_json({"diagnostics": [as_dict(diagnostic)]})
+        else:
+            print_diagnostic(diagnostic)
         sys.exit(error.exit_status)
     except BslangError as error:
         if _json():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from bslang.budget import limited
 from bslang.editors.document import Document
 from bslang.editors.names import place_of, target
 from bslang.errors import shortened
@@ -38,7 +39,8 @@ def problems(document: Document) -> tuple[Problem, ...]:
     found = document.errors
     if document.program is not None:
         try:
-            found = tuple(warnings(document.source, document.program))
+            with limited(anew=True):
+                found = tuple(warnings(document.source, document.program))
         except SpecError as error:
             found = error.diagnostics
     return tuple(_placed(document, diagnostic) for diagnostic in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from bslang.budget import limited
 from bslang.editors.names import Names, Occurrence, Symbol
 from bslang.resolve.module import Module, load
 from bslang.resolve.program import Program
@@ -39,7 +40,8 @@ class Document:
     @cached_property
     def _read(self) -> tuple[tree.File | None, tuple[Diagnostic, ...]]:
         try:
-            return read(self.source), ()
+            with limited(anew=True):
+                return read(self.source), ()
         except SpecError as error:
             return None, error.diagnostics
 
@@ -49,7 +51,8 @@ class Document:
         if self.file is None:
             return None
         try:
-            return Names(self.file, load(self.file, Findings()))
+            with limited(anew=True):
+                return Names(self.file, load(self.file, Findings()))
         except SpecError:
             return None
 
@@ -87,7 +90,8 @@ class Document:
         if self.file is None:
             return None, self._read[1]
         try:
-            return Program(self.file), ()
+            with limited(anew=True):
+                return Program(self.file), ()
         except SpecError as error:
             return None, error.diagnostics
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from bslang import compiler
+from bslang.budget import limited
 from bslang.editors.diagnose import problems_at
 from bslang.editors.document import Document
 from bslang.editors.names import Kind, Symbol, children
@@ -56,7 +57,9 @@ def hover(document: Document, offset: int) -> Hover | None:
     if found := document.at(offset):
         spans.append(found.span)
         parts.append(documentation(found.symbol))
-    if measured := _measured(document, offset):
+    with limited(anew=True):
+        measured = _measured(document, offset)
+    if measured:
         spans.append(measured.span)
         parts.append(measured.text)
     spans += [problem.span for problem in wrong]

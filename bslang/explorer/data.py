@@ -9,6 +9,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
+from bslang.budget import share
 from bslang.errors import LimitError
 from bslang.explorer import axes
 from bslang.explorer.axes import Axis
@@ -19,6 +20,8 @@ from bslang.picture.colours import PALETTE
 
 MOST_SETTINGS = 600
 """Settings of a subject that are lowered ahead of time."""
+
+_PART = 0.5  # the part of a budget that all settings but the first may take
 
 _PER_AXIS = (9, 7, 5, 3)
 _FIXED = 100_000  # bytes of a page without views and sources, at most
@@ -109,20 +112,24 @@ def _views(
 ) -> Views:
     found = Views()
     settings = list(_nearest_first(chosen))
+    further = share(_PART)
     for place, setting in enumerate(settings[:1] if only_first else settings):
         named = dict(zip((axis.name for axis in chosen), setting, strict=True))
-        # What there is to begin with must mean something; elsewhere the page says why it does not.
-        view = subject.view(named) if place == 0 else subject.view_or_errors(named)
-        if not found.add(setting, view, room):
-            if place == 0:
-                raise LimitError(
-                    "MAX_PAGE_BYTES", MAX_PAGE_BYTES, f"the picture of {subject.label}"
-                )
-            missing = f"{len(settings) - place:,} of {len(settings):,} settings of {subject.label}"
-            left_out.append(
-                f"{missing}: the page would pass {MAX_PAGE_BYTES:,} bytes (MAX_PAGE_BYTES)"
-            )
-            break
+        if place == 0:  # what there is to begin with must mean something
+            view = subject.view(named)
+        else:  # elsewhere the page says why it does not
+            with further.opened():
+                view = subject.view_or_errors(named)
+        if not further.exhausted and found.add(setting, view, room):
+            continue
+        if place == 0:
+            raise LimitError("MAX_PAGE_BYTES", MAX_PAGE_BYTES, f"the picture of {subject.label}")
+        missing = f"{len(settings) - place:,} of {len(settings):,} settings of {subject.label}"
+        why = f"the page would pass {MAX_PAGE_BYTES:,} bytes (MAX_PAGE_BYTES)"
+        if further.exhausted:
+            why = f"they take more than {further.allowed:,} steps, a part of MAX_WORK"
+        left_out.append(f"{missing}: {why}")
+        break
     return found
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from bslang.budget import limited
 from bslang.errors import BslangError
 from bslang.explorer.data import Data, data, dump
 from bslang.explorer.page import page
@@ -86,15 +87,16 @@ class Compiling:
             subjects = self._subjects
         if place not in map(str, range(len(subjects))):
             return {"errors": [message("there is no such layout here")]}
-        with self._working:
+        with self._working, limited(anew=True):
             return subjects[int(place)].view_or_errors(asked)
 
     def _compiled(self) -> tuple[Data, Sequence[Subject]]:
         """What the page is filled with, and the subjects: the ones before, where a spec has errors."""
         subjects: Sequence[Subject] = ()
         try:
-            subjects = self._read()
-            return data(subjects, served=True), subjects
+            with limited(anew=True):
+                subjects = self._read()
+                return data(subjects, served=True), subjects
         except SpecError as error:
             found = [diagnostic(d) for d in error.diagnostics]
             sources = {d.source.name: d.source.text for d in error.diagnostics}

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from bslang import compiler
+from bslang.budget import share
 from bslang.errors import LimitError, shortened
 from bslang.explorer import axes
 from bslang.explorer.axes import Axis
@@ -18,6 +19,9 @@ from bslang.lint.warnings import warnings
 from bslang.resolve.program import Program, Resolved
 from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
+
+_PART = 0.2
+"""The part of a budget that the search for the values of parameters may take."""
 
 Setting = Mapping[str, str]
 """A value for each axis, by its name: as a spec writes it."""
@@ -65,7 +69,8 @@ class Subject:
                 return False
             return True
 
-        varied = axes.parameters(self._written(), means)
+        with share(_PART).opened():
+            varied = axes.parameters(self._written(), means)
         return (tokens, *axes.heads_and_layers(self.resolved.pattern), *varied)
 
     def view(self, setting: Setting) -> View:
@@ -101,9 +106,7 @@ class Subject:
     def _resolve(self, parameters: Mapping[str, str]) -> Resolved:
         key = tuple(sorted(parameters.items()))
         if key not in self._known:
-            self._known[key] = compiler.resolve(
-                self.source, self.name, block=self.block, parameters=parameters
-            )
+            self._known[key] = compiler.pick(self.program, self.name, parameters)
         return self._known[key]
 
     def _written(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import reduce
 from typing import TypeAlias
 
+from bslang.budget import RUNS, spend
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import BlockGraph
 from bslang.graph.narrow import Known, Narrowed
@@ -47,6 +48,8 @@ from bslang.ir.pattern import (
 )
 from bslang.ir.runs import Runs
 from bslang.limits import MAX_LENGTH, MAX_MASK_WORK
+
+_PRIMITIVE = 2000  # steps of the budget for a primitive that is lowered, beside what its runs cost
 
 Classes: TypeAlias = dict[Residual, Runs]
 
@@ -110,6 +113,7 @@ class _Known(Known):
 
 
 def _graph(pattern: Pattern, grid: Grid, known: _Known) -> BlockGraph:
+    spend(_PRIMITIVE * sum(1 for _ in pattern.primitives()), RUNS)
     full, partial, _ = _settled(pattern, grid, known)
     return BlockGraph.of_classes(grid, full, residuals(pattern, _sides(grid)), partial)
 

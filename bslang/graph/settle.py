@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from bslang.budget import MASKS, spend
 from bslang.ir.expr import variables
 from bslang.ir.fold import Fold, chosen_before
 from bslang.ir.grid import At, Grid, Ints
@@ -33,6 +34,7 @@ from bslang.ir.runs import Bools, Runs
 from bslang.limits import MAX_MASK_WORK
 
 _BATCH = 2**21  # token pairs evaluated at once
+_EACH = 3000  # steps of the budget for a primitive that is asked of few pairs
 
 
 def settle(
@@ -152,6 +154,8 @@ class _Asked(Fold[_Mask]):
             found = self.decided(pattern, self.grid, self.cells)
             true = _among(self.block, found.must)
             left = np.flatnonzero(_among(self.block, found.may) & ~true)
+        asked = left.size * self.q.shape[1] * self.k.shape[2]
+        spend(_EACH + (1 + pattern.operations()) * asked, MASKS)
         q, k, env = self.q[left], self.k[left], self.grid.env()
         equal = dict.fromkeys(labels(pattern), (q * 0, k * 0))
         pairs = pattern.bind(env).predicate(At.positions(self.grid, q, k, labels=equal))

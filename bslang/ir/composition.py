@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bslang.budget import HOPS, spend
 from bslang.errors import LimitError, PatternError
 from bslang.ir.expr import Number
 from bslang.ir.grid import At, Grid, Ints
@@ -165,6 +166,7 @@ def _gathered(width: int, source: Runs, row: Ints, at: Ints) -> Runs:
     total = int(count.sum())
     if total > MAX_RUNS:
         raise LimitError("MAX_RUNS", MAX_RUNS, f"{total} runs of blocks")
+    spend(32 * total, HOPS)
     run = np.repeat(before[at] - (np.cumsum(count) - count), count) + np.arange(total)
     return Runs.of_rows(width, np.repeat(row, count), start[run], stop[run])
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from bslang.budget import READING, spend
 from bslang.errors import PatternError
 from bslang.ir.expr import Number
 from bslang.ir.pattern import Pattern
+
+_BRANCH = 30  # steps of the budget for a branch that is looked at
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Heads(Pattern):
 
     def choose(self, head: int) -> Pattern:
         """The pattern of one head. Raises PatternError where none is given."""
+        spend(_BRANCH * len(self.branches), READING)
         for branch in self.branches:
             if branch.holds(head):
                 return branch.pattern

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bslang.budget import MASK_CODE, spend
 from bslang.ir.expr import COMPARISONS, TRUTHS, Number, Op, Var, variables
 from bslang.ir.grid import At
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import SYMBOLIC, holds
+
+_OPERATION = 350  # steps of the budget for an operation that is written
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Masks:
                 number, int
             ):  # a mask that folded to a constant still has the shape of one
                 number = Op(">=" if number else "<", (Var("q"), 0))
-            masks.append(_with_parameters(number, parameters))
+            masks.append(_with_parameters(number, parameters, {}))
         return cls(tuple(masks), tuple(parameters))
 
 
@@ -55,8 +58,21 @@ def token_names(names: frozenset[str]) -> frozenset[str]:
     return frozenset(n for n in names if n in ("q", "k") or n.startswith(("q_label", "k_label")))
 
 
-def _with_parameters(number: Number, parameters: dict[Number, Var]) -> Number:
-    names = variables(number)
+def _names(number: Number, known: dict[int, frozenset[str]]) -> frozenset[str]:
+    """`variables`, each part looked at once."""
+    if not isinstance(number, Op):
+        return variables(number)
+    if id(number) not in known:
+        parts = (_names(arg, known) for arg in number.args)
+        known[id(number)] = frozenset().union(*parts)
+    return known[id(number)]
+
+
+def _with_parameters(
+    number: Number, parameters: dict[Number, Var], known: dict[int, frozenset[str]]
+) -> Number:
+    """The number with a parameter for each part that no token decides. known: `_names` of parts, by id."""
+    names = _names(number, known)
     if not names:
         return number
     if not token_names(names):
@@ -64,7 +80,7 @@ def _with_parameters(number: Number, parameters: dict[Number, Var]) -> Number:
         # Parameters are integers: a truth value among them is made one again.
         return Op("!=", (name, 0)) if isinstance(number, Op) and number.op in TRUTHS else name
     if isinstance(number, Op):
-        return Op(number.op, tuple(_with_parameters(arg, parameters) for arg in number.args))
+        return Op(number.op, tuple(_with_parameters(arg, parameters, known) for arg in number.args))
     return number
 
 
@@ -133,6 +149,7 @@ def code(number: Number, language: Mapping[str, str]) -> str:
         return number.name
     if not isinstance(number, Op):
         return str(number)
+    spend(_OPERATION, MASK_CODE)
     form = language[number.op]
     floor = language.get(f"floor {number.op}")
     if floor is not None and not _nonnegative(number.args[0]):
@@ -154,9 +171,21 @@ def stepped(
 ) -> tuple[list[tuple[str, str]], str]:
     """An expression in steps of at most `room` characters: names with their values, and the result."""
     steps: list[tuple[str, str]] = []
+    terms: dict[int, int] = {}
+
+    def least(number: Number) -> int:
+        """A number of characters that the code surely has: one for each operand. Parts are looked at once."""
+        if not isinstance(number, Op):
+            return 1
+        if id(number) not in terms:
+            terms[id(number)] = sum(map(least, number.args))
+        return terms[id(number)]
+
+    def fits(number: Number) -> bool:
+        return least(number) <= room and len(code(number, language)) <= room
 
     def shortened(number: Number) -> Number:
-        if not isinstance(number, Op) or len(code(number, language)) <= room:
+        if not isinstance(number, Op) or fits(number):
             return number
         args = [shortened(arg) for arg in number.args]
         while len(code(Op(number.op, tuple(args)), language)) > room:

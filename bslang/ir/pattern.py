@@ -275,6 +275,10 @@ class Primitive(Pattern, ABC):
         """
         return False
 
+    def operations(self) -> int:
+        """How many steps of the budget its predicate takes for a pair, about."""
+        return 1 + sum(1 for _ in numbers(vars(self).values())) // 3
+
     def by_pairs(self) -> bool:
         """Whether lowering asks it of every pair of blocks, as it has no faster form. Numbers are bound."""
         return False

@@ -6,7 +6,10 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from bslang.ir.expr import Number, Var, joined
+import numpy as np
+
+from bslang.budget import MASKS, spend
+from bslang.ir.expr import Number, Term, Var, joined
 from bslang.ir.fold import Fold, chosen_before
 from bslang.ir.grid import At
 from bslang.ir.pattern import (
@@ -25,6 +28,8 @@ SYMBOLIC: Mapping[str, Number] = {
 }
 """The environment in which every name of a pattern's numbers stands for itself."""
 
+_EACH = 3000  # steps of a predicate of few pairs
+
 
 def holds(pattern: Pattern, at: At, env: Mapping[str, Number]) -> Any:
     """Whether pairs belong to a pattern without drawn primitives; numbers are bound in `env`."""
@@ -36,6 +41,9 @@ class _Holds(Fold[Any]):
         self.at, self.env = at, env
 
     def primitive(self, pattern: Primitive) -> Any:
+        side = self.at.tokens
+        if not isinstance(side.row, Term):
+            spend(_EACH + pattern.operations() * np.broadcast(side.row, side.col).size, MASKS)
         return pattern.bind(self.env).predicate(self.at)
 
     def union(self, pattern: Union) -> Any:

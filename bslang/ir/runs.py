@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bslang.budget import RUNS, spend
 from bslang.errors import LimitError
 from bslang.ir.grid import Grid, Ints
 from bslang.limits import MAX_RUNS
 
 Bools = npt.NDArray[np.bool_]
 _EMPTY: Ints = np.zeros(0, dtype=np.int64)
+_EACH = 4000  # steps of the budget for an operation on few runs
 _FROM, _TO = (np.array([end], dtype=np.int64) for end in (-(2**62), 2**62))  # beyond every cell
 
 
@@ -38,12 +40,14 @@ class Runs:
     @classmethod
     def of_marks(cls, width: int, marks: Bools, first: int = 0) -> Runs:
         """The cells that are marked on a line, which begins at the cell `first`: bool (cells,)."""
+        spend(_EACH + 2 * marks.size, RUNS)
         edge = np.flatnonzero(np.diff(marks, prepend=False, append=False)).astype(np.int64) + first
         return cls(width, edge[0::2], edge[1::2])
 
     @classmethod
     def of_cells(cls, width: int, cells: Ints) -> Runs:
         """Cells in ascending order, each once."""
+        spend(_EACH + 8 * cells.size, RUNS)
         edge = np.flatnonzero(np.diff(cells) != 1)
         if not cells.size:
             return cls.empty(width)
@@ -66,6 +70,7 @@ class Runs:
         keep = start < stop
         if keep.size > MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{keep.size} runs of blocks")
+        spend(_EACH + 12 * keep.size, RUNS)
         base = (row * width)[keep]
         return cls._normal(width, base + start[keep], base + stop[keep])
 
@@ -73,6 +78,7 @@ class Runs:
     def _normal(cls, width: int, start: Ints, stop: Ints) -> Runs:
         if start.size == 0:
             return cls.empty(width)
+        spend(_EACH + 8 * start.size, RUNS)
         if np.all(start[1:] > stop[:-1]):  # as they should be
             return cls(width, start.astype(np.int64, copy=False), stop.astype(np.int64, copy=False))
         if np.any(start[1:] < start[:-1]):
@@ -101,6 +107,7 @@ class Runs:
         total = int(count.sum())
         if total > MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{total} runs of blocks")
+        spend(_EACH + 8 * (start.size + count.size + total), RUNS)
         if total == count.size and (count == 1).all():
             begin, end, met = self.start, self.stop, first
         else:
@@ -160,6 +167,7 @@ class Runs:
             return first, self.start - base, self.stop - base
         if int(count.sum()) > MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{int(count.sum())} runs of blocks")
+        spend(_EACH + 16 * int(count.sum()), RUNS)
         run = np.repeat(np.arange(count.size), count)
         row = first[run] + np.arange(run.size) - np.repeat(np.cumsum(count) - count, count)
         base = row * self.width
@@ -171,6 +179,7 @@ class Runs:
         count = self.stop - self.start
         if int(count.sum()) > MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{int(count.sum())} blocks one by one")
+        spend(_EACH + 8 * int(count.sum()), RUNS)
         offset = np.repeat(self.start - (np.cumsum(count) - count), count)
         cells: Ints = offset + np.arange(offset.size)
         return cells

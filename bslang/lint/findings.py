@@ -52,33 +52,13 @@ class Finding:
     hint: str
 
 
-class Budget:
-    """How much is lowered in search of warnings: they may not cost more than the check itself."""
-
-    def __init__(self, layouts: int = 400, runs: int = 2**21) -> None:
-        self._layouts, self._runs = layouts, runs
-
-    @property
-    def spent(self) -> bool:
-        return self._layouts <= 0 or self._runs <= 0
-
-    def lower(self, pattern: Pattern, grid: Grid) -> BlockGraph:
-        """As `lower`; LimitError where the budget is spent."""
-        if self.spent:
-            raise LimitError("Budget", 0, "the search for warnings")
-        graph = lower(pattern, grid)
-        self._layouts -= 1
-        self._runs -= graph.start.size
-        return graph
-
-
 def findings(
     pattern: Pattern,
     block: tuple[int, int],
     length: int | None = None,
-    budget: Budget | None = None,
 ) -> list[Finding]:
-    """What is odd about a layout; only its units where it is undefined at that length, or costs too much.
+    """What is odd about a layout; only its units where it is undefined at that length, or costs more than the
+    budget that is open.
 
     length: in tokens; left out, one that is large beside the numbers of the layout.
     """
@@ -86,7 +66,7 @@ def findings(
     length = length or telling_length(pattern, block)
     if length is None:
         return found
-    return found + _of_graphs(pattern, block, length, budget or Budget())
+    return found + _of_graphs(pattern, block, length)
 
 
 def _units(slip: Slip, block: tuple[int, int], length: int | None) -> Finding:
@@ -98,17 +78,15 @@ def _units(slip: Slip, block: tuple[int, int], length: int | None) -> Finding:
     )
 
 
-def _of_graphs(
-    pattern: Pattern, block: tuple[int, int], length: int, budget: Budget
-) -> list[Finding]:
+def _of_graphs(pattern: Pattern, block: tuple[int, int], length: int) -> list[Finding]:
     """What the block graphs of a layout show, at one length."""
     by_head: list[tuple[list[Finding], set[Pattern]]] = []
     keyless: Bools | None = None
     try:
         for head in _heads(pattern):
             grid = Grid.of(length, length, block, head=head, layer=head)
-            looking = _Looking(budget, grid)
-            graph = budget.lower(pattern, grid)
+            looking = _Looking(grid)
+            graph = lower(pattern, grid)
             by_head.append((list(looking.at(pattern, graph)), looking.seen))
             without = _without_keys(graph)
             keyless = without if keyless is None else keyless & without
@@ -220,8 +198,8 @@ def _no_key(pattern: Pattern, empty: Bools) -> Finding:
 class _Looking:
     """Looks for what is odd in the parts of a layout, on the grid of one head."""
 
-    def __init__(self, budget: Budget, grid: Grid) -> None:
-        self.budget, self.grid = budget, grid
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
         self.seen: set[Pattern] = set()  # what this head has
 
     def at(self, pattern: Pattern, graph: BlockGraph) -> Iterator[Finding]:
@@ -241,7 +219,7 @@ class _Looking:
         yield from _Draws(self, lambda part: part)(pattern)
 
     def lower(self, pattern: Pattern) -> BlockGraph:
-        return self.budget.lower(pattern, self.grid)
+        return lower(pattern, self.grid)
 
 
 class _Guard(Fold["Primitive | None"]):

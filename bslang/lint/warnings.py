@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
+from bslang.budget import share
 from bslang.resolve.module import layout_name
 from bslang.resolve.origins import Origin
 from bslang.resolve.program import Program, Resolved
@@ -17,21 +18,25 @@ _OF_WHOLE = ("W401", "W402")
 """Warnings about whole layouts: what only others are made of need not be one."""
 
 
+_PART = 0.4
+"""The part of a budget that the search for warnings may take."""
+
+
 def warnings(source: Source, program: Program, length: int | None = None) -> list[Diagnostic]:
     """What is odd about the layouts that a file defines, each once, in the order of the file.
 
     length: in tokens; left out, one for each layout that is large beside its numbers.
     """
-    from bslang.lint.findings import Budget, findings
+    from bslang.lint.findings import findings
 
-    budget = Budget()
+    budget = share(_PART)
     parts = _used(program)
     parameters = {p.name.text for d in program.definitions.values() for p in d.parameters}
     found: dict[tuple[object, ...], Diagnostic] = {}
     for name, resolved in layouts(source, program):
-        if budget.spent:
-            break
-        for finding in findings(resolved.pattern, resolved.block, length, budget):
+        with budget.opened():
+            of_layout = findings(resolved.pattern, resolved.block, length)
+        for finding in of_layout:
             if finding.code in _OF_WHOLE and name in parts:
                 continue
             origin = resolved.origins.of(finding.subject)
@@ -45,6 +50,8 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
             key = (finding.code, span or finding.message)
             said = Diagnostic(finding.code, finding.message, source, span, label, finding.hint)
             found.setdefault(key, said)
+        if budget.exhausted:
+            break
     return sorted(found.values(), key=lambda d: d.span.start if d.span else -1)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bslang.budget import MASKS, spend
 from bslang.errors import LimitError
 from bslang.ir.bounds import Interval, bounds
 from bslang.ir.expr import COMPARISONS, Number, Op, Var, over, variables
@@ -178,8 +179,12 @@ class Builder(Primitive):
             marks = np.broadcast_to(np.asarray(where, dtype=bool), (stop - start,))
             return Runs.of_marks(stop - start, marks)
 
+        spend(self.operations() * (stop - start), MASKS)
         whole = Runs(stop - start, np.array([0]), np.array([stop - start]))
         return held(self.condition)
+
+    def operations(self) -> int:
+        return 1 + _size(self.condition) // 4
 
     def by_pairs(self) -> bool:
         meant = self.expand()
@@ -197,6 +202,7 @@ class Builder(Primitive):
             what = f"`{self}` is asked block by block, and there are {(n - first) * m} blocks"
             raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, what)
         sure, possible = [Runs.empty(m)], [Runs.empty(m)]
+        spend(self.operations() * (n - first) * m, MASKS)
         step = max(1, _CHUNK // m)
         for begin in range(first, n, step):
             marks = np.zeros((2, min(step, n - begin), m), dtype=bool)
@@ -214,6 +220,7 @@ class Builder(Primitive):
                 f"`{self}` is asked block by block, of {within.size} blocks that others leave open"
             )
             raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, what)
+        spend(self.operations() * within.size, MASKS)
         cells = within.cells()
         sure, possible = (np.empty(cells.size, dtype=bool) for _ in range(2))
         for begin in range(0, cells.size, _CHUNK):
@@ -243,6 +250,13 @@ class Builder(Primitive):
 
 
 _RUNS_OF = {"&": Runs.__and__, "|": Runs.__or__, "^": Runs.__xor__}
+
+
+def _size(number: Number) -> int:
+    """The number of operations; twice that for a division, which takes longer."""
+    if not isinstance(number, Op):
+        return 0
+    return (2 if number.op in ("//", "%") else 1) + sum(map(_size, number.args))
 
 
 def _comparisons(number: Number) -> Iterator[Op]:

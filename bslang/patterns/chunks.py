@@ -50,6 +50,9 @@ class Chunks(Primitive):
                 field="widths",
             )
 
+    def operations(self) -> int:
+        return 3 + len(self.widths) // 30  # widths are looked up for each side, not for each pair
+
     def predicate(self, at: At) -> Any:
         side = at.unit(self.tokens)
         apart = self._chunk(side.col) - self._chunk(side.row)

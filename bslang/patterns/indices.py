@@ -42,6 +42,9 @@ class _Indexed(Primitive):
         spread = any(isinstance(item, Range) and item.stride != 1 for item in self.indices)
         return grid.n * (grid.m if spread else len(self.indices)) if self.by_col else 0
 
+    def operations(self) -> int:
+        return 2 + len(self.indices) // 30  # indices are looked up for each side, not for each pair
+
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         return self.blocks_within(grid, lower, None)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bslang.budget import DRAWS, spend
 from bslang.errors import LimitError, PatternError
 from bslang.ir.expr import Number
 from bslang.ir.grid import At, Grid, Ints
@@ -19,6 +20,7 @@ from bslang.patterns.philox import philox, word
 
 Words = npt.NDArray[np.uint64]
 _BATCH = 2**22  # draws held at once
+_EACH = 40_000  # steps of drawing few blocks
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def _draw_runs(draw: Random, grid: Grid, candidates: Runs) -> Runs:
     total = int(fewer.sum())
     if total > MAX_RUNS:
         raise LimitError("MAX_RUNS", MAX_RUNS, f"{total} random blocks")
+    spend(_EACH + 40 * total + 16 * rows.size, DRAWS)
     row, rank = _distinct_ranks(draw.seed, rows, count, fewer)
     cell = first[row] + rank
     run = np.searchsorted(before, cell, "right") - 1

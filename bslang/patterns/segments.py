@@ -57,6 +57,9 @@ class Segments(Primitive):
         same = side.row // w == side.col // w
         return same & (side.row % w % self.rate == offset) & (side.col % w % self.rate == offset)
 
+    def operations(self) -> int:
+        return 5
+
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         q, k = (_Pieces.of(axis, self) for axis in (grid.q, grid.k))
         return Decided(_joined(q.whole(), k.whole(), grid), _joined(q, k, grid))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bslang.budget import RUNS, spend
 from bslang.errors import LimitError
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.pattern import Decided
@@ -202,6 +203,7 @@ def _shortest(axis: Axis) -> int:
 
 
 def bounded(runs: int) -> None:
-    """Refuse more runs than lowering may hold, before they are made (LimitError)."""
+    """Refuse more runs than lowering may hold or the budget pays, before they are made (LimitError)."""
     if runs > MAX_RUNS:
         raise LimitError("MAX_RUNS", MAX_RUNS, f"{runs} runs of blocks")
+    spend(16 * runs, RUNS)

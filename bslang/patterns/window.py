@@ -86,6 +86,9 @@ class Window(Primitive):
     def shift_invariant(self) -> bool:  # type: ignore[override]  # depends on the arguments here
         return not (self.wrap or self.clamp)
 
+    def operations(self) -> int:
+        return 10 if self.wrap or self.clamp else 2
+
     def depends_on_length(self) -> bool:
         return self.wrap or self.clamp or super().depends_on_length()
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeAlias
 
+from bslang.budget import READING, OverBudget, spend
 from bslang.ir.expr import Op
 from bslang.ir.pattern import Pattern
 from bslang.ir.signature import Count
@@ -70,6 +71,14 @@ class Context(ABC):
     def abandon(self, message: str, span: Span | None) -> NoReturn:
         self.report("E191", message, span, limit=True)
         raise Abandoned
+
+    def spend(self, steps: int) -> None:
+        """Take steps of the budget that is open."""
+        try:
+            spend(steps, READING)
+        except OverBudget as error:
+            self.report(error.code, error.said, None, hint=error.remedy, limit=True)
+            raise Abandoned from None
 
     def reach(self, depth: int, span: Span) -> None:
         """Note how deep the evaluation goes. A definition that is known already counts as deep as it is."""

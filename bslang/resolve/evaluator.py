@@ -8,7 +8,7 @@ from bslang.ir.expr import Var
 from bslang.ir.pattern import Pattern, Transpose
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
 from bslang.ir.units import LENGTHS
-from bslang.limits import MAX_LABELS, MAX_STEPS
+from bslang.limits import MAX_LABELS
 from bslang.patterns import BY_NAME
 from bslang.patterns.table import Matrix
 from bslang.resolve import forms, operators, unknown
@@ -29,9 +29,11 @@ from bslang.syntax import tree
 from bslang.syntax.diagnostics import Findings
 from bslang.syntax.source import Span
 
+_STEP = 2500  # steps of the budget for an expression
+
 
 class Evaluator(Context):
-    """Evaluates the expressions of a file, in no more than MAX_STEPS."""
+    """Evaluates the expressions of a file, on the budget that is open."""
 
     def __init__(
         self,
@@ -45,7 +47,6 @@ class Evaluator(Context):
         self._circular: set[tuple[Module, str]] = set()
         self._expanded: dict[object, tuple[Pattern | Unknown, int]] = {}
         self._labels: set[str] = set()
-        self._steps = 0
 
     def layout(self, body: tree.Expression) -> Pattern | Unknown:
         """The pattern of a layout without a name."""
@@ -161,9 +162,7 @@ class Evaluator(Context):
     # ---- expressions -------------------------------------------------------------------------
 
     def value(self, node: tree.Expression, scope: Scope) -> Value:
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            self.abandon(f"this file takes more than {MAX_STEPS} steps (MAX_STEPS)", None)
+        self.spend(_STEP)
         self.reach(self.depth + 1, node.span)
         self.depth += 1
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from bslang.ir.bounds import bounds
 from bslang.ir.expr import Symbol, Var
 from bslang.ir.heads import Branch, Heads
@@ -17,7 +15,6 @@ from bslang.resolve.predicates import multiplied
 from bslang.resolve.sources import Unreadable, below
 from bslang.resolve.values import (
     UNKNOWN,
-    ArithmeticProblem,
     Truth,
     Unknown,
     Value,
@@ -69,13 +66,13 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
         message = f"a predicate is true or false of a pair, and this is {kind_of(value)}"
         context.report("E308", message, node.predicate.span, hint=hint)
         return UNKNOWN
-    try:
-        condition = multiplied(value.condition if isinstance(value, Truth) else value)
-        bounds(condition, RANGES)
-    except ArithmeticProblem as problem:
-        report = partial(context.report, problem.code, str(problem), node.predicate.span)
-        report(hint=problem.hint, limit=problem.limit)
+    truth = value.condition if isinstance(value, Truth) else value
+    product = context.computed(node.predicate.span, lambda: Count(multiplied(truth)))
+    if product is UNKNOWN:
         return UNKNOWN
+    condition = product.value
+    try:
+        bounds(condition, RANGES)
     except (ValueError, ArithmeticError) as error:
         hint = "the first index is 0; write one that is never, as in `max(j, 1)`"
         hint = hint if isinstance(error, ZeroDivisionError) or "at least 1" in str(error) else ""

@@ -19,7 +19,7 @@ from bslang.ir.pattern import (
 )
 from bslang.ir.signature import Count
 from bslang.resolve.context import Context, Scope
-from bslang.resolve.predicates import of_one_unit
+from bslang.resolve.predicates import multiplied, of_one_unit
 from bslang.resolve.values import (
     UNKNOWN,
     Truth,
@@ -126,12 +126,20 @@ def _composition(context: Context, node: tree.Chain, made: Composition | Power) 
 def _compared(context: Context, node: tree.Chain, counts: list[Count]) -> Value:
     def compare() -> Truth:
         pairs = zip(node.ops, counts, counts[1:], strict=False)
-        compared = truth("&", *(comparison(op, left, right) for op, left, right in pairs))
-        if context.predicate_of == "tokens":
-            of_one_unit(compared.condition)
+        return truth("&", *(comparison(op, left, right) for op, left, right in pairs))
+
+    compared = context.computed(node.span, compare)
+    if context.predicate_of != "tokens" or not isinstance(compared, Truth):
+        return compared
+    product = context.computed(node.span, lambda: Count(multiplied(compared.condition)))
+    if product is UNKNOWN:
+        return UNKNOWN
+
+    def of_unit() -> Truth:
+        of_one_unit(product.value)
         return compared
 
-    return context.computed(node.span, compare)
+    return context.computed(node.span, of_unit)
 
 
 def _arithmetic(context: Context, node: tree.Chain, counts: list[Count]) -> Value:

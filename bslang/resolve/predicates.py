@@ -29,9 +29,9 @@ def multiplied(number: Number) -> Number:
 
 
 def of_one_unit(comparison: Number) -> None:
-    """Refuse a comparison in `{q, k : ...}` of tokens with blocks. Raises MixedUnits, ArithmeticProblem."""
+    """Refuse a comparison in `{q, k : ...}` of tokens with blocks (MixedUnits); powers are products."""
     try:
-        unit(multiplied(comparison))
+        unit(comparison)
     except Mixed as mixed:
         tokens, blocks = number_text(mixed.tokens, 0), number_text(mixed.blocks, 0)
         names = variables(mixed.tokens)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NoReturn
 
+from bslang.budget import limited
 from bslang.ir.pattern import Pattern
 from bslang.patterns.table import Matrix, tables
 from bslang.resolve.evaluator import Evaluator
@@ -59,6 +60,10 @@ class Program:
         SpecError with every error of the file, and of those that it imports.
         """
         self.source, self._tables = file.source, tables
+        with limited():
+            self._read(file, block)
+
+    def _read(self, file: tree.File, block: tuple[int, int] | None) -> None:
         findings = Findings(file.errors)
         self._module = load(file, findings, block)
         setting = self._module.setting
@@ -86,6 +91,10 @@ class Program:
         name: which; None for the file's layout, its only definition, or the one called like the file.
         file_name: the name of a layout that has none of its own. Raises SpecError.
         """
+        with limited():
+            return self._picked(name, file_name, parameters)
+
+    def _picked(self, name: str | None, file_name: str, parameters: Parameters) -> Resolved:
         definition = self._choose(name, file_name)
         findings = Findings()
         evaluator = Evaluator(self._module, self.block, findings, self._tables)

@@ -6,13 +6,17 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
 
+from bslang.budget import READING, afford
+
 _LONGEST, _MOST = 60, 200  # names compared: comparing costs the product of their lengths
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like a wrong one; "" where none is like it."""
+    """The known name that is most like a wrong one; "" where none is, or too many would be compared."""
     if len(name) > _LONGEST:
         return ""
     near = [*islice((other for other in known if abs(len(other) - len(name)) <= 4), _MOST)]
     same = [other for other in near if other.lower() == name.lower()]
+    if not same and not afford(6 * len(name) * sum(map(len, near)), READING):
+        return ""
     return next(iter(same or get_close_matches(name, near, 1)), "")

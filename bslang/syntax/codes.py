@@ -49,6 +49,11 @@ CODES: dict[str, Code] = {
         "definitions count as if they were written out. The limits are named in bslang/limits.py.",
     ),
     "E192": Code("There are MAX_ERRORS errors", "Mend those that are shown; then come the others."),
+    "E193": Code(
+        "A spec takes more work than MAX_WORK allows",
+        "Work is counted in steps, for all stages together, so that a spec is refused everywhere or nowhere. "
+        "The message says what took most of it, the help what to write instead.",
+    ),
     "E201": Code(
         "A name is not known",
         "It is no primitive, no definition of the file, and no parameter. Check its spelling.",

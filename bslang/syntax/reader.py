@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from bslang._version import LANGUAGE, __version__
+from bslang.budget import READING, OverBudget, spend
 from bslang.limits import MAX_FILE_BYTES, MAX_NESTING, MAX_WORDS
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
@@ -15,6 +16,7 @@ from bslang.syntax.parser import ParseError, parse_statement
 from bslang.syntax.source import Source, Span
 
 _COMMENT = re.compile(r"#[^\n]*")
+_WORD_STEPS = 2500  # steps of the budget for a word
 _WORD = re.compile(r"\w+|[^\w\s]")
 _TEXT = r'"[^"\n]*"'
 _OUTSIDE, _INSIDE = re.compile(_TEXT + r"|[\n#({)}]"), re.compile(_TEXT + r"|[#({)}]")
@@ -68,6 +70,11 @@ def _hold_size(source: Source) -> None:
     refuse(size, "bytes", "MAX_FILE_BYTES", MAX_FILE_BYTES)
     words = sum(1 for _ in _WORD.finditer(_COMMENT.sub("", source.text)))
     refuse(words, "names, numbers and signs", "MAX_WORDS", MAX_WORDS)
+    try:
+        spend(_WORD_STEPS * words, READING)
+    except OverBudget as error:
+        message, hint = error.said, error.remedy
+        raise SpecError([Diagnostic(error.code, message, source, hint=hint, limit=True)]) from None
 
 
 def _hold_version(source: Source, version: tree.Version, first: bool) -> None:
