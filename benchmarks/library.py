@@ -22,12 +22,29 @@ BLOCKS = 64
 SIZES = {
     "axial": "(h=8, w=8)",
     "axial_heads": "(h=8, w=8)",
-    "natten2d": "(h=8, w=8)",
-    "natten3d": "(t=4, h=4, w=4)",
+    "natten2d": "(h=8, w=8, k=3)",
+    "natten3d": "(t=4, h=4, w=4, k=3)",
     "sliding_tile": "(t=4, h=4, w=4)",
-    "swin": "(w=8)",
+    "etc": "(g=2, w=3)",
+    "hepos": "(s=4)",
+    "llama4": "(c=4)",
+    "longformer": "(w=3, g=1)",
+    "dilated": "(w=5, gap=2)",
+    "longnet_dilated": "(w=6, r=2)",
+    "longnet": "(w1=4, r1=1, w2=12, r2=3)",
+    "a_shape": "(sinks=1, recent=3)",
+    "tri_shape": "(sinks=1, recent=2, tail=2)",
+    "mistral": "(w=3)",
+    "natten": "(k=3)",
+    "natten_dilated": "(k=3, gap=2)",
+    "phi3": "(local=4, vert=3, count=1)",
+    "prefix_lm": "(p=3)",
+    "strided_head": "(s=4)",
+    "local_head": "(e=1)",
+    "strided_pattern": "(s=4)",
+    "streaming_llm": "(sinks=1, recent=3)",
 }
-"""Of images and videos of BLOCKS blocks; all other layouts have the parameters of the library."""
+"""Parameters that fit BLOCKS blocks; all other layouts have those of the library."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ sinks_4 = (last(4) | cols(0)) & causal
 dilated_4 = (last(1) | diagonals(2, 4, 6)) & causal
 doubling = logsparse(2) & causal
 strided_4 = st.strided_pattern(s=4)
-fixed_4 = st.fixed(s=4)
+fixed_4 = st.fixed(s=256t, c=64t)
 bigbird = big.bigbird(w=3, r=2) & causal
 longnet = net.longnet(w1=4, w2=16, r2=4)
 phi3 = phi.phi3(local=3, vert=8, count=4)

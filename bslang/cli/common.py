@@ -59,9 +59,13 @@ LengthOption = Annotated[
     ),
 ]
 LongOption = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--seq-len", metavar="LENGTH", parser=length, help="Length in tokens: 4096, 16k, 1M."
+        "--seq-len",
+        metavar="LENGTH",
+        parser=length,
+        help="Length in tokens: 4096, 16k, 1M; 16384, or the size of the layout's grid, if left out.",
+        show_default=False,
     ),
 ]
 HeadOption = Annotated[int, typer.Option("--head", min=0, help="Which head.")]

@@ -16,6 +16,7 @@ from bslang.cli.common import (
     LongOption,
     print_json,
 )
+from bslang.cli.lengths import usual_length
 from bslang.cli.spec import resolve_spec
 from bslang.errors import BslangError
 from bslang.resolve.program import Resolved
@@ -45,7 +46,7 @@ Define = Annotated[
 def diff(
     first: First,
     second: Second,
-    seq_len: LongOption = 16384,
+    seq_len: LongOption = None,
     define: Define = None,
     block: BlockOption = None,
     head: HeadOption = 0,
@@ -63,6 +64,7 @@ def diff(
         for side, spec in (("a", first), ("b", second))
     ]
     _refuse(*layouts)
+    seq_len = seq_len or usual_length(layouts[0])
     a, b = (compiler.lower(x, seq_len, seq_len, head=head, layer=layer) for x in layouts)
     plus, minus = Side.of(a, b), Side.of(b, a)
     if json:

@@ -17,6 +17,7 @@ from bslang.cli.common import (
     ParameterOption,
     write_output,
 )
+from bslang.cli.lengths import usual_length
 from bslang.cli.spec import SpecArgument, resolve_spec
 
 Format = Annotated[
@@ -34,7 +35,7 @@ def graph(
     spec: SpecArgument,
     form: Format = "dot",
     output: Output = Path("-"),
-    seq_len: LongOption = 16384,
+    seq_len: LongOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
     head: HeadOption = 0,
@@ -48,5 +49,6 @@ def graph(
         hint = f"did you mean {close[0]}?" if close else f"formats are {', '.join(FORMATS)}"
         raise typer.BadParameter(f"unknown format {form!r}; {hint}", param_hint="--format")
     resolved = resolve_spec(spec, define, block)
+    seq_len = seq_len or usual_length(resolved)
     lowered = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
     write_output(output, export(resolved.pattern, lowered, resolved.name, form))

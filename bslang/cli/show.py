@@ -19,6 +19,7 @@ from bslang.cli.common import (
     ParameterOption,
     write_output,
 )
+from bslang.cli.lengths import drawn_length
 from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.errors import printable
 from bslang.limits import MAX_HEADS
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from bslang.picture.text import Line, Look
     from bslang.resolve.program import Resolved
 
-_DEFAULT_ROWS = 24
 _MOST_HEADS = 16
 _PNG_CELLS = 512
 
@@ -68,7 +68,7 @@ def show(
         message = "one picture goes to standard output; give the other a file"
         raise typer.BadParameter(message, param_hint="--png")
     resolved = resolve_spec(spec, define, block)
-    length = seq_len or _DEFAULT_ROWS * max(resolved.block)
+    length = seq_len or drawn_length(resolved)
     graphs = [compiler.lower(resolved, length, length, head=h, layer=layer) for h in heads]
     if svg is not None:
         from bslang.picture.svg import svg as drawn

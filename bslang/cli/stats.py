@@ -18,6 +18,7 @@ from bslang.cli.common import (
     ParameterOption,
     print_json,
 )
+from bslang.cli.lengths import usual_length
 from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.limits import MAX_HEADS
 from bslang.syntax.diagnostics import SpecError
@@ -42,7 +43,7 @@ Line = tuple[str, str]
 
 def stats(
     spec: SpecArgument,
-    seq_len: LongOption = 16384,
+    seq_len: LongOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
     dim: Annotated[int, typer.Option("--head-dim", min=1, help="Head dimension for FLOPs.")] = 64,
@@ -78,6 +79,7 @@ def stats(
     from bslang.analysis.stats import Stats, asked_by_pairs
 
     resolved = resolve_spec(spec, define, block)
+    seq_len = seq_len or usual_length(resolved)
     graph = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
     properties = Properties.of(resolved.pattern, graph)
     is_causal = properties.causal.holds is True

@@ -16,6 +16,7 @@ from bslang.cli.common import (
     ParameterOption,
     print_json,
 )
+from bslang.cli.lengths import usual_length
 from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.errors import BslangError
 from bslang.resolve.program import Resolved
@@ -39,7 +40,7 @@ def why(
     spec: SpecArgument,
     query: Query,
     key: Key,
-    seq_len: LongOption = 16384,
+    seq_len: LongOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
     head: HeadOption = 0,
@@ -49,8 +50,9 @@ def why(
     """Say whether query token Q sees key token K, and which terms make it so or take it away."""
     from bslang.analysis.why import why as ask
 
-    query, key = _position(query, "query", seq_len), _position(key, "key", seq_len)
     resolved = resolve_spec(spec, define, block)
+    seq_len = seq_len or usual_length(resolved)
+    query, key = _position(query, "query", seq_len), _position(key, "key", seq_len)
     grid = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer).grid
     verdict = ask(resolved.pattern, grid, query, key)
     if json:

@@ -33,22 +33,29 @@ _STYLE = """\
 
 
 def svg(
-    pattern: Pattern, graphs: Sequence[BlockGraph], name: str = "", *, cells: int = MOST_CELLS
+    pattern: Pattern,
+    graphs: Sequence[BlockGraph],
+    name: str = "",
+    *,
+    cells: int = MOST_CELLS,
+    scale: float = 1,
+    legend: bool = True,
 ) -> str:
     """An `<svg>` element with the heads of a layout side by side.
 
     pattern: the layout; graphs: one for each head drawn, all at one length; name: what the picture is
-    called; cells: the most on a side of a panel. Every patch of cells has a `<title>` that says what it
+    called; cells: the most on a side of a panel; scale: the size at which it is shown; legend: whether
+    the lines below the panels are drawn. Every patch of cells has a `<title>` that says what it
     holds. The same arguments give the same text. Raises as `provenance`.
     """
     picture = Picture.of(graphs, cells, cells, pattern)
     grid = graphs[0].grid
     title = label(f"{name}: {pattern}" if name else str(pattern), 200)
     size = _size(grid)
-    words = _words(picture, grid)
+    words = _words(picture, grid) if legend else []
     wide = max(
         _MARGIN + min(len(picture.panels), PANELS) * (size[0] + _MARGIN),
-        2 * _MARGIN + round(_CHARACTER * max(len(line) + 3 for line in words)),
+        2 * _MARGIN + round(_CHARACTER * max((len(line) + 3 for line in words), default=0)),
     )
     drawn, bottom = _panels(picture, size)
     high = bottom + _LINE * len(words) + _MARGIN
@@ -58,7 +65,7 @@ def svg(
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="bsl-picture" role="img" '
         f"aria-label={quoteattr(f'{title}. {about}')} "
-        f'width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">'
+        f'width="{round(wide * scale)}" height="{round(high * scale)}" viewBox="0 0 {wide} {high}">'
     )
     parts = [
         head,
@@ -67,7 +74,7 @@ def svg(
         f"<style>{_STYLE}</style>",
         f'<rect class="ground" width="{wide}" height="{high}" rx="6"/>',
         *drawn,
-        *_legend(picture, words, bottom),
+        *(_legend(picture, words, bottom) if legend else ()),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"

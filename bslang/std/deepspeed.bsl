@@ -1,5 +1,6 @@
 # The layouts of DeepSpeed's sparse attention. They are made of whole blocks: those for decoders are
-# causal by block, and a layout that must be causal to the token is `... & causal`.
+# causal by block, and a layout that must be causal to the token is `... & causal`. All parameters count
+# blocks, of 16 tokens unless DeepSpeed is told otherwise (`--block 16`), and have its defaults.
 
 # Chunks, and summary columns at the end of each that everybody sees.
 # Source: DeepSpeed's FixedSparsityConfig (attention="bidirectional").

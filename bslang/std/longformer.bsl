@@ -1,10 +1,12 @@
 # A window, and the first tokens global.
 # Source: Longformer (Beltagy 2020, 3.1).
-# w: width of the window, odd; g: how many are global.
-longformer(w = 3, g = 1) = window(w) | global(0:g)
+# w: width of the window, odd: the 512 tokens of the released models and the query itself; g: how many
+# are global.
+longformer(w = 513t, g = 1t) = window(w) | global(0:g)
 
 # A window with gaps: it reaches further at the same cost.
 # Source: Longformer (Beltagy 2020, 3.1), the dilated sliding window; also attention-gym's
 # dilated_sliding_window.
-# w: how many are seen, odd; gap: their distance.
-dilated(w = 5, gap = 2) = window(w, step=gap)
+# w: how many are seen, odd: 512 and the query itself; gap: their distance, 2t here; the paper grows it
+# from layer to layer.
+dilated(w = 513t, gap = 2t) = window(w, step=gap)

@@ -1,4 +1,4 @@
 # A prefix that sees all of itself, and causal attention after it.
 # Source: T5 (Raffel 2019, 3.2.1); UniLM (Dong 2019), the mask of sequence to sequence.
-# p: length of the prefix.
-prefix_lm(p = 3) = cols(0:p) | causal
+# p: length of the prefix, 512 tokens for the inputs of T5.
+prefix_lm(p = 512t) = cols(0:p) | causal

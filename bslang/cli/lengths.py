@@ -1,0 +1,33 @@
+"""The length at which a command looks at a layout where no --seq-len is given."""
+
+from __future__ import annotations
+
+import math
+
+from bslang.lint.findings import telling_length
+from bslang.patterns.lattice import Lattice
+from bslang.resolve.program import Resolved
+
+USUAL = 16384
+_ROWS = 24  # blocks that `show` draws where the numbers of a layout are small,
+_FEW = 64  # which is where no more blocks than these are telling
+
+
+def usual_length(resolved: Resolved) -> int:
+    """In tokens: the size of the layout's grid, as it fits no other length; 16384 without one."""
+    return _of_grid(resolved) or USUAL
+
+
+def drawn_length(resolved: Resolved) -> int:
+    """In tokens: the size of the layout's grid, or 24 blocks, or more where its numbers are large."""
+    side = max(resolved.block)
+    telling = telling_length(resolved.pattern, resolved.block) or USUAL
+    return _of_grid(resolved) or (telling if telling > _FEW * side else _ROWS * side)
+
+
+def _of_grid(resolved: Resolved) -> int | None:
+    for part in resolved.pattern.primitives():
+        if isinstance(part, Lattice) and all(isinstance(x.value, int) for x in part.sizes):
+            size = math.prod(x.value for x in part.sizes if isinstance(x.value, int))
+            return size if part.tokens else size * resolved.block[1]
+    return None
