@@ -69,7 +69,8 @@ class Kernels:
     compare, and of those whose ranges settle blocks.
     helpers: names of the functions that masks call.
     key_walks, query_walks: the loops of a program that holds queries, or keys; rows, columns: what
-    follows from the block row, or column, which they hold.
+    follows from the block row, or column, which they hold. isolates: whether labels keep NaN and infinity
+    to the pairs that belong.
     """
 
     signatures: dict[str, Signature]
@@ -85,6 +86,7 @@ class Kernels:
     query_walks: list[Walk]
     rows: Shape
     columns: Shape
+    isolates: bool
 
     @classmethod
     def of(cls, plan: Plan) -> Kernels:
@@ -109,6 +111,7 @@ class Kernels:
             walks(masks, columns, divides_q, replace(QUERIES, pointer=pointer)),
             rows,
             columns,
+            bool(plan.labels),
         )
 
     @property

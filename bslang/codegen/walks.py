@@ -146,7 +146,8 @@ class Walk:
     strips: those that it goes through first, from left to right, as pairs of code; texts: what they come
     from, for people; from_end: whether one has an end that is counted from the last block. table: whether
     it goes through what the table has of the classes; listed: whether that is blocks one by one. others:
-    whether another loop walks strips of its classes.
+    whether another loop walks strips of its classes. careful: whether it is of the pass that runs where the
+    first one ended in a NaN.
     """
 
     axis: Axis
@@ -160,6 +161,26 @@ class Walk:
     table: bool = True
     listed: bool = False
     others: bool = False
+    careful: bool = False
+
+    @property
+    def apart(self) -> bool:
+        """Whether its steps keep NaN and infinity to the pairs that belong."""
+        return self.careful and self.mask is not None
+
+    @property
+    def range(self) -> str:
+        """The head of its inner loops as far as their bounds. Careful ones run rarely, and hold few tiles."""
+        return "tl.range" if self.careful else "range"
+
+    @property
+    def stages(self) -> str:
+        """What its inner loops take after their bounds."""
+        return ", num_stages=1" if self.careful else ""
+
+    def again(self) -> Walk:
+        """The same as a loop of a careful pass, which is indented further."""
+        return replace(self, axis=replace(self.axis, margin=self.axis.margin + 4), careful=True)
 
     @property
     def settles(self) -> Settles | None:
