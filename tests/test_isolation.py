@@ -105,7 +105,10 @@ def check(target: str, name: str, dtype: torch.dtype = torch.float32) -> None:
     case = CASES[name]
     given = case.call.inputs(dtype, case.dim)
     mask = case.mask()
-    for what, poisoned in poisonings(given).items():
+    chosen = poisonings(given)
+    if target == "triton":  # which is interpreted
+        chosen = {what: chosen[what] for what in ("half of all", "one of v")}
+    for what, poisoned in chosen.items():
         lost = case.lost(poisoned)
         clean = case.run(target, without(given, lost))
         found, expected = case.run(target, poisoned), truth(poisoned, case)
