@@ -10,11 +10,7 @@ SEED ?= 1
 TIMES ?= 8
 TEXTS ?= 1000000
 
-# The oldest Triton that pyproject.toml allows; `make test-oldest TRITON=3.7.0` tries another one.
-TRITON ?= 3.6.0
-OLDEST := .venv-triton-$(TRITON)
-
-.PHONY: demo examples test test-oldest lint format docs site accuracy identical compile-all fuzz coverage mutation
+.PHONY: demo examples test test-floors lint format docs site accuracy identical compile-all fuzz coverage mutation
 .PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
@@ -26,10 +22,10 @@ examples: $(READY) ## Every example at its full size, in some ten minutes; plots
 test: $(READY) lint ## Lint, type check, and all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-oldest: $(OLDEST)/.ready ## The tests of the Triton kernels with the oldest Triton, in a virtual environment of its own
-	$(OLDEST)/bin/python -c 'import triton; assert triton.__version__ == "$(TRITON)", triton.__version__'
-	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal tests/test_triton*.py tests/test_strips.py \
-	  tests/test_grouped.py tests/test_aot.py tests/test_inspect.py tests/test_tune.py tests/test_benchmarks_static.py
+# ONLY=triton for one of its environments. torch's own wheels for CUDA are gigabytes: pip's settings may name an
+# index of wheels for the CPU.
+test-floors: ## The tests at the oldest versions of Python, torch, NumPy and Triton, and at the newest; into docs/verification.md
+	$(PYTHON) tests/floors.py $(if $(ONLY),--only $(ONLY))
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -94,13 +90,6 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-$(OLDEST)/.ready: pyproject.toml constraints.txt
-	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(OLDEST)/bin/python -m pip install --quiet triton==$(TRITON)
-	touch $@
-
 # The peers that benchmarks run beside, and what draws their plots.
 $(READY)-bench: $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
@@ -112,4 +101,4 @@ $(READY)-quality: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-triton-* dist build site mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-floors dist build site mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
