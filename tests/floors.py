@@ -108,7 +108,7 @@ def run(environment: Environment, python: Path, tests: Sequence[str]) -> str:
         wanted = environment.versions.get(package)
         assert wanted is None or found.startswith(wanted), (package, wanted, found)
     tests = tests or environment.tests
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
     sys.stdout.write(done.stdout)
     counts = re.findall(r"(\d+) (passed|failed|errors?|skipped)", _last(done.stdout))
