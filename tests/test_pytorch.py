@@ -176,6 +176,40 @@ def test_a_program_whose_layout_cannot_be_made_says_so() -> None:
             op.attention(q, q, q, key, *Call(1.0).pack())
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_operations_are_counted_by_visited_blocks(target: str) -> None:
+    """In a process where the counter was made first, as after other tests."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    for spec, len_q, len_k, pairs in (
+        ("last(3)", 40, 40, [64 * (1 + 2 + 3 * 3)] * 4),
+        ("causal", 20, 36, [8 * 24 + 8 * 32 + 4 * 36] * 4),
+        ("heads { 0 -> last(1); 1: -> all }", 16, 16, [128, 256, 256, 256]),
+    ):
+        made, given = layout(spec, target), inputs(len_q, len_k, heads=4, key_heads=2, batch=2)
+        q, k, v = (x.requires_grad_() for x in (given.q, given.k, given.v))
+        with FlopCounterMode(display=False) as counter:
+            out = made(q, k, v)
+            forward = counter.get_total_flops()
+            out.sum().backward()  # type: ignore[union-attr]
+        assert forward == 4 * 2 * 16 * sum(pairs), spec
+        assert counter.get_total_flops() - forward == 10 * 2 * 16 * sum(pairs)
+
+
+def test_counters_are_told_however_late() -> None:
+    code = (
+        "import torch, bslang\n"
+        "made = bslang.compile('causal', block=8, target='torch')\n"
+        "q = torch.randn(1, 2, 16, 8)\n"
+        "made(q, q, q)\n"
+        "from torch.utils.flop_counter import FlopCounterMode\n"
+        "with FlopCounterMode(display=False) as counter:\n"
+        "    made(q, q, q)\n"
+        "assert counter.get_total_flops() == 4 * 2 * 8 * 192, counter.get_total_flops()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
 def test_activation_checkpoints() -> None:
     block = _Block(layout(BIGBIRD))
     x = torch.randn(2, 40, 32, requires_grad=True)

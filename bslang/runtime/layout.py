@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from bslang.call import Options
+
+_COUNTERS = "torch.utils.flop_counter"
+"""The module of torch's counters of operations, which takes long to load: only users load it."""
 
 PLANS = 32
 """Lengths, devices and so on whose tables a layout keeps."""
@@ -118,6 +122,10 @@ class CallableLayout(ABC):
         call = Call.of(q, k, self.labels, scale, placed=self.places(q.shape[2]), **options)
         if not torch.compiler.is_compiling():  # the operator would say so, from further away
             self.target(q)
+            if _COUNTERS in sys.modules:
+                from bslang.runtime.flops import tell_counters
+
+                tell_counters()
         out, lse = op.attention(q, k, v, key, *call.pack())
         return (out, lse) if return_lse else out
 
@@ -196,13 +204,19 @@ class CallableLayout(ABC):
         self, len_q: int, len_k: int, align: str, device: torch.device, heads: int = 1
     ) -> DevicePlan:
         """The tables of a call on a device; made once for each length and kept while in use."""
-        first = self.first_head if self.by_head else 0
-        numbers = range(first, first + (max(heads, 1) if self.by_head else 1))
         layer = self.layer if self.by_layer else 0
         plan = self.plans.get(
-            (len_q, len_k, align, device, numbers, layer),
-            lambda: DevicePlan.of(self.tables(len_q, len_k, align, numbers), device),
+            (len_q, len_k, align, device, self._numbers(heads), layer),
+            lambda: DevicePlan.of(self.schedule(len_q, len_k, align, heads), device),
         )
         if is_capturing(device):
             CAPTURED.add(plan)
         return plan
+
+    def schedule(self, len_q: int, len_k: int, align: str, heads: int) -> Any:
+        """The `bslang.schedule.Schedule` of a call of some heads, from the layout's first on."""
+        return self.tables(len_q, len_k, align, self._numbers(heads))
+
+    def _numbers(self, heads: int) -> range:
+        first = self.first_head if self.by_head else 0
+        return range(first, first + (max(heads, 1) if self.by_head else 1))

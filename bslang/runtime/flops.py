@@ -1,0 +1,79 @@
+"""Floating-point operations of a call, for torch.utils.flop_counter.FlopCounterMode.
+
+Counted are the pairs of the blocks that kernels visit, without what lies beyond the ends of the sequences:
+4 operations per pair, head and dimension forward (two products), 10 backward (five, one of them scores
+again), as torch counts its own attention. Labels and padding are not looked at: what they skip is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch.utils.flop_counter import flop_registry, register_flop_formula
+
+from bslang.runtime.registry import LAYOUTS
+
+
+def _edges(axis: Any) -> Any:
+    """Where each block begins, and where the last one ends, among the positions of a call."""
+    return np.clip(np.arange(axis.blocks + 1) * axis.block, axis.start, axis.stop)
+
+
+def _area(graph: Any) -> int:
+    """The token pairs of the visited blocks of a `bslang.graph.BlockGraph`."""
+    tall, edge = np.diff(_edges(graph.grid.q))[graph.row], _edges(graph.grid.k)
+    return int((tall * (edge[graph.stop] - edge[graph.start])).sum())
+
+
+def _products(q: torch.Tensor, k: torch.Tensor, layout: str, about: str) -> int:
+    """Operations of one product of all scores: 2 per pair and dimension, over batch and heads."""
+    batch, heads, len_q, dim = q.shape
+    if not batch * heads * len_q * k.shape[2]:
+        return 0
+    schedule = LAYOUTS.find(layout).schedule(len_q, k.shape[2], about.split()[0], heads)
+    areas = np.array([_area(graph) for graph in schedule.graphs], dtype=np.int64)
+    one = schedule.head_graph is None
+    pairs = heads * int(areas[0]) if one else int(areas[schedule.head_graph].sum())
+    return 2 * batch * pairs * dim
+
+
+def _forward(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: str, *packed: Any, **out: Any
+) -> int:
+    return 2 * _products(q, k, layout, packed[2])
+
+
+def _backward(
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    layout: str,
+    *packed: Any,
+    **out_val: Any,
+) -> int:
+    return 5 * _products(q, k, layout, packed[2])
+
+
+_FORMULAS = {
+    torch.ops.bslang.attention: register_flop_formula(torch.ops.bslang.attention, get_raw=True)(
+        _forward
+    ),
+    torch.ops.bslang.attention_backward: register_flop_formula(
+        torch.ops.bslang.attention_backward, get_raw=True
+    )(_backward),
+}
+
+
+def tell_counters() -> None:
+    """Give the formulas to counters that were made before these were registered."""
+    for mode in _get_current_dispatch_mode_stack():
+        registry = getattr(getattr(mode, "counter", None), "flop_registry", None)
+        if registry is not None and registry is not flop_registry:
+            registry.update(_FORMULAS)
