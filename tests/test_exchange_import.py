@@ -185,3 +185,14 @@ def test_lists_of_batch_rows_are_refused() -> None:
     made = create_block_mask(lambda b, h, q, k: q - k < b + 5, 2, None, 32, 32, device="cpu")
     with pytest.raises(PatternError, match="lists for 2 batch rows"):
         bslang.from_flex(made)
+
+
+def test_queries_that_are_the_last_are_named_by_their_positions() -> None:
+    mask = torch.zeros(10, 100, dtype=torch.bool)
+    mask[3, ::7] = True
+    mask[4, 1::5] = True
+    mask[8, ::3] = True
+    with pytest.raises(
+        bslang.PatternError, match=r"query 9\d .* query 9\d .*\(rows \d and \d of the mask"
+    ):
+        bslang.from_dense(mask, block=64)

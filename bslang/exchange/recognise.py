@@ -333,8 +333,11 @@ def _not_blocks(mask: Bools, grid: Grid) -> PatternError:
     inside = mask[rows, column * grid.k.block : (column + 1) * grid.k.block]
     (seen, unseen) = ([int(x[0]) for x in (inside == truth).nonzero()] for truth in (True, False))
     (q1, k1), (q0, k0) = ((start + q, column * grid.k.block + k) for q, k in (seen, unseen))
+    first = grid.q.start  # queries are counted as in the language, by the positions of the keys
+    rows_of_mask = f" (rows {q1} and {q0} of the mask)" if first else ""
     return PatternError(
         f"no short expression has this mask, and it is not made of blocks of {grid.q.block}x{grid.k.block}: "
-        f"in the block of row {i} and column {column}, query {q1} sees key {k1} and query {q0} not key {k0}",
+        f"in the block of row {i} and column {column}, query {q1 + first} sees key {k1} and query "
+        f"{q0 + first} not key {k0}{rows_of_mask}",
         hint="pass a smaller block that the mask is made of; block=1 takes any mask",
     )
