@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,8 +20,8 @@ from bslang.codegen.cpu import header
 from bslang.codegen.emit import TARGETS
 from bslang.errors import TargetError
 from bslang.files import HEADER
-from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold
-from bslang.ir.mask import CPP, TORCH, TRITON, code
+from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold, rank
+from bslang.ir.mask import CPP, TORCH, TRITON, code, counted
 from bslang.layouts import import_file
 from bslang.runtime.torch import masks
 from bslang.syntax.source import Source
@@ -189,8 +190,29 @@ def test_masks_print_what_they_mean_in_cpp(tmp_path: Path) -> None:
 def test_every_operator_that_masks_can_hold_has_a_form_in_every_language() -> None:
     on_host = {"**", "isqrt", "log2", "gcd", "inverse"}  # of the length alone, so a parameter
     for language in (TORCH, TRITON, CPP):
-        assert set(OPERATORS) - on_host <= set(language)
+        rewritten = set() if language is TORCH else {"rank"}
+        assert set(OPERATORS) - on_host - rewritten <= set(language)
         assert {op.removeprefix("floor ") for op in language} <= set(OPERATORS)
+
+
+@given(st.lists(st.integers(-20, 20), min_size=1, max_size=9), st.integers(-30, 30))
+def test_ranks_are_counts_in_every_language(edges: list[int], x: int) -> None:
+    edges.sort()
+    expected = sum(edge <= x for edge in edges)
+    ranked = Op("rank", (Var("q"), *edges))
+    assert evaluate(ranked, {"q": x}) == expected
+    assert evaluate(counted(ranked), {"q": x}) == expected
+    assert rank(np.array([x]), edges).tolist() == [expected]
+    scope = {"q": torch.tensor([x]), "rank": masks.rank}
+    assert eval(code(ranked, TORCH), scope).tolist() == [expected]
+
+
+def test_cpp_looks_positions_up_in_tables() -> None:
+    widths = ", ".join(f"{3 + n % 7}t" for n in range(40))
+    text = emitted(f"chunks({widths}) & same(doc)")["layout.cpp"]
+    assert text.count("static constexpr position table_") == 1
+    assert "q_ranks[0]" in text and "k_ranks[0]" in text and "ranks = 1;" in text
+    assert "ranks" not in emitted("chunks(3t, 4t, 5t)")["layout.cpp"]
 
 
 def test_parentheses_are_few() -> None:

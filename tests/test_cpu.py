@@ -33,6 +33,9 @@ except BuildError as error:
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 BIGBIRD = "window(3) | global(0, -1) | random(2, seed=7)"
 SINKS = "(last(70t) | cols(:4t)) & causal"
+MANY = "chunks(3t, 40t, 9t, 1t, 30t, 2t, 17t, 60t, 5t, 8t, 23t, back=1)"
+"""Widths that masks look up in a table."""
+
 SPECS = [
     "all",
     "none",
@@ -47,6 +50,8 @@ SPECS = [
     "global(0t, -1t) | every(37t)",
     "rows(20t:90t)",  # most rows are empty
     "chunks(40t, back=1) & ~strided(3t)",
+    f"{MANY} & causal",
+    f"({MANY} - strided(3t)) | {MANY.replace('9t', '6t')}.T",
     "diagonals(0t, 17t, 60t:70t)",
     "causal ^ cols(5t:60t)",
     "random(2, seed=3, within=causal) | rows(-1t)",
@@ -56,6 +61,7 @@ PER_CALL = [
     "same(doc) & causal",
     "(same(a) & same(b) | same(a) - last(9t)) & last(head * 5t + 9t)",
     "~same(doc) ^ cols(layer * 3t)",
+    f"{MANY} & same(doc) | last(head * 5t + 9t)",
     "last(head * 5t + 9t) | cols(0:3t)",
 ]
 

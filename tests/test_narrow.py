@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -224,6 +225,29 @@ def test_a_comparison_is_taken_apart_into_its_sides() -> None:
         made = resolved(f"{{q, k : {mixed} & q * k > 0}}")
         assert isinstance(made, Builder) or made.parts
         assert sides(made.condition.args[0], ("q", "k")) is None  # type: ignore[union-attr]
+
+
+# ---- chunks of many widths -----------------------------------------------------------------------
+
+
+@examples(200)
+@given(st.data())
+def test_chunks_of_many_widths_mean_what_they_say(data: st.DataObject) -> None:
+    block = data.draw(st.sampled_from([(4, 4), (1, 1), (7, 7)]))
+    widths = data.draw(st.lists(st.integers(1, 6), min_size=9, max_size=25))
+    back, ahead = data.draw(st.integers(0, 2)), data.draw(st.integers(0, 2))
+    text = f"chunks({', '.join(f'{w}t' for w in widths)}, back={back}, ahead={ahead})"
+    pattern, grid = resolved(text, block), data.draw(grids(block))
+    ends = [0]
+    while ends[-1] < 80:  # one index after another
+        ends.append(ends[-1] + widths[min(len(ends) - 1, len(widths) - 1)])
+    chunk = [number for number, (a, b) in enumerate(pairwise(ends)) for _ in range(a, b)]
+    expected = [
+        [-back <= chunk[k] - chunk[q] <= ahead for k in range(grid.k.start, grid.k.stop)]
+        for q in range(grid.q.start, grid.q.stop)
+    ]
+    assert dense(pattern, grid).tolist() == expected
+    assert_lowers(pattern, grid)
 
 
 # ---- unions of many ------------------------------------------------------------------------------

@@ -52,6 +52,8 @@ def test_dtypes_and_head_dimensions(dtype: torch.dtype, dim: int) -> None:
         "{q, k : (q >= k) == 1}",
         "{q, k : min(q >= k, k % 3 == 1) + (n > 3) * (q - k < 5) == 1}",
         "window(left=9t, right=3t, step=4t, wrap=true) | causal",
+        "chunks(3t, 4t, 1t, 1t, 7t, 2t, 1t, 2t, 5t, 3t) & causal | {q, k : (q >= k) == 0 & k > 25}",
+        "chunks(1, 2, 1, 1, 1, 1, 1, 1, 1, 3) | last(2t)",
     ],
 )
 @pytest.mark.parametrize("target", ["torch", "cpu"])

@@ -41,6 +41,7 @@ RUNS: list[tuple[Case, dict[str, Any]]] = [
     (Case("window(41t, wrap=true)", (32, 16), 70, 70, "start"), {"dtype": HALF}),
     (Case("window(9t, clamp=true)", (5, 3), 40, 40, "end"), {"dtype": BRAIN}),
     (Case("chunks(5t, 7t) | strided(5t)", (5, 3), 33, 41, "end"), {"heads": 2, "key_heads": 2}),
+    (Case("chunks(3t, 4t, 9t, 1t, 7t, 2t, 6t, 2t, 5t, 8t) & causal", (5, 3), 33, 41, "end"), {}),
     (Case("diagonals(0t, 17t, 30t:40t) & ~every(3t)", (16, 16), 61, 80, "end"), {"dtype": HALF}),
     (Case("random(2, seed=3, within=causal) | rows(-1t)", (16, 32), 50, 70, "end"), {}),
     (Case("last(90t)", (100, 100), 130, 250, "end"), {}),  # tiles larger than a block's rest

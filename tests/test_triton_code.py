@@ -133,6 +133,7 @@ def test_small_blocks_come_several_in_a_tile() -> None:
         "chunks(5t, 7t, 9t, back=1) | strided(5t, offset=3t)",
         "window(41t, wrap=true) ^ window(9t, clamp=true)",
         "strided(1t) | chunks(9t, ahead=inf)",
+        f"chunks({', '.join(f'{n}t' for n in range(1, 60))})",
         "same(doc) & causal",
         "(same(doc) - same(part)) & last(head * 3t + 9t) | ~same(doc)",
         "every(2t, offset=head * 1t) | random(2, seed=head)",

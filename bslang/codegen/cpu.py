@@ -12,8 +12,8 @@ from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
 from bslang.codegen.plan import Plan
 from bslang.files import HEADER, inlined, source_digest
-from bslang.ir.expr import variables
-from bslang.ir.mask import CPP, code
+from bslang.ir.expr import Number, Op, Var, evaluate, variables
+from bslang.ir.mask import CPP, code, replaced
 from bslang.resources import resource
 
 LINE = 100
@@ -58,12 +58,26 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Numbers that ascend, in lines, and what of a position is looked up among them, as C++ of `x`."""
+
+    number: int
+    value: str
+    edges: list[str]
+
+    @classmethod
+    def of(cls, ranked: Op, number: int) -> Table:
+        value, *edges = ranked.args
+        return cls(number, code(value, CPP), _wrapped(", ".join(map(str, edges)), 20))
+
+
+@dataclass(frozen=True)
 class Source:
     """What templates/cpu/kernel.cpp.jinja sees as `target`.
 
     layout: the spec in lines; position: the type of positions; constants: lines of C++, for all that is
     not as LayoutBase has it; names: the list of the masks' functions, in lines; settled: the masks whose
-    blocks labels may settle.
+    blocks labels may settle; tables: what masks look up of each position.
     """
 
     layout: list[str]
@@ -72,14 +86,20 @@ class Source:
     masks: list[Mask]
     names: list[str]
     settled: list[Mask]
+    tables: list[Table]
 
     @classmethod
     def of(cls, plan: Plan) -> Source:
-        masks = [_mask(plan, number) for number in range(len(plan.masks))]
+        tables: dict[Op, int] = {}
+        predicates = [_looked_up(mask.predicate, tables) for mask in plan.masks]
+        masks = [
+            _mask(plan, number, predicate, bool(tables))
+            for number, predicate in enumerate(predicates)
+        ]
         return cls(
             _wrapped(plan.spec),
             "int64_t" if plan.wide else "int32_t",
-            _constants(plan),
+            _constants(plan, len(tables)),
             masks,
             _list(
                 "static constexpr auto masks = std::make_tuple(",
@@ -87,10 +107,23 @@ class Source:
                 ");",
             ),
             [mask for mask in masks if mask.apart or mask.equal],
+            [Table.of(ranked, number) for ranked, number in tables.items()],
         )
 
 
-def _constants(plan: Plan) -> list[str]:
+def _looked_up(predicate: Number, tables: dict[Op, int]) -> Number:
+    """A predicate that finds each `rank` in it among those of the query, or of the key, by their number."""
+
+    def found(ranked: Op) -> Number:
+        (side,) = variables(ranked)
+        of_x = evaluate(ranked, {side: Var("x")})
+        assert isinstance(of_x, Op)
+        return Var(f"{side}_ranks[{tables.setdefault(of_x, len(tables))}]")
+
+    return replaced(predicate, found)
+
+
+def _constants(plan: Plan, tables: int) -> list[str]:
     values = [
         (f"int64_t block_q = {plan.block_q};", "queries in a block"),
         (f"int64_t block_k = {plan.block_k};", "keys in a block"),
@@ -101,19 +134,23 @@ def _constants(plan: Plan) -> list[str]:
         values.append((f"int64_t labels = {len(plan.labels)};", "that a call gives"))
     if plan.parameters:
         values.append((f"int64_t parameters = {len(plan.parameters)};", "of masks, for a graph"))
+    if tables:
+        values.append((f"int64_t ranks = {tables};", "tables in which masks look positions up"))
     room = max(len(value) for value, _ in values)
     return [f"static constexpr {value.ljust(room)}  // {comment}" for value, comment in values]
 
 
-def _mask(plan: Plan, number: int) -> Mask:
+def _mask(plan: Plan, number: int, predicate: Number, ranked: bool) -> Mask:
     mask = plan.masks[number]
-    used = variables(mask.predicate)
+    used = {name.partition("[")[0] for name in variables(predicate)}
 
     # What a mask does not read has no name, so that no compiler warns of it.
     def argument(kind: str, name: str) -> str:
         return f"{kind} {name}" if name in used or (name == "parameters" and mask.reads) else kind
 
     arguments = [("position", "q"), ("position", "k"), ("const int64_t*", "parameters")]
+    if ranked:
+        arguments += [("const position*", f"{x}_ranks") for x in "qk"]
     arguments += [("int32_t", f"{x}_label{i}") for x in "qk" for i in range(len(plan.labels))]
     comment = [f"Mask {number}: {mask.text}"]
     comment += [f"{name} = {plan.parameters[i]}" for name, i in mask.reads]
@@ -122,7 +159,7 @@ def _mask(plan: Plan, number: int) -> Mask:
         [line for text in comment for line in _wrapped(text)],
         _list(f"static bool mask_{number}(", [argument(*each) for each in arguments], ")"),
         mask.reads,
-        _wrapped(code(mask.predicate, CPP), 20),
+        _wrapped(code(predicate, CPP), 20),
         _wrapped(" || ".join(_settles("apart", labels) for labels in mask.apart), 50),
         _wrapped(_settles("equal", mask.equal or ()), 50),
     )

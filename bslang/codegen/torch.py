@@ -54,7 +54,9 @@ def section(plan: Plan) -> Section:
     arguments = "q, k, parameters" + (", q_labels, k_labels" if plan.labels else "")
     code = render("torch/masks.py.jinja", plan, _Masks(masks, arguments)) if masks else ""
     imports = ["from bslang.runtime.torch.attention import TorchTarget"]
-    if helpers := [name for name in ("isqrt", "log2", "maximum", "minimum") if f"{name}(" in code]:
+    if helpers := [
+        name for name in ("isqrt", "log2", "maximum", "minimum", "rank") if f"{name}(" in code
+    ]:
         imports.append(f"from bslang.runtime.torch.masks import {', '.join(helpers)}")
     given = ["_TORCH_MASKS" if masks else "[]"]
     if apart := {mask.number: mask.apart for mask in plan.masks if mask.apart}:

@@ -10,7 +10,7 @@ from bslang.codegen import plan as plans
 from bslang.codegen.shape import Shape
 from bslang.graph.blockgraph import FULL
 from bslang.ir.expr import Number, Op
-from bslang.ir.mask import TRITON, stepped
+from bslang.ir.mask import TRITON, counted, stepped
 from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE
 
 LINE = 100
@@ -68,7 +68,8 @@ class Mask:
 
     @classmethod
     def of(cls, mask: plans.Mask) -> Mask:
-        predicate = mask.predicate if mask.wide else _narrow(mask.predicate)
+        predicate = counted(mask.predicate)
+        predicate = predicate if mask.wide else _narrow(predicate)
         steps, result = stepped(predicate, TRITON, LINE - len("    return "))
         if mask.wide:
             steps = [("q, k", "q.to(tl.int64), k.to(tl.int64)"), *steps]

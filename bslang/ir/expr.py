@@ -14,8 +14,9 @@ yields its own source expression.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -74,6 +75,11 @@ class Op(Symbol):
     op: str
     args: tuple[Number, ...]
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names that it depends on."""
+        return frozenset().union(*map(variables, self.args))
+
 
 Number: TypeAlias = int | Symbol
 
@@ -123,10 +129,12 @@ OPERATORS: Mapping[str, Callable[..., int]] = {
     "log2": _log2,
     "gcd": math.gcd,
     "inverse": lambda a, ring: pow(a, -1, ring),
+    "rank": lambda x, *edges: sum(edge <= x for edge in edges),
 }
 """What each operator means on integers; `//` and `%` round toward minus infinity.
 
-Three are written in no spec. `int` makes a truth value 1 or 0: `integer` puts it where one is a number.
+Four are written in no spec. `rank` counts the numbers after the first that are at most the first; they are
+known and ascend. `int` makes a truth value 1 or 0: `integer` puts it where one is a number.
 `gcd` and `inverse` (modulo a number that shares no divisor) are only asked of numbers that do not
 differ from pair to pair.
 """
@@ -199,7 +207,7 @@ def variables(number: Number) -> frozenset[str]:
     if isinstance(number, Var):
         return frozenset((number.name,))
     if isinstance(number, Op):
-        return frozenset().union(*(variables(arg) for arg in number.args))
+        return number.names
     return frozenset()
 
 
@@ -318,6 +326,13 @@ def gcd(a: Any, b: Any) -> Any:
 def inverse(a: Any, ring: Any) -> Any:
     """The number that `a` times is 1, modulo `ring`. Of numbers, or of terms."""
     return _binary("inverse", OPERATORS["inverse"], a, ring)
+
+
+def rank(x: Any, edges: Sequence[int]) -> Any:
+    """How many of some numbers, which ascend, are at most x: a term, an array or a number."""
+    if isinstance(x, Term):
+        return Term(fold("rank", x.number, *edges))
+    return np.searchsorted(np.array(edges, dtype=np.int64), x, "right")
 
 
 def _binary(op: str, plain: Callable[..., Any], a: Any, b: Any) -> Any:

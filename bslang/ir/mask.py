@@ -6,11 +6,15 @@ number becomes a parameter `p0`, `p1`, ... whose value lowering computes, so tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+<<<<<<< HEAD
 from bslang.budget import MASK_CODE, spend
 from bslang.ir.expr import COMPARISONS, TRUTHS, Number, Op, Var, variables
+=======
+from bslang.ir.expr import COMPARISONS, TRUTHS, Number, Op, Var, joined, variables
+>>>>>>> 603f507 (chunks of many widths: masks look a position's chunk up once, in a table; names of a number are found once)
 from bslang.ir.grid import At
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import SYMBOLIC, holds
@@ -110,6 +114,7 @@ TORCH: Mapping[str, str] = _PYTHON | {
     "isqrt": "isqrt({0})",
     "log2": "log2({0})",
     "int": "({0}).long()",
+    "rank": "rank({0}, [{1}])",
 }
 """torch tensors; the functions are those of bslang.runtime.torch.masks, which take numbers too."""
 
@@ -155,6 +160,8 @@ def code(number: Number, language: Mapping[str, str]) -> str:
     if floor is not None and not _nonnegative(number.args[0]):
         form = floor
     args = [code(arg, language) for arg in number.args]
+    if number.op == "rank":
+        return form.format(args[0], ", ".join(args[1:]))
     if not form.endswith(")"):  # an operator, not a call: what stands inside may need parentheses
         for place, arg in enumerate(number.args):
             if isinstance(arg, Op) and not language[arg.op].endswith(")"):
@@ -164,6 +171,27 @@ def code(number: Number, language: Mapping[str, str]) -> str:
             elif args[place].startswith("-") and number.op in ("+", "-", "*", "//", "%"):
                 args[place] = f"({args[place]})"
     return form.format(*args)
+
+
+def replaced(number: Number, by: Callable[[Op], Number]) -> Number:
+    """A number with each `rank` in it, of which none is in another, replaced."""
+    if not isinstance(number, Op):
+        return number
+    if number.op == "rank":
+        return by(number)
+    return Op(number.op, tuple(replaced(arg, by) for arg in number.args))
+
+
+def counted(number: Number) -> Number:
+    """A number with each `rank` in it as a sum of comparisons, for languages that have no tables."""
+
+    def summed(ranked: Op) -> Number:
+        x, *edges = ranked.args
+        terms = [Op("int", (Op(">=", (x, edge)),)) for edge in edges]
+        total: Number = joined(lambda a, b: Op("+", (a, b)), terms)
+        return total
+
+    return replaced(number, summed)
 
 
 def stepped(
@@ -212,7 +240,7 @@ def _nonnegative(number: Number) -> bool:
     assert isinstance(number, Op)
     if number.op == "%":
         return isinstance(number.args[1], int) and number.args[1] > 0
-    if number.op in ("isqrt", "log2", "int"):
+    if number.op in ("isqrt", "log2", "int", "rank"):
         return True
     if number.op == "max":
         return any(map(_nonnegative, number.args))

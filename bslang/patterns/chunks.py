@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from bslang.errors import PatternError
-from bslang.ir.expr import Number, joined, maximum, minimum
+from bslang.ir.expr import Number, joined, maximum, minimum, rank
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.region import Region
 from bslang.ir.signature import INFINITE, Count, Kind, argument
-from bslang.limits import MAX_NESTING
+from bslang.limits import MAX_NESTING, MAX_NUMBER
 from bslang.patterns.shapes import interval
+
+TABLE = 8
+"""With more widths, masks look the number of a chunk up in a table of where each begins."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,13 @@ class Chunks(Primitive):
 
     def _chunk(self, index: Any) -> Any:
         """Number of the chunk that holds an index."""
+        *widths, last = [width.value for width in self.widths]
+        known = [width for width in widths if isinstance(width, int)]
+        if len(known) == len(widths) > TABLE:
+            begins = list(accumulate(known))
+            # No position lies beyond MAX_NUMBER, which 32 bits hold.
+            before = rank(index, [begin for begin in begins if begin <= MAX_NUMBER])
+            return before + maximum(index - min(begins[-1], MAX_NUMBER), 0) // last
         begin: Number = 0
         steps = []
         for width in self.widths[:-1]:

@@ -26,6 +26,11 @@ def _tensors(a: torch.Tensor | int, b: torch.Tensor | int) -> tuple[torch.Tensor
     return one, other
 
 
+def rank(x: torch.Tensor, edges: list[int]) -> torch.Tensor:
+    """How many of some numbers, which ascend, are at most x, element by element."""
+    return torch.bucketize(x, torch.tensor(edges, dtype=torch.int64, device=x.device), right=True)
+
+
 def isqrt(x: torch.Tensor) -> torch.Tensor:
     """The square root of integers that are at least 0, rounded down."""
     root = x.double().sqrt().long()

@@ -3,6 +3,7 @@
 #ifndef BSLANG_LAYOUT_H
 #define BSLANG_LAYOUT_H
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -67,8 +68,10 @@ struct LayoutBase {
     static constexpr int64_t labels = 0;      // that calls give
     static constexpr int64_t parameters = 0;  // of the masks, in each graph
 
+    static constexpr int64_t ranks = 0;       // tables in which masks look positions up
+
     // A function for each mask: whether a pair belongs, by the positions of its query and key, the
-    // parameters, and the labels of the query and of the key.
+    // parameters, the ranks of the query and of the key where there are any, and their labels.
     static constexpr std::tuple<> masks{};
 
     // What labels make of a block that has a mask.
@@ -79,6 +82,12 @@ struct LayoutBase {
         return a / b - (a % b != 0 && (a < 0) != (b < 0));
     }
     static position floor_mod(position a, position b) { return a - floor_div(a, b) * b; }
+
+    // How many numbers of a table, which ascend, are at most x.
+    template <size_t size>
+    static position at_most(position x, const position (&table)[size]) {
+        return static_cast<position>(std::upper_bound(table, table + size, x) - table);
+    }
 
     // The square root of x >= 0, rounded down. A double cannot tell neighbours among large squares.
     static int64_t isqrt(int64_t x) {

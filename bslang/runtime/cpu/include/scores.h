@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "arguments.h"
 #include "layout.h"
@@ -74,12 +75,34 @@ void mask_tile(const Arguments& args, [[maybe_unused]] Head head, const int64_t*
         (args.q_labels + (label * args.batch + head.batch) * args.len_q + q - args.q_start)...};
     [[maybe_unused]] const Labels k_labels{
         (args.k_labels + (label * args.batch + head.batch) * args.len_k + k)...};
+    // What masks look up of a position is looked up once, not for each pair.
+    constexpr position ranks = static_cast<position>(Layout::ranks);
+    [[maybe_unused]] const position* q_ranks = nullptr;
+    [[maybe_unused]] const position* k_ranks = nullptr;
+    if constexpr (ranks > 0) {
+        thread_local std::vector<position> found;
+        const position queries = static_cast<position>(across == across_queries ? lanes : count);
+        const position keys = static_cast<position>(across == across_queries ? count : lanes);
+        found.resize(static_cast<size_t>((queries + keys) * ranks));
+        for (position x = 0; x < queries; ++x)
+            Layout::rank(from_q + x * step, found.data() + x * ranks);
+        for (position x = 0; x < keys; ++x)
+            Layout::rank(from_k + x, found.data() + (queries + x) * ranks);
+        q_ranks = found.data();
+        k_ranks = q_ranks + queries * ranks;
+    }
     for (position i = 0; i < static_cast<position>(count); ++i, s += stride)
         for (position j = 0; j < static_cast<position>(lanes); ++j) {
             const position of_q = across == across_queries ? j : i;
             const position of_k = across == across_queries ? i : j;
-            const bool kept = belongs(from_q + of_q * step, from_k + of_k, parameters,
-                                      q_labels[label][of_q]..., k_labels[label][of_k]...);
+            bool kept;
+            if constexpr (ranks > 0)
+                kept = belongs(from_q + of_q * step, from_k + of_k, parameters,
+                               q_ranks + of_q * ranks, k_ranks + of_k * ranks,
+                               q_labels[label][of_q]..., k_labels[label][of_k]...);
+            else
+                kept = belongs(from_q + of_q * step, from_k + of_k, parameters,
+                               q_labels[label][of_q]..., k_labels[label][of_k]...);
             s[j] = kept ? s[j] : -infinity;
         }
 }
