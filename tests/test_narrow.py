@@ -326,3 +326,28 @@ def test_a_union_of_sets_is_theirs(sets: list[list[tuple[int, int]]]) -> None:
     found = Runs.union(70, made)
     assert found.cells().tolist() == sorted(cells)
     assert found == Runs.of_cells(70, np.array(sorted(cells), dtype=np.int64))
+
+
+def test_a_part_that_changes_nothing_is_not_lowered() -> None:
+    """By itself `strided(168t)` has more runs than lowering may hold."""
+    grid = Grid.of(2**20, 2**20, (64, 64))
+    with pytest.raises(LimitError, match="MAX_RUNS"):
+        lower(resolved("strided(168t)"), grid)
+    graph = lower(resolved("(strided(24t) | strided(168t) | last(48t)) & causal"), grid)
+    assert graph.start.size == 49149
+    assert [str(residual) for residual in graph.residuals].count("strided(168t)") == 0
+
+
+@examples(150)
+@given(st.data())
+def test_diagonals_at_spacings_of_one_another_mean_what_they_say(data: st.DataObject) -> None:
+    def part() -> str:
+        step = data.draw(st.sampled_from([1, 2, 3, 4, 6, 9, 12]))
+        return f"strided({step}t, offset={data.draw(st.integers(-3, 7))}t)"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bslang.graph.narrow.MUCH", 0)
+        join = data.draw(st.sampled_from(["|", "&"]))
+        text = f"({part()} {join} {part()} {join} {part()}) & {data.draw(st.sampled_from(CHEAP))}"
+        block = data.draw(st.sampled_from([(4, 4), (1, 1)]))
+        assert_lowers(resolved(text, block), data.draw(grids(block)))

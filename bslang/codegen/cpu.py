@@ -97,7 +97,7 @@ class Source:
             for number, predicate in enumerate(predicates)
         ]
         return cls(
-            _wrapped(plan.spec),
+            _wrapped(plan.spec, 13),
             "int64_t" if plan.wide else "int32_t",
             _constants(plan, len(tables)),
             masks,

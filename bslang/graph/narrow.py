@@ -22,6 +22,10 @@ T = TypeVar("T")
 SHARE = 2
 """A part that has so many times the work of looking at the runs left open is lowered for these alone."""
 
+MUCH = 64
+"""Runs for each row beyond which a part is not lowered where it changes nothing, as `strided(168t)` beside
+`strided(24t)`."""
+
 
 class Known:
     """What one lowering has found of the primitives of its pattern, on each grid.
@@ -88,10 +92,10 @@ class _Work(Fold[int]):
             return self(meant)
         return self.known.bound(pattern, self.grid).work(self.grid)
 
-    def _sum(self, pattern: Pattern) -> int:
-        return sum(self.parts(pattern))
+    def _most(self, pattern: Pattern) -> int:
+        return max(self.parts(pattern))
 
-    union = intersection = xor = difference = complement = _sum
+    union = intersection = xor = difference = complement = _most
 
     def transpose(self, pattern: Transpose) -> int:
         return _Work(self.grid.transposed(), self.known)(pattern.part)
@@ -132,32 +136,64 @@ class Narrowed(Fold[T]):
 
     def of_any(self, pattern: Pattern) -> list[T]:
         """What the operands of a union come to: blocks that are surely in one are settled."""
-        return self._opened(pattern, lambda place, found: self.domain - self.must(found))
+        return self._opened(
+            pattern,
+            lambda place, found: self.domain - self.must(found),
+            lambda part, other: part.part_of(other),
+        )
 
     def of_all(self, pattern: Pattern) -> list[T]:
         """What the operands of an intersection come to: blocks that are surely not in one are settled."""
-        return self._opened(pattern, lambda place, found: self.may(found))
+        return self._opened(
+            pattern,
+            lambda place, found: self.may(found),
+            lambda part, other: other.part_of(part),
+        )
 
     def of_difference(self, pattern: Pattern) -> list[T]:
         """What the two operands of a difference come to."""
         return self._opened(
             pattern,
             lambda place, found: self.may(found) if place == 0 else self.domain - self.must(found),
+            lambda part, other: False,
         )
 
-    def _opened(self, pattern: Pattern, open_after: Callable[[int, T], Runs]) -> list[T]:
-        """open_after: the blocks that what was found of an operand, by its place, leaves to the others."""
+    def _opened(
+        self,
+        pattern: Pattern,
+        open_after: Callable[[int, T], Runs],
+        idle_beside: Callable[[Primitive, Primitive], bool],
+    ) -> list[T]:
+        """open_after: the blocks that what was found of an operand, by its place, leaves to the others;
+        idle_beside: whether a primitive changes nothing beside another."""
         measure = _Work(self.grid, self.known)
         work = [measure(part) for part in pattern.parts]
         found: dict[int, T] = {}
         walk = self
-        order = sorted(range(len(work)), key=work.__getitem__)
+        idle = self._idle(pattern, work, idle_beside)
+        order = sorted(
+            (place for place in range(len(work)) if place not in idle), key=work.__getitem__
+        )
         for turn, place in enumerate(order):
             found[place] = walk(pattern.parts[place])
             if turn + 1 < len(order) and work[order[-1]] > 0:
                 left = open_after(place, found[place])
                 walk = self.on(self.grid, left if walk.within is None else walk.within & left)
-        return [found[place] for place in range(len(work))]
+        return [found[place] for place in sorted(found)]
+
+    def _idle(
+        self, pattern: Pattern, work: list[int], beside: Callable[[Primitive, Primitive], bool]
+    ) -> set[int]:
+        """The operands with work that need not be lowered, since others have less."""
+        some = [
+            (place, part) for place, part in enumerate(pattern.parts) if isinstance(part, Primitive)
+        ]
+        return {
+            place
+            for place, part in some
+            if work[place] > MUCH * self.grid.n
+            and any(work[at] < work[place] and beside(part, other) for at, other in some)
+        }
 
     def mirrored(self, pattern: Transpose) -> T:
         """What the part of a transpose comes to, on the transposed grid."""

@@ -46,24 +46,22 @@ def settle(
     """
     if not runs:
         return runs, runs
+    area = grid.q.block * grid.k.block
     alike = likeness(pattern, grid)
-    if runs.size > MAX_MASK_WORK:
+    if runs.size > MAX_MASK_WORK or (alike is None and runs.size * area > MAX_MASK_WORK):
         return None
     cells = runs.cells()
     asked, back = cells, np.arange(cells.size)
     if alike is not None:
         _, first, back = np.unique(alike(cells), return_index=True, return_inverse=True)
         asked = cells[first]
-    if asked.size * _SAMPLES**2 > MAX_MASK_WORK:
+    if asked.size * area > MAX_MASK_WORK:
         return None
     full, empty = (np.ones(asked.size, dtype=bool) for _ in range(2))
     # Most blocks have pairs of both kinds among a few of theirs.
     for sampled in (True, False):
         left = np.flatnonzero(full | empty)
-        side = (_SAMPLES, _SAMPLES) if sampled else (grid.q.block, grid.k.block)
-        if left.size * side[0] * side[1] > MAX_MASK_WORK:
-            return None
-        for batch in _batches(left.size, side[0] * side[1]):
+        for batch in _batches(left.size, _SAMPLES**2 if sampled else area):
             part = left[batch]
             q, k, in_bounds = (_samples if sampled else positions)(asked[part], grid)
             mask = _Asked.of(asked[part], q, k, grid, decided)(pattern)

@@ -34,7 +34,7 @@ from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
 from bslang.ir.units import BLOCK_COUNTS, LENGTHS, written
 from bslang.limits import MAX_HEADS, MAX_LENGTH, MAX_MASK_WORK, MAX_NUMBER
-from bslang.patterns.compared import compared, sides, within_reach
+from bslang.patterns.compared import compared, sides, within_reach, work
 from bslang.patterns.shapes import bands, indices
 
 TOKENS, BLOCKS = ("q", "k"), ("i", "j")
@@ -106,11 +106,18 @@ class Builder(Primitive):
         if condition.op == "not":
             return Complement(self._of(condition.args[0]))
         if condition.op in _JOINS:
-            return _JOINS[condition.op].of(*map(self._of, condition.args))
+            parts = map(self._of, condition.args)
+            # Nested uses of the operator become one.
+            return _JOINS[condition.op].of(
+                *(part.expand() if part._is_joined(condition.op) else part for part in parts)
+            )
         return self
 
-    def _of(self, condition: Number) -> Pattern:
+    def _of(self, condition: Number) -> Builder:
         return Builder(condition, self.by_tokens)
+
+    def _is_joined(self, op: str) -> bool:
+        return isinstance(self.condition, Op) and self.condition.op == op
 
     def _form(self) -> str | None:
         return _form(self.condition, self.pair)
@@ -119,8 +126,19 @@ class Builder(Primitive):
         if self.by_pairs():
             return grid.n * grid.m
         linear = all(_sides(part, self.pair) is not None for part in _comparisons(self.condition))
-        # How many runs others have shows when they are looked for.
-        return 0 if linear or self._form() in ("neither", "row") else grid.n * grid.m // 4
+        form = self._form()
+        if linear or form in ("neither", "row"):
+            return 0
+        # How many runs there are on a line, or down a row, shows when they are looked for.
+        return grid.n * grid.m // 4 if form else self._compared_work(self.condition, grid)
+
+    def _compared_work(self, predicate: Number, grid: Grid) -> int:
+        met = sides(predicate, self.pair)
+        if met is not None:
+            return work(grid, self.by_tokens, self.pair, met)
+        joined = within_reach(predicate, self.pair)
+        assert isinstance(joined, Op)
+        return sum(self._compared_work(part, grid) for part in joined.args)
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         return self.blocks_within(grid, lower, None)

@@ -9,7 +9,7 @@ a run at a time or, for `==`, a block at a time for each different row, whicheve
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -126,6 +126,12 @@ def _values(number: Number, name: str, start: int, stop: int) -> Ints:
     return np.broadcast_to(np.asarray(value, dtype=np.int64), index.shape)
 
 
+@lru_cache(maxsize=32)
+def _bounds(number: Number, name: str, axis: Axis, tokens: bool) -> Bounds:
+    """As `Bounds.of`; what is to be lowered is measured first."""
+    return Bounds.of(number, name, axis, tokens)
+
+
 # ---- blocks --------------------------------------------------------------------------------------
 
 
@@ -136,8 +142,8 @@ def compared(
 
     within: the blocks that count; all by default.
     """
-    q = Bounds.of(met.query, names[0], grid.q, tokens)
-    k = Bounds.of(met.key, names[1], grid.k, tokens)
+    q = _bounds(met.query, names[0], grid.q, tokens)
+    k = _bounds(met.key, names[1], grid.k, tokens)
     if met.op in ("==", "!="):
         found = _equal(grid, q, k, within)
         if met.op == "!=":
@@ -154,6 +160,14 @@ def compared(
         row, column = _blocks(grid, within)
         return _marked(within, q.high[row] <= k.low[column], q.low[row] <= k.high[column])
     return Decided(must.runs(grid), may.runs(grid))
+
+
+def work(grid: Grid, tokens: bool, names: tuple[str, str], met: Sides) -> int:
+    """How many runs `compared` goes through, if all blocks count."""
+    q = _bounds(met.query, names[0], grid.q, tokens)
+    k = _bounds(met.key, names[1], grid.k, tokens)
+    least, most = _Level.of(q.low, k.high), _Level.of(-q.high, -k.low)
+    return least.size + most.size
 
 
 def _equal(grid: Grid, q: Bounds, k: Bounds, within: Runs | None) -> Decided:

@@ -150,6 +150,16 @@ class Strided(Primitive):
         side = at.unit(self.tokens)
         return (side.row - side.col - self._offset() % self.s.value) % self.s.value == 0
 
+    def part_of(self, other: Primitive) -> bool:
+        """Diagonals at a spacing are among those at a divisor of it, if some are."""
+        if not isinstance(other, Strided) or self.tokens != other.tokens:
+            return False
+        numbers = (self.s.value, other.s.value, self._offset(), other._offset())
+        if not all(isinstance(number, int) for number in numbers):
+            return False
+        s, divisor, offset, its = numbers
+        return s % divisor == 0 and (offset - its) % divisor == 0
+
     def work(self, grid: Grid) -> int:
         return 0 if self._is_dense(grid) else grid.n * grid.k.size(self.tokens) // self._spacing()
 
