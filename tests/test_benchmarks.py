@@ -307,7 +307,9 @@ def rows_are_whole(run: figures.Figures) -> None:
     assert all(start.cold > 0 for start in run.starts)
     assert {row.phase for row in run.library if row.seconds} == {FORWARD, BOTH}
     assert all(row.warm and not row.not_run for row in run.commands)
-    assert [row.tokens for row in run.lowering] == [1024] * len(lowering.LAYOUTS)
+    assert [row.tokens for row in run.lowering] == [1024] * len(
+        lowering.LAYOUTS | lowering.NARROWED
+    )
     assert [costs.phase for costs in run.crossover.costs] == [FORWARD, BOTH]
 
 
