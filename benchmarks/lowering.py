@@ -66,7 +66,7 @@ NARROWED = {
     "100 widths": f"chunks({', '.join(f'{b - a}t' for a, b in _ranges(100))}) & causal",
     "1,600 widths": f"chunks({', '.join(f'{b - a}t' for a, b in _ranges(1600))}) & causal",
 }
-"""Layouts that cost what their result has only because parts are lowered where the others leave blocks open."""
+"""Layouts whose parts must be lowered only where the others leave blocks open, or at once."""
 
 LENGTHS = (16_384, 65_536, 1_048_576, 16_777_216)
 BLOCK = 64
