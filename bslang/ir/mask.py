@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-<<<<<<< HEAD
 from bslang.budget import MASK_CODE, spend
-from bslang.ir.expr import COMPARISONS, TRUTHS, Number, Op, Var, variables
-=======
 from bslang.ir.expr import COMPARISONS, TRUTHS, Number, Op, Var, joined, variables
->>>>>>> 603f507 (chunks of many widths: masks look a position's chunk up once, in a table; names of a number are found once)
 from bslang.ir.grid import At
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import SYMBOLIC, holds
