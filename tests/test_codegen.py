@@ -207,6 +207,16 @@ def test_ranks_are_counts_in_every_language(edges: list[int], x: int) -> None:
     assert eval(code(ranked, TORCH), scope).tolist() == [expected]
 
 
+@pytest.mark.parametrize("count", [40, 1600])
+def test_tables_are_one_step_however_long(count: int) -> None:
+    widths = ", ".join(f"{3 + n % 7}t" for n in range(count))
+    text = emitted(f"chunks({widths}) & causal", targets=("torch",))["layout.py"]
+    # Four times of each side in each of two masks.
+    for side in "qk":
+        assert 1 <= text.count(f"rank({side}, [") <= 8
+    assert len(text) < 10_000 + 200 * count
+
+
 def test_cpp_looks_positions_up_in_tables() -> None:
     widths = ", ".join(f"{3 + n % 7}t" for n in range(40))
     text = emitted(f"chunks({widths}) & same(doc)")["layout.cpp"]

@@ -54,6 +54,7 @@ def test_dtypes_and_head_dimensions(dtype: torch.dtype, dim: int) -> None:
         "window(left=9t, right=3t, step=4t, wrap=true) | causal",
         "chunks(3t, 4t, 1t, 1t, 7t, 2t, 1t, 2t, 5t, 3t) & causal | {q, k : (q >= k) == 0 & k > 25}",
         "chunks(1, 2, 1, 1, 1, 1, 1, 1, 1, 3) | last(2t)",
+        f"chunks({', '.join(f'{1 + n % 3}t' for n in range(60))}, back=1) & causal",
     ],
 )
 @pytest.mark.parametrize("target", ["torch", "cpu"])

@@ -155,9 +155,9 @@ def code(number: Number, language: Mapping[str, str]) -> str:
     floor = language.get(f"floor {number.op}")
     if floor is not None and not _nonnegative(number.args[0]):
         form = floor
+    if number.op == "rank":  # of known numbers
+        return form.format(code(number.args[0], language), ", ".join(map(str, number.args[1:])))
     args = [code(arg, language) for arg in number.args]
-    if number.op == "rank":
-        return form.format(args[0], ", ".join(args[1:]))
     if not form.endswith(")"):  # an operator, not a call: what stands inside may need parentheses
         for place, arg in enumerate(number.args):
             if isinstance(arg, Op) and not language[arg.op].endswith(")"):
@@ -211,6 +211,8 @@ def stepped(
     def shortened(number: Number) -> Number:
         if not isinstance(number, Op) or fits(number):
             return number
+        if number.op == "rank":  # its table stays one, however long
+            return Op(number.op, (shortened(number.args[0]), *number.args[1:]))
         args = [shortened(arg) for arg in number.args]
         while len(code(Op(number.op, tuple(args)), language)) > room:
             longest = max(range(len(args)), key=lambda index: len(code(args[index], language)))
