@@ -16,6 +16,7 @@ import pytest
 from bslang import compiler
 from bslang._version import __version__
 from bslang.cli.main import main
+from bslang.limits import MAX_ERRORS
 
 SPEC = """\
 block 32
@@ -80,6 +81,14 @@ def test_check_names_what_a_file_defines(run: Run) -> None:
         "spec.bsl: ok; near, wide; block 32x32",
         "alone.bslang: ok; alone, near; block 64x64",
     ]
+
+
+def test_check_ends_in_a_note_where_errors_are_left_out(run: Run) -> None:
+    Path("spec.bsl").write_text("\n".join(f"a{i} = quux" for i in range(3000)), encoding="utf-8")
+    done = run("check", "spec.bsl")
+    assert done.status == 1 and done.err.count("error[E201]") == MAX_ERRORS
+    note = "error[E192]: Only the first 100 errors are shown. Fix these and run again."
+    assert done.err.splitlines()[-2:] == [note, " --> spec.bsl"]
 
 
 def test_check_goes_on_after_a_bad_file(run: Run) -> None:

@@ -16,7 +16,9 @@ import pytest
 from bslang import compiler
 from bslang.budget import limited
 from bslang.errors import BslangError
+from bslang.limits import MAX_ERRORS
 from bslang.syntax.codes import CODES
+from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.txt"))
@@ -77,3 +79,23 @@ def test_messages_name_no_internals() -> None:
     assert not re.findall(
         r"__ANON|RPAR|LPAR|Count\(|Range\(|Symbol|<class|Traceback|NoneType", texts
     )
+
+
+def test_only_the_first_errors_are_shown() -> None:
+    """As many as MAX_ERRORS are all of them; one more ends in the note, whichever stage finds them."""
+    for wrong in ("a{} = quux", "a{} = window(3) |", 'import "m{}.bsl"'):
+        lines = [wrong.format(i) for i in range(3000)]
+        error = refused("\n".join(lines[:MAX_ERRORS]))
+        assert error.complete and len(error.diagnostics) == MAX_ERRORS
+        for count in (MAX_ERRORS + 1, 3000):
+            error = refused("\n".join(lines[:count]))
+            assert not error.complete and len(error.diagnostics) == MAX_ERRORS + 1
+            *_, note = str(error).split("\n\n")
+            said = "Only the first 100 errors are shown. Fix these and run again."
+            assert note == f"error[E192]: {said}\n --> spec.bsl"
+
+
+def refused(program: str) -> SpecError:
+    with pytest.raises(SpecError) as refusal, limited():
+        compiler.resolve(Source("spec.bsl", program))
+    return refusal.value

@@ -7,6 +7,7 @@ ones, those of unit "token" over tokens: they are the same set at every block si
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from bslang.cli.list import list as list_layouts
 from bslang.ir.grid import Grid
 from bslang.ir.oracle import Labels, dense
 from bslang.ir.runs import Bools
+from bslang.patterns import BY_NAME
 from bslang.patterns.window import Causal
-from bslang.resolve.library import Entry, library
+from bslang.resolve.library import Entry, by_name, library
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
 from bslang.syntax.comments import comment_above
@@ -361,3 +363,17 @@ def test_the_library_is_imported_and_loaded_from_anywhere(
     layout = bslang.load("std/longformer.bsl:longformer", target="torch", w=5, g=1)
     q, k, v = torch.randn(3, 1, 2, 100, 8)
     assert layout(q, k, v).shape == q.shape
+
+
+@pytest.mark.parametrize("name", [name for name in by_name() if name not in BY_NAME])
+def test_a_name_alone_finds_the_library(name: str) -> None:
+    """What the error of an unknown name says to write is right: the layout that the library has."""
+    with pytest.raises(SpecError) as refused:
+        compiler.resolve(Source("spec.bsl", name))
+    (error,) = refused.value.diagnostics
+    statement, *calls = re.findall("`(.*?)`", error.hint)
+    assert len(calls) == len(by_name()[name])
+    for call, entry in zip(calls, by_name()[name], strict=True):
+        found = compiler.resolve(Source("spec.bsl", f"{statement}\n{call}"))
+        own = compiler.resolve(source_of(Path(entry.file)), entry.name)
+        assert found.pattern == own.pattern

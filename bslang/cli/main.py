@@ -102,7 +102,7 @@ def _main() -> None:
             print("\n" * (place > 0), end="", file=sys.stderr)
             print_diagnostic(diagnostic)
         count = len(error.diagnostics)
-        if count > 1:
+        if count > 1 and error.complete:
             print(f"\n{count} errors", file=sys.stderr)
         sys.exit(error.exit_status)
     except OverBudget as error:

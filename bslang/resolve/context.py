@@ -50,6 +50,7 @@ class Context(ABC):
         self._extents = Extents()
         self.depth = self.deepest = 0
         self.predicate_of = ""  # "blocks" or "tokens" while a predicate over them is evaluated
+        self.comparison: tree.Chain | None = None  # the outermost that is evaluated, for messages
 
     @abstractmethod
     def value(self, node: tree.Expression, scope: Scope) -> Value:

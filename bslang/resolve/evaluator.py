@@ -94,6 +94,7 @@ class Evaluator(Context):
         deepest, self.deepest = self.deepest, self.depth
         self._active.append((module, name))
         outside, self.module = self.module, module
+        comparison, self.comparison = self.comparison, None
         try:
             scope: dict[str, Value] = {}
             for parameter in definition.parameters:
@@ -105,7 +106,7 @@ class Evaluator(Context):
             pattern = self.pattern(definition.body, scope)
         finally:
             self._active.pop()
-            self.module = outside
+            self.module, self.comparison = outside, comparison
             height, self.deepest = self.deepest - self.depth, max(self.deepest, deepest)
         self._expanded[key] = pattern, height
         return pattern
@@ -213,9 +214,12 @@ class Evaluator(Context):
             return Count(Var(name), name in LENGTHS and self.predicate_of != "tokens")
         if name in FUNCTIONS:
             return self._function(node, scope)
-        if name in self.module.broken or self.module.lost:
-            return UNKNOWN
-        unknown.report(self, node, scope)
+        return self._unknown(node, node, scope)
+
+    def _unknown(self, name: tree.Name, written: tree.Name | tree.Call, scope: Scope) -> Unknown:
+        """Report a name that stands for nothing, if its definition is not just broken or missing."""
+        if name.text not in self.module.broken and not self.module.lost:
+            unknown.report(self, name, written, scope)
         return UNKNOWN
 
     def _call(self, node: tree.Call, scope: Scope) -> Value:
@@ -232,7 +236,7 @@ class Evaluator(Context):
             return self._function(node, scope)
         for argument in node.arguments:
             self.value(argument.value, scope)  # reports what is wrong there too
-        return self._name(node.function, scope)  # reports the unknown name
+        return self._unknown(node.function, node, scope)
 
     def _primitive(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
         call = node if isinstance(node, tree.Call) else tree.Call(node.span, node, ())

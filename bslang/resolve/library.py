@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from bslang.budget import limited
 from bslang.resolve.module import layout_name
 from bslang.resolve.sources import LIBRARY, source_of
 from bslang.resources import resource
@@ -59,6 +62,20 @@ def library() -> list[Entry]:
     """Every layout of the library."""
     names = sorted(path.name for path in resource("std").glob("*.bsl"))
     return [entry for name in names for entry in entries(_published(name))]
+
+
+@cache
+def by_name() -> Mapping[str, tuple[Entry, ...]]:
+    """What a name is of in the library: one layout, or those of the file that is called like it.
+
+    Where two files have a layout, it is that of the file called like it, or of the first.
+    """
+    with limited(anew=True):  # whatever a spec has left: one that misspells a name is not charged
+        found = library()
+    files = {e.file: tuple(other for other in found if other.file == e.file) for e in found}
+    named = {Path(file).stem: layouts for file, layouts in files.items()}
+    named |= {entry.name: (entry,) for entry in reversed(found)}
+    return named | {e.name: (e,) for e in found if Path(e.file).stem == e.name}
 
 
 def _published(name: str) -> Source:

@@ -63,7 +63,13 @@ def prefix(context: Context, node: tree.Prefix, scope: Scope) -> Value:
 
 def chain(context: Context, node: tree.Chain, scope: Scope) -> Value:
     """Operands joined by operators of one precedence."""
-    values = [context.value(operand, scope) for operand in node.operands]
+    outside = context.comparison
+    if node.ops[0] in COMPARISONS:
+        context.comparison = outside or node
+    try:
+        values = [context.value(operand, scope) for operand in node.operands]
+    finally:
+        context.comparison = outside
     if any(value is UNKNOWN for value in values):
         return UNKNOWN
     patterns = [value for value in values if isinstance(value, Pattern)]

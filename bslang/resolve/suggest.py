@@ -16,7 +16,13 @@ def closest(name: str, known: Iterable[str]) -> str:
     if len(name) > _LONGEST:
         return ""
     near = [*islice((other for other in known if abs(len(other) - len(name)) <= 4), _MOST)]
-    same = [other for other in near if other.lower() == name.lower()]
+    same = [other for other in near if folded(other) == folded(name)]
+    same.sort(key=lambda other: other != name)
     if not same and not afford(6 * len(name) * sum(map(len, near)), READING):
         return ""
     return next(iter(same or get_close_matches(name, near, 1)), "")
+
+
+def folded(name: str) -> str:
+    """A name without what is easily mistaken in it: `BigBird` and `big_bird` are alike."""
+    return name.lower().replace("_", "")

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from bslang.patterns import BY_NAME
 from bslang.patterns.builder import BLOCKS, TOKENS
 from bslang.resolve.context import Context, Scope
+from bslang.resolve.library import by_name
 from bslang.resolve.module import BOUND_WHEN_LOWERED
-from bslang.resolve.suggest import closest
+from bslang.resolve.suggest import closest, folded
 from bslang.resolve.values import FUNCTIONS
 from bslang.syntax import tree
+from bslang.syntax.mistakes import same_label
+from bslang.syntax.source import Span
+
+_INDICES = (*BLOCKS, *TOKENS)
 
 
-def report(context: Context, node: tree.Name, scope: Scope) -> None:
-    """Report a name that is not known."""
+def report(context: Context, node: tree.Name, written: tree.Name | tree.Call, scope: Scope) -> None:
+    """Report a name that is not known. written: the name, or the call in which it stands."""
     name, module = node.text, context.module
     if "." in name or name in module.files:
         _member(context, node)
         return
+    if name in _INDICES and context.comparison and not context.predicate_of:
+        _without_braces(context, context.comparison, BLOCKS if name in BLOCKS else TOKENS)
+        return
     numbers = [*BOUND_WHEN_LOWERED, *scope]
     functions = [f for f in FUNCTIONS if len(name) > 2 and name in f]  # sqrt, log
-    close = closest(name, [*functions, *numbers, *BY_NAME, *module.definitions, *module.imports])
+    known = [*functions, *numbers, *BY_NAME, *module.definitions, *module.imports]
+    close = closest(name, [*known, *(() if context.predicate_of else _of_library(name))])
     files = module.files.items()
     close = next((f"{file}.{name}" for file, m in files if m and name in m.public), close)
     hint = f"known patterns: {', '.join(BY_NAME)}; known numbers: {', '.join(numbers)}"
-    if name in (*BLOCKS, *TOKENS):
+    if close and "." not in close and close not in known:
+        close, hint = "", _import(context, close, written)
+    elif context.predicate_of and _of_index(written):
+        close, hint = "", same_label(name)
+    if name in _INDICES:
         hint = "`i, j` are the blocks of `{i, j : ...}`, and `q, k` the tokens of `{q, k : ...}`"
     context.report(
         "E201",
@@ -32,6 +48,47 @@ def report(context: Context, node: tree.Name, scope: Scope) -> None:
         label="not a pattern, definition or parameter",
         hint=f"did you mean `{close}`?" if close else hint,
     )
+
+
+def _of_library(name: str) -> list[str]:
+    """Names of the library to compare with one. One is always like some short name; that must be the same."""
+    return [other for other in by_name() if len(other) > 4 or folded(other) == folded(name)]
+
+
+def _import(context: Context, name: str, written: tree.Name | tree.Call) -> str:
+    """How what the library has under a name is imported and called, with the arguments that were written."""
+    function = written.function if isinstance(written, tree.Call) else written
+    given = _text(context, Span(function.span.stop, written.span.stop))
+    layouts, module = by_name()[name], context.module
+    file = layouts[0].file
+    taken = {*module.files, *module.definitions, *module.imports}
+    alias = "std" if "std" not in taken else f"std_{Path(file).stem}"
+    calls = ", ".join(f"`{alias}.{layout.name}{given}`" for layout in layouts)
+    calls = f"one of {calls}" if len(layouts) > 1 else calls
+    return f'the library has it: write `import "{file}" as {alias}`, and {calls}'
+
+
+def _of_index(written: tree.Name | tree.Call) -> bool:
+    """Whether a call is one of `doc(q)` and `doc(k)`, a label of a token or block."""
+    values = [a.value for a in written.arguments] if isinstance(written, tree.Call) else []
+    return len(values) == 1 and isinstance(values[0], tree.Name) and values[0].text in _INDICES
+
+
+def _without_braces(context: Context, comparison: tree.Chain, pair: tuple[str, str]) -> None:
+    """Report a comparison of indices outside of a set-builder; once for both, since errors are kept once."""
+    names = ", ".join(pair)
+    context.report(
+        "E201",
+        f"`{names}` exist only inside a set-builder",
+        comparison.span,
+        hint=f"write `{{{names} : {_text(context, comparison.span)}}}`",
+    )
+
+
+def _text(context: Context, span: Span) -> str:
+    """What is written there, on one line."""
+    text = context.module.source.text[span.start : span.stop]
+    return " ".join(re.sub(r"#[^\n]*", "", text).split())
 
 
 def _member(context: Context, node: tree.Name) -> None:
@@ -45,6 +102,8 @@ def _member(context: Context, node: tree.Name) -> None:
         message = f"no file is imported as `{file}`"
         close = closest(file, files)
         hint = f"did you mean `{close}`?" if close else f'write `import "{file}.bsl" as {file}`'
+        if own in by_name() and not close:
+            hint = f'write `import "{by_name()[own][0].file}" as {file}`'
         if own in context.module.imports:
             hint = f"write `{own}` alone: its file is imported without `as`"
         if own in ("t", "transpose"):

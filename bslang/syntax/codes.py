@@ -48,7 +48,10 @@ CODES: dict[str, Code] = {
         "Use one primitive in place of many terms, such as `rows(0, 5, 9)`, and fewer levels of operators: "
         "definitions count as if they were written out. The limits are named in bslang/limits.py.",
     ),
-    "E192": Code("There are MAX_ERRORS errors", "Mend those that are shown; then come the others."),
+    "E192": Code(
+        "There are more than MAX_ERRORS errors",
+        "Only the first MAX_ERRORS errors are shown. Fix these and run again.",
+    ),
     "E193": Code(
         "A spec takes more work than MAX_WORK allows",
         "Work is counted in steps, for all stages together, so that a spec is refused everywhere or nowhere. "

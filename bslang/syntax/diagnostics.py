@@ -9,6 +9,9 @@ from bslang.errors import BslangError, printable, shortened
 from bslang.limits import MAX_ERRORS
 from bslang.syntax.source import Source, Span
 
+MORE = "E192"
+"""The code of the note that there are more errors than are shown."""
+
 
 @dataclass(frozen=True)
 class Diagnostic:
@@ -78,13 +81,21 @@ def _window(text: str, start: int, width: int, room: int = 100) -> tuple[str, in
 
 
 class SpecError(BslangError):
-    """A spec with errors: all of them, in the order in which they stand in the file."""
+    """A spec with errors, in the order of the file; the note that there are more comes last."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(
-            sorted(diagnostics, key=lambda d: (d.source.name, d.span.start if d.span else -1))
+            sorted(
+                diagnostics,
+                key=lambda d: (d.code == MORE, d.source.name, d.span.start if d.span else -1),
+            )
         )
         super().__init__("\n\n".join(d.render() for d in self.diagnostics))
+
+    @property
+    def complete(self) -> bool:
+        """Whether these are all errors of the spec."""
+        return all(d.code != MORE for d in self.diagnostics)
 
     @property
     def exit_status(self) -> int:  # type: ignore[override]  # depends on what is wrong
@@ -98,11 +109,11 @@ class Findings:
         self._found = dict.fromkeys(found)
 
     def add(self, found: Diagnostic) -> None:
-        """Note an error. Raises SpecError where there are too many to look for more."""
+        """Note an error. Raises SpecError for one more than MAX_ERRORS."""
+        if found not in self._found and len(self._found) >= MAX_ERRORS:
+            note = f"Only the first {MAX_ERRORS} errors are shown. Fix these and run again."
+            raise SpecError([*self._found, Diagnostic(MORE, note, found.source, limit=True)])
         self._found[found] = None
-        if len(self._found) >= MAX_ERRORS:
-            message = f"{MAX_ERRORS} errors, and no more are looked for (MAX_ERRORS)"
-            raise SpecError([*self._found, Diagnostic("E192", message, found.source, limit=True)])
 
     def all(self) -> tuple[Diagnostic, ...]:
         """What was found, in order."""
