@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Context
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bslang.budget import limited
 from bslang.resolve.module import layout_name
 from bslang.resolve.sources import LIBRARY, source_of
 from bslang.resources import resource
@@ -70,8 +70,7 @@ def by_name() -> Mapping[str, tuple[Entry, ...]]:
 
     Where two files have a layout, it is that of the file called like it, or of the first.
     """
-    with limited(anew=True):  # whatever a spec has left: one that misspells a name is not charged
-        found = library()
+    found = Context().run(library)  # on no budget: it is read once, whichever spec asks first
     files = {e.file: tuple(other for other in found if other.file == e.file) for e in found}
     named = {Path(file).stem: layouts for file, layouts in files.items()}
     named |= {entry.name: (entry,) for entry in reversed(found)}
