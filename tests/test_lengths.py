@@ -14,6 +14,7 @@ import bslang
 from bslang import api
 from bslang.ir.grid import Grid
 from bslang.ir.runs import Bools
+from bslang.syntax.diagnostics import SpecError
 
 HALF = "{q, k : k < len_k // 2 | q >= len_q - 3} & last(len_k // 3 + 2t) | cols(0:len_k // 9)"
 DIFFUSION = """\
@@ -117,3 +118,29 @@ def test_what_changes_with_the_length_is_not_prefix_stable() -> None:
         ("cols(0:len_k) & causal", True),
     ]:
         assert bslang.compile(spec, block=8).prefix_stable(64).holds is stable, spec
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        *(
+            "k < n // 2",
+            "k < 3 * n // 4",
+            "k < n * 3 // 4",
+            "2 * k < 2 * n",
+            "k < -n + 9 * n - 5 * n",
+        ),
+        *("q == k + m * 2", "min(k, n) < 3", "k < 7 * m"),
+    ],
+)
+def test_a_position_beside_a_number_of_blocks_is_refused(predicate: str) -> None:
+    with pytest.raises(SpecError, match="E302"):
+        bslang.compile(f"{{q, k : {predicate}}}", target="torch")
+
+
+@pytest.mark.parametrize(
+    ("predicate", "keys"), [("k < n * 64", 512), ("k < 8 * m", 64), ("k // 64 < n // 2", 256)]
+)
+def test_products_with_the_side_of_a_block_convert(predicate: str, keys: int) -> None:
+    layout = bslang.compile(f"{{q, k : {predicate}}}", block=64, target="torch")
+    assert int(layout.to_dense(512)[0].sum()) == keys

@@ -68,7 +68,7 @@ def by_content(keys: Sequence[str]) -> ConfigError:
     """The error of a model that chooses keys by their content."""
     return ConfigError(
         f"chosen by content: {_listed(keys)}. Which keys a query sees depends on the input, so that no "
-        "layout of positions says it; write `select(name, ...)` and pass the chosen blocks at each call"
+        "layout of positions says it. bslang has no keys that are chosen at run time yet"
     )
 
 
@@ -80,8 +80,8 @@ def not_read(keys: Sequence[str], why: str) -> ConfigError:
 def unknown(model_type: str, why: str) -> ConfigError:
     """The error of a model of which nothing is known, and whose keys say nothing."""
     return ConfigError(
-        f"unknown model type {shown(model_type)}: it is not in bslang's table, and {why}. None of its keys "
-        "names a window or chunks, which does not prove its attention dense"
+        f"unknown model type {shown(model_type)}: it is not in bslang's table, and {why}. No key at "
+        "the top of it names a window or chunks, which does not prove its attention dense"
     )
 
 

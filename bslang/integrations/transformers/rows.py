@@ -167,7 +167,7 @@ def _require_causal(layout: Layout, length: int, heads: int) -> None:
         if not answer.holds:
             raise ValueError(
                 f"the model is a decoder, and in `{layout.spec}` {answer.because}: intersect it with "
-                "`causal`, or register it with allow_noncausal=True"
+                "`causal`, or pass allow_noncausal=True to attach or register"
             )
 
 
