@@ -92,7 +92,7 @@ class Layout(Exports, CallableLayout):
     def at_heads(self, first_head: int) -> Layout:
         """The same layout for some heads of a model, the first of which has this number there; both share
         their kernels. Heads count from the first: head 0 of a call, and of `graph`, is the model's
-        first_head."""
+        first_head. A call's own `first_head` replaces it; they are not added."""
         if isinstance(first_head, bool) or not isinstance(first_head, int) or first_head < 0:
             raise ValueError(f"first_head is a number from 0 on, not {first_head!r}")
         if not self.by_head or first_head == self.first_head:

@@ -18,6 +18,15 @@ from bslang.syntax.source import Span
 
 _INDICES = (*BLOCKS, *TOKENS)
 
+_USUAL = {
+    "slidingwindow": "window",
+    "sliding": "window",
+    "band": "window",
+    "full": "all",
+    "dense": "all",
+}
+"""Usual names, folded, of what is called otherwise here."""
+
 
 def report(context: Context, node: tree.Name, written: tree.Name | tree.Call, scope: Scope) -> None:
     """Report a name that is not known. written: the name, or the call in which it stands."""
@@ -34,6 +43,7 @@ def report(context: Context, node: tree.Name, written: tree.Name | tree.Call, sc
     close = closest(name, [*known, *(() if context.predicate_of else _of_library(name))])
     files = module.files.items()
     close = next((f"{file}.{name}" for file, m in files if m and name in m.public), close)
+    close = _USUAL.get(folded(name), close)
     hint = f"known patterns: {', '.join(BY_NAME)}; known numbers: {', '.join(numbers)}"
     if close and "." not in close and close not in known:
         close, hint = "", _import(context, close, written)
@@ -65,7 +75,8 @@ def _import(context: Context, name: str, written: tree.Name | tree.Call) -> str:
     alias = "std" if "std" not in taken else f"std_{Path(file).stem}"
     calls = ", ".join(f"`{alias}.{layout.name}{given}`" for layout in layouts)
     calls = f"one of {calls}" if len(layouts) > 1 else calls
-    return f'the library has it: write `import "{file}" as {alias}`, and {calls}'
+    has = "it" if folded(function.text) == folded(name) else f"`{name}`"
+    return f'the library has {has}: write `import "{file}" as {alias}`, and {calls}'
 
 
 def _of_index(written: tree.Name | tree.Call) -> bool:

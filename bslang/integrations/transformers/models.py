@@ -36,8 +36,11 @@ def refuse(model: PreTrainedModel, name: str) -> None:
         )
     if reason := _own_attention(kind.__module__, kind.__name__):
         parts = ", ".join(model.config.sub_configs)
-        hint = f"; of its parts ({parts}), name those that can" if parts else ""
-        raise ValueError(f"{kind.__name__} {reason}: it cannot take the layout {name!r}{hint}")
+        instead = (
+            "put bslang.nn.BlockSparseAttention in place of its attention, or take another model"
+        )
+        hint = f"of its parts ({parts}), name those that can" if parts else instead
+        raise ValueError(f"{kind.__name__} {reason}: it cannot take the layout {name!r}; {hint}")
 
 
 @lru_cache(maxsize=1024)
