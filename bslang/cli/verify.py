@@ -112,11 +112,14 @@ def verify(
         print(f"{resolved.name}: {resolved.pattern}\n")
         print("\n".join(_lines(found)))
     if found.failures:
-        raise BslangError(
-            "\nerror: ".join(found.failures)
-            + f"\nDo not use {'this target' if len(found.failures) == 1 else 'these targets'} for this "
+        said = "\nerror: ".join(found.failures) + (
+            f"\nDo not use {'this target' if len(found.failures) == 1 else 'these targets'} for this "
             "layout; please report it, with the spec and the output of `bslang verify --json`."
         )
+        if json:  # stdout has its JSON already
+            print(f"error: {said}", file=sys.stderr)
+            raise typer.Exit(BslangError.exit_status)
+        raise BslangError(said)
     if not json:
         print(
             f"\ngood: {len(found.calls)} calls, forward and backward; errors are at most twice those of "

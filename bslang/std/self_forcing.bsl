@@ -2,9 +2,7 @@
 # Source: Self-Forcing (Huang 2025), the training mask of its code with local_attn_size.
 # c: length of a chunk: 3 frames of 1560 tokens; local: tokens seen up to the end of the chunk, as many
 # as 6 frames have.
-self_forcing(c = 4680t, local = 9360t) = (
-    {q, k : 0 <= q // c * c + c - 1 - k < local} | diagonals(0t)
-)
+self_forcing(c = 4680t, local = 9360t) = {q, k : 0 <= q // c * c + c - 1 - k < local | k == q}
 
 # A chunk of video, the latest tokens before its end, and sinks in front: the rolling cache.
 # Source: Self-Forcing (Huang 2025), the cache of its code with sink_size.
