@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,8 @@ def test_every_walk_knows_every_operator() -> None:
     walks = list(below(Fold))
     assert len(walks) >= 12
     for walk in walks:
-        assert not walk.__abstractmethods__ & Fold.__abstractmethods__, (
-            walk
-        )  # `Narrowed` adds its own
+        # Bases of several walks may leave operators to them.
+        assert not inspect.isabstract(walk) or walk.__subclasses__(), walk
 
 
 def test_a_walk_that_lacks_a_new_operator_is_named() -> None:
