@@ -252,7 +252,7 @@ def measure(
     """
     from bslang.verify.measure import measure
 
-    if any(part.labelled for part in resolved.pattern.primitives()):
+    if resolved.pattern.needs_labels:
         raise BslangError(
             f"`{resolved.name}` depends on the labels of a call; measure the layout without them"
         )

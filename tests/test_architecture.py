@@ -95,7 +95,7 @@ HOMES = {
 """Where each library may be imported: parts of the package, or single files."""
 
 TARGETS = {"triton", "cpu", "torch"}
-SHARED = {"compared", "shapes", "philox"}
+SHARED = {"compared", "linear", "shapes", "philox"}
 """Files of bslang/patterns that are no primitives."""
 
 

@@ -93,21 +93,17 @@ _LABELS = Answer(None, because="it depends on the labels of the call")
 _SQUARE = Answer(None, because="queries and keys are not the same tokens")
 
 
-def _labelled(pattern: Pattern) -> bool:
-    return any(primitive.labelled for primitive in pattern.primitives())
-
-
 def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
     """Whether no key lies after its query; with labels, whatever they are.
 
     Raises LimitError.
     """
-    if _labelled(pattern) and not _GrowsWithLabels(graph.grid.head, True)(pattern):
+    if pattern.needs_labels and not _GrowsWithLabels(graph.grid.head, True)(pattern):
         return _LABELS
     pair = first_pair(graph, ahead=True)
     if pair is None:
         return YES
-    where = " where their labels are equal" if _labelled(pattern) else ""
+    where = " where their labels are equal" if pattern.needs_labels else ""
     return Answer(False, pair, f"query {pair[0]} sees key {pair[1]}, which comes later{where}")
 
 
@@ -126,10 +122,10 @@ class _GrowsWithLabels(Fold[bool]):
     union = intersection = transpose = _each
 
     def primitive(self, pattern: Primitive) -> bool:
-        return self.positive if pattern.labelled else not _labelled(pattern)
+        return self.positive if pattern.labelled else not pattern.needs_labels
 
     def xor(self, pattern: Xor) -> bool:
-        return not _labelled(pattern)
+        return not pattern.needs_labels
 
     def difference(self, pattern: Difference) -> bool:
         return self._opposite(pattern.right) and self(pattern.left)
@@ -149,7 +145,7 @@ def is_symmetric(pattern: Pattern, graph: BlockGraph) -> Answer:
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE
-    if _labelled(pattern):
+    if pattern.needs_labels:
         return _LABELS
     pair: Pair | None
     if grid.q.block == grid.k.block:
@@ -178,7 +174,7 @@ def has_star(pattern: Pattern, graph: BlockGraph) -> Answer:
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE
-    if _labelled(pattern):
+    if pattern.needs_labels:
         return _LABELS
     mirrored = graph.transpose()
     # A token of a star lies in blocks whose rows and columns have no gap; only these are asked. Where
@@ -237,7 +233,7 @@ def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
     meant = pattern.at({"head": grid.head, "layer": grid.layer})
     if _KeepsRows(grid)(meant):
         return YES
-    if _labelled(pattern):
+    if pattern.needs_labels:
         return _LABELS
     compared = 0
     for length in _shorter(meant, grid):

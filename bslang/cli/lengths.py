@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 from bslang.lint.findings import telling_length
-from bslang.patterns.lattice import Lattice
 from bslang.resolve.program import Resolved
 
 USUAL = 16384
@@ -27,7 +24,6 @@ def drawn_length(resolved: Resolved) -> int:
 
 def _of_grid(resolved: Resolved) -> int | None:
     for part in resolved.pattern.primitives():
-        if isinstance(part, Lattice) and all(isinstance(x.value, int) for x in part.sizes):
-            size = math.prod(x.value for x in part.sizes if isinstance(x.value, int))
-            return size if part.tokens else size * resolved.block[1]
+        if (only := part.only_length()) is not None and isinstance(only.value, int):
+            return only.value if only.tokens else only.value * resolved.block[1]
     return None

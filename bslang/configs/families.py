@@ -54,7 +54,7 @@ def longformer(config: Values, model: Model, model_type: str) -> Read:
         if width % 2:
             raise ConfigError(f"`attention_window` must be even, not {width}")
     notes = [
-        "Which tokens are global is no matter of the configuration: the model is given a "
+        "The configuration does not say which tokens are global: the model is given a "
         "`global_attention_mask`. Here the first g are: g=1t is the first token, as for classification; "
         "-D g=0 (in Python, g=0) takes none. Write other places as `global(3t, 17t)`. For global tokens "
         "the model has projections of their own, which a layout cannot have."
@@ -215,7 +215,7 @@ def nat(config: Values, model: Model, model_type: str) -> Read:
         raise not_read(["dilations"], "neighbourhoods with gaps on a grid that has an edge")
     side = 224 // config.number("patch_size", 4, 1)
     notes = [
-        "The size of the input is no matter of the configuration: h and w are the height and width of the "
+        "The configuration does not give the size of the input: h and w are the height and width of the "
         f"stage's tokens, by default those of the first stage for an image of 224 x 224. Where a stage "
         f"is smaller than {size}, the model pads it, which a layout cannot. Relative position biases are "
         "added to scores: they have no counterpart."

@@ -68,6 +68,11 @@ class Pattern:
         for part in self.parts:
             yield from part.primitives()
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a part of it depends on labels that are known at the call only."""
+        return any(primitive.labelled for primitive in self.primitives())
+
     def names(self) -> frozenset[str]:
         """What its numbers depend on: `n`, `len_k`, `layer`, and `head` also where `heads` chooses."""
         return frozenset().union(*(part.names() for part in self.parts))
@@ -285,6 +290,10 @@ class Primitive(Pattern, ABC):
 
     def fits(self, grid: Grid) -> None:
         """Refuse a grid that the arguments do not fit (PatternError). All numbers are bound."""
+
+    def only_length(self) -> Count | None:
+        """The one length of the sequence that it fits; None where others do, or where it is not known yet."""
+        return None
 
     def depends_on_length(self) -> bool:
         """Whether a pair may belong at one length and not at another; True where that is not known."""

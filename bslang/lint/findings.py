@@ -168,7 +168,7 @@ def _without_keys(graph: BlockGraph) -> Bools:
     grid = graph.grid
     empty = np.ones((grid.n, grid.q.block), dtype=bool)
     empty[graph.row[graph.kind == FULL]] = False
-    if _labelled(*graph.residuals):
+    if any(residual.needs_labels for residual in graph.residuals):
         empty[graph.row] = False
     rows = np.flatnonzero(empty.any(axis=1))
     among = Runs.of_rows(grid.m, rows, np.zeros_like(rows), np.full_like(rows, grid.m))
@@ -206,7 +206,7 @@ class _Looking:
         """What is odd about a layout and its parts, but for queries without keys."""
         self.seen.add(pattern)
         guard = _Guard(self.grid.head)(pattern)
-        if guard is not None and not _labelled(pattern):
+        if guard is not None and not pattern.needs_labels:
             pair = first_pair(graph, ahead=True)
             if pair is not None:
                 yield Finding(
@@ -291,7 +291,7 @@ class _Idle(Fold[Iterator[Finding]]):
         return self(pattern.choose(self.looking.grid.head))
 
     def _comparable(self, pattern: Pattern) -> bool:
-        return not _labelled(pattern) and len(pattern.parts) <= _OPERANDS
+        return not pattern.needs_labels and len(pattern.parts) <= _OPERANDS
 
     def _needless(self, pattern: Pattern, verb: str, join: Join) -> Iterator[Finding]:
         """Operands of a union within the others, and of an intersection that hold all of the others."""
@@ -376,7 +376,3 @@ class _Draws(Fold[Iterator[Finding]]):
 
 def _and(rest: tuple[Pattern, ...], part: Pattern) -> Pattern:
     return Intersection.of(part, *rest)
-
-
-def _labelled(*patterns: Pattern) -> bool:
-    return any(p.labelled for pattern in patterns for p in pattern.primitives())

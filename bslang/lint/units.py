@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bslang.ir.pattern import Pattern, Primitive
-from bslang.ir.signature import Count, Kind, Range, arguments
+from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
+from bslang.ir.values import numbers
 
 LIKE_TOKENS = 128
 """A number of blocks from which on it reads like one of tokens, where no length says otherwise."""
@@ -43,23 +44,11 @@ def slips(pattern: Pattern, block: tuple[int, int], length: int | None) -> Itera
         fields = {
             a.name: getattr(primitive, a.name) for a in arguments(primitive) if a.kind in _COUNTS
         }
-        blocks = max((abs(n) for value in fields.values() for n in _numbers(value)), default=0)
+        finite = (n for n in numbers(fields.values()) if isinstance(n, int) and n < INFINITE)
+        blocks = max(map(abs, finite), default=0)
         if blocks > most:
             tokens = {name: _as_tokens(value) for name, value in fields.items()}
             yield Slip(primitive, blocks, blocks * side, replace(primitive, **tokens))  # type: ignore[type-var]  # every primitive is a dataclass
-
-
-def _numbers(value: Any) -> Iterator[int]:
-    """The finite numbers of an argument."""
-    if isinstance(value, Count):
-        if isinstance(value.value, int) and not value.infinite:
-            yield value.value
-    elif isinstance(value, Range):
-        for part in value.given:
-            yield from _numbers(part)
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _numbers(part)
 
 
 def _as_tokens(value: Any) -> Any:

@@ -66,6 +66,10 @@ class Lattice(Primitive):
                     subject=self,
                 )
 
+    def only_length(self) -> Count | None:
+        known = all(isinstance(size.value, int) for size in self.sizes)
+        return Count(math.prod(self._sides()), self.tokens) if known else None
+
     def depends_on_length(self) -> bool:
         return True  # a grid of given sides fits one length, and none that grows
 

@@ -49,7 +49,7 @@ def _takes(original: Callable[..., str]) -> Callable[..., str]:
             positions.note(self)
         return name
 
-    takes._bslang_original = original  # type: ignore[attr-defined]
+    takes._bslang_original = original  # type: ignore[attr-defined]  # a mark on the function
     return takes
 
 
@@ -60,5 +60,5 @@ def _written(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str,
         saved.add_to(output, self)
         return output
 
-    written._bslang_original = original  # type: ignore[attr-defined]
+    written._bslang_original = original  # type: ignore[attr-defined]  # a mark on the function
     return written
