@@ -19,9 +19,6 @@ BLOCK_COUNTS = ("n", "m")
 OF_THE_LENGTH = frozenset((*BLOCK_COUNTS, *LENGTHS))
 """Names whose numbers depend on the length."""
 
-CONVERTS = 8
-"""What a number of blocks is multiplied by to be tokens, at least: the side of a small block."""
-
 _SAME = ("+", "-", "min", "max", *COMPARISONS)
 """Operators whose operands are of one unit."""
 
@@ -45,8 +42,7 @@ def unit(number: Number) -> Unit | None:
     """What a number in `{q, k : ...}` counts; None for what is only a number. Raises Mixed.
 
     Products and quotients convert: `n * 64` is tokens or what else it is meant to be, `q // 64` blocks. Part
-    of a number of blocks is one, and so is a small multiple (`n // 2`, `3 * n // 4`); any multiple of a
-    number of tokens is one (`2 * k`).
+    of a number of blocks is one (`n // 2`), and some times a number of tokens is one (`2 * k`).
     """
     if isinstance(number, Var):
         if number.name in ("q", "k", *LENGTHS):
@@ -64,12 +60,7 @@ def unit(number: Number) -> Unit | None:
         return units[0]
     if number.op in ("//", "%"):
         return Unit.BLOCKS if units == [Unit.BLOCKS, None] else None
-    if number.op == "*" and None in units:
-        factor = number.args[units.index(None)]
-        small = isinstance(factor, int) and abs(factor) < CONVERTS
-        of = next(filter(None, units), None)
-        return None if of is Unit.BLOCKS and not small else of
-    return None
+    return Unit.TOKENS if number.op == "*" and {*units} == {Unit.TOKENS, None} else None
 
 
 def has_length(number: Number) -> bool:
