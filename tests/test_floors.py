@@ -44,3 +44,11 @@ def test_the_page_has_the_table() -> None:
 def test_a_python_that_is_not_here(python: str) -> None:
     assert floors.interpreter(python) == ""
     assert floors.ready(floors.Environment("none", python, {}), ".") is None
+
+
+def test_asking_for_a_python_that_is_not_here_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CI asks for one: an environment that could not run is no success."""
+    monkeypatch.setattr(floors, "ready", lambda environment, dev: None)
+    monkeypatch.setattr("sys.argv", ["floors.py", "--only", "oldest"])
+    with pytest.raises(SystemExit, match="failed: oldest"):
+        floors.main()
