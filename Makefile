@@ -72,9 +72,10 @@ bench-lowering: $(READY) ## Time and memory of lowering
 bench-balance: $(READY) ## A simulation: how evenly the programs of the Triton kernels load a GPU
 	$(BIN)/python -m benchmarks.balance
 
-docs: $(READY) ## The pages and pictures that are made from the code, and the grammar of editors
+docs: $(READY) ## The pages and pictures that are made from the code, and the grammar and icon of editors
 	$(BIN)/python docs/generate.py
 	$(BIN)/python editors/generate_textmate.py
+	$(BIN)/python editors/generate_icon.py
 
 site: $(READY) ## docs/ as a site in site/, without a warning
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict # with --quiet it counts no warning

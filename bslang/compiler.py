@@ -24,7 +24,7 @@ from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_BLOCK, MAX_NUMBER
 from bslang.resolve.module import layout_name
 from bslang.resolve.program import Program, Resolved
-from bslang.resolve.sources import is_file
+from bslang.resolve.sources import SUFFIXES, is_file
 from bslang.resources import code_stamp
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, SpecError
@@ -53,6 +53,11 @@ def split_name(file: str) -> tuple[Path, str | None]:
     if colon and name.isidentifier() and not is_file(Path(file)):
         return Path(path), name
     return Path(file), None
+
+
+def names_file(text: str) -> bool:
+    """Whether a text is the name of a spec file, or of a definition in one, by its suffix."""
+    return split_name(text)[0].suffix in SUFFIXES
 
 
 def program(source: Source, block: int | tuple[int, int] | None = None) -> Program:

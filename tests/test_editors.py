@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import skimage.io
 from hypothesis import given
 from hypothesis import strategies as st
 from pygments import token
@@ -157,17 +158,48 @@ def test_scopes_of_a_line() -> None:
     ]
 
 
-def test_the_extension_hangs_together() -> None:
+def test_the_extension_is_complete() -> None:
+    """It can be published: an entry point that its build writes, a licence, an icon, and no file amiss."""
     package = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
     (language,), (colours,) = (
         package["contributes"]["languages"],
         package["contributes"]["grammars"],
     )
     assert language["id"] == colours["language"] == "bslang"
-    assert language["extensions"] == [".bsl", ".bslang"]
+    assert language["extensions"] == [".bslang", ".bsl"]
     assert colours["scopeName"] == grammar()["scopeName"] == "source.bslang"
-    for path in (package["main"], language["configuration"], colours["path"]):
+    files = (
+        language["configuration"],
+        colours["path"],
+        package["icon"],
+        *language["icon"].values(),
+    )
+    for path in files:
         assert (EXTENSION / path).is_file()
-    needed = re.findall(r'require\("([^"]+)"\)', (EXTENSION / "extension.js").read_text("utf-8"))
-    assert {name.split("/")[0] for name in needed} - {"vscode"} <= set(package["dependencies"])
     json.loads((EXTENSION / language["configuration"]).read_text(encoding="utf-8"))
+    assert (EXTENSION / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert {"name", "publisher", "version", "license", "description"} <= set(package)
+
+
+def test_the_extension_is_packed_whole() -> None:
+    """`npm run package` bundles what extension.js requires, and leaves the rest out."""
+    package = json.loads((EXTENSION / "package.json").read_text(encoding="utf-8"))
+    build = (EXTENSION / "build.mjs").read_text(encoding="utf-8")
+    assert package["scripts"]["vscode:prepublish"] == "node build.mjs"
+    assert f'outfile: "{package["main"].removeprefix("./")}"' in build
+    needed = re.findall(r'require\("([^"]+)"\)', (EXTENSION / "extension.js").read_text("utf-8"))
+    needed += re.findall(r'from "([^":]+)"', build)
+    assert {name.split("/")[0] for name in needed} - {"vscode"} <= set(package["devDependencies"])
+    assert "dependencies" not in package  # all that runs is in the bundle
+    ignored = (EXTENSION / ".vscodeignore").read_text(encoding="utf-8").split("\n")
+    assert {"node_modules/**", "extension.js"} <= set(ignored)
+
+
+def test_the_icon_is_what_the_compiler_draws(tmp_path: Path) -> None:
+    from generate_icon import FILE, pixels, png  # a script beside the extension, not a package
+
+    drawn = pixels()
+    (tmp_path / "again.png").write_bytes(png(drawn))
+    for file in (FILE, tmp_path / "again.png"):
+        assert (skimage.io.imread(file) == drawn).all(), "run `python editors/generate_icon.py`"
+    assert drawn.shape == (128, 128, 3) and len(set(map(tuple, drawn.reshape(-1, 3)))) == 5

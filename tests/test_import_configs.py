@@ -246,7 +246,7 @@ def test_limits_and_names(run: Run) -> None:
     status, _, err = run("import", "large.json")
     assert status == 3 and "MAX_CONFIG_BYTES" in err
     status, _, err = run("import", "config.json", "-o", "out.json")
-    assert status == 1 and "these end in .bsl" in err
+    assert status == 1 and "does not end in .bsl or .bslang" in err
     Path("dir.bsl").mkdir()
     status, _, err = run("import", "config.json", "-o", "dir.bsl")
     assert status == 1 and "is a folder" in err

@@ -114,7 +114,9 @@ def test_layouts_come_from_files_and_compiled(tmp_path: Path) -> None:
     register(SPARSE, block=8, target="torch")
     truth = results(made, "bslang")
     layout: Layout = bslang.compile(SPARSE, block=8, target="torch")
-    for given in (layout, f"{file}:sparse", Path(f"{file}:sparse")):
+    other = file.rename(tmp_path / "other.bslang")
+    file.write_bytes(other.read_bytes())
+    for given in (layout, f"{file}:sparse", Path(f"{file}:sparse"), f"{other}:sparse"):
         register(given)
         agree(results(made, "bslang"), truth)
 

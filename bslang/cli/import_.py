@@ -40,7 +40,9 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists
 def import_(config: ConfigArgument, output: Output = None, force: Force = False) -> None:
     """Write the spec of a DeepSpeed or transformers configuration."""
     if output is not None and output.suffix not in SUFFIXES:
-        raise BslangError(f"{output} is no name of a spec file; these end in {SUFFIXES[0]}")
+        raise BslangError(
+            f"{output} is not a spec file: its name does not end in {' or '.join(SUFFIXES)}"
+        )
     if output is not None and output.is_dir():
         raise BslangError(f"{output} is a folder; -o takes a file")
     if output is not None and output.exists() and not force:

@@ -81,7 +81,9 @@ def imported(importer: Source, name: str) -> Source:
         return _library(name)
     path = below(importer, name)
     if path.suffix not in SUFFIXES:
-        raise Unreadable("only spec files are imported", f"their names end in {SUFFIXES[0]}")
+        raise Unreadable(
+            "only spec files can be imported", f"their names end in {' or '.join(SUFFIXES)}"
+        )
     shown = str(Path(importer.name).parent / name)
     with _opened(path) as file:
         return source_from(shown, file, path.parent)

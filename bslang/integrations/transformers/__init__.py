@@ -140,8 +140,6 @@ def _compiled(
         if block is not None or target is not None:
             raise ValueError("block and target are settled in a layout that is compiled already")
         return layout
-    if isinstance(layout, Path) or (
-        isinstance(layout, str) and compiler.split_name(layout)[0].suffix == ".bsl"
-    ):
+    if isinstance(layout, Path) or compiler.names_file(layout):
         return api.load(layout, block=block, target=target)
     return api.compile(layout, block=block, target=target)
