@@ -201,7 +201,7 @@ def tune(
     from bslang.runtime.triton.tuned import SUFFIX, store
 
     path = Path(path)
-    from bslang.layouts import import_file
+    from bslang.generated import import_file
 
     layout: Layout = import_file(path, f"bslang_tuned.{path.stem}").LAYOUT
     kernels = _triton(layout)

@@ -7,20 +7,14 @@ compiler for the tables of each length. A layout that nobody uses any more leave
 from __future__ import annotations
 
 import errno
-import hashlib
-import importlib.util
-import json
-import linecache
-import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +25,7 @@ from bslang.analysis import decoding
 from bslang.analysis.properties import Answer
 from bslang.errors import BslangError, shortened
 from bslang.exchange.exports import Exports
+from bslang.generated import SUMS, are_whole, import_file, sums
 from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.pattern import Intersection
 from bslang.patterns.labels import Same
@@ -44,6 +39,11 @@ from bslang.runtime.registry import LAYOUTS, Key
 from bslang.schedule.schedule import Schedule
 from bslang.syntax.reader import read
 from bslang.syntax.source import Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from bslang.call import Options
 
 
 class Meaning:
@@ -254,9 +254,9 @@ def _imported(key: str, resolved: Resolved, targets: tuple[str, ...] | None) -> 
     try:
         folder = cache.private_dir("modules", key)
         path = folder / f"{resolved.name}.py"
-        if not _are_whole(folder):
+        if not are_whole(folder):
             files = compiler.emit(resolved, targets)
-            cache.write(folder, {_SUMS: _sums(files)} | files)
+            cache.write(folder, {SUMS: sums(files)} | files)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise BslangError(
@@ -270,15 +270,43 @@ def _imported(key: str, resolved: Resolved, targets: tuple[str, ...] | None) -> 
     return import_file(path, f"bslang_generated.{resolved.name}_{key[:16]}")
 
 
+@overload
 def attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout | str, **options: Any
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout | str, scale: float | None = None, *,
+    return_lse: Literal[False] = False, **options: Unpack[Options],
+) -> torch.Tensor: ...  # fmt: skip
+
+
+@overload
+def attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout | str, scale: float | None = None, *,
+    return_lse: Literal[True], **options: Unpack[Options],
+) -> tuple[torch.Tensor, torch.Tensor]: ...  # fmt: skip
+
+
+@overload
+def attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout | str, scale: float | None = None, *,
+    return_lse: bool, **options: Unpack[Options],
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]: ...  # fmt: skip
+
+
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: Layout | str,
+    scale: float | None = None,
+    *,
+    return_lse: bool = False,
+    **options: Unpack[Options],
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """Attention over the pairs of a layout: `layout(q, k, v, **options)`.
 
     layout: a compiled one, or the text of a spec, which is compiled once, in blocks of 64 tokens unless it
     says otherwise. The other arguments, the result and the errors are those of `Layout`.
     """
-    return take_layout(layout)(q, k, v, **options)
+    return take_layout(layout)(q, k, v, scale, return_lse=return_lse, **options)
 
 
 def take_layout(layout: Layout | str) -> Layout:
@@ -323,48 +351,3 @@ def of_key(key: Key) -> Layout:
 
 
 LAYOUTS.rebuild = of_key
-
-
-# ---- modules as files --------------------------------------------------------------------------
-
-_SUMS = "sums"
-"""The file beside a module that has the digest of each of its files. It is written last."""
-
-
-def _sums(files: Mapping[str, str | bytes]) -> bytes:
-    def digest(content: str | bytes) -> str:
-        data = content.encode() if isinstance(content, str) else content
-        return hashlib.sha256(data).hexdigest()
-
-    return cache.sealed(json.dumps({name: digest(files[name]) for name in files}).encode())
-
-
-def _are_whole(folder: Path) -> bool:
-    """Whether the files of a module are all there, as they were written."""
-    sums = cache.unsealed(folder / _SUMS)
-    if sums is None:
-        return False
-    files = {name: cache.read(folder / name) for name in json.loads(sums)}
-    held = {name: data for name, data in files.items() if data is not None}
-    return len(held) == len(files) and cache.sealed(sums) == _sums(held)
-
-
-class _Loader(SourceFileLoader):
-    """Reads no compiled code: Python believes it by the time of the source, not by its bytes."""
-
-    def path_stats(self, path: object) -> Mapping[str, Any]:
-        raise OSError  # as for a source whose time is not known
-
-
-def import_file(path: Path, name: str) -> ModuleType:
-    """Import a Python file under a name of its own. Nothing keeps the module but those who use it."""
-    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made  # while Triton reads the source of its kernels
-    try:
-        spec.loader.exec_module(made)
-    finally:
-        sys.modules.pop(name, None)
-        linecache.cache.pop(str(path), None)
-    return made

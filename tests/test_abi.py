@@ -15,7 +15,7 @@ from bslang import abi, call, compiler
 from bslang.abi import ABI, Abi, Group
 from bslang.codegen import cpu as code
 from bslang.errors import BslangError, TargetError
-from bslang.layouts import import_file
+from bslang.generated import import_file
 from bslang.resources import resource
 from bslang.runtime.cpu.launch import CpuTarget
 from bslang.runtime.triton.launch import _in_order

@@ -40,11 +40,12 @@ MAY_USE = {
         "labels": "",
         "runtime": "abi cache call files labels _version",
         "exchange": "analysis compiler graph ir labels patterns resolve syntax _version",
-        "layouts": "analysis cache compiler exchange files graph ir patterns picture resolve runtime "
-        "schedule syntax",
+        "generated": "cache",
+        "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
+        "resolve runtime schedule syntax",
         "verify": "call layouts runtime",
         "gpu": "abi call layouts runtime",
-        "api": "compiler exchange files gpu layouts resolve runtime syntax verify",
+        "api": "compiler exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",
         "nn": "call labels layouts runtime",
@@ -78,7 +79,7 @@ HOMES = {
         "safetensors": "exchange/archive",
         "torch": "call configs/asked configs/masks exchange/exports exchange/flex exchange/mask gpu "
         "integrations labels layouts nn runtime verify",
-        "typing_extensions": "call nn runtime verify",
+        "typing_extensions": "call layouts nn runtime verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",
         "rich": "cli",

@@ -18,7 +18,7 @@ from bslang import compiler
 from bslang.codegen import cpu
 from bslang.codegen.emit import TARGETS
 from bslang.files import write_whole
-from bslang.layouts import import_file
+from bslang.generated import import_file
 from bslang.resolve.sources import source_of
 from bslang.runtime.cpu import build as builds
 

@@ -20,9 +20,9 @@ from bslang.codegen.cpu import header
 from bslang.codegen.emit import TARGETS
 from bslang.errors import TargetError
 from bslang.files import HEADER
+from bslang.generated import import_file
 from bslang.ir.expr import OPERATORS, Number, Op, Var, evaluate, fold, rank
 from bslang.ir.mask import CPP, TORCH, TRITON, code, counted
-from bslang.layouts import import_file
 from bslang.runtime.torch import masks
 from bslang.syntax.source import Source
 

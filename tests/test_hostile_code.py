@@ -18,7 +18,7 @@ import torch
 
 from bslang import compiler
 from bslang.files import HEADER
-from bslang.layouts import import_file
+from bslang.generated import import_file
 from bslang.resolve.module import layout_name
 from bslang.resolve.sources import source_of
 from bslang.syntax.source import Source

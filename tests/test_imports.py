@@ -10,7 +10,7 @@ import pytest
 import bslang
 from bslang import compiler
 from bslang.files import write_whole
-from bslang.layouts import import_file
+from bslang.generated import import_file
 from bslang.limits import MAX_FILES
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of

@@ -56,7 +56,10 @@ class _Module:
     @property
     def _imports(self) -> list[str]:
         lines = ["from pathlib import Path"] if self.reads_tables else []
-        lines += ["from typing import TYPE_CHECKING", "from bslang.layouts import Layout"]
+        lines += [
+            "from typing import TYPE_CHECKING, Literal, overload",
+            "from bslang.layouts import Layout",
+        ]
         return sorted({*lines, *(line for s in self.sections.values() for line in s.imports)})
 
 

@@ -37,4 +37,4 @@ PRIMITIVES: tuple[type[Primitive], ...] = (
     Table,
 )
 
-BY_NAME = {primitive.name: primitive for primitive in PRIMITIVES}
+BY_NAME: dict[str, type[Primitive]] = {primitive.name: primitive for primitive in PRIMITIVES}

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
@@ -87,6 +87,24 @@ class CallableLayout(ABC):
 
     # ---- calls ---------------------------------------------------------------------------------
 
+    @overload
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None = None, *,
+        return_lse: Literal[False] = False, **options: Unpack[Options],
+    ) -> torch.Tensor: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None = None, *,
+        return_lse: Literal[True], **options: Unpack[Options],
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None = None, *,
+        return_lse: bool, **options: Unpack[Options],
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]: ...  # fmt: skip
+
     def __call__(
         self,
         q: torch.Tensor,
@@ -136,6 +154,27 @@ class CallableLayout(ABC):
 
             return key_at(self, first_head)  # type: ignore[no-any-return]  # torch does not type it
         return self.at_heads(first_head).key
+
+    @overload
+    def packed(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: Offsets | None = None,
+        cu_seqlens_k: Offsets | None = None, scale: float | None = None, *,
+        cu_seqlens_q: Offsets | None = None, return_lse: Literal[False] = False, **options: Unpack[Options],
+    ) -> torch.Tensor: ...  # fmt: skip
+
+    @overload
+    def packed(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: Offsets | None = None,
+        cu_seqlens_k: Offsets | None = None, scale: float | None = None, *,
+        cu_seqlens_q: Offsets | None = None, return_lse: Literal[True], **options: Unpack[Options],
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...  # fmt: skip
+
+    @overload
+    def packed(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: Offsets | None = None,
+        cu_seqlens_k: Offsets | None = None, scale: float | None = None, *,
+        cu_seqlens_q: Offsets | None = None, return_lse: bool, **options: Unpack[Options],
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]: ...  # fmt: skip
 
     def packed(
         self,

@@ -52,7 +52,7 @@ def attend(
         outs.append(out.transpose(1, 2)[rows.in_bounds])
         lses.append(lse.transpose(1, 2)[rows.in_bounds])
     if not batches:  # no queries at all
-        return layout(q, k, v, return_lse=True, **options)  # type: ignore[no-any-return]
+        return layout(q, k, v, return_lse=True, **options)
     order = torch.cat(places).argsort()
     out, lse = torch.cat(outs)[order], torch.cat(lses)[order]
     return out.transpose(0, 1)[None], lse.T[None]

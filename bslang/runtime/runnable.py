@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
@@ -44,6 +44,6 @@ class Runnable(Protocol):
         v: torch.Tensor,
         scale: float | None = None,
         *,
-        return_lse: bool = False,
+        return_lse: Literal[True],
         **options: Unpack[Options],
-    ) -> Any: ...
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...

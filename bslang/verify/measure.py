@@ -58,9 +58,7 @@ def measure(
     )
 
     def sparse() -> torch.Tensor:
-        out = layout(q, k, v)
-        assert isinstance(out, torch.Tensor)
-        return out
+        return layout(q, k, v)
 
     def dense() -> torch.Tensor:
         return scaled_dot_product_attention(q, k, v, is_causal=causal)
