@@ -26,7 +26,7 @@ UNSAFE_OPTIONS = {("shell", True), ("allow_pickle", True), ("weights_only", Fals
 ONLY_IN = {
     "subprocess": {"runtime/cpu/build.py", "gpu/inspect.py"},  # the C++ compiler, and disassemblers
     "ctypes": {"runtime/cpu/launch.py", "runtime/cpu/library.py"},  # what that compiler built
-    "importlib.util": {"layouts.py"},  # generated modules
+    "importlib.util": {"generated.py"},  # generated modules
 }
 """What runs other code has a home."""
 
@@ -201,7 +201,10 @@ def declared() -> dict[str, set[str]]:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     block = text[text.index("\ndependencies") : text.index("[project.scripts]")]
     found = re.findall(r"^([a-z]+) = \[(.*?)\](?= *(?:#.*)?$)", block, re.MULTILINE | re.DOTALL)
-    names = {extra: re.findall(r'"([a-z][a-z0-9-]*)[<>=;]', listed) for extra, listed in found}
+    names = {
+        extra: re.findall(r'"([a-z][a-z0-9-]*)(?:\[\w+\])?[<>=;]', listed)
+        for extra, listed in found
+    }
     return {"" if extra == "dependencies" else extra: set(of) for extra, of in names.items()}
 
 
