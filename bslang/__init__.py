@@ -51,5 +51,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(_HOMES[name]), name)
+        from bslang.missing import installed
+
+        with installed():
+            return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'bslang' has no attribute {name!r}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bslang import compiler
 from bslang.errors import BslangError
 from bslang.files import HEADER, inlined
+from bslang.missing import installed
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of
 from bslang.resolve.verify import verify as verify_text
@@ -93,6 +94,7 @@ def from_dense(
     return _layout(resolved, _targets(target))
 
 
+@installed()
 def from_flex(
     mask: object,
     block: Block | None = None,
@@ -136,6 +138,7 @@ def _targets(target: Targets | None) -> tuple[str, ...] | None:
     return names
 
 
+@installed()
 def files(
     resolved: Resolved,
     targets: Iterable[str] | None = None,
@@ -174,6 +177,7 @@ def files(
     return made
 
 
+@installed()
 def inspect(resolved: Resolved, architecture: str, head_dim: int, dtype: str) -> list[Report]:
     """What is in the machine code of a layout's Triton kernels, compiled for an architecture that need
     not be there; the arguments are as for `files`. Raises TargetError for what is unknown."""
@@ -182,6 +186,7 @@ def inspect(resolved: Resolved, architecture: str, head_dim: int, dtype: str) ->
     return inspect(_kernels(resolved), architecture, head_dim, dtype)
 
 
+@installed()
 def tune(
     path: str | Path,
     length: int,
@@ -210,6 +215,7 @@ def tune(
     return path.with_suffix(SUFFIX)
 
 
+@installed()
 def verify(
     resolved: Resolved,
     targets: Iterable[str] | None = None,
@@ -243,6 +249,7 @@ def verify(
     )
 
 
+@installed()
 def measure(
     resolved: Resolved, length: int, *, causal: bool, dim: int = 64, layer: int = 0
 ) -> list[Measured]:
@@ -263,6 +270,7 @@ def _kernels(resolved: Resolved) -> TritonTarget:
     return _triton(_layout(resolved, ("triton",)))
 
 
+@installed()
 def _layout(resolved: Resolved, targets: tuple[str, ...] | None = None, layer: int = 0) -> Layout:
     from bslang.layouts import layout_of
 

@@ -18,8 +18,12 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from bslang import compiler, layouts
+from bslang import compiler
+from bslang.missing import installed
 from bslang.resolve.sources import SUFFIXES, is_file, source_of
+
+with installed():
+    from bslang import layouts
 
 
 class SpecFinder(MetaPathFinder):

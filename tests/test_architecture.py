@@ -17,7 +17,7 @@ FILES = {
     path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")
 }
 
-COMMON = {"budget", "errors", "limits"}
+COMMON = {"budget", "errors", "limits", "missing"}
 """What everything may use."""
 
 MAY_USE = {
@@ -57,6 +57,7 @@ MAY_USE = {
         "budget": "",
         "errors": "",
         "limits": "",
+        "missing": "",
         "resources": "",
         "files": "",
         "cache": "files",

@@ -148,5 +148,5 @@ def test_without_transformers(reason: str, monkeypatch: pytest.MonkeyPatch) -> N
         def old(batch_size: int, cache_position: torch.Tensor, kv_length: int) -> None: ...
 
         monkeypatch.setattr(transformers.masking_utils, "flash_attention_mask", old)
-    with pytest.raises(ImportError, match=r"pip install 'bslang\[transformers\]'"):
+    with pytest.raises(ImportError, match=r'pip install "bslang\[transformers\]"'):
         importlib.import_module("bslang.integrations.transformers")

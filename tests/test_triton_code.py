@@ -18,6 +18,7 @@ from bslang import compiler
 from bslang.codegen.plan import Plan
 from bslang.codegen.triton import section
 from bslang.errors import TargetError
+from bslang.missing import needs
 from bslang.resources import resource
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch
@@ -159,12 +160,13 @@ def test_without_triton_only_launching_fails() -> None:
     def other(n: no_triton.constexpr) -> None: ...
 
     for kernel in (plain, other):
-        with pytest.raises(TargetError, match="needs the package `triton`, which is not installed"):
+        with pytest.raises(
+            TargetError,
+            match=r"needs triton 3\.6 or newer, which is not installed; run: pip install",
+        ):
             kernel[(1,)]
     made = TritonTarget((plain,) * 6, held=(64, 64), streamed=(64, 64), rows=(), columns=())
-    assert (
-        made.missing(torch.device("cuda")) == "needs the package `triton`, which is not installed"
-    )
+    assert made.missing(torch.device("cuda")) == needs("triton")
 
 
 # ---- ahead of time ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bslang._version import __version__
+from bslang.missing import OPTIONAL
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,14 +45,19 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with the installed wheel and the environment's libraries, but not its checkout."""
+def python(
+    installed: Path, folder: Path, *arguments: str, given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with the installed wheel and the environment's libraries, but not its checkout.
+
+    given: its standard input.
+    """
     # Without site (-S), the environment's editable install is not on the path; the libraries are.
     paths = [str(installed), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
     return subprocess.run(
         [sys.executable, "-S", *arguments],
-        cwd=folder, env=env, capture_output=True, text=True, check=False,
+        cwd=folder, env=env, input=given, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
@@ -81,12 +88,18 @@ def test_metadata(wheel: Path) -> None:
         entries = archive.read(f"{info}/entry_points.txt").decode()
         assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     assert "bslang = bslang.cli.main:main" in entries
-    for name in ("torch", "lark", "networkx", "jinja2", "numpy", "typer", "rich"):
-        (needed,) = re.findall(
-            rf"^Requires-Dist: {name}\b(?!.*extra ==)(.*)$", metadata, re.MULTILINE
-        )
-        assert ">=" in needed and "==" not in needed
-    assert "Requires-Dist: triton>=3.6; sys_platform == 'linux'" in metadata
+    needed = re.findall(r"^Requires-Dist: ([\w-]+)(.*)$", metadata, re.MULTILINE)
+    core = {name: version for name, version in needed if "extra ==" not in version}
+    assert core.keys() >= {"lark", "networkx", "jinja2", "numpy", "typer", "rich"}
+    assert not core.keys() & OPTIONAL.keys()
+    assert all(">=" in version and "==" not in version for version in core.values())
+    for name, (version, extra) in OPTIONAL.items():
+        assert any(
+            given.startswith(f">={version}") and f"extra == '{extra}'" in given.replace('"', "'")
+            for package, given in needed
+            if package == name
+        ), name
+    assert any(name == "triton" and "sys_platform == 'linux'" in of for name, of in needed)
     assert "License-Expression: Apache-2.0" in metadata
 
 
@@ -116,3 +129,14 @@ def test_it_compiles_and_runs_where_there_is_no_checkout(installed: Path, tmp_pa
     )
     used = python(installed, tmp_path, "use.py")
     assert (used.returncode, used.stderr) == (0, "")
+
+
+def test_it_compiles_without_torch(installed: Path, tmp_path: Path) -> None:
+    """What `pip install bslang` brings, as tests/test_missing.py has it for every command."""
+    commands = [["compile", "bigbird", "-o", "out"], ["-c", "import bslang; bslang.Layout"]]
+    program = str(ROOT / "tests" / "without.py")
+    done = python(installed, tmp_path, program, ",".join(OPTIONAL), given=json.dumps(commands))
+    assert done.returncode == 0, done.stderr
+    compiled, python_error = json.loads(done.stdout)
+    assert compiled[0] == 0 and "out/bigbird.py" in compiled[1].splitlines()
+    assert python_error[2].endswith('run: pip install "bslang[torch]"\n')

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from bslang.budget import unlimited
-from bslang.errors import BslangError
 
 Stdio = Annotated[
     bool, typer.Option("--stdio", help="Speak over stdin and stdout; it does in any case.")
@@ -19,14 +18,8 @@ Stdio = Annotated[
 
 def lsp(stdio: Stdio = False) -> None:
     """Answer an editor over stdin and stdout: diagnostics, pictures, completion, rename, format."""
-    try:
-        from bslang.editors.server import server
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in ("pygls", "lsprotocol"):
-            raise
-        raise BslangError(
-            "`bslang lsp` needs pygls, which is not installed; `pip install 'bslang[lsp]'`"
-        ) from None
+    from bslang.editors.server import server
+
     # The server closes its stream, and nothing else may write to it.
     with (
         os.fdopen(os.dup(sys.stdout.fileno()), "wb") as stream,

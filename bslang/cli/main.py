@@ -33,6 +33,7 @@ from bslang.cli.terminal import printable_streams
 from bslang.cli.verify import verify
 from bslang.cli.why import why
 from bslang.errors import BslangError, LimitError
+from bslang.missing import installed
 from bslang.syntax.diagnostics import Diagnostic, SpecError
 from bslang.syntax.source import Source
 
@@ -90,7 +91,7 @@ def main() -> None:
 def _main() -> None:
     try:
         try:
-            with limited():
+            with limited(), installed():
                 app([_spelled(argument) for argument in sys.argv[1:]])
         finally:
             sys.stdout.flush()

@@ -18,6 +18,7 @@ from typing import Any
 
 from bslang.configs.masks import Interval, interval_of
 from bslang.limits import MAX_LAYERS
+from bslang.missing import MissingPackageError, installed, needs
 
 _NAME = "bslang_import"
 _TOKENS = 4
@@ -120,20 +121,19 @@ def _quiet() -> Iterator[None]:
 
 def _asked(config: Mapping[str, object], model_type: str) -> Answer:
     try:
-        import transformers
-        from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-    except ImportError:
-        raise CannotAskError(
-            "transformers 5.4 or newer is not installed, whose masks would say"
-        ) from None
+        with installed():
+            import torch
+            import transformers
+            from transformers import AttentionInterface, AttentionMaskInterface, AutoModel
+            from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    except ImportError as error:
+        found = isinstance(error, MissingPackageError) and error.name
+        raise CannotAskError(f"asking transformers {needs(found or 'transformers')}") from None
 
     if model_type not in CONFIG_MAPPING:
         raise CannotAskError(
             f"transformers {transformers.__version__}, which is installed, does not know the model type"
         )
-    import torch
-
     given = {key: value for key, value in config.items() if key not in _REMOTE and key[:1] != "_"}
     made = CONFIG_MAPPING[model_type].from_dict(given)
     if not getattr(made, "is_encoder_decoder", False):

@@ -10,9 +10,9 @@ import numpy as np
 from bslang import compiler
 from bslang._version import LANGUAGE
 from bslang.errors import BslangError, shortened
-from bslang.exchange.missing import extra
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.limits import MAX_HEADS
+from bslang.missing import installed
 from bslang.patterns.table import Matrix
 from bslang.resolve.program import Program, Resolved
 from bslang.resolve.verify import verify as verify_text
@@ -35,7 +35,7 @@ def save(
     layer: int,
 ) -> None:
     """Write the file that `load` reads. Raises ImportError without safetensors, OSError."""
-    with extra("safetensors"):
+    with installed():
         from safetensors.numpy import save_file
     verify_text(resolved)
     numbers = (LANGUAGE, *resolved.block, len_q, len_k, heads, layer)
@@ -57,7 +57,7 @@ def load(path: str | Path) -> tuple[Resolved, int]:
     Raises BslangError where the file is none that bslang wrote, or where its parts disagree, SpecError,
     ImportError without safetensors, OSError. The file is read as data: nothing in it is run.
     """
-    with extra("safetensors"):
+    with installed():
         from safetensors import SafetensorError, safe_open
         from safetensors.numpy import load_file
     try:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bslang.exchange.missing import extra
 from bslang.exchange.tiles import EMPTY, Tiles, belongs, kinds
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.ir.runs import Bools
+from bslang.missing import installed
 
 PARTIAL_CELL, FULL_CELL = 1, 2
 """What `to_scipy` stores for a block."""
@@ -54,7 +54,7 @@ def to_bsr(graph: BlockGraph) -> Bsr:
 
 def to_scipy(graph: BlockGraph) -> Any:
     """scipy.sparse.csr_array int8 (n, m): 1 for a partial block, 2 for a full one."""
-    with extra("scipy"):
+    with installed():
         from scipy import sparse
     kind = kinds(graph)
     cells = np.where(kind == FULL, FULL_CELL, np.where(kind == EMPTY, 0, PARTIAL_CELL))

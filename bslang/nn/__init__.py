@@ -8,11 +8,14 @@ out = attention(x)        # (batch, length, 512)
 
 from __future__ import annotations
 
-from bslang.nn.attention import BlockSparseAttention
-from bslang.nn.cache import KVCache
-from bslang.nn.multihead import MultiheadAttention
-from bslang.nn.rotary import Rotary
-from bslang.nn.transformer import BlockSparseDecoderLayer, BlockSparseEncoderLayer
+from bslang.missing import installed
+
+with installed():
+    from bslang.nn.attention import BlockSparseAttention
+    from bslang.nn.cache import KVCache
+    from bslang.nn.multihead import MultiheadAttention
+    from bslang.nn.rotary import Rotary
+    from bslang.nn.transformer import BlockSparseDecoderLayer, BlockSparseEncoderLayer
 
 __all__ = [
     "BlockSparseAttention",

@@ -6,8 +6,8 @@ import io
 
 import numpy as np
 
-from bslang.errors import BslangError
 from bslang.ir.grid import Grid
+from bslang.missing import installed
 from bslang.picture.colours import colour
 from bslang.picture.picture import MOST_ENTRIES, NO_TERM, PANELS, Panel, Picture, Shares
 
@@ -17,16 +17,12 @@ _INCHES, _DPI = 4.0, 160
 def png(picture: Picture, grid: Grid, title: str) -> bytes:
     """A PNG file with the panels side by side, axes that count blocks, and the legend below.
 
-    The same picture gives the same file under one version of matplotlib. Raises BslangError where
-    matplotlib is missing.
+    The same picture gives the same file under one version of matplotlib. Raises
+    MissingPackageError without matplotlib.
     """
-    try:
+    with installed():
         from matplotlib.figure import Figure
         from matplotlib.patches import Patch
-    except ImportError:
-        raise BslangError(
-            "--png needs matplotlib: `pip install 'bslang[plot]'`; --svg needs nothing more"
-        ) from None
     count, legend = len(picture.panels), picture.legend[:MOST_ENTRIES]
     across, down = min(count, PANELS), -(-count // PANELS)
     size = _INCHES * across + 0.5, (_INCHES + 0.3) * down + 0.2 * len(legend) + 0.5

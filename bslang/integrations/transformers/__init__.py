@@ -16,25 +16,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bslang import api, compiler
-from bslang.layouts import Layout
+from bslang.missing import MissingPackageError, installed
 
-try:
+with installed():  # torch first: without it, transformers fails in its own way
+    from bslang.layouts import Layout
+with installed():
     from transformers import PreTrainedModel
     from transformers.masking_utils import flash_attention_mask
-except ImportError:
-    _missing = True
-else:  # since when mask functions are told where the queries are
-    _missing = "q_offset" not in inspect.signature(flash_attention_mask).parameters
-if _missing:
-    raise ImportError(
-        "bslang.integrations.transformers needs transformers 5.4 or newer: "
-        "pip install 'bslang[transformers]'"
-    )
 
-from bslang.integrations.transformers import hooks, saved
-from bslang.integrations.transformers.attention import Attention
-from bslang.integrations.transformers.models import number_layers, refuse
-from bslang.integrations.transformers.watch import watch
+if "q_offset" not in inspect.signature(flash_attention_mask).parameters:  # of an older version
+    raise MissingPackageError("transformers")
+
+with installed():
+    from bslang.integrations.transformers import hooks, saved
+    from bslang.integrations.transformers.attention import Attention
+    from bslang.integrations.transformers.models import number_layers, refuse
+    from bslang.integrations.transformers.watch import watch
 
 __all__ = ["attach", "register"]
 

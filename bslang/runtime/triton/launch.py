@@ -16,6 +16,7 @@ import torch
 
 from bslang import abi
 from bslang.call import NUMBERS, Call
+from bslang.missing import needs
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES, Binaries
@@ -88,7 +89,7 @@ class TritonTarget:
     def uncompiled(self) -> str:
         """Why its kernels cannot be compiled, or "" if they can."""
         if not self._installed:
-            return "this needs the package `triton`, which is not installed"
+            return f"this {needs('triton')}"
         return "TRITON_INTERPRET is set" if self._interpreted else ""
 
     @cached_property
@@ -106,7 +107,7 @@ class TritonTarget:
     def missing(self, device: torch.device) -> str:
         """As `Target.missing`."""
         if not self._installed:
-            return "needs the package `triton`, which is not installed"
+            return needs("triton")
         if device.type != ("cpu" if self._interpreted else "cuda"):
             return (
                 "runs on the CPU under TRITON_INTERPRET=1" if self._interpreted else "needs a GPU"

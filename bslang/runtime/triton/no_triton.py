@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from bslang.errors import TargetError
+from bslang.missing import needs
 
 
 class _Kernel:
@@ -18,10 +19,7 @@ class _Kernel:
         self.__name__ = function.__name__
 
     def __getitem__(self, grid: Any) -> NoReturn:
-        raise TargetError(
-            "the triton target needs the package `triton`, which is not installed: "
-            "pip install triton, or move the tensors to the CPU"
-        )
+        raise TargetError(f"the triton target {needs('triton')}, or move the tensors to the CPU")
 
 
 def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
