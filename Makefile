@@ -77,7 +77,7 @@ docs: $(READY) ## The pages and pictures that are made from the code, and the gr
 	$(BIN)/python editors/generate_textmate.py
 	$(BIN)/python editors/generate_icon.py
 
-site: $(READY) ## docs/ as a site in site/, without a warning
+site: $(READY) ## docs/ as a site in site/, without a warning; BSLANG_REPOSITORY=ADDRESS links to the repository
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict # with --quiet it counts no warning
 
 format: $(READY)
