@@ -33,7 +33,7 @@ SPECS = sorted(
     path for folder in ("bslang/std", "examples") for path in (ROOT / folder).rglob("*.bsl")
 )
 WRITTEN = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in SPECS}
-WRITTEN |= {code: entry.mended for code, entry in CODES.items() if entry.mended}
+WRITTEN |= {code: entry.fixed for code, entry in CODES.items() if entry.fixed}
 
 
 def coloured(text: str) -> list[tuple[Any, str]]:

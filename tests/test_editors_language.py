@@ -149,7 +149,7 @@ def test_hover_draws_with_the_block_of_the_file() -> None:
 
 
 def test_hover_explains_what_is_wrong() -> None:
-    assert "**E201**: A name is not known." in said("x = windw(3)", "w^indw")
+    assert "**E201**: Unknown name." in said("x = windw(3)", "w^indw")
 
 
 def test_hover_survives_what_cannot_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

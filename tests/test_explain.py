@@ -21,13 +21,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("name", [name for name, code in CODES.items() if code.example])
-def test_examples_are_wrong_in_one_way(name: str) -> None:
+def test_examples_have_one_error(name: str) -> None:
     assert {found.code for found in diagnostics(CODES[name].example)} == {name}
 
 
-@pytest.mark.parametrize("name", [name for name, code in CODES.items() if code.mended])
-def test_mended_examples_are_right(name: str) -> None:
-    assert CODES[name].example and diagnostics(CODES[name].mended) == []
+@pytest.mark.parametrize("name", [name for name, code in CODES.items() if code.fixed])
+def test_fixed_examples_have_no_error(name: str) -> None:
+    assert CODES[name].example and diagnostics(CODES[name].fixed) == []
 
 
 def test_what_an_explanation_holds(
@@ -37,10 +37,10 @@ def test_what_an_explanation_holds(
     assert (
         capsys.readouterr().out
         == """\
-W403: An operand changes nothing
+W403: An operand has no effect
 
-The others hold all of it (or, in an intersection or difference, it takes nothing away). Leave it \
-out, or check its numbers.
+In a union, the other operands already contain it; in an intersection or a difference, it removes \
+nothing. Remove it, or check its numbers.
 
 This is wrong:
 

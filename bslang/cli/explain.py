@@ -41,8 +41,8 @@ def explained(name: str) -> str:
     if code.example:
         said = next(d for d in diagnostics(code.example) if d.code == name)
         parts += [f"This is wrong:\n\n{_indented(said.render())}"]
-    if code.mended:
-        parts += [f"This is right:\n\n{_indented(code.mended)}"]
+    if code.fixed:
+        parts += [f"This is right:\n\n{_indented(code.fixed)}"]
     return "\n\n".join(parts)
 
 

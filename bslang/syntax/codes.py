@@ -1,4 +1,4 @@
-"""Every diagnostic code: what it means and what to do. docs/errors.md is made of this."""
+"""Every diagnostic code: what it means and what to do. docs/errors.md is generated from this."""
 
 from __future__ import annotations
 
@@ -6,224 +6,239 @@ from typing import NamedTuple
 
 
 class Code(NamedTuple):
-    """title: what is wrong; remedy: what to do about it; example: a program with the error.
+    """title: what is wrong, in a few words; remedy: what to do; example: a program with the error.
 
-    mended: the example, put right.
+    fixed: the example without the error.
     """
 
     title: str
     remedy: str
     example: str = ""
-    mended: str = ""
+    fixed: str = ""
 
 
 CODES: dict[str, Code] = {
     "E001": Code(
-        "A file cannot be read",
-        "Check the path. A definition is named after a colon, as in `patterns.bsl:bigbird`.",
+        "The file cannot be read",
+        "Check the path. To use one definition of a file, name it after a colon: `patterns.bsl:bigbird`.",
     ),
-    "E002": Code("A file is not UTF-8 text", "Save the spec as UTF-8."),
+    "E002": Code(
+        "The file is not UTF-8 text",
+        "Save the spec as UTF-8.",
+    ),
     "E101": Code(
-        "A statement breaks off or has a character in the wrong place",
-        "The message says what could stand there. An expression goes on over several lines only inside "
-        "parentheses.",
+        "Syntax error",
+        "The message says what was expected at the caret. An expression continues on the next line only "
+        "inside parentheses.",
         "window(3) |",
         "window(3) | cols(0)",
     ),
     "E102": Code(
-        "What stands before `=` cannot be defined",
+        "Only a name can be defined",
         "Write `name = pattern`, or `name(parameter = default) = pattern`.",
         "window(3) | x = all",
         "x = all",
     ),
     "E103": Code(
-        "A parenthesis is never closed",
-        "Close it; the caret shows where it opens.",
+        "Unclosed parenthesis",
+        "Close it. The caret shows where it opens.",
         "last(3",
         "last(3)",
     ),
-    "E190": Code("A file is larger than MAX_FILE_BYTES or MAX_WORDS allow", "Cut it into several."),
+    "E190": Code(
+        "The file is too large",
+        "It exceeds MAX_FILE_BYTES or MAX_WORDS. Split it into several files.",
+    ),
     "E191": Code(
-        "A pattern is larger or deeper than a limit allows",
-        "Use one primitive in place of many terms, such as `rows(0, 5, 9)`, and fewer levels of operators: "
-        "definitions count as if they were written out. The limits are named in bslang/limits.py.",
+        "The pattern is too large or too deeply nested",
+        "Use one primitive instead of many terms, such as `rows(0, 5, 9)`, and fewer levels of operators. "
+        "Definitions count as if they were written out. bslang/limits.py lists the limits.",
     ),
     "E192": Code(
-        "There are more than MAX_ERRORS errors",
+        "Too many errors",
         "Only the first MAX_ERRORS errors are shown. Fix these and run again.",
     ),
     "E193": Code(
-        "A spec takes more work than MAX_WORK allows",
-        "Work is counted in steps, for all stages together, so that a spec is refused everywhere or nowhere. "
-        "The message says what took most of it, the help what to write instead.",
+        "The spec takes too much work to compile",
+        "It exceeds MAX_WORK. Work is counted in steps over all stages, not in seconds, so a spec is "
+        "refused on every machine or on none. The message names the most expensive part, and the help "
+        "says what to write instead.",
     ),
     "E201": Code(
-        "A name is not known",
-        "It is no primitive, no definition of the file, and no parameter. Check its spelling.",
+        "Unknown name",
+        "It is neither a primitive nor a definition of the file nor a parameter. Check the spelling.",
         "windw(3)",
         "window(3)",
     ),
     "E202": Code(
-        "A parameter is called like a function",
-        "Write the parameter's name alone.",
+        "A parameter is called as if it were a function",
+        "Write the name of the parameter without parentheses.",
         "p(w = 3) = window(w(3))",
         "p(w = 3) = window(w)",
     ),
     "E203": Code(
-        "A call has too many arguments, or lacks one",
-        "The message shows the form of the call.",
+        "Wrong number of arguments",
+        "The help shows the form of the call.",
         "last(1, 2)",
         "last(2)",
     ),
     "E204": Code(
-        "A call names an argument that is not there",
-        "The message shows the form of the call.",
+        "Unknown argument name",
+        "The help shows the form of the call.",
         "window(3, stride=2)",
         "window(3, step=2)",
     ),
     "E205": Code(
-        "Something is given twice",
-        "Leave one of them out.",
+        "Duplicate argument or parameter",
+        "Remove one of the two.",
         "window(3, step=2, step=3)",
         "window(3, step=3)",
     ),
     "E206": Code(
-        "Something is defined twice, or has a name of the language",
+        "Something is defined twice, or the name belongs to the language",
         "Choose another name.",
         "all = window(3)",
         "everything = window(3)",
     ),
     "E207": Code(
-        "A definition refers to itself",
-        "The message shows the circle; break it somewhere.",
+        "Circular definition",
+        "The message shows the circle. Change one of its definitions.",
         "a = _b | all\n_b = a",
         "a = _b | cols(0)\n_b = window(3)",
     ),
     "E208": Code(
-        "A value is given for a parameter that is not declared",
-        "Declare it: `name(parameter = default) = pattern`.",
+        "Unknown parameter",
+        "The value is for a parameter that the definition does not declare. Declare it: `name(parameter = "
+        "default) = pattern`.",
     ),
     "E209": Code(
-        "A parameter has neither a default nor a value",
-        "Give it one with `-D name=value`, or as a keyword in Python.",
+        "A parameter has no value",
+        "It has no default either. Pass a value with `-D name=value`, or as a keyword in Python.",
     ),
     "E210": Code(
-        "It is not clear which definition is meant, or it is not there",
-        "Name one after a colon, as in `patterns.bsl:bigbird`.",
+        "Which definition to use is ambiguous, or it does not exist",
+        "Name one after a colon: `patterns.bsl:bigbird`.",
         "a = all\nb = none",
     ),
     "E211": Code(
-        "A file that a spec names cannot be read",
-        "A spec reads only regular files below its own folder, and `std/...`, the library.",
+        "An imported file or a table cannot be read",
+        "A spec can read regular files below its own folder, and the library as `std/...`.",
         'import "std/bigbrd.bsl"',
     ),
-    "E212": Code("A file imports itself", "Move what both files need to a third one."),
+    "E212": Code(
+        "Circular import",
+        "Move what both files need to a third file.",
+    ),
     "E213": Code(
-        "Files are written for different blocks",
-        "Set the same block in both, or in none of the imported ones.",
+        "Imported files have different blocks",
+        "Set the same block in both files, or remove it from the imported one.",
     ),
     "E214": Code(
-        "A file is written in a version of the language that is not known, or says so too late",
-        "`bsl 1`, where it is written, is the first statement. For a later version install a newer bslang.",
+        "Unknown version of the language",
+        "If a file states the version, `bsl 1` must be its first statement. A later version needs a newer "
+        "bslang.",
         "bsl 2\nwindow(3)",
         "bsl 1\nwindow(3)",
     ),
     "E301": Code(
-        "A number stands where a pattern belongs, or the other way round",
-        "Operators join two patterns or two numbers. The union of patterns is `|`.",
+        "Expected a pattern and found a number, or the reverse",
+        "An operator takes two patterns or two numbers. The union of patterns is `|`.",
         "window(3) | 4",
         "window(3) | cols(4)",
     ),
     "E302": Code(
         "Blocks and tokens are mixed",
-        "Give every number of one primitive the suffix `t`, or none; a 0 goes with either. `n` and `m` count "
-        "blocks, `len_q` and `len_k` tokens. In `{q, k : ...}` positions are compared with tokens, and in "
-        "`{i, j : ...}` with blocks.",
+        "Give every number of a primitive the suffix `t` (tokens), or none of them (blocks); 0 goes with "
+        "both. `n` and `m` count blocks, `len_q` and `len_k` count tokens. Compare positions with tokens "
+        "in `{q, k : ...}`, and with blocks in `{i, j : ...}`.",
         "window(left=100t, right=1)",
         "window(left=100t, right=1t)",
     ),
     "E303": Code(
-        "A number is out of range, or arguments mean nothing together",
-        "The message says what is accepted.",
+        "A number is out of range, or arguments do not fit together",
+        "The message says which values are accepted.",
         "window(4)",
         "window(left=2, right=1)",
     ),
     "E304": Code(
         "A computation on numbers has no result",
-        "It divides by zero, passes MAX_NUMBER, or computes with `inf`.",
+        "It divides by zero, exceeds MAX_NUMBER, or computes with `inf`.",
         "last(8 // 0)",
         "last(8 // 2)",
     ),
     "E305": Code(
-        "A composition has a part that counts tokens, or is taken less than once",
-        "`p @ q` and `p ** k` go from block to block. Count in blocks, and use 1 or more for k.",
+        "Invalid composition",
+        "`p @ q` and `p ** k` go from block to block: write their parts in blocks, without `t`, and a `k` "
+        "of 1 or more.",
         "causal @ window(3)",
         "last(inf) @ window(3)",
     ),
     "E306": Code(
-        "Block rows are compared with block columns, and blocks are not square",
-        "Count in tokens (suffix `t`), or set a square block.",
+        "The pattern needs square blocks",
+        "It compares block rows with block columns. Count in tokens (suffix `t`), or set a square block.",
         "block 128x64\nwindow(3)",
         "block 128x64\nwindow(193t)",
     ),
     "E307": Code(
-        "`inf` stands where a finite number is needed",
-        "Write a number.",
+        "Expected a finite number and found `inf`",
+        "Write a finite number.",
         "strided(inf)",
         "strided(8)",
     ),
     "E308": Code(
-        "A set-builder is none",
-        "Write `{i, j : predicate}` for blocks, or `{q, k : predicate}` for tokens; a predicate compares "
+        "Malformed set-builder",
+        "Write `{i, j : predicate}` for blocks or `{q, k : predicate}` for tokens. A predicate compares "
         "numbers.",
         "{i, j : i - j}",
         "{i, j : i - j != 2}",
     ),
     "E309": Code(
-        "A branch of `heads` has no heads, or some that another has",
-        "Give each a number or a range of heads; a range leaves out its end.",
+        "Invalid heads of a branch",
+        "Give each branch of `heads` a number or a range of heads that no other branch has. A range excludes "
+        "its end: `0:4` is heads 0 to 3.",
         "heads { 0:4 -> window(3); 3: -> causal }",
         "heads { 0:3 -> window(3); 3: -> causal }",
     ),
     "E310": Code(
-        "A table's file is none",
-        "Save a boolean matrix, a row for each block row: `numpy.save(path, matrix.astype(bool))`.",
+        "Invalid table file",
+        "Save a boolean matrix with one row per block row: `numpy.save(path, matrix.astype(bool))`.",
     ),
     "E401": Code(
-        "A pattern means nothing at this length",
-        "An index lies outside of the sequence. Use a longer one, a smaller index, or a range: ranges are "
-        "cut to the length.",
+        "The pattern is undefined at this length",
+        "An index is outside the sequence, or a grid has another size. Use a longer sequence, a smaller "
+        "index, or a range: ranges are cut to the length.",
     ),
     "W401": Code(
         "A query sees no key",
-        "Its output is 0. Often a pattern that only looks back leaves out the first queries; a union with "
-        "`diagonals(0)` lets each see its own block.",
+        "Its output is 0. Patterns that only look back often leave out the first queries. Add "
+        "`diagonals(0)`, so that each query sees its own block.",
         "diagonals(1)",
         "diagonals(0, 1)",
     ),
     "W402": Code(
-        "A query sees later tokens, beside parts that are causal",
-        "`&` binds tighter than `|`, so that `p | q & causal` is causal in `q` alone.",
+        "A query sees later tokens, although part of the pattern is causal",
+        "`&` binds tighter than `|`: in `p | q & causal` only `q` is causal.",
         "window(3) | cols(0) & causal",
         "(window(3) | cols(0)) & causal",
     ),
     "W403": Code(
-        "An operand changes nothing",
-        "The others hold all of it (or, in an intersection or difference, it takes nothing away). Leave it "
-        "out, or check its numbers.",
+        "An operand has no effect",
+        "In a union, the other operands already contain it; in an intersection or a difference, it "
+        "removes nothing. Remove it, or check its numbers.",
         "window(3) | window(5)",
         "window(5)",
     ),
     "W404": Code(
-        "Random draws come to much less than was asked for",
-        "What is drawn and then taken away is not drawn anew. Draw from what stays, with `within`.",
+        "Far fewer random blocks remain than were drawn",
+        "Blocks that are drawn and then removed are not replaced. Draw only from those that stay, with "
+        "`within`.",
         "(window(3) | random(4, seed=7)) & causal",
         "(window(3) | random(4, seed=7, within=causal)) & causal",
     ),
     "W405": Code(
-        "A number of blocks reads like a number of tokens",
-        "Numbers count blocks; with the suffix `t` they count tokens. The warning is about 128 blocks and "
-        "more, or with `--seq-len` about numbers of blocks that pass the sequence.",
+        "A number of blocks looks like a number of tokens",
+        "Numbers count blocks; with the suffix `t` they count tokens. The warning is given for 128 blocks "
+        "or more, and with `--seq-len` for more blocks than the sequence has.",
         "last(256)",
         "last(256t)",
     ),
