@@ -46,8 +46,8 @@ def main() -> None:
         suite = replace(suite, rounds=options.rounds)
     try:
         found = figures.run(suite)
-        text = report.as_markdown(found)
-        print(text)
+        text, goals = report.as_markdown(found), report.goals_as_markdown(found)
+        print(f"{text}\n{goals}")
         written = report.write(found, options.output) if options.output else []
         if options.docs:
             here = PAGE.parent.parent
@@ -57,7 +57,7 @@ def main() -> None:
                 if path.suffix == ".svg" and path.resolve().is_relative_to(here)
             ]
             page = report.include("\n".join([text, *plots]), PAGE.read_text(encoding="utf-8"))
-            PAGE.write_text(page, encoding="utf-8")
+            PAGE.write_text(report.include(goals, page, "goals"), encoding="utf-8")
             crossover.write(found.crossover)
     except (BslangError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -28,8 +28,8 @@ class Goal:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal held against a run. worst is where the measured values come nearest to missing it; None
-    where there are none."""
+    """A goal compared with a run. worst: the measured value that comes nearest to missing it, or misses it
+    by most; None where nothing was measured."""
 
     text: str
     wanted: str

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import commands, crossover, library, lowering, masks
 from benchmarks.contest import OURS, Measured, Row
 from benchmarks.figures import Figures
-from benchmarks.goals import Verdict, verdicts
+from benchmarks.goals import verdicts
 from benchmarks.markdown import spread, table
 from benchmarks.plots import plots
 from benchmarks.probe import Start
@@ -19,18 +19,17 @@ from benchmarks.workloads import BACKWARD, BOTH, FORWARD
 
 
 def as_json(figures: Figures) -> str:
-    """All figures and the goals held against them, as one object."""
+    """All figures, and how they compare with the goals, as one object."""
     goals = [asdict(verdict) for verdict in verdicts(figures)]
     return json.dumps(asdict(figures) | {"goals": goals}, indent=1) + "\n"
 
 
 def as_markdown(figures: Figures) -> str:
-    """Tables, without headings above the third level."""
+    """Tables of what was measured, without headings above the third level."""
     return (
         "\n\n".join(
             [
                 _machine(figures),
-                "### Figures wanted and reached\n\n" + _goals(verdicts(figures)),
                 *(
                     f"### {phase.capitalize()}\n\n" + _contests(figures.contests, phase)
                     for phase in (FORWARD, BACKWARD, BOTH)
@@ -68,10 +67,13 @@ def _machine(figures: Figures) -> str:
     )
 
 
-def _goals(found: list[Verdict]) -> str:
+def goals_as_markdown(figures: Figures) -> str:
+    """How many goals are reached, and a table of them."""
+    found = verdicts(figures)
     words = {True: "yes", False: "no", None: "not measured"}
-    return table(
-        ("figure", "wanted", "worst", "best", "where it is worst", "reached"),
+    reached = sum(verdict.reached is True for verdict in found)
+    said = table(
+        ("figure", "goal", "worst", "best", "where it is worst", "reached"),
         (
             (
                 verdict.text,
@@ -84,6 +86,7 @@ def _goals(found: list[Verdict]) -> str:
             for verdict in found
         ),
     )
+    return f"{reached} of {len(found)} goals are reached.\n\n{said}\n"
 
 
 def _shape(row: Row) -> str:
@@ -193,7 +196,8 @@ def _starts(starts: list[Start]) -> str:
 
 def write(figures: Figures, folder: Path) -> list[Path]:
     """cpu.json, cpu.md, and the plots where matplotlib is installed: the paths of what was written."""
-    files = {"cpu.json": as_json(figures), "cpu.md": as_markdown(figures)}
+    text = f"{as_markdown(figures)}\n### Goals\n\n{goals_as_markdown(figures)}"
+    files = {"cpu.json": as_json(figures), "cpu.md": text}
     return put(files, folder) + plots(figures, folder)
 
 

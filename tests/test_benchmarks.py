@@ -322,6 +322,8 @@ def report_is_whole(run: figures.Figures, folder: Path) -> None:
     text = files["cpu.md"].read_text(encoding="utf-8")
     for goal in goals.GOALS:
         assert f"| {goal.text} |" in text
+    reached = sum(bool(goal["reached"]) for goal in data["goals"])
+    assert f"{reached} of {len(goals.GOALS)} goals are reached." in text
     for row in run.contests:
         assert row.contestant in text
     widths: dict[int, int] = {}
@@ -342,6 +344,8 @@ def test_tables_go_between_the_comments_of_a_page() -> None:
     docs = Path(__file__).parent.parent / "docs"
     for name in ("performance.md", "performance-gpu.md"):
         report.include("new", (docs / name).read_text("utf-8"))
+    page = report.include("all goals", (docs / "performance.md").read_text("utf-8"), "goals")
+    assert page.index("all goals") > page.index(end)  # users come first
 
 
 def test_goals_are_judged_by_the_worst_value() -> None:
