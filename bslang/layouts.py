@@ -31,6 +31,7 @@ from bslang.ir.pattern import Intersection
 from bslang.patterns.labels import Same
 from bslang.patterns.table import Matrix
 from bslang.picture import layout as pictures
+from bslang.reports.methods import Reports
 from bslang.resolve.program import Program, Resolved
 from bslang.resolve.verify import verify as verify_text
 from bslang.runtime.layout import CallableLayout
@@ -59,7 +60,7 @@ class Meaning:
 
 
 @dataclass(eq=False, repr=False)
-class Layout(Exports, CallableLayout):
+class Layout(Reports, Exports, CallableLayout):
     """A compiled layout. Call it as `layout(q, k, v)`.
 
     name, spec (canonical bsl text), block (tokens: query, key) and digest say what it is; equal digests
@@ -107,6 +108,9 @@ class Layout(Exports, CallableLayout):
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ValueError(f"layer is a number from 0 on, not {layer!r}")
         return replace(self, layer=layer, base=self.base or self)
+
+    def _for_target(self, name: str) -> Layout:
+        return layout_of(self.resolved, (name,), self.layer).at_heads(self.first_head)
 
     @cached_property
     def with_padding(self) -> Layout:

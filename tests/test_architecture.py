@@ -42,8 +42,10 @@ MAY_USE = {
         "exchange": "analysis compiler graph ir labels patterns resolve syntax _version",
         "generated": "cache",
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
-        "resolve runtime schedule syntax",
-        "verify": "call layouts runtime",
+        "reports resolve runtime schedule syntax",
+        "verify": "call runtime shown",
+        "reports": "analysis compiler explorer files graph ir lint picture resolve runtime shown syntax "
+        "verify",
         "gpu": "abi call layouts runtime",
         "api": "compiler exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
@@ -52,13 +54,14 @@ MAY_USE = {
         "integrations": "analysis api compiler graph layouts runtime",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
         "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
-        "cli": "analysis api compiler configs editors explorer files gpu graph lint patterns picture resolve "
-        "stages syntax verify _version",
+        "cli": "analysis api compiler configs editors explorer files gpu graph lint patterns picture reports "
+        "resolve stages syntax verify _version",
         "budget": "",
         "errors": "",
         "limits": "",
         "missing": "",
         "resources": "",
+        "shown": "",
         "files": "",
         "cache": "files",
         "_version": "",

@@ -8,8 +8,8 @@ import pytest
 from test_cli import Run, run  # noqa: F401  # the fixture
 
 from bslang import compiler
-from bslang.cli.lengths import drawn_length, usual_length
 from bslang.picture.svg import svg
+from bslang.reports.lengths import drawn_length, usual_length
 from bslang.syntax.source import Source
 
 

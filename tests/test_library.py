@@ -18,13 +18,13 @@ import torch
 import bslang
 from bslang import compiler
 from bslang.analysis.properties import is_prefix_stable
-from bslang.cli.lengths import USUAL, usual_length
 from bslang.cli.list import list as list_layouts
 from bslang.ir.grid import Grid
 from bslang.ir.oracle import Labels, dense
 from bslang.ir.runs import Bools
 from bslang.patterns import BY_NAME
 from bslang.patterns.window import Causal
+from bslang.reports.lengths import USUAL, usual_length
 from bslang.resolve.library import Entry, by_name, library
 from bslang.resolve.program import Resolved
 from bslang.resolve.sources import source_of

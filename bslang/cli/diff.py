@@ -16,9 +16,9 @@ from bslang.cli.common import (
     LongOption,
     print_json,
 )
-from bslang.cli.lengths import usual_length
 from bslang.cli.spec import resolve_spec
 from bslang.errors import BslangError
+from bslang.reports.lengths import usual_length
 from bslang.resolve.program import Resolved
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from bslang.cli.common import (
     ParameterOption,
     write_output,
 )
-from bslang.cli.lengths import usual_length
 from bslang.cli.spec import SpecArgument, resolve_spec
+from bslang.reports.lengths import usual_length
 
 Format = Annotated[
     str, typer.Option("--format", metavar="NAME", help="dot, graphml or json (node-link).")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bslang import compiler
 from bslang.cli.common import (
     BlockOption,
     LayerOption,
@@ -19,18 +16,14 @@ from bslang.cli.common import (
     ParameterOption,
     write_output,
 )
-from bslang.cli.lengths import drawn_length
 from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.errors import printable
 from bslang.limits import MAX_HEADS
 
 if TYPE_CHECKING:
-    from bslang.graph.blockgraph import BlockGraph
     from bslang.picture.text import Line, Look
-    from bslang.resolve.program import Resolved
 
 _MOST_HEADS = 16
-_PNG_CELLS = 512
 
 Heads = Annotated[
     str,
@@ -63,21 +56,23 @@ def show(
     ] = None,
 ) -> None:
     """Draw a layout: rows are blocks of queries, columns blocks of keys."""
+    from bslang.picture.text import Look
+    from bslang.reports.drawing import show as picture_of
+
     heads = _heads(head)
     if str(svg) == str(png) == "-":
         message = "one picture goes to standard output; give the other a file"
         raise typer.BadParameter(message, param_hint="--png")
     resolved = resolve_spec(spec, define, block)
-    length = seq_len or drawn_length(resolved)
-    graphs = [compiler.lower(resolved, length, length, head=h, layer=layer) for h in heads]
+    drawing = picture_of(resolved, seq_len, heads=heads, layer=layer)
     if svg is not None:
-        from bslang.picture.svg import svg as drawn
-
-        write_output(svg, drawn(resolved.pattern, graphs, resolved.name))
+        write_output(svg, drawing.svg())
     if png is not None:
-        write_output(png, _png(resolved, graphs, length))
+        write_output(png, drawing.png())
     if svg is None and png is None:
-        _print(resolved, graphs, length, terms, plain)
+        uncoloured = plain or not sys.stdout.isatty()
+        look = Look(letters=terms) if uncoloured else _terminal_look(terms)
+        _write(drawing.lines(look), look)
 
 
 def _heads(text: str) -> list[int]:
@@ -97,50 +92,6 @@ def _heads(text: str) -> list[int]:
         message = f"{text!r} names {len(heads)} heads; 1 to {_MOST_HEADS} are drawn side by side"
         raise typer.BadParameter(message, param_hint="--head")
     return list(heads)
-
-
-def _png(resolved: Resolved, graphs: list[BlockGraph], length: int) -> bytes:
-    from bslang.picture.picture import Picture
-    from bslang.picture.png import png
-
-    picture = Picture.of(graphs, _PNG_CELLS, _PNG_CELLS, resolved.pattern)
-    return png(picture, graphs[0].grid, f"{resolved.name}, {length:,} tokens")
-
-
-def _print(
-    resolved: Resolved, graphs: list[BlockGraph], length: int, letters: bool, plain: bool
-) -> None:
-    """The picture that fits the window, after the layout and its size."""
-    from bslang.picture.picture import Picture
-    from bslang.picture.text import Look, Room, draw
-
-    look = Look(letters=letters) if plain or not sys.stdout.isatty() else _terminal_look(letters)
-    grid = graphs[0].grid
-    rows, columns = resolved.block
-    print(f"{resolved.name}: {resolved.pattern}")
-    names = resolved.pattern.names()
-    which = f", head {grid.head}" if len(graphs) == 1 and "head" in names else ""
-    which += f", layer {grid.layer}" if "layer" in names else ""
-    print(
-        f"{length:,} token{'s' * (length != 1)}, block {rows}x{columns}: {grid.n} x {grid.m} blocks{which}\n"
-    )
-    size = shutil.get_terminal_size((80, 40))
-    around = 6 + (_entries(resolved, graphs) if look.terms else 0)
-    room = Room.of(len(graphs), size.lines - around, size.columns)
-    down, across = room.cells(halves=False)
-    look = replace(look, halves=look.halves and (grid.n > down or grid.m > across))
-    shown = resolved.pattern if look.terms else None
-    picture = Picture.of(graphs, *room.cells(look.halves), shown)
-    _write(draw(picture, look, room.per_line), look)
-
-
-def _entries(resolved: Resolved, graphs: list[BlockGraph]) -> int:
-    """Lines of the legend, at least: heads may have terms of their own."""
-    from bslang.analysis.provenance import terms
-    from bslang.picture.picture import MOST_TERMS
-
-    counts = (len(list(terms(resolved.pattern, graph.grid.head))) for graph in graphs)
-    return min(max(counts), MOST_TERMS)
 
 
 def _terminal_look(letters: bool) -> Look:

@@ -22,9 +22,6 @@ from bslang.cli.common import (
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.errors import BslangError
-from bslang.verify.report import PARTS, Row, Verification
-
-_CELL = 20
 
 Target = Annotated[
     list[str] | None,
@@ -110,49 +107,15 @@ def verify(
         print_json(about | {"spec": str(resolved.pattern)} | found.as_dict())
     else:
         print(f"{resolved.name}: {resolved.pattern}\n")
-        print("\n".join(_lines(found)))
+        print("\n".join(found.lines()))
     if found.failures:
-        said = "\nerror: ".join(found.failures) + (
-            f"\nDo not use {'this target' if len(found.failures) == 1 else 'these targets'} for this "
-            "layout; please report it, with the spec and the output of `bslang verify --json`."
-        )
+        said = found.bad
         if json:  # stdout has its JSON already
             print(f"error: {said}", file=sys.stderr)
             raise typer.Exit(BslangError.exit_status)
         raise BslangError(said)
     if not json:
-        print(
-            f"\ngood: {len(found.calls)} calls, forward and backward; errors are at most twice those of "
-            "dense attention, or what rounding explains"
-        )
-
-
-def _lines(found: Verification) -> list[str]:
-    width = max(len(_who(row)) for row in found.rows)
-    lines = [f"{'':<{width}}" + "".join(f"  {part:<{_CELL}}" for part in PARTS).rstrip()]
-    for row in found.rows:
-        lines.append(
-            f"{_who(row):<{width}}" + "".join(f"  {cell:<{_CELL}}" for cell in _cells(row))
-        )
-    lines = [line.rstrip() for line in lines]
-    lines += ["", "in parentheses dense attention in the same dtype, both against fp64"]
-    lines += [f"not run: {what}: {why}" for what, why in found.not_run.items()]
-    lines += [f"means nothing at {what}: {why}" for what, why in found.meaningless.items()]
-    return lines
-
-
-def _who(row: Row) -> str:
-    return f"{row.target} on {row.device}, {row.dtype}"
-
-
-def _cells(row: Row) -> list[str]:
-    if not row.errors.calls:
-        return ["raised an error"]
-    means = {part: row.errors.mean(part) for part in PARTS}
-    return [
-        f"{ours:.1e} ({plain:.1e})" + "!" * (not ours <= row.errors.bound(part))
-        for part, (ours, plain) in means.items()
-    ]
+        print(f"\n{found.good}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from bslang.layouts import Layout
+from bslang.runtime.layout import CallableLayout
 
 MAX_DENSE_LENGTH = 32_768
 """Tokens up to which dense attention is timed; its time grows with the square of the length."""
@@ -36,7 +36,7 @@ class Measured:
 
 
 def measure(
-    layout: Layout,
+    layout: CallableLayout,
     length: int,
     *,
     causal: bool,

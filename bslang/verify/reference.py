@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bslang.layouts import Layout
+from bslang.runtime.layout import CallableLayout
 from bslang.runtime.op import lse_dtype
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def rounding(
 
 
 def run(
-    layout: Layout, given: Inputs, scale: float | None = None, **options: Unpack[Options]
+    layout: CallableLayout, given: Inputs, scale: float | None = None, **options: Unpack[Options]
 ) -> Attended:
     """A layout's own results on the same tensors; scale, options: as in a call."""
     q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))

@@ -6,8 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bslang.shown import Shown
+
 PARTS = ("out", "lse", "dq", "dk", "dv")
 """What is compared: the results of a call, and the gradients of its tensors."""
+
+_CELL = 20  # characters of a column
 
 FACTOR = 2.0
 """How many times as large an error may be as that of dense attention in the same dtype."""
@@ -93,15 +97,29 @@ class Row:
     raised: str = ""
 
     @property
+    def who(self) -> str:
+        """The target, its device and dtype."""
+        return f"{self.target} on {self.device}, {self.dtype}"
+
+    def cells(self) -> list[str]:
+        """The error of each part, dense attention's in parentheses; marked where it passes its bound."""
+        if not self.errors.calls:
+            return ["raised an error"]
+        means = {part: self.errors.mean(part) for part in PARTS}
+        return [
+            f"{ours:.1e} ({plain:.1e})" + "!" * (not ours <= self.errors.bound(part))
+            for part, (ours, plain) in means.items()
+        ]
+
+    @property
     def failure(self) -> str:
         """What is wrong, as a sentence; "" where nothing is."""
-        who = f"{self.target} on {self.device}, {self.dtype}"
         if self.raised:
-            return f"{who}: {self.raised}"
+            return f"{self.who}: {self.raised}"
         if (off := self.errors.off()) is None:
             return ""
         return (
-            f"{who}: {off.part} is off by {off.error:.1e} at {off.what}; the bound is "
+            f"{self.who}: {off.part} is off by {off.error:.1e} at {off.what}; the bound is "
             f"{off.bound:.1e}, twice the error of dense attention in {self.dtype}"
         )
 
@@ -122,9 +140,9 @@ class Row:
         }
 
 
-@dataclass(frozen=True)
-class Verification:
-    """The targets of a layout on this machine's devices, beside dense attention.
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
+    """The targets of a layout on this machine's devices, beside dense attention: `str` is a table of errors.
 
     calls: those that were compared, in words. meaningless: calls at whose lengths the layout means
     nothing, and why. not_run: targets that do not run here, or dtypes of theirs, and why.
@@ -139,6 +157,40 @@ class Verification:
     def failures(self) -> tuple[str, ...]:
         """What is wrong, a sentence for each row where something is."""
         return tuple(row.failure for row in self.rows if row.failure)
+
+    @property
+    def good(self) -> str:
+        """What to say where nothing is wrong."""
+        return (
+            f"good: {len(self.calls)} calls, forward and backward; errors are at most twice those of "
+            "dense attention, or what rounding explains"
+        )
+
+    @property
+    def bad(self) -> str:
+        """What to say of the failures, of which there is one at least."""
+        these = "this target" if len(self.failures) == 1 else "these targets"
+        return "\nerror: ".join(self.failures) + (
+            f"\nDo not use {these} for this layout; please report it, with the spec and the output of "
+            "`bslang verify --json`."
+        )
+
+    def __str__(self) -> str:
+        verdict = f"error: {self.bad}" if self.failures else self.good
+        return "\n".join([*self.lines(), "", verdict])
+
+    def lines(self) -> list[str]:
+        """The errors of each target in each dtype, and what was not run."""
+        width = max(len(row.who) for row in self.rows)
+        lines = [" " * width + "".join(f"  {part:<{_CELL}}" for part in PARTS)]
+        for row in self.rows:
+            cells = (f"  {cell:<{_CELL}}" for cell in row.cells())
+            lines.append(f"{row.who:<{width}}" + "".join(cells))
+        lines = [line.rstrip() for line in lines]
+        lines += ["", "in parentheses dense attention in the same dtype, both against fp64"]
+        lines += [f"not run: {what}: {why}" for what, why in self.not_run.items()]
+        lines += [f"means nothing at {what}: {why}" for what, why in self.meaningless.items()]
+        return lines
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 
 from bslang.errors import BslangError, LimitError, TargetError
-from bslang.layouts import Layout
 from bslang.limits import MAX_DENSE
+from bslang.runtime.layout import CallableLayout
 from bslang.runtime.op import lse_dtype
 from bslang.verify.reference import Inputs, dense, inputs, rounding, run
 from bslang.verify.report import Call, Errors, Row, Verification
@@ -130,7 +130,7 @@ def _cases(lengths: Iterable[int], dims: Sequence[int], heads: int) -> list[_Cas
 
 
 def verify(
-    layouts: Mapping[str, Layout],
+    layouts: Mapping[str, CallableLayout],
     masks: Masks,
     *,
     devices: Sequence[str] | None = None,
@@ -191,7 +191,7 @@ _Rows = dict[tuple[str, torch.device, torch.dtype], Row]
 
 
 def _rows(
-    layouts: Mapping[str, Layout],
+    layouts: Mapping[str, CallableLayout],
     places: Sequence[torch.device],
     kinds: Mapping[str, torch.dtype],
     dim: int,
@@ -236,7 +236,7 @@ def _least(dtype: torch.dtype, dim: int) -> float:
 
 
 def _compare(
-    layouts: Mapping[str, Layout],
+    layouts: Mapping[str, CallableLayout],
     case: _Case,
     mask: Bools,
     labels: Mapping[str, torch.Tensor],

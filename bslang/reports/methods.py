@@ -1,0 +1,221 @@
+"""What a layout says of itself: the methods of `Layout` that answer as the commands of their names do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from bslang import compiler
+from bslang.errors import TargetError
+from bslang.limits import MAX_HEADS
+from bslang.syntax.source import Source
+
+# The analyses take a while to load, and most programs only call layouts.
+if TYPE_CHECKING:
+    from bslang.explorer.subject import Subject
+    from bslang.ir.oracle import Labels
+    from bslang.ir.runs import Bools
+    from bslang.reports.drawing import Drawing
+    from bslang.reports.page import Page
+    from bslang.reports.stats import StatsReport
+    from bslang.reports.why import WhyReport
+    from bslang.resolve.program import Resolved
+    from bslang.runtime.layout import CallableLayout
+    from bslang.runtime.target import Target
+    from bslang.verify.measure import Measured
+    from bslang.verify.report import Verification
+
+T = TypeVar("T", int, str)
+OneOrMore = int | Sequence[int]
+
+
+class Reports(ABC):
+    """Methods of `Layout`. What they return prints as the command of the same name does, also in notebooks.
+
+    seq_len: a length in tokens; for None that of the command, which is the size of the layout's grid, if
+    it has one. head: counted from the first head of the layout, as in a call; layers are those of
+    `at_layer`. Each raises SpecError where the layout is undefined at the length, ValueError for numbers
+    that are out of range, LimitError for lengths beyond what limits allow.
+    """
+
+    name: str
+    block: tuple[int, int]
+    targets: Mapping[str, Target]
+    labels: tuple[str, ...]
+    layer: int
+    first_head: int
+    folder: Path | None
+
+    @property
+    @abstractmethod
+    def resolved(self) -> Resolved:
+        """Its pattern, as the compiler has it."""
+
+    @abstractmethod
+    def _for_target(self, name: str) -> CallableLayout:
+        """The same layout with one target."""
+
+    def show(
+        self, seq_len: int | None = None, *, head: OneOrMore = 0, terms: bool = False
+    ) -> Drawing:
+        """A picture: rows are blocks of queries, columns blocks of keys; an SVG in notebooks.
+
+        seq_len: 24 blocks for None, or more where the layout's numbers are large. head: one, or several
+        side by side. terms: a letter for the term of the spec that brings in each block. The result has
+        `svg()`, `png()` (which needs matplotlib) and `save(path)`.
+        """
+        from bslang.reports.drawing import show
+
+        heads = [self._head(number) for number in _listed(head)]
+        if not heads:
+            raise ValueError("head is the number of a head, or a list of at least one")
+        return show(self.resolved, _length(seq_len), heads=heads, layer=self.layer, letters=terms)
+
+    def stats(
+        self,
+        seq_len: int | None = None,
+        *,
+        head_dim: int = 64,
+        head: int = 0,
+        heads: int | None = None,
+        layers: int | None = None,
+        measure: bool = False,
+    ) -> StatsReport:
+        """What the layout visits and costs compared with dense attention, and its properties.
+
+        seq_len: 16384 for None. head_dim: that FLOPs and bytes are counted for. head: whose figures.
+        heads: how many are counted one by one, from 0 on; those that the spec names for None. layers: how
+        many the receptive field is followed through. measure: time the layout and dense attention on this
+        machine, in 4 heads and fp32. The result has `stats`, `properties`, `by_head` and `as_dict()`.
+        Raises ValueError for `measure` with a layout that has labels.
+        """
+        from bslang.reports.stats import stats
+
+        if measure and self.labels:
+            raise ValueError(
+                f"the times of this layout depend on the labels of a call ({', '.join(self.labels)})"
+            )
+        for name, number in (("head_dim", head_dim), ("heads", heads), ("layers", layers)):
+            _whole(name, 1 if number is None else number, 1)
+        return stats(
+            self.resolved,
+            _length(seq_len),
+            dim=head_dim,
+            head=self._head(head),
+            heads=heads,
+            layer=self.layer,
+            layers=layers,
+            measure=(lambda length, causal: self._measured(length, causal, head_dim))
+            if measure
+            else None,
+        )
+
+    def why(self, query: int, key: int, seq_len: int | None = None, *, head: int = 0) -> WhyReport:
+        """Whether a query token sees a key token, and which terms of the spec make it so.
+
+        query, key: positions in tokens, negative from the end. seq_len: 16384 for None. The result has
+        `sees` (None where the labels of a call decide), `verdict.reasons` and `as_dict()`. Raises
+        BslangError for positions outside of the length.
+        """
+        from bslang.reports.why import why
+
+        length, number = _length(seq_len), self._head(head)
+        return why(self.resolved, query, key, length, head=number, layer=self.layer)
+
+    def verify(
+        self,
+        seq_len: OneOrMore | None = None,
+        *,
+        target: str | Sequence[str] | None = None,
+        device: str | Sequence[str] | None = None,
+        head_dim: OneOrMore = 64,
+        dtype: str | Sequence[str] | None = None,
+        heads: int | None = None,
+    ) -> Verification:
+        """Compare the layout's kernels with dense attention in fp64 on this machine, forward and backward.
+
+        seq_len: one or several; for None one token, about a block, and a few blocks. target: of the
+        layout's targets; all for None. device: as torch names them; for None the CPU, and a GPU where there
+        is one. dtype: "fp32", "bf16", "fp16" or "fp64"; all that a target takes for None. heads: query
+        heads; for None enough for every branch of `heads`, or 4. The result has `failures`, a sentence for
+        each target and dtype with wrong results, and `as_dict()`. Takes seconds. Raises TargetError for a
+        target that the layout has not been compiled for, or that runs on none of the devices.
+        """
+        from bslang.verify.verify import verify
+
+        names = list(self.targets) if target is None else _listed(target)
+        if missing := [name for name in names if name not in self.targets]:
+            raise TargetError(
+                f"this layout has no target {missing[0]!r}; it is compiled for {', '.join(self.targets)}"
+            )
+
+        def mask(len_q: int, len_k: int, *, head: int, labels: Labels) -> Bools:
+            head += self.first_head
+            return compiler.mask(
+                self.resolved, len_q, len_k, head=head, layer=self.layer, labels=labels
+            )
+
+        return verify(
+            {name: self._for_target(name) for name in names},
+            mask,
+            devices=None if device is None else _listed(device),
+            lengths=None
+            if seq_len is None
+            else [_whole("seq_len", n, 1) for n in _listed(seq_len)],
+            head_dims=[_whole("head_dim", n, 1) for n in _listed(head_dim)],
+            dtypes=None if dtype is None else _listed(dtype),
+            heads=compiler.heads(self.resolved) if heads is None else _whole("heads", heads, 1),
+        )
+
+    def explorer(self, seq_len: OneOrMore | None = None, *, compare: Reports | None = None) -> Page:
+        """A page to look at the layout: HTML that needs no network; notebooks show it.
+
+        seq_len: lengths to choose among; 8 to 128 blocks for None. compare: another layout beside this
+        one. The result has `save(path)` and `html`. Raises ValueError for a layout of some heads
+        (`at_heads`): the page counts heads from 0.
+        """
+        from bslang.reports.page import explore
+
+        lengths = [] if seq_len is None else [_whole("seq_len", n, 1) for n in _listed(seq_len)]
+        return explore([each._subject(lengths) for each in (self, compare) if each is not None])
+
+    # ---- details -------------------------------------------------------------------------------
+
+    def _subject(self, lengths: Sequence[int]) -> Subject:
+        from bslang.explorer.subject import Subject
+
+        if self.first_head:
+            raise ValueError(
+                f"this layout is that of heads from {self.first_head} on: explore `at_heads(0)`, all heads"
+            )
+        pattern = self.resolved.pattern
+        if self.layer and "layer" in pattern.names():
+            pattern = pattern.at({"layer": self.layer})
+        source = Source(f"{self.name}.bsl", str(pattern), self.folder)
+        return Subject(self.name, source, None, self.block, {}, lengths)
+
+    def _measured(self, length: int, causal: bool, dim: int) -> list[Measured]:
+        from bslang.verify.measure import measure
+
+        return measure(cast("CallableLayout", self), length, causal=causal, dim=dim)
+
+    def _head(self, number: int) -> int:
+        return self.first_head + _whole("head", number, 0)
+
+
+def _listed(given: T | Sequence[T]) -> list[T]:
+    return [given] if isinstance(given, int | str) else list(given)
+
+
+def _length(seq_len: int | None) -> int | None:
+    return None if seq_len is None else _whole("seq_len", seq_len, 1)
+
+
+def _whole(name: str, number: object, least: int) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ValueError(f"{name} is a whole number from {least} on, not {number!r}")
+    if "head" in name and number > MAX_HEADS:
+        raise ValueError(f"{name} is at most {MAX_HEADS} (MAX_HEADS), not {number}")
+    return number

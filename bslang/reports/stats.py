@@ -1,0 +1,342 @@
+"""What a layout costs at a length, and its properties: `bslang stats` and `Layout.stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bslang import compiler
+from bslang.analysis.components import Parts, parts
+from bslang.analysis.costs import Crossover, crossovers
+from bslang.analysis.heads import given_heads, merged, ranges
+from bslang.analysis.properties import Answer, Properties
+from bslang.analysis.reach import Reach, reach
+from bslang.analysis.square import Square
+from bslang.analysis.stats import Spread, Stats, asked_by_pairs
+from bslang.graph.blockgraph import BlockGraph
+from bslang.reports.lengths import usual_length
+from bslang.resolve.program import Resolved
+from bslang.shown import Shown
+from bslang.syntax.diagnostics import SpecError
+
+if TYPE_CHECKING:
+    from bslang.verify.measure import Measured
+
+_JSON_LAYERS = 8
+_MOST_GROUPS = 16
+
+Line = tuple[str, str]
+
+Groups = list[tuple[list[int], Stats]]
+"""Heads with one set, and their figures."""
+
+
+@dataclass(frozen=True, repr=False)
+class StatsReport(Shown):
+    """What a layout visits and costs at a length, compared with dense attention, and its properties.
+
+    stats: figures of one head; properties: causal, prefix-stable and others, with reasons;
+    dense_is_faster: below which length dense attention is expected to be faster, for each phase;
+    by_head: figures of heads, those with one set together; measured: times on this machine, if they were
+    asked for; asked: parts of the layout that are lowered by asking all blocks.
+    """
+
+    resolved: Resolved
+    head: int
+    layer: int
+    heads: int | None
+    layers: int | None
+    stats: Stats
+    properties: Properties
+    dense_is_faster: list[Crossover]
+    by_head: Groups
+    measured: list[Measured]
+    asked: list[str]
+    _square: Square = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain values, as `bslang stats --json` prints it."""
+        followed = reach(self._square, self.layers or _JSON_LAYERS)
+        return {
+            "name": self.resolved.name,
+            "spec": str(self.resolved.pattern),
+            "digest": compiler.digest(self.resolved),
+            "asked_by_pairs": self.asked,
+            **self.stats.as_dict(),
+            "hops": None if followed.sampled else followed.hops,
+            "reach": asdict(followed),
+            "parts": asdict(parts(self._square)),
+            "dense_is_faster": [asdict(crossing) for crossing in self.dense_is_faster],
+            "properties": self.properties.as_dict(),
+            **({"measured": [asdict(each) for each in self.measured]} if self.measured else {}),
+            "by_head": [{"heads": group, **each.as_dict()} for group, each in self.by_head],
+        }
+
+    def __str__(self) -> str:
+        found = self.stats
+        followed = reach(self._square, self.layers or 0)
+        names = self.resolved.pattern.names()
+        of = (("head", self.head), ("layer", self.layer))
+        lines = [(name, f"{number}") for name, number in of if name in names]
+        lines += [*_lines(found), ("dense is faster", _dense(self.dense_is_faster, found))]
+        lines += [_timed(each, found.baseline) for each in self.measured]
+        lines += [*_answers(self.properties), ("reach", _reach(followed))]
+        blocks = found.shape[0] * found.shape[1]
+        for part in self.asked:
+            lines.append(
+                ("lowering", f"`{part}` has no affine form: all {blocks:,} blocks were asked")
+            )
+        sections = [f"{self.resolved.name}: {self.resolved.pattern}", _text(lines)]
+        if self.heads or len(self.by_head) > 1:
+            sections.append(_text(_heads(self.by_head)))
+        if self.layers:
+            sections.append(_text(_field(followed, self._square, parts(self._square))))
+        return "\n\n".join(sections)
+
+
+def stats(
+    resolved: Resolved,
+    seq_len: int | None = None,
+    *,
+    dim: int = 64,
+    head: int = 0,
+    heads: int | None = None,
+    layer: int = 0,
+    layers: int | None = None,
+    measure: Callable[[int, bool], list[Measured]] | None = None,
+) -> StatsReport:
+    """Count what a layout visits at a length in tokens, and decide its properties.
+
+    seq_len: 16384, or the size of the layout's grid, for None; dim: head dimension that FLOPs are counted
+    for; heads: how many are counted one by one, those that the spec names for None; layers: how many are
+    followed through the receptive field; measure: times the layout at a length, beside dense attention
+    that is causal or not. Raises SpecError where the layout is undefined at the length, LimitError.
+    """
+    length = seq_len or usual_length(resolved)
+
+    def lowered(length: int) -> BlockGraph:
+        return compiler.lower(resolved, length, length, head=head, layer=layer)
+
+    graph = lowered(length)
+    properties = Properties.of(resolved.pattern, graph)
+    causal = properties.causal.holds is True
+    return StatsReport(
+        resolved,
+        head,
+        layer,
+        heads,
+        layers,
+        Stats.of(graph, dim, causal),
+        properties,
+        crossovers(graph, lowered, dim, causal),
+        _by_head(resolved, length, layer, heads, dim),
+        measure(length, causal) if measure else [],
+        [str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)],
+        Square.of(graph),
+    )
+
+
+def _text(lines: Iterable[Line]) -> str:
+    return "\n".join(
+        f"{name:<18}{value}" if len(name) <= 17 else f"{name}  {value}" for name, value in lines
+    )
+
+
+def _lines(found: Stats) -> list[Line]:
+    (rows, columns), (queries, keys) = found.block, found.tokens
+    return [
+        ("tokens", f"{_plural(queries, 'query', 'queries')}, {_plural(keys, 'key')}"),
+        ("block", f"{rows} x {columns} tokens; {found.shape[0]:,} x {found.shape[1]:,} blocks"),
+        ("visited blocks", f"{found.blocks:,}: {found.full:,} full, {found.partial:,} partial"),
+        ("density", f"{_percent(found.density)} of all blocks"),
+        (
+            "token pairs",
+            "not decided" if found.pairs is None else _share(found.pairs, queries * keys),
+        ),
+        ("blocks per row", _spread(found.rows)),
+        ("blocks per column", _spread(found.columns)),
+        ("longest rows", _rows(found.rows.most, found.rows.longest, found.rows.with_most)),
+        ("shortest rows", _rows(found.rows.least, found.rows.shortest, found.rows.with_least)),
+        (
+            "forward",
+            f"{_flops(found.flops_forward)} per head of {found.dim}; "
+            f"{found.baseline} {_flops(found.flops_dense)}",
+        ),
+        ("backward", f"{_flops(found.flops_backward)} per head of {found.dim}"),
+        ("keys and values", _beside(found.kv_bytes, "read per head in bf16", found.baseline)),
+        ("scores", _beside(found.score_bytes, "per head in bf16, if stored", found.baseline)),
+        ("expected speed-up", _speedup(found)),
+    ]
+
+
+def _beside(count: tuple[int, int], what: str, baseline: str) -> str:
+    return f"{_bytes(count[0])} {what}; {baseline} {_bytes(count[1])}"
+
+
+def _share(pairs: int, all_pairs: int) -> str:
+    return f"{pairs:,}, {_percent(pairs / all_pairs)} of all"
+
+
+def _percent(share: float) -> str:
+    """With two decimals, or the first digit of what would round to nothing."""
+    return f"{share:.2%}" if share == 0 or share >= 5e-5 else f"{100 * share:.0g}%"
+
+
+def _rows(blocks: int, named: tuple[int, ...], count: int) -> str:
+    more = f" and {count - len(named):,} more" if count > len(named) else ""
+    listed = ", ".join(map(str, named))
+    return f"{_plural(blocks, 'block')}: block row{'s' * (count != 1)} {listed}{more}"
+
+
+def _plural(count: int, noun: str, nouns: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
+
+
+def _bytes(count: int) -> str:
+    unit = next((i for i in range(4) if count < 1000 * 1024**i), 4)
+    return f"{count / 1024**unit:,.2f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+
+
+def _flops(count: int) -> str:
+    unit = next((i for i in range(3) if count < 1e8 * 1000**i), 3)
+    return f"{count / (1e6 * 1000**unit):,.2f} {('M', 'G', 'T', 'P')[unit]}FLOP"
+
+
+def _speedup(found: Stats) -> str:
+    if found.speedup is None:
+        return "-"
+    by_bytes, by_flops = found.speedup
+    return (
+        f"{by_bytes:,.1f} (by bytes) to {by_flops:,.1f} (by FLOPs) times {found.baseline} attention"
+    )
+
+
+def _dense(crossed: list[Crossover], found: Stats) -> str:
+    """Below which length dense attention is expected to be faster, and where that was measured."""
+    if not crossed:
+        rows, columns = found.block
+        return f"not measured for heads of {found.dim} and blocks of {rows} x {columns} tokens"
+    phases: dict[str, list[str]] = {}
+    for one in crossed:
+        name = "forward" if one.phase == "forward" else "with backward"
+        phases.setdefault(_below(one), []).append(name)
+    where = ", ".join(f"{below} {' and '.join(names)}" for below, names in phases.items())
+    one = crossed[0]
+    by = f"{one.target} target, {one.heads} heads of {one.dim}"
+    return f"{where} (measured on {one.device}, {by}; --measure measures here)"
+
+
+def _timed(one: Measured, baseline: str) -> Line:
+    name = "time forward" if one.phase == "forward" else "time both passes"
+    text = f"{_seconds(one.seconds)} here"
+    if one.dense_seconds is None or one.times_as_fast is None:
+        return name, f"{text}; {baseline} attention is not timed at this length"
+    dense = f"{baseline} attention ({_seconds(one.dense_seconds)})"
+    return name, f"{text}, {one.times_as_fast:.1f} times as fast as {dense}"
+
+
+def _seconds(seconds: float) -> str:
+    unit = next((i for i, least in enumerate((1, 1e-3)) if seconds >= least), 2)
+    return f"{seconds * 1000**unit:.3g} {('s', 'ms', 'us')[unit]}"
+
+
+def _below(one: Crossover) -> str:
+    if one.below is None:
+        return f"at every length up to {one.last:,} tokens"
+    return "at no length" if one.below == one.first else f"below about {one.below:,} tokens"
+
+
+def _answers(properties: Properties) -> list[Line]:
+    return [
+        ("causal", _answer(properties.causal)),
+        ("prefix-stable", _answer(properties.prefix_stable)),
+        ("symmetric", _answer(properties.symmetric)),
+        ("contains a star", _answer(properties.star)),
+    ]
+
+
+def _answer(answer: Answer) -> str:
+    verdict = {True: "yes", False: "no", None: "not decided"}[answer.holds]
+    return f"{verdict}: {answer.because}" if answer.because else verdict
+
+
+def _reach(found: Reach) -> str:
+    """In how many layers every block has received from every other."""
+    sample = (
+        f" (a sample of {found.followed} of {found.blocks:,} blocks was followed)"
+        if found.sampled
+        else ""
+    )
+    if found.hops is not None:
+        within = _plural(found.hops, "layer")
+        return f"every block receives from every other within {within}{sample}"
+    if found.ended:
+        never = "some blocks never receive from some others (in a causal layout, from later ones)"
+        return never + sample
+    return f"not every block receives from every other within {found.layers} layers{sample}"
+
+
+def _spread(spread: Spread) -> str:
+    text = f"{spread.least:,} to {spread.most:,}, {spread.mean:,.1f} on average"
+    return text + (f"; {spread.empty:,} empty" if spread.empty else "")
+
+
+def _by_head(resolved: Resolved, seq_len: int, layer: int, heads: int | None, dim: int) -> Groups:
+    """Figures of the heads, those with one set together.
+
+    heads: how many; for None, those that the layout tells apart, without those that mean nothing here.
+    """
+    count = heads or given_heads(resolved.pattern)
+    groups: list[tuple[list[int], BlockGraph]] = []
+    for group in compiler.heads_alike(resolved, range(count), layer):
+        try:
+            graph = compiler.lower(resolved, seq_len, seq_len, head=group[0], layer=layer)
+        except SpecError:
+            if heads is not None:
+                raise
+            continue
+        groups.append((group, graph))
+    return [(group, Stats.of(graph, dim)) for group, graph in merged(groups)]
+
+
+def _heads(by_head: Groups) -> Iterator[Line]:
+    for group, found in by_head[:_MOST_GROUPS]:
+        figures = (
+            f"{found.blocks:,} blocks, {_percent(found.density)}; {_spread(found.rows)} per row"
+        )
+        yield f"head{'s' * (len(group) > 1)} {ranges(group)}", figures
+    if len(by_head) > _MOST_GROUPS:
+        yield "and more", f"{len(by_head) - _MOST_GROUPS:,} further sets; --json has all"
+    blocks = sum(len(group) * found.blocks for group, found in by_head)
+    count = sum(len(group) for group, _ in by_head)
+    yield (
+        "together",
+        f"{count:,} heads, {_plural(len(by_head), 'set')}; {blocks / count:,.1f} blocks per head",
+    )
+
+
+def _field(found: Reach, square: Square, parts: Parts) -> Iterator[Line]:
+    """The receptive field, layer by layer, and the connected components of the blocks."""
+    share = f"a sample of {found.followed:,} followed" if found.sampled else "all followed"
+    yield "receptive field", f"{found.blocks:,} blocks of {square.tokens} tokens; {share}"
+    before = 0.0
+    for layer, reached in enumerate(found.coverage, 1):
+        if reached == before:
+            yield f"after {layer} or more", "no more"
+            break
+        yield f"after {_plural(layer, 'layer')}", f"{_percent(reached)} of all pairs of blocks"
+        before = reached
+    sample = parts.sampled < parts.edges
+    about = f" (a sample of {parts.sampled:,} of {parts.edges:,} edges)" if sample else ""
+    if parts.components == 1:
+        yield "components", f"1 strongly connected: every block reaches every other{about}"
+    else:
+        most, largest = "at most " * sample, _plural(parts.largest, "block")
+        counted = f"{most}{parts.components:,} strongly connected, the largest of {largest}"
+        yield "components", counted + about
+    named = ", ".join(map(str, parts.named))
+    more = parts.articulation - len(parts.named)
+    rest = f" and {more:,} more" if more else ""
+    counted = f"{_plural(parts.articulation, 'block')}: {named}{rest}" if named else "none"
+    yield "articulation", counted + about
