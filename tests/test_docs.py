@@ -187,3 +187,10 @@ def test_reliability_names_its_tests() -> None:
     for stem, found in tests.items():
         if stem.startswith(("test_faults", "test_numerics")):
             assert found <= named, f"docs/reliability.md does not name {sorted(found - named)}"
+
+
+def test_verification_names_its_tests() -> None:
+    page = (ROOT / "docs" / "verification.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:tests/)?(test_\w+\.py)`", page))
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
