@@ -71,4 +71,7 @@ MAX_PAGE_BYTES = 5_000_000
 """Size of a page that `explorer` writes; settings that would make it larger are left out."""
 
 MAX_PAGE_RUNS = 60_000
-"""Runs of blocks in one picture of such a page."""
+"""Runs of blocks in one picture of such a page; layouts with more are drawn as cells of many blocks."""
+
+MAX_PAGE_ROWS = 2**18
+"""Block rows of a layout that such a page draws."""

@@ -29,3 +29,18 @@ def data_of(page: str) -> Any:
     )
     assert found is not None
     return json.loads(found[1])
+
+
+def read_rows(runs: list[int], height: int, values: int) -> list[list[tuple[int, ...]]]:
+    """Encoded runs by row, as (start, stop, *values): read as the page reads them."""
+    numbers = iter(runs)
+    rows = []
+    for _ in range(height):
+        row, column = [], 0
+        for _ in range(next(numbers)):
+            start = column + next(numbers)
+            column = start + next(numbers)
+            row.append((start, column, *(next(numbers) for _ in range(values))))
+        rows.append(row)
+    assert next(numbers, None) is None
+    return rows

@@ -75,8 +75,8 @@ HOMES = {
     library: set(homes.split())
     for library, homes in {
         "lark": "syntax/parser",
-        "numpy": "analysis exchange explorer/view graph ir layouts lint patterns picture runtime schedule "
-        "verify",
+        "numpy": "analysis exchange explorer/drawn explorer/masks graph ir layouts lint patterns picture "
+        "runtime schedule verify",
         "jinja2": "codegen/environment explorer/page",
         "networkx": "analysis gpu/machine/code",
         "scipy": "exchange/sparse",

@@ -15,7 +15,7 @@ from bslang.cli.main import main
 from bslang.editors.diagnose import problems
 from bslang.editors.document import Document
 from bslang.editors.hover import hover
-from bslang.explorer.server import Compiling
+from bslang.explorer.compiling import Compiling
 from bslang.explorer.subject import Subject
 from bslang.graph.lower import lower
 from bslang.ir.grid import Grid
@@ -114,7 +114,7 @@ def test_an_editor_and_the_explorers_server_answer(kind: str, budgets: list[Budg
     hover(document, len(LONG[kind]) - 3)
     served = Compiling(lambda: [Subject("x", Source("x.bsl", LONG[kind]))], [])
     served.data()
-    served.view("layout=0&seq-len=2048")
+    served.answer("view", {"layout": 0, "setting": {"seq-len": "2048"}})
     assert budgets and all(each.left > -20 * MAX_WORK for each in budgets)
     with limited():  # a request has a budget of its own, whatever else was spent
         with pytest.raises(OverBudget):

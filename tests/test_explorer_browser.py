@@ -6,19 +6,22 @@ without one nothing of this runs.
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from explored import SPEC, write_spec
 
+from bslang.explorer.compiling import Compiling
 from bslang.explorer.data import data
 from bslang.explorer.page import page as page_of
-from bslang.explorer.server import Compiling, Server
+from bslang.explorer.server import Server
 from bslang.explorer.subject import Subject
 from bslang.resolve.sources import source_of
 
@@ -152,7 +155,7 @@ def test_sliders_change_density_cost_and_picture(browser: Any, file: str) -> Non
 
 def test_everything_can_be_done_by_keys(browser: Any, file: str) -> None:
     with reading(browser, file) as reader:
-        for _ in range(12):  # the picture is reached by Tab
+        for _ in range(16):  # the picture is reached by Tab
             reader.press("Tab")
             if reader.page.evaluate("document.activeElement.id") == "stage":
                 break
@@ -216,7 +219,7 @@ def test_what_stands_beside_the_picture_is_about_the_layout_drawn(browser: Any, 
         reader.page.locator("#from").press("Enter")
         reader.wait_for("field", "block 8 has received from 4 of 16")
         reader.page.locator("[data-mode=b]").click()
-        assert reader.text("h-spec").startswith("Spec of B")
+        assert reader.text("h-compiled").startswith("Compiled of B")
         assert reader.text("spec") == "block 16x16\nwindow(3) & causal"
         assert reader.text("about").startswith("B: Rows are queries")
         assert "Some blocks never receive" in reader.text("coverage")
@@ -225,7 +228,7 @@ def test_what_stands_beside_the_picture_is_about_the_layout_drawn(browser: Any, 
         reader.press("ArrowDown")
         assert reader.text("readout").startswith("Block (0, 0): partial, window(3) & causal. Row 0")
         reader.page.locator("[data-mode=side]").click()
-        assert reader.text("h-spec").startswith("Spec of A")
+        assert reader.text("h-compiled").startswith("Compiled of A")
         reader.page.locator("#stage").focus()
         reader.press("ArrowDown")
         said = "Block (1, 0): in A full, window(3); in B full, window(3) & causal."
@@ -322,24 +325,151 @@ def test_a_pointer_moves_zooms_and_points(browser: Any, file: str) -> None:
         assert reader.page.locator("#canvas0").screenshot() != zoomed
         assert reader.text("field").startswith("Choose a row")  # a drag is no click
         reader.page.mouse.click(x, y)
+        assert reader.text("verdict").startswith("Query ")
+        reader.page.keyboard.down("Shift")
+        reader.page.mouse.click(x, y)
+        reader.page.keyboard.up("Shift")
         assert reader.text("field").startswith("After 1 layer")
 
 
 @contextmanager
-def served(browser: Any, spec: Path, name: str) -> Iterator[Reader]:
+def served(
+    browser: Any, spec: Path, name: str, lengths: tuple[int, ...] = (128, 256), address: str = ""
+) -> Iterator[Reader]:
     def read() -> list[Subject]:
-        return [Subject(f"spec.bsl:{name}", source_of(spec), name, lengths=(128, 256))]
+        return [Subject(f"spec.bsl:{name}", source_of(spec), name, lengths=lengths)]
 
     with Server(Compiling(read, [spec])) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            with reading(browser, f"http://127.0.0.1:{server.server_port}/") as reader:
+            with reading(browser, f"http://127.0.0.1:{server.server_port}/{address}") as reader:
                 reader.wait_for("live", "live")
                 yield reader
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_pairs_of_large_blocks_and_the_address_of_a_picture(browser: Any, file: str) -> None:
+    """Masks are in the file: a pair on the other side of the diagonal is not seen, and so says the page."""
+    with reading(browser, f"{file}#mode=b&zoom=8,0.5,0.5&pair=130,129") as reader:
+        reader.wait_for("verdict", "Query 130 sees key 129.")
+        pale = reader.page.evaluate(INK)
+        reader.page.locator("#why-k").fill("131")
+        reader.page.locator("#why-k").press("Enter")
+        reader.wait_for("verdict", "Query 130 does not see key 131.")
+        reader.wait_for("reasons", "bslang why causal_near 130 131 --seq-len 256 -D w=3")
+        playwright.expect(reader.page).to_have_url(re.compile("pair=130,131"))
+        assert "mode=b&zoom=8,0.5,0.5" in reader.page.evaluate("location.hash")
+        assert "0,114,178,255" in pale and len(pale) > 6
+        assert reader.page.locator("#map").is_visible()
+        reader.page.locator("#fit").click()
+        playwright.expect(reader.page.locator("#map")).to_be_hidden()
+
+
+def test_a_picture_is_saved_as_svg_and_png(browser: Any, file: str) -> None:
+    with reading(browser, file) as reader:
+        for mode in ("a", "side"):
+            reader.page.locator(f"[data-mode={mode}]").click()
+            with reader.page.expect_download() as saved:
+                reader.page.locator("#svg").click()
+            drawing = ElementTree.parse(saved.value.path())
+            words = [each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")]
+            fills = {each.get("fill") for each in drawing.iter("{http://www.w3.org/2000/svg}rect")}
+            assert {"window(3)", "128"} | ({"tokens", "blocks"} if mode == "a" else set()) <= set(
+                words
+            )
+            assert {"#0072b2", "#e69f00"} <= fills
+        assert saved.value.suggested_filename == "near.svg"
+        with reader.page.expect_download() as saved:
+            reader.page.locator("#png").click()
+        assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_million_tokens_are_drawn_by_cells_and_then_by_blocks(
+    browser: Any, tmp_path: Path
+) -> None:
+    spec = Path(
+        write_spec(tmp_path, "block 64\nbig = window(3) | global(0, -1) | random(2, seed=7)\n")
+    )
+    with served(browser, spec, "big", (2**20,)) as reader:
+        reader.wait_for("scale", "Each cell is 32 x 32 blocks")
+        assert "16,384 by 16,384 blocks" in reader.text("about")
+        reader.page.locator("#stage").focus()
+        reader.press("ArrowDown", "End")
+        assert reader.text("readout").startswith(
+            "Block rows 0 to 31, columns 16,352 to 16,383: "
+        ) and "most by global(0, -1)" in reader.text("readout")
+        reader.press("Escape", *["+"] * 20)
+        playwright.expect(reader.page.locator("#scale")).to_be_empty()
+        reader.page.locator("#stage").focus()
+        reader.press("ArrowDown")
+        reader.press(*["ArrowRight"] * 2)
+        reader.wait_for("readout", "Block (0, 2): full, global(0, -1).")
+
+
+def test_documents_are_typed_and_reasons_are_marked_in_the_spec(
+    browser: Any, tmp_path: Path
+) -> None:
+    spec = Path(write_spec(tmp_path, "block 16\npacked = same(doc) & causal\n"))
+    with served(browser, spec, "packed") as reader:
+        assert reader.text("figure-pairs") == "not decided"
+        reader.page.locator("[id='set-0-same(doc)']").fill("10,50,33")
+        reader.wait_for("figure-pairs", "2,521")  # 55 + 1,275 + 561, and 630 of the rest
+        reader.page.locator("#why-q").fill("12")
+        reader.page.locator("#why-k").fill("5")
+        reader.page.locator("#why-k").press("Enter")
+        reader.wait_for("verdict", "Query 12 does not see key 5.")
+        reader.wait_for("reasons", "takes it away")
+        marks = reader.page.locator("#sources mark")
+        assert [(each.text_content(), each.get_attribute("class")) for each in marks.all()] == [
+            ("same(doc)", "takes"),
+            ("causal", "has"),
+        ]
+        reader.page.locator("[id='set-0-same(doc)']").fill("10,x")
+        reader.wait_for("notice", "lengths of documents")
+
+
+def test_a_spec_is_edited_in_the_page(browser: Any, tmp_path: Path) -> None:
+    spec = Path(write_spec(tmp_path))
+    with served(browser, spec, "near") as reader:
+        area = reader.page.locator("textarea")
+        area.fill(SPEC.replace("window(w) |", "widow(w) |"))
+        reader.wait_for("diagnostics", "unknown")
+        assert "window(3)" in reader.text("spec")  # the last good picture stays
+        assert reader.page.locator("#sources mark").text_content() == "widow"
+        assert reader.text("edited")
+        area.fill(SPEC.replace("window(w) |", "cols(w) |"))
+        reader.wait_for("spec", "cols(3)")
+        reader.wait_for("diagnostics", "No errors")
+        playwright.expect(reader.page).to_have_url(re.compile("#0.spec="))
+        address = reader.page.evaluate("location.hash")
+        reader.page.get_by_role("button", name="Revert to the file").click()
+        reader.wait_for("spec", "window(3)")
+        playwright.expect(reader.page).not_to_have_url(re.compile("spec="))
+        reader.page.evaluate("hash => { location.hash = hash; }", address)
+        reader.wait_for("spec", "cols(3)")
+        (left,) = reader.complaints  # the page that was left follows its events no more
+        assert "/events" in left
+        reader.complaints.clear()
+        assert spec.read_text(encoding="utf-8") == SPEC
+
+
+def test_heads_are_drawn_side_by_side(browser: Any, tmp_path: Path) -> None:
+    text = "block 16\nmany = heads { 0:2 -> window(3); 2 -> cols(0) }\n"
+    spec = Path(write_spec(tmp_path, text))
+    with served(browser, spec, "many") as reader:
+        reader.page.locator("[data-mode=head]").click()
+        reader.wait_for("caption0", "heads 0, 1:")
+        reader.wait_for("caption1", "head 2:")
+        reader.wait_for("legend", "head 2: cols(0): 8")
+        assert reader.page.locator("#stage canvas:visible").count() == 2
+        reader.page.locator("#stage").focus()
+        reader.press("ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown")
+        assert reader.text("readout") == "Block (3, 0): in head 2."
+        reader.page.locator("[data-mode=a]").click()
+        playwright.expect(reader.page.locator("#stage canvas:visible")).to_have_count(1)
 
 
 def test_a_served_page_has_every_head(browser: Any, tmp_path: Path) -> None:

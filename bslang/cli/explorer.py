@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +47,13 @@ Compare = Annotated[
         "--compare", metavar="SPEC", show_default=False, help="A layout to compare it with."
     ),
 ]
+Packed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--documents", metavar="N,N,...", show_default=False,
+        help="Lengths of the documents of `same`, in tokens; several times, to choose among.",
+    ),
+]  # fmt: skip
 Serve = Annotated[
     bool, typer.Option("--serve", help="Serve the page here, and reload it when a file changes.")
 ]
@@ -66,11 +73,13 @@ def explorer(
     define: ParameterOption = None,
     block: BlockOption = None,
     compare: Compare = None,
+    documents: Packed = None,
     serve: Serve = False,
     port: Port = None,
 ) -> None:
     """Write a page to look at a layout: one HTML file that needs no network, or a local server."""
     lengths, sides, given = _lengths(seq_len), block_option(block), parameter_options(define)
+    packed = _documents(documents or ())
     specs = [spec] if compare is None else [spec, compare]
     if serve and output is not None:
         raise typer.BadParameter("a served page is written to no file", param_hint="--output")
@@ -86,7 +95,7 @@ def explorer(
 
         read = [(each, *read_spec(each)) for each in specs]
         return [
-            Subject(label, source, name, sides, {} if place else given, lengths)
+            Subject(label, source, name, sides, {} if place else given, lengths, packed)
             for place, (label, source, name) in enumerate(read)
         ]
 
@@ -113,8 +122,19 @@ def _lengths(text: str | None) -> list[int]:
     return [length(part) for part in parts]
 
 
+def _documents(given: Sequence[str]) -> list[str]:
+    """Lengths of documents as they are typed, checked; typer.BadParameter for the rest."""
+    from bslang.explorer.documents import lengths
+
+    try:
+        return [",".join(map(str, lengths(text))) for text in given]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--documents") from None
+
+
 def _serve(subjects: Callable[[], list[Subject]], paths: list[Path], port: int) -> None:
-    from bslang.explorer.server import ADDRESS, Compiling, Server
+    from bslang.explorer.compiling import Compiling
+    from bslang.explorer.server import ADDRESS, Server
 
     try:
         with Server(Compiling(subjects, paths), port) as server:

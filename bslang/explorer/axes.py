@@ -14,6 +14,9 @@ from bslang.limits import MAX_NUMBER
 LENGTH, HEAD, LAYER, PARAMETER = "seq-len", "head", "layer", "parameter"
 """Kinds of axes; the first three are the names of theirs, and no parameter can be called so."""
 
+DOCUMENTS = "documents"
+"""The kind of an axis whose values are lengths of documents, as in `100,200,300`, or "" for none given."""
+
 MOST_HEADS = 8
 """Heads that a page tells apart, of those that a layout does."""
 
@@ -54,6 +57,17 @@ def heads_and_layers(pattern: Pattern) -> list[Axis]:
         for name, count in counts.items()
         if name in pattern.names() and count > 1
     ]
+
+
+def documents(names: Sequence[str], given: Sequence[str], length: int) -> list[Axis]:
+    """An axis for each label: no documents to begin with, then some that the caller gave.
+
+    names: as `documents.written`; given: lengths as a reader types them; without any, some that fill a
+    sequence of `length` tokens.
+    """
+    parts = (part for part in (length // 8, length // 4, length // 2) if part > 0)
+    choices = given or [",".join(map(str, parts)) or "1"]
+    return [Axis(name, DOCUMENTS, tuple(dict.fromkeys(("", *choices)))) for name in names]
 
 
 def beyond(pattern: Pattern) -> list[str]:

@@ -14,17 +14,18 @@ from bslang.errors import LimitError
 from bslang.explorer import axes
 from bslang.explorer.axes import Axis
 from bslang.explorer.subject import Subject
-from bslang.explorer.view import DIM, View
+from bslang.explorer.view import AHEAD, DIM, View
 from bslang.limits import MAX_PAGE_BYTES
 from bslang.picture.colours import PALETTE
 
 MOST_SETTINGS = 600
 """Settings of a subject that are lowered ahead of time."""
 
-_PART = 0.5  # the part of a budget that all settings but the first may take
+_PART = 0.7  # the part of a budget that all settings but the first may take
+_MASKS = 0.25  # the part of a page that token masks may take
 
 _PER_AXIS = (9, 7, 5, 3)
-_FIXED = 100_000  # bytes of a page without views and sources, at most
+_FIXED = 200_000  # bytes of a page without views and sources, at most
 
 Data = dict[str, Any]
 
@@ -36,15 +37,22 @@ def dump(value: object) -> str:
 
 @dataclass
 class Views:
-    """The views of a subject by the values of its axes, equal ones held once."""
+    """The views of a subject by the values of its axes, equal ones held once.
 
+    pooled: whether `masks` has the token masks of all views, each once, and views have places among these.
+    """
+
+    pooled: bool = True
     keys: dict[str, int] = field(default_factory=dict)
     texts: dict[str, int] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
+    masks: dict[str, int] = field(default_factory=dict)
     size: int = 0
+    of_masks: int = 0
 
     def add(self, setting: Sequence[str], view: View, room: int) -> bool:
-        """Hold a view, unless it needs more than `room` bytes."""
+        """Hold a view, unless it needs more than `room` bytes; its masks only as far as a part of it goes."""
+        view = self._with_masks(view, round(_MASKS * room))
         key, text = "|".join(setting), dump(view)
         size = len(key) + 12 + (0 if text in self.texts else len(text))
         if self.size + size > room:
@@ -55,6 +63,22 @@ class Views:
         self.keys[key] = self.texts[text]
         self.size += size
         return True
+
+    def _with_masks(self, view: View, room: int) -> View:
+        if not self.pooled or not view.get("masks"):
+            return view
+        bits = [dump(mask) for mask in view["masks"]["bits"]]
+        new = [text for text in bits if text not in self.masks]
+        of = list(view["masks"]["of"])
+        if self.of_masks + sum(map(len, new)) + len(dump(of)) > room:
+            return view | {"masks": None}
+        for text in new:
+            self.masks[text] = len(self.masks)
+        places = [self.masks[text] for text in bits]
+        of[::2] = [place if place < 0 else places[place] for place in of[::2]]
+        self.of_masks += sum(map(len, new)) + len(dump(of))
+        self.size += sum(len(text) + 1 for text in new)
+        return view | {"masks": {"of": of}}
 
 
 def data(subjects: Sequence[Subject], *, served: bool = False) -> Data:
@@ -76,6 +100,7 @@ def data(subjects: Sequence[Subject], *, served: bool = False) -> Data:
             "axes": [vars(axis) for axis in chosen],
             "keys": views.keys,
             "views": views.views,
+            "masks": [json.loads(text) for text in views.masks],
             "source": {"name": subject.source.name, "text": subject.source.text},
             "diagnostics": subject.diagnostics(),
         })  # fmt: skip
@@ -110,7 +135,7 @@ def _fitting(subject: Subject, left_out: list[str]) -> list[Axis]:
 def _views(
     subject: Subject, chosen: Sequence[Axis], room: int, left_out: list[str], *, only_first: bool
 ) -> Views:
-    found = Views()
+    found = Views(pooled=not only_first)
     settings = list(_nearest_first(chosen))
     further = share(_PART)
     for place, setting in enumerate(settings[:1] if only_first else settings):
@@ -119,7 +144,7 @@ def _views(
             view = subject.view(named)
         else:  # elsewhere the page says why it does not
             with further.opened():
-                view = subject.view_or_errors(named)
+                view = subject.view_or_errors(named, AHEAD)
         if not further.exhausted and found.add(setting, view, room):
             continue
         if place == 0:

@@ -17,11 +17,27 @@ from bslang.explorer.data import Data, dump
 from bslang.resources import resource
 
 _FOLDER = "templates", "explorer"
-_SCRIPTS = ("model.js", "field.js", "draw.js", "panels.js", "controls.js", "main.js")
+_SCRIPTS = (
+    *(
+        "model.js",
+        "levels.js",
+        "field.js",
+        "zoom.js",
+        "draw.js",
+        "axes.js",
+        "panels.js",
+        "editor.js",
+    ),
+    *("why.js", "export.js", "share.js", "controls.js", "main.js"),
+)
 
 
 def page(data: Data) -> str:
-    """The page for what `data` made: the same text for the same data."""
+    """The page for what `data` made: the same text for the same data.
+
+    `page(data([Subject(label, source, name)]))` is the whole way from a spec to a page, for other callers
+    as well.
+    """
     script = _script()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     served = "'self'" if data["served"] else "'none'"

@@ -1,27 +1,25 @@
 """A server for one page, on this machine only: it asks the compiler, and tells the page of changed files.
 
-It answers GET for four paths and no others. A page of another site that has its name lead here is refused
-by the Host that its requests have; one that fetches from here cannot read the answer, as none allows it.
+It answers GET for the page, its data and events, and POST for questions of the page, whose answers change
+nothing here. A page of another site that has its name lead here is refused by the Host that its requests
+have; one that fetches from here cannot read the answer, as none allows it, and cannot ask questions, as
+these are JSON, for which a browser asks for leave that nobody gives.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from bslang.budget import limited
 from bslang.errors import BslangError
-from bslang.explorer.data import Data, data, dump
+from bslang.explorer.compiling import QUESTIONS, Compiling
+from bslang.explorer.data import dump
 from bslang.explorer.page import page
-from bslang.explorer.subject import Subject
-from bslang.explorer.view import View, diagnostic, message
-from bslang.explorer.watch import Stamps, stamps
-from bslang.syntax.diagnostics import SpecError
+from bslang.limits import MAX_FILE_BYTES
 
 ADDRESS = "127.0.0.1"
 POLL = 0.3
@@ -30,83 +28,11 @@ POLL = 0.3
 MAX_STREAMS = 16
 """Event streams at once, a page each; more are refused with status 503."""
 
+MAX_BODY = 4 * MAX_FILE_BYTES
+"""Bytes of a question: the text of a spec, written as JSON."""
+
 _MAX_REQUESTS = 64  # at once, streams included; more are hung up on
 _ALIVE = 15.0  # seconds after which an event stream says that it is there
-
-
-class Compiling:
-    """The subjects as their files are now.
-
-    One thread at a time asks the compiler, which may take seconds; nobody waits for it who does not need
-    its answer.
-    """
-
-    def __init__(self, read: Callable[[], Sequence[Subject]], paths: Sequence[Path]) -> None:
-        """read: reads the subjects anew; paths: their files."""
-        self._read, self._paths = read, paths
-        self._working = threading.Lock()  # held while the compiler is asked
-        self._state = threading.Lock()  # held while what follows is read or set, and no longer
-        self._seen: Stamps = {}
-        self._subjects: Sequence[Subject] = ()
-        self._data: Data = {}
-        self.version = 0
-
-    def refresh(self, wait: bool = False) -> int:
-        """Compile again if a file has changed since; the number of times that this was done.
-
-        wait: for a compiler that is busy; else it is asked the next time.
-        """
-        if self._changed() and self._working.acquire(blocking=wait or self.version == 0):
-            try:
-                now = stamps(self._paths)
-                if now != self._seen:  # it was not done meanwhile
-                    made, subjects = self._compiled()
-                    with self._state:
-                        self._seen, self._data, self._subjects = now, made, subjects
-                        self.version += 1
-            finally:
-                self._working.release()
-        return self.version
-
-    def _changed(self) -> bool:
-        now = stamps(self._paths)
-        with self._state:
-            return now != self._seen
-
-    def data(self) -> Data:
-        """What the page is filled with, or `errors` where a spec has any."""
-        self.refresh(wait=True)
-        with self._state:
-            return self._data | {"version": self.version}
-
-    def view(self, query: str) -> View:
-        """A view of the last specs without errors, for the query of its address."""
-        asked = dict(parse_qsl(query, keep_blank_values=True))
-        place = asked.pop("layout", "")
-        with self._state:
-            subjects = self._subjects
-        if place not in map(str, range(len(subjects))):
-            return {"errors": [message("there is no such layout here")]}
-        with self._working, limited(anew=True):
-            return subjects[int(place)].view_or_errors(asked)
-
-    def _compiled(self) -> tuple[Data, Sequence[Subject]]:
-        """What the page is filled with, and the subjects: the ones before, where a spec has errors."""
-        subjects: Sequence[Subject] = ()
-        try:
-            with limited(anew=True):
-                subjects = self._read()
-                return data(subjects, served=True), subjects
-        except SpecError as error:
-            found = [diagnostic(d) for d in error.diagnostics]
-            sources = {d.source.name: d.source.text for d in error.diagnostics}
-        except BslangError as error:
-            found = [message(str(error))]
-            sources = {s.source.name: s.source.text for s in subjects}
-        named = [{"name": name, "text": text} for name, text in sources.items()]
-        title = " and ".join(str(path) for path in self._paths)
-        empty = {"title": title, "served": True, "layouts": [], "left_out": [], "palette": []}
-        return empty | {"errors": found, "sources": named}, self._subjects
 
 
 class Server(ThreadingHTTPServer):
@@ -165,8 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "bslang", ""
 
     def do_GET(self) -> None:
-        if self.headers.get("Host") not in self.server.hosts:
-            self._answer(421, "text/plain", "this server answers to its own address only\n")
+        if not self._let_in():
             return
         address = urlsplit(self.path)
         compiling = self.server.compiling
@@ -174,8 +99,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, "text/html", page(compiling.data()))
         elif address.path == "/data":
             self._answer(200, "application/json", dump(compiling.data()))
-        elif address.path == "/view":
-            self._answer(200, "application/json", dump(compiling.view(address.query)))
         elif address.path == "/events":
             if not self.server.streams.acquire(blocking=False):
                 self._answer(503, "text/plain", "too many pages follow these files; close some\n")
@@ -186,6 +109,39 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.streams.release()
         else:
             self._answer(404, "text/plain", "there is nothing else here\n")
+
+    def do_POST(self) -> None:
+        question = self.path.removeprefix("/")
+        if not self._let_in():
+            return
+        size = self.headers.get("Content-Length", "")
+        if question not in QUESTIONS:
+            self._answer(404, "text/plain", "there is nothing else here\n")
+        elif self.headers.get("Content-Type") != "application/json":
+            self._answer(415, "text/plain", "a question is JSON\n")
+        elif not (size.isascii() and size.isdecimal() and len(size) < 10):
+            self._answer(411, "text/plain", "a question says how long it is\n")
+        elif int(size) > MAX_BODY:
+            self._answer(413, "text/plain", f"a question has up to {MAX_BODY:,} bytes\n")
+        else:
+            try:
+                asked = json.loads(self.rfile.read(int(size)))
+            except (ValueError, RecursionError):
+                self._answer(400, "text/plain", "a question is JSON\n")
+                return
+            found = self.server.compiling.answer(question, asked)
+            self._answer(200, "application/json", dump(found))
+
+    def _let_in(self) -> bool:
+        """Whether a request comes from a page of this server; others are refused."""
+        hosts = self.server.hosts
+        origin = self.headers.get("Origin")
+        if self.headers.get("Host") in hosts and (
+            origin is None or origin.removeprefix("http://") in hosts
+        ):
+            return True
+        self._answer(421, "text/plain", "this server answers to its own address only\n")
+        return False
 
     def _answer(self, status: int, kind: str, text: str) -> None:
         content = text.encode()

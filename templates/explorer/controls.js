@@ -18,21 +18,50 @@ function buildSettings() {
 }
 
 const NAMES = { "seq-len": "Length", head: "Head", layer: "Layer" };
+const nameOf = (axis) => NAMES[axis.name] ?? axis.name;
 
 function setting(place, axis) {
   const id = `set-${place}-${axis.name}`;
-  const row = element("div", { class: "setting" }, element("label", { for: id }, NAMES[axis.name] ?? axis.name));
+  const row = element("div", { class: "setting" }, element("label", { for: id }, nameOf(axis)));
+  if (axis.kind === "documents" && data.served) row.append(...typed(place, axis, id));
+  else if (!data.served && axis.kind !== "seq-len" && axis.kind !== "parameter") row.append(selected(place, axis, id));
+  else row.append(...slid(place, axis, id));
+  return row;
+}
+
+/** A choice among the values of an axis. */
+function selected(place, axis, id) {
+  const text = (value) => value || "labels not given";
+  const select = element("select", { id }, ...axis.values.map((value) => element("option", { value }, text(value))));
+  select.value = valueOf(place, axis);
+  select.addEventListener("change", () => choose(place, axis, select.value));
+  return select;
+}
+
+/** Lengths of documents, as the reader types them; some are offered. */
+function typed(place, axis, id) {
+  const list = element("datalist", { id: `${id}-choices` }, ...axis.values.filter(Boolean).map((value) => element("option", { value })));
+  const field = element("input", { id, type: "text", class: "documents", list: `${id}-choices`, placeholder: "100,200,300", spellcheck: "false", inputmode: "numeric", title: "lengths of the documents, in tokens" });
+  field.value = valueOf(place, axis);
+  let resting = 0;
+  const take = () => choose(place, axis, field.value.trim().replace(/,$/, ""));
+  field.addEventListener("input", () => {
+    clearTimeout(resting);
+    resting = setTimeout(take, 400);
+  });
+  field.addEventListener("change", () => {
+    clearTimeout(resting);
+    take();
+  });
+  return [field, list];
+}
+
+/** A slider, with a field for any value where a server is asked. */
+function slid(place, axis, id) {
   const chosen = valueOf(place, axis);
-  if (!data.served && (axis.kind === "head" || axis.kind === "layer")) {
-    const select = element("select", { id }, ...axis.values.map((value) => element("option", { value }, value)));
-    select.value = chosen;
-    select.addEventListener("change", () => choose(place, axis, select.value));
-    row.append(select);
-    return row;
-  }
   const range = element("input", { id, type: "range", min: 0, max: axis.values.length - 1, step: 1 });
   const said = data.served
-    ? element("input", { type: "text", "aria-label": `${NAMES[axis.name] ?? axis.name}, any value`, spellcheck: "false" })
+    ? element("input", { type: "text", "aria-label": `${nameOf(axis)}, any value`, spellcheck: "false" })
     : element("output", { for: id });
   const tell = (value) => {
     const text = axis.kind === "seq-len" && /^\d+$/.test(value) ? grouped(Number(value)) : value;
@@ -46,12 +75,18 @@ function setting(place, axis) {
     choose(place, axis, axis.values[range.value]);
   });
   said.addEventListener("change", () => {
-    const at = axis.values.indexOf(said.value.trim());
+    const value = axis.kind === "seq-len" ? tokensOf(said.value) : said.value.trim();
+    const at = axis.values.indexOf(value);
     if (at >= 0) range.value = at;
-    choose(place, axis, said.value.trim());
+    choose(place, axis, value);
   });
-  row.append(range, said);
-  return row;
+  return [range, said];
+}
+
+/** `16k` and `1M` as a spec's commands take them: 1,024 tokens each, and 1,024 times that. */
+function tokensOf(text) {
+  const found = /^\s*(\d+)\s*([kM])\s*$/.exec(text);
+  return found ? String(Number(found[1]) * { k: 1024, M: 1024 ** 2 }[found[2]]) : text.trim().replaceAll(",", "");
 }
 
 function choose(place, axis, value) {
@@ -59,16 +94,19 @@ function choose(place, axis, value) {
   update();
 }
 
+const MODE_NAMES = { a: "A alone", b: "B alone", side: "A and B side by side", head: "Heads side by side", layer: "Layers side by side" };
+
 function buildModes() {
   const [, b] = pair();
-  const modes = [["a", "A"], ["b", "B"], ["side", "A | B"], ["difference", "Difference"]];
-  const names = { a: "A alone", b: "B alone", side: "A and B side by side" };
+  const beside = (data.layouts[0]?.axes ?? []).filter((axis) => axis.kind === "head" || axis.kind === "layer").map((axis) => [axis.kind, `${nameOf(axis)}s`]);
+  const compare = b ? [["a", "A"], ["b", "B"], ["side", "A | B"], ["difference", "Difference"]] : beside.length ? [["a", "One"]] : [];
+  const modes = [...compare, ...beside];
   const box = $("modes");
   const focused = document.activeElement?.closest?.("#modes button")?.dataset.mode;
   box.replaceChildren();
-  if (!b) state.mode = "a";
-  for (const [mode, text] of b ? modes : []) {
-    const button = element("button", { type: "button", "data-mode": mode, "aria-pressed": state.mode === mode, ...(names[mode] && { "aria-label": names[mode] }) }, text);
+  if (!modes.some(([mode]) => mode === state.mode)) state.mode = "a";
+  for (const [mode, text] of modes) {
+    const button = element("button", { type: "button", "data-mode": mode, "aria-pressed": state.mode === mode, ...(b && MODE_NAMES[mode] && { "aria-label": MODE_NAMES[mode] }) }, text);
     button.addEventListener("click", () => setMode(mode));
     box.append(button);
     if (focused === mode) button.focus();
@@ -87,12 +125,13 @@ function hold() {
 }
 
 function settingText() {
-  return data.layouts[0].axes.map((axis) => `${NAMES[axis.name] ?? axis.name} ${valueOf(0, axis)}`).join(", ");
+  return data.layouts[0].axes.map((axis) => `${nameOf(axis)} ${valueOf(0, axis) || "-"}`).join(", ");
 }
 
-function setMode(mode) {
+async function setMode(mode) {
   state.mode = mode;
   state.only = -1;
+  if (mode === "head" || mode === "layer" || state.panels.length) return update();
   followSubject();
   buildModes();
   refresh();
@@ -103,12 +142,12 @@ function setMode(mode) {
 function moveCursor(di, dj) {
   const view = panes[0].view;
   if (!view) return;
+  const unit = unitOf(view, pxOfBlock(view, transform(panes[0], view)));
   const { i, j } = state.cursor ?? { i: 0, j: 0 };
-  const [down, across] = state.cursor ? [di, dj] : [0, 0];
-  state.cursor = {
-    i: Math.max(0, Math.min(view.rows - 1, i + down)),
-    j: Math.max(0, Math.min(view.columns - 1, j + across)),
-  };
+  const [down, across] = state.cursor ? [di * unit, dj * unit] : [0, 0];
+  const moved = (at, by, size) => Math.floor(Math.max(0, Math.min(size - 1, at + by)) / unit) * unit;
+  state.cursor = { i: moved(i, down, view.rows), j: moved(j, across, view.columns) };
+  state.pointer = null;
   reveal();
   showReadout();
 }
@@ -123,7 +162,8 @@ const KEYS = {
   PageDown: () => moveCursor(8, 0),
   Home: () => moveCursor(0, -Infinity),
   End: () => moveCursor(0, Infinity),
-  Enter: () => setField(state.cursor?.i ?? 0),
+  Enter: () => whyAt(state.cursor ?? { i: 0, j: 0 }),
+  f: () => setField(state.cursor?.i ?? 0),
   " ": play,
   "[": () => step(-1),
   "]": () => step(1),
@@ -131,10 +171,18 @@ const KEYS = {
   m: nextMode,
   "?": () => $("help").showModal(),
   Escape: () => {
-    Object.assign(state, { cursor: null, only: -1 });
+    Object.assign(state, { cursor: null, only: -1, pair: null, why: null });
     clearField();
   },
 };
+
+/** Ask about the pair under the pointer, or the last query of a block with its first key. */
+function whyAt({ i, j }) {
+  const { view } = panes[0];
+  const [tall, wide] = view.block;
+  const last = Math.min(view.tokens, (i + 1) * tall) - 1;
+  askWhy(state.pointer?.q ?? last, state.pointer?.k ?? j * wide, state.panels.length ? view : subject());
+}
 
 function nextMode() {
   const modes = [...document.querySelectorAll("#modes [data-mode]")].map((b) => b.dataset.mode);
@@ -153,6 +201,16 @@ function onKey(event) {
 
 // ---- pointers ------------------------------------------------------------------------------------
 
+/** Mark what is pointed at, null for nothing. */
+function pointTo(at) {
+  if (at?.q === state.pointer?.q && at?.k === state.pointer?.k && at?.i === state.cursor?.i && at?.j === state.cursor?.j) return;
+  const same = at?.i === state.cursor?.i && at?.j === state.cursor?.j;
+  state.pointer = at;
+  state.cursor = at && { i: at.i, j: at.j };
+  if (!same) drawSoon();
+  showReadout();
+}
+
 function listenTo(pane) {
   const down = new Map(); // the places of pointers that are down
   let moved = 0;
@@ -160,13 +218,7 @@ function listenTo(pane) {
     const box = pane.canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
-  const point = (event) => {
-    const block = blockAt(pane, ...place(event));
-    if (block?.i === state.cursor?.i && block?.j === state.cursor?.j) return;
-    state.cursor = block;
-    draw();
-    showReadout();
-  };
+  const point = (event) => pointTo(placeAt(pane, ...place(event)));
   pane.canvas.addEventListener("pointerdown", (event) => {
     down.set(event.pointerId, place(event));
     moved = 0;
@@ -190,7 +242,8 @@ function listenTo(pane) {
   const up = (event) => {
     if (event.type === "pointerup" && down.size === 1 && moved <= 3) {
       point(event);
-      if (state.cursor && pane.view === subject()) setField(state.cursor.i);
+      if (state.cursor && event.shiftKey && pane.view === subject()) setField(state.cursor.i);
+      else if (state.pointer) askWhy(state.pointer.q, state.pointer.k, pane.view);
     }
     down.delete(event.pointerId);
   };
@@ -198,10 +251,9 @@ function listenTo(pane) {
   pane.canvas.addEventListener("pointercancel", up);
   pane.canvas.addEventListener("pointerleave", (event) => {
     if (down.size || event.pointerType !== "mouse" || document.activeElement === $("stage")) return;
-    state.cursor = null;
-    draw();
-    showReadout();
+    pointTo(null);
   });
+  pane.canvas.addEventListener("dblclick", (event) => zoomBy(2, pane, ...place(event)));
   pane.canvas.addEventListener(
     "wheel",
     (event) => {
@@ -218,21 +270,26 @@ function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   $("theme").textContent = theme === "dark" ? "Light" : "Dark";
   $("theme").setAttribute("aria-label", `${theme === "dark" ? "Light" : "Dark"} theme`);
-  if (panes[0].view) draw();
+  if (panes[0]?.view) draw();
 }
 
 async function copySpec() {
   const text = subject()?.spec;
-  if (!text) return;
+  if (text && !(await copyText(text, $("copy")))) getSelection().selectAllChildren($("spec"));
+}
+
+/** Copy a text; the button says whether that was done, and whether it was. */
+async function copyText(text, button) {
+  button.dataset.name ??= button.textContent;
   let done = true;
   try {
     await navigator.clipboard.writeText(text);
   } catch {
     done = copyByHand(text);
   }
-  $("copy").textContent = done ? "Copied" : "Press Ctrl+C";
-  if (!done) getSelection().selectAllChildren($("spec"));
-  setTimeout(() => ($("copy").textContent = "Copy"), 1600);
+  button.textContent = done ? "Copied" : "Press Ctrl+C";
+  setTimeout(() => (button.textContent = button.dataset.name), 1600);
+  return done;
 }
 
 /** Where there is no clipboard, as in a page that is no file of a secure origin. */

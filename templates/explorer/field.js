@@ -57,13 +57,13 @@ function followSubject() {
   const view = subject();
   if (!state.field || state.field.view === view) return;
   const layer = state.layer;
-  state.field = view && state.field.from < view.rows ? follow(view, state.field.from) : null;
+  state.field = view && rowsOf(view) && state.field.from < view.rows ? follow(view, state.field.from) : null;
   state.layer = Math.min(layer, state.field?.last ?? 0);
 }
 
 function setField(from) {
   const view = subject();
-  if (!view) return;
+  if (!view || !rowsOf(view)) return;
   state.field = follow(view, Math.max(0, Math.min(view.rows - 1, from)));
   state.layer = Math.min(1, state.field.last);
   refresh();

@@ -6,29 +6,37 @@ const $ = (id) => document.getElementById(id);
 
 const state = {
   shared: {}, // value by axis
-  own: [], // for each layout: value by parameter
-  shown: [], // for each layout: its last view that means something
+  own: [], // for each layout: value by its other axes
+  shown: [], // for each layout: its last view without errors
   problems: [], // for each layout: why the chosen setting has no view
+  panels: [], // heads or layers side by side: {view, caption, change}
   pinned: null, // a view held for comparison
-  mode: "a", // a, b, side or difference
-  cursor: null, // {i, j}
+  mode: "a", // a, b, side, difference, head or layer
+  pointer: null, // {q, k}: the tokens under the pointer
+  cursor: null, // {i, j}: a block, the first of a cell where blocks are drawn as cells
+  pair: null, // {q, k}: the tokens that `why` is asked about
   only: -1, // the one term that is drawn strongly
   field: null, // a receptive field, as `follow` finds it
   layer: 0,
   zoom: { scale: 1, x: 0, y: 0 }, // relative to the picture that fits
 };
 
+const chosenOf = (place, axis) => (SHARED.includes(axis.name) ? state.shared : state.own[place]);
+
 function valueOf(place, axis) {
-  return (SHARED.includes(axis.name) ? state.shared : state.own[place])[axis.name];
+  return chosenOf(place, axis)[axis.name];
 }
+
+/** Whether a value that is no slider's may be chosen: a server is asked, and documents are typed. */
+const anyValue = () => data.served;
 
 /** Begin with the first setting; after a reload, keep what still exists. */
 function takeSettings() {
   data.layouts.forEach((layout, place) => {
     state.own[place] ??= {};
     for (const axis of layout.axes) {
-      const chosen = SHARED.includes(axis.name) ? state.shared : state.own[place];
-      const kept = axis.values.includes(chosen[axis.name]) || (data.served && axis.name in chosen);
+      const chosen = chosenOf(place, axis);
+      const kept = axis.values.includes(chosen[axis.name]) || (anyValue() && axis.name in chosen);
       if (!kept) chosen[axis.name] = axis.values[axis.start];
     }
     const names = layout.axes.map((axis) => axis.name);
@@ -38,89 +46,60 @@ function takeSettings() {
   });
 }
 
-/** The view of a layout at the chosen setting: held here, or asked of the server. */
-async function viewOf(place) {
+/** The setting of a layout: a value for each of its axes. change: values in place of those chosen. */
+function settingOf(place, change = {}) {
+  return Object.fromEntries(data.layouts[place].axes.map((axis) => [axis.name, change[axis.name] ?? valueOf(place, axis)]));
+}
+
+/** The view of a layout at a setting: held here, or asked of the server. */
+async function viewOf(place, change = {}) {
   const layout = data.layouts[place];
-  const values = layout.axes.map((axis) => valueOf(place, axis));
-  const key = values.join("|");
-  if (key in layout.keys) return layout.views[layout.keys[key]];
+  const setting = settingOf(place, change);
+  const key = Object.values(setting).join("|");
+  const text = layout.draft;
+  if (key in layout.keys) return adopted(layout.views[layout.keys[key]], layout, { layout: place, setting, text });
   if (!data.served) {
     const message = "this setting is not in the file, which would be too large";
     return { errors: [{ message, severity: "error", code: "", hint: "bslang explorer --serve asks the compiler" }] };
   }
-  const query = new URLSearchParams({ layout: place });
-  layout.axes.forEach((axis, at) => query.append(axis.name, values[at]));
-  const view = await ask(`view?${query}`);
-  if (!view.lost) {
-    layout.keys[key] = layout.views.length;
+  const asked = { layout: place, setting, text };
+  const view = await ask("view", asked);
+  return adopted(view.lost ? view : kept(layout, key, view), layout, asked);
+}
+
+/** The view as it is held: equal ones once, so that heads which are alike are told to be. */
+function kept(layout, key, view) {
+  layout.texts ??= layout.views.map((each) => JSON.stringify(each));
+  const text = JSON.stringify(view);
+  const equal = view.runs ? layout.texts.indexOf(text) : -1;
+  layout.keys[key] = equal < 0 ? layout.views.length : equal;
+  if (equal < 0) {
     layout.views.push(view);
+    layout.texts.push(text);
   }
+  return layout.views[layout.keys[key]];
+}
+
+/** What was asked for a view, for the tiles, masks and reasons that are asked next. It is no part of the view. */
+const origins = new WeakMap();
+
+function adopted(view, layout, asked) {
+  if (view.errors) return view;
+  if (!origins.has(view)) origins.set(view, { asked, masks: layout.masks });
   return view;
 }
 
-async function ask(path) {
+/** Ask the server a question; under `errors` is why there is no answer. */
+async function ask(question, values) {
+  const options = values && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(values) };
   try {
-    const answer = await fetch(path);
+    const answer = await fetch(question, options);
     if (!answer.ok) throw new Error(answer.status);
     return await answer.json();
   } catch {
     const message = "the server does not answer; start `bslang explorer --serve` again";
-    return { lost: true, errors: [{ message, severity: "error", code: "", hint: "" }] };
+    return { lost: true, errors: [{ message, severity: "error", code: "", hint: "", marks: [], file: "" }] };
   }
-}
-
-const decoded = new WeakMap();
-
-/** The runs of a view by row: [start, stop, look, start, stop, look, ...]. */
-function rowsOf(view) {
-  if (decoded.has(view)) return decoded.get(view);
-  const rows = [];
-  for (let at = 0; at < view.runs.length; ) {
-    const row = [];
-    let count = view.runs[at++];
-    for (let column = 0; count > 0; count -= 1, at += 3) {
-      const start = column + view.runs[at];
-      column = start + view.runs[at + 1];
-      row.push(start, column, view.runs[at + 2]);
-    }
-    rows.push(row);
-  }
-  decoded.set(view, rows);
-  return rows;
-}
-
-/** The look of a block, -1 where it is empty. */
-function lookAt(view, i, j) {
-  const row = rowsOf(view)[i] ?? [];
-  let low = 0;
-  let high = row.length / 3;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (row[3 * middle + 1] <= j) low = middle + 1;
-    else high = middle;
-  }
-  return 3 * low < row.length && row[3 * low] <= j ? row[3 * low + 2] : -1;
-}
-
-/** The stretches of a row of two views, each with whether A and B have it: [start, stop, 1 | 2 | 3]. */
-function compared(a, b, i) {
-  const edges = new Map();
-  for (const [view, bit] of [[a, 1], [b, 2]]) {
-    const row = rowsOf(view)[i] ?? [];
-    for (let at = 0; at < row.length; at += 3) {
-      edges.set(row[at], (edges.get(row[at]) ?? 0) ^ bit);
-      edges.set(row[at + 1], (edges.get(row[at + 1]) ?? 0) ^ bit);
-    }
-  }
-  const found = [];
-  let has = 0;
-  let start = 0;
-  for (const column of [...edges.keys()].sort((x, y) => x - y)) {
-    if (has && column > start) found.push(start, column, has);
-    has ^= edges.get(column);
-    start = column;
-  }
-  return found;
 }
 
 /** The two views that are compared; the second is null where there is none of the same grid. */
@@ -140,7 +119,7 @@ function subject() {
 const letter = () => (pair()[1] ? (state.mode === "b" ? "B" : "A") : "");
 
 function comparable(a, b) {
-  return a && b && a.rows === b.rows && a.columns === b.columns && a.tokens === b.tokens;
+  return a && b && a.rows === b.rows && a.columns === b.columns && a.tokens === b.tokens && a.runs && b.runs;
 }
 
 /** The names of what is compared. */

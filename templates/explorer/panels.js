@@ -38,9 +38,32 @@ function speedup({ figures }) {
   return figures.speedup === null ? "-" : `${figures.speedup.map((times) => (times < 100 ? times.toFixed(1) : grouped(Math.round(times)))).join(" to ")} times ${figures.baseline}`;
 }
 
+const ANSWERS = new Map([[true, "yes"], [false, "no"], [null, "not decided"]]);
+
+/** What `bslang stats` decides; the reason of an answer stands below it. */
+function showProperties() {
+  const [a, b] = pair();
+  const two = state.mode !== "a" && b && !state.panels.length;
+  const list = $("properties");
+  list.replaceChildren();
+  if (!a) return;
+  a.properties.forEach((property, at) => {
+    const answers = (two ? [a, b] : [subject()]).map((view) => view.properties[at]);
+    list.append(element("dt", {}, property.name));
+    const said = answers.map((answer, place) => {
+      const words = element("span", { class: `answer ${ANSWERS.get(answer.holds).split(" ")[0]}` }, ANSWERS.get(answer.holds));
+      const why = answer.because ? element("small", {}, answer.because) : "";
+      return element("dd", { id: `property-${at}${place || ""}` }, two ? `${"AB"[place]}: ` : "", words, why);
+    });
+    list.append(...said);
+  });
+  const hops = subject().hops === null ? (subject().ended ? "never all" : "not decided") : plural(subject().hops, "layer");
+  list.append(element("dt", {}, "Every block reached"), element("dd", { id: "property-hops" }, hops));
+}
+
 function showFigures() {
   const [a, b] = pair();
-  const two = state.mode !== "a" && b;
+  const two = state.mode !== "a" && b && !state.panels.length;
   const table = $("figures");
   table.replaceChildren();
   if (!a) return;
@@ -114,6 +137,11 @@ function showLegend() {
     if (a.figures.partial || b.figures.partial) hatched();
     return;
   }
+  if (state.panels.length) {
+    for (const { view, caption } of state.panels) view.terms.forEach(([text, count], term) => entry(colourOf(term), `${caption.split(":")[0]}: ${text}: ${grouped(count)}`));
+    if (state.panels.some(({ view }) => view.figures.partial)) hatched();
+    return;
+  }
   const shown = subject();
   shown.terms.forEach(([text, count], term) => {
     const button = element("button", { type: "button", "aria-pressed": state.only === term }, swatch(colourOf(term)), `${text}: ${grouped(count)}`);
@@ -129,16 +157,15 @@ function showLegend() {
 
 const colourOf = (term) => data.palette[term % data.palette.length];
 
-/** Numbers as a spec writes ranges to people: 0, 3 to 5, 9. */
-function ranges(numbers, most = 8) {
-  const parts = [];
-  for (let at = 0; at < numbers.length; ) {
-    let stop = at + 1;
-    while (stop < numbers.length && numbers[stop] === numbers[stop - 1] + 1) stop += 1;
-    const [first, last] = [numbers[at], numbers[stop - 1]];
-    parts.push(stop - at === 1 ? `${first}` : stop - at === 2 ? `${first}, ${last}` : `${first} to ${last}`);
-    at = stop;
+/** Stretches [start, stop) as one says them: 0, 3 to 5, 9. */
+function ranges(stretches, most = 8) {
+  const joined = [];
+  for (const [start, stop] of stretches) {
+    if (joined.at(-1)?.[1] === start) joined.at(-1)[1] = stop;
+    else if (joined.length > most) break;
+    else joined.push([start, stop]);
   }
+  const parts = joined.map(([start, stop]) => (stop - start === 1 ? `${start}` : stop - start === 2 ? `${start}, ${start + 1}` : `${start} to ${stop - 1}`));
   return parts.length > most ? `${parts.slice(0, most).join(", ")} and more` : parts.join(", ");
 }
 
@@ -147,28 +174,62 @@ function showReadout() {
   const both = ["side", "difference"].includes(state.mode) && comparable(a, b);
   const out = $("readout");
   if (!a) out.textContent = "";
-  else if (!state.cursor) out.textContent = "Point at a block, or give the picture the focus and use the arrow keys.";
+  else if (!state.cursor) out.textContent = "Point at a block, or give the picture the focus and use the arrow keys. Click for the reasons.";
+  else if (state.panels.length) out.textContent = readPanels();
   else out.textContent = both ? readBoth(a, b) : readBlock(subject());
 }
 
 function blockText(view, i, j) {
   const look = lookAt(view, i, j);
+  if (look === undefined) return "not known here";
   return look < 0 ? "empty" : `${look % 2 ? "partial" : "full"}, ${view.terms[look >> 1][0]}`;
 }
 
 function readBlock(view) {
   const { i, j } = state.cursor;
+  const level = panes[0].view === view ? levelOf(view, pxOfBlock(view, transform(panes[0], view))) : -1;
+  if (level > 0 || !rowsOf(view)) return readCell(view, Math.max(0, level), i, j);
   const row = rowsOf(view)[i];
-  const attends = [];
-  for (let at = 0; at < row.length; at += 3) for (let c = row[at]; c < row[at + 1]; c += 1) attends.push(c);
+  const attended = [];
+  for (let at = 0; at < row.length; at += 3) attended.push([row[at], row[at + 1]]);
+  const attends = attended.reduce((sum, [start, stop]) => sum + stop - start, 0);
   const seen = [];
-  for (let r = 0; r < view.rows; r += 1) if (lookAt(view, r, j) >= 0) seen.push(r);
+  for (let r = 0; r < view.rows; r += 1) if (lookAt(view, r, j) >= 0) seen.push([r, r + 1]);
   const last = Math.min(view.tokens, (i + 1) * view.block[0]) - 1;
   return (
-    `Block (${i}, ${j}): ${blockText(view, i, j)}. ` +
-    `Row ${i} (tokens ${i * view.block[0]} to ${last}) attends to ${plural(attends.length, "block")}${attends.length ? `: ${ranges(attends)}` : ""}. ` +
+    `Block (${i}, ${j}): ${blockText(view, i, j)}. ${readPair(view)}` +
+    `Row ${i} (tokens ${i * view.block[0]} to ${last}) attends to ${plural(attends, "block")}${attends ? `: ${ranges(attended)}` : ""}. ` +
     `Column ${j} reaches ${plural(seen.length, "row")}${seen.length ? `: ${ranges(seen)}` : ""}.`
   );
+}
+
+/** What is known of the pair under the pointer, where pairs are drawn. */
+function readPair(view) {
+  const at = state.pointer;
+  if (!at || !panes[0].view || transform(panes[0], view).scale < MASKED.token) return "";
+  const has = pairIn(view, at.q, at.k);
+  const look = lookAt(view, state.cursor.i, state.cursor.j);
+  if (has === null && look >= 0) return `Query ${at.q}, key ${at.k}: ${view.labels.length ? "the labels of the call decide" : "a mask decides"}. `;
+  return `Query ${at.q} ${has ? "sees" : "does not see"} key ${at.k}. `;
+}
+
+function readCell(view, level, i, j) {
+  const cell = cellAt(view, level, i, j);
+  const unit = 2 ** level;
+  const until = (at, size) => Math.min(at + unit, size) - 1;
+  const place = unit === 1 ? `Block (${i}, ${j})` : `Block rows ${grouped(i)} to ${grouped(until(i, view.rows))}, columns ${grouped(j)} to ${grouped(until(j, view.columns))}`;
+  if (cell === undefined) return `${place}.`;
+  const area = (until(i, view.rows) - i + 1) * (until(j, view.columns) - j + 1);
+  if (cell === null) return `${place}: empty.`;
+  const [term, full, partial] = cell;
+  if (unit === 1) return `${place}: ${blockText(view, i, j)}. ${readPair(view)}`;
+  return `${place}: ${grouped(full)} full and ${grouped(partial)} partial of ${plural(area, "block")}, most by ${view.terms[term][0]}.`;
+}
+
+function readPanels() {
+  const { i, j } = state.cursor;
+  const has = state.panels.filter(({ view }) => lookAt(view, i, j) >= 0).map(({ caption }) => caption.split(":")[0]);
+  return `Block (${i}, ${j}): ${has.length ? `in ${has.join("; ")}` : "in none"}.`;
 }
 
 function readBoth(a, b) {
@@ -176,11 +237,25 @@ function readBoth(a, b) {
   return `Block (${i}, ${j}): in A ${blockText(a, i, j)}; in B ${blockText(b, i, j)}.`;
 }
 
+/** What the picture is made of, where it is not of blocks. */
+function showScale() {
+  const [pane] = panes;
+  const view = pane?.view;
+  if (!view) return;
+  const level = levelOf(view, pxOfBlock(view, transform(pane, view)));
+  const side = grouped(2 ** level);
+  const more = !rowsOf(view) && !data.served ? "; this file holds no more: `bslang explorer --serve` draws every block" : "; zoom in for single blocks";
+  $("scale").textContent = level > 0 && !pane.other ? `Each cell is ${side} x ${side} blocks: the paler, the emptier${more}.` : "";
+}
+
+const MOST_FOLLOWED = 60000; // MAX_PAGE_RUNS
+
 function showField() {
   const view = subject();
   const field = state.field;
   $("play").textContent = timer ? "Stop" : "Play";
-  $("field").textContent = field ? fieldText(field) : "Choose a row, and see what it has received from after each layer.";
+  const idle = view && !rowsOf(view) ? `Rows are followed up to ${grouped(MOST_FOLLOWED)} runs of blocks; this layout has more.` : "Choose a row, and see what it has received from after each layer.";
+  $("field").textContent = field ? fieldText(field) : idle;
   const box = $("coverage");
   box.replaceChildren();
   if (!view) return;
@@ -203,59 +278,6 @@ function showSpec() {
   const view = subject();
   $("spec").textContent = view ? view.spec.trimEnd() : "";
   $("about").textContent = view ? `${letter() && `${letter()}: `}${describe(view, null)}` : "";
-  for (const heading of document.querySelectorAll(".which")) heading.textContent = letter() && ` of ${letter()}`;
-}
-
-function showDiagnostics() {
-  const list = $("diagnostics");
-  const found = data.errors ?? data.layouts.flatMap((layout) => layout.diagnostics);
-  const once = [...new Map(found.map((d) => [d.text, d])).values()];
-  list.replaceChildren();
-  for (const d of once) {
-    const button = element("button", { type: "button" }, element("b", {}, `${d.severity} ${d.code}`.trim()), `: ${d.message}`);
-    const place = d.marks.length ? `${d.file}, line ${d.marks[0][0] + 1}` : d.file;
-    button.append(element("small", {}, [place, d.hint && `help: ${d.hint}`].filter(Boolean).join("; ")));
-    button.addEventListener("click", () => goTo(d));
-    list.append(element("li", { class: d.severity }, button));
-  }
-  if (!once.length) list.append(element("li", { class: "muted" }, "No errors, no warnings."));
-  showSources(once);
-}
-
-function showSources(diagnostics) {
-  const sources = new Map((data.sources ?? data.layouts.map((layout) => layout.source)).map((s) => [s.name, s]));
-  $("sources").replaceChildren();
-  for (const { name, text } of sources.values()) {
-    const list = element("ol");
-    const marked = diagnostics.filter((d) => d.file === name);
-    text.replace(/\n$/, "").split("\n").forEach((line, at) => list.append(sourceLine(line, at, marked)));
-    const open = marked.length ? { open: "" } : {};
-    const box = element("details", { class: "source", ...open, "data-file": name }, element("summary", {}, name), list);
-    $("sources").append(box);
-  }
-}
-
-function sourceLine(line, at, diagnostics) {
-  const found = diagnostics.flatMap((d) => d.marks.filter((m) => m[0] === at).map((m) => [d, m]));
-  if (!found.length) return element("li", {}, line);
-  const item = element("li", { class: `marked ${found[0][0].severity}`, tabindex: "-1" });
-  const letters = [...line]; // columns count characters, not halves of them
-  let column = 0;
-  for (const [d, [, start, stop]] of found.sort((x, y) => x[1][1] - y[1][1])) {
-    if (start < column) continue;
-    const text = letters.slice(start, stop).join("") || " ";
-    item.append(letters.slice(column, start).join(""), element("mark", { title: d.message }, text));
-    column = stop;
-  }
-  item.append(letters.slice(column).join(""));
-  return item;
-}
-
-function goTo(d) {
-  const box = [...document.querySelectorAll(".source")].find((s) => s.dataset.file === d.file);
-  if (!box || !d.marks.length) return;
-  box.open = true;
-  const line = box.querySelectorAll("li")[d.marks[0][0]];
-  line.scrollIntoView({ block: "nearest" });
-  line.focus({ preventScroll: true });
+  const axis = state.panels.length > 0 && `${state.mode} ${state.shared[state.mode]}`;
+  for (const heading of document.querySelectorAll(".which")) heading.textContent = axis && heading.id !== "which-spec" ? ` of ${axis}` : letter() && ` of ${letter()}`;
 }
