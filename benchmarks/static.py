@@ -136,12 +136,12 @@ def _loads(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id in ("_keys", "_queries")
 
 
-# ---- figures wanted ------------------------------------------------------------------------------
+# ---- goals ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A figure wanted, held against the kernels that it speaks of; worst: the value farthest from it.
+    """A goal compared with the kernels that it is about; worst: the value farthest from it.
 
     reached, of: how many of them reach it. None of none is not reached.
     """
@@ -242,8 +242,6 @@ def as_markdown(found: Run) -> str:
     parts = [
         f"bslang {__version__}, triton {triton.__version__}, torch {torch.__version__}; {DTYPE}, "
         f"default tiles. {len(found.kernels)} kernels compiled.",
-        "### Figures wanted and reached",
-        _verdicts(verdicts(found)),
         "### Kernels",
         _kernels([kernel for kernel in found.kernels if kernel.report.kernel in PRODUCTS]),
     ]
@@ -252,15 +250,17 @@ def as_markdown(found: Run) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _verdicts(found: list[Verdict]) -> str:
-    return table(
-        ("figure", "wanted", "reached", "kernels that do", "worst", "where it is worst"),
+def goals_as_markdown(found: list[Verdict]) -> str:
+    """How many goals are reached, and a table of them."""
+    said = table(
+        ("figure", "goal", "reached", "kernels that do", "worst", "where it is worst"),
         (
             (each.text, each.wanted, "yes" if each.holds else "no",
              f"{each.reached} of {each.of}", each.worst, each.where)
             for each in found
         ),
     )  # fmt: skip
+    return f"{sum(each.holds for each in found)} of {len(found)} goals are reached.\n\n{said}\n"
 
 
 HEAD = ("layout", "block", "dim", "kernel", "sm", "tile, warps", "registers", "stack B (local in loops)",
@@ -325,11 +325,12 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="write docs/performance-gpu.md, too")
     options = parser.parse_args()
     try:
-        text = as_markdown(run())
-        print(text)
+        found = run()
+        text, goals = as_markdown(found), goals_as_markdown(verdicts(found))
+        print(f"{text}\n{goals}")
         if options.docs:
             page = include(text, PAGE.read_text(encoding="utf-8"), "static")
-            PAGE.write_text(page, encoding="utf-8")
+            PAGE.write_text(include(goals, page, "goals"), encoding="utf-8")
     except (BslangError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 

@@ -140,6 +140,10 @@ def test_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     low = min(loop.instructions for loop in made.full)
     assert line["loop"].startswith(str(low)) and int(line["copies"]) > 0
     text = static.as_markdown(found)
-    assert "### Figures wanted and reached" in text and f"| {line['tile, warps']} |" in text
+    assert f"| {line['tile, warps']} |" in text
+    judged = static.verdicts(found)
+    reached = sum(each.holds for each in judged)
+    assert f"{reached} of {len(judged)} goals are reached." in static.goals_as_markdown(judged)
     page = static.PAGE.read_text(encoding="utf-8")
     assert report.include("new", page, "static") != page != report.include("other", page)
+    assert report.include("all goals", page, "goals").index("all goals") > page.index("## Times")
