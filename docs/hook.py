@@ -1,14 +1,16 @@
 """A hook of MkDocs (mkdocs.yml): pages that are written to be read in the repository, on a site.
 
 There, `../bslang/compiler.py` is a file. On the site it is a page with the file's text, or the picture
-itself; so are the files that these pages link to. And a bar in the code of a table has a backslash before
-it, as GitHub wants it; MkDocs would show both.
+itself; so are the files that these pages link to. There, a link to `cli.md` has that name; on the site it
+has the title of the page. And a bar in the code of a table has a backslash before it, as GitHub wants it;
+MkDocs would show both.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 _LINK = re.compile(r"(\]\()([^)#:]+)((?:#[^)]*)?\))")
+_NAME = re.compile(r"\[([\w-]+\.md)\](?=\(\1[)#])")
 _ROW = re.compile(r"^\|.*\|$", re.MULTILINE)
 _FOLDER = "repository"  # of the site
 _AS_THEY_LIE = {".svg", ".png", ".html"}
@@ -42,8 +45,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Points the links of a page to them, and takes the backslashes out of code in tables."""
-    return _ROW.sub(_unescaped, _rewritten(markdown, page.file.src_uri))
+    """Points the links of a page to them, names pages, and takes the backslashes out of code in tables."""
+    named = _NAME.sub(lambda link: f"[{_title(link[1])}]", markdown)
+    return _ROW.sub(_unescaped, _rewritten(named, page.file.src_uri))
+
+
+@cache
+def _title(name: str) -> str:
+    """The title of a page; its name, if there is no such page."""
+    path = HERE / name
+    return (
+        path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") if path.exists() else name
+    )
 
 
 def _unescaped(row: re.Match[str]) -> str:

@@ -24,6 +24,7 @@ from bslang.explorer.page import page as page_of
 from bslang.explorer.server import Server
 from bslang.explorer.subject import Subject
 from bslang.resolve.sources import source_of
+from bslang.syntax.source import Source
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is missing: pip install 'bslang[browser]'"
@@ -509,3 +510,35 @@ def test_a_served_page_asks_and_reloads(browser: Any, tmp_path: Path) -> None:
         spec.write_text(SPEC, encoding="utf-8")
         reader.wait_for("spec", "window(5)")
         reader.wait_for("diagnostics", "No errors")
+
+
+# ---- in the site ---------------------------------------------------------------------------------
+
+
+def test_the_frame_of_the_playground_is_light_or_dark_as_its_page(browser: Any) -> None:
+    source = Source("near.bsl", "near = window(3)")
+    script = Path(__file__).parent.parent / "docs" / "theme" / "playground.js"
+    served = {
+        "/": '<body data-md-color-scheme="default"><iframe class="explorer" src="frame.html"></iframe>'
+        '<script src="playground.js"></script>',
+        "/frame.html": page_of(data([Subject("near", source, lengths=(128,))])),
+        "/playground.js": script.read_text(encoding="utf-8"),
+    }
+    types = {"js": "text/javascript"}
+    page = browser.new_page(color_scheme="dark")
+
+    def answer(route: Any) -> None:
+        path = "/" + route.request.url.partition("://")[2].partition("/")[2]
+        kind = types.get(path.rpartition(".")[2], "text/html")
+        route.fulfill(body=served[path], content_type=f"{kind}; charset=utf-8")
+
+    page.route("http://site.example/**", answer)
+    page.goto("http://site.example/")
+    frame = page.frame_locator("iframe")
+    frame.locator("html[data-theme=light]").wait_for(state="attached")
+    page.evaluate("document.body.dataset.mdColorScheme = 'slate'")
+    frame.locator("html[data-theme=dark]").wait_for(state="attached")
+    page.evaluate("document.body.dataset.mdColorScheme = 'default'")
+    page.evaluate("document.querySelector('iframe').src = 'frame.html'")  # another layout
+    frame.locator("html[data-theme=light]").wait_for(state="attached")
+    page.close()

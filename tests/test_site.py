@@ -148,6 +148,13 @@ def test_what_pages_link_to_outside_of_docs_comes_along(site: Path) -> None:
     assert (site / "repository" / "benchmarks" / "results" / "cpu_time.svg").exists()
 
 
+def test_links_to_pages_have_their_titles(site: Path) -> None:
+    page = (site / "python.html").read_text(encoding="utf-8")
+    assert '<a href="cli.html#files">The command line</a>' in page
+    for page in site.glob("*.html"):
+        assert not re.search(r'<a href="[^"]*">[\w-]+\.md</a>', page.read_text("utf-8")), page.name
+
+
 def test_code_in_tables_has_no_backslashes(site: Path) -> None:
     page = (site / "migration.html").read_text(encoding="utf-8")
     assert "<code>causal | cols(0:100t)</code>" in page

@@ -116,8 +116,8 @@ CODES: dict[str, Code] = {
         "It has no default either. Pass a value with `-D name=value`, or as a keyword in Python.",
     ),
     "E210": Code(
-        "Which definition to use is ambiguous, or it does not exist",
-        "Name one after a colon: `patterns.bsl:bigbird`.",
+        "No definition is chosen, or the chosen one does not exist",
+        "If a file has several, name one after a colon: `patterns.bsl:bigbird`.",
         "a = all\nb = none",
     ),
     "E211": Code(
