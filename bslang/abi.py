@@ -112,14 +112,18 @@ def _strides(tensors: str) -> Group:
     )
 
 
-def _walk(function: str, strided: str, tensors: Group, places: str = "") -> Kernel:
+_SINKS = "sinks_head sinks_row"
+"""The strides of the sinks (heads, len_q): queries have their own where they are heads."""
+
+
+def _walk(function: str, strided: str, tensors: Group, sizes: str = "") -> Kernel:
     """A kernel over the blocks of a layout."""
     return Kernel(
         function,
         (*_group(f"*{ELEMENT}", strided), *tensors),
         _TABLES,
         _strides(strided),
-        _group("i32", f"{_SIZES} {places}"),
+        _group("i32", f"{_SIZES} {sizes}"),
         _NUMBERS,
         _group("constexpr", _TILES),
     )
@@ -130,22 +134,22 @@ KERNELS = {
         "_forward",
         "q k v",
         (
-            *_group("*fp32", "part_out part_lse"),
+            *_group("*fp32", "sinks part_out part_lse"),
             Argument("out", f"*{ELEMENT}"),
             Argument("lse", "*fp32"),
         ),
-        "q_first q_step",
+        f"q_first q_step {_SINKS}",
     ),
     "merge": Kernel(
         "_merge",
         (
-            *_group("*fp32", "part_out part_lse"),
+            *_group("*fp32", "sinks part_out part_lse"),
             Argument("out", f"*{ELEMENT}"),
             Argument("lse", "*fp32"),
         ),
         _group("*i32", "merges"),
         (),
-        _group("i32", "lanes start length block"),
+        _group("i32", f"lanes start length block heads {_SINKS}"),
         (),
         _group("constexpr", "HEAD_DIM PAD TILE"),
     ),
@@ -209,7 +213,7 @@ STRUCTS = {
         *_group("const int64_t*", "parameters"),
         *_group("const int32_t*", "head_graph"),
         *_group("const int32_t*", "q_labels k_labels q_ranges k_ranges"),
-        *_group("Tensor", "q k v out lse grad_out grad_lse dq dk dv"),
+        *_group("Tensor", "q k v sinks out lse grad_out grad_lse dq dk dv"),
     ),
 }
 """The structs of the C++, with the fields of each in order."""

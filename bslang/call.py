@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from bslang.labels import Labels, take_labels, take_padding
+from bslang.sinks import take_sinks
 
 # torch is imported where there are tensors: the compiler reads NUMBERS, and starts without it.
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Options(TypedDict, total=False):
     key_padding: keys that no query sees: bool (batch, len_k), True for padding as in torch's
     key_padding_mask, or integers (batch,), how many keys each sequence has, padded on the right. With
     fewer queries than keys, which are the last, no row may have padding in place of its queries.
+    sinks: real numbers (heads,), a logit for each query head that joins the denominator of its softmax and
+    has no value (gpt-oss; arXiv 2309.17453, section 3.3): weights are exp(s) / (sum of exp(s) + exp(sink)).
+    Neither scale nor softcap touches it, lse is that of the keys alone, and it has a gradient.
     first_head: the number that the first head of q has in the model, 0 unless given, where these are only
     some of its heads, as on a rank of tensor parallelism; it chooses the layout (`Layout.at_heads`).
     """
@@ -48,6 +52,7 @@ class Options(TypedDict, total=False):
     align: str
     labels: LabelsOfCall | None
     key_padding: torch.Tensor | None
+    sinks: torch.Tensor | None
     first_head: int
 
 
@@ -82,6 +87,9 @@ _ELSEWHERE = {
     "logits_soft_cap": "write softcap",
     "key_padding_mask": "write key_padding",
     "return_softmax_lse": "write return_lse",
+    **dict.fromkeys(
+        ("s_aux", "sink", "attn_sink", "attention_sink", "learnable_sink"), "write sinks"
+    ),
     "cu_seqlens": _PACKED,
     "cu_seqlens_q": _PACKED,
     "cu_seqlens_k": _PACKED,
@@ -106,7 +114,9 @@ class Call:
     """What a call says beside q, k and v, checked.
 
     scale: what scores are multiplied by; softcap: 0 for none; align: "end" or "start"; labels: those of the
-    call, for a layout that has some; padding: bool (batch, len_k), True where a key is padding.
+    call, for a layout that has some; padding: bool (batch, len_k), True where a key is padding; sinks:
+    (heads,) in the dtype of log-sum-exps, or (heads, len_q) where queries are heads
+    (`bslang.runtime.grouped`).
     """
 
     scale: float = field(metadata={"kernel": FLOAT})
@@ -114,6 +124,7 @@ class Call:
     align: str = "end"
     labels: Labels | None = None
     padding: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
 
     @classmethod
     def of(
@@ -146,6 +157,7 @@ class Call:
             align,
             take_labels(options.get("labels"), names, q, k, align),
             take_padding(options.get("key_padding"), q, k, placed and align == "end"),
+            take_sinks(options.get("sinks"), q),
         )
 
     @property
@@ -159,7 +171,7 @@ class Call:
 
         A number that is new comes last, so that programs exported before still run.
         """
-        tensors = {"padding": self.padding}
+        tensors = {"padding": self.padding, "sinks": self.sinks}
         if self.labels is not None:
             tensors |= {"q_labels": self.labels.q, "k_labels": self.labels.k}
         given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
@@ -174,7 +186,8 @@ class Call:
         labels = Labels(given["q_labels"], given["k_labels"]) if "q_labels" in given else None
         # Numbers of a program exported before one was new lack the last: they have its default.
         known: dict[str, Any] = dict(zip(NUMBERS, numbers, strict=False))
-        return cls(**known, align=align, labels=labels, padding=given.get("padding"))
+        known |= {name: given.get(name) for name in ("padding", "sinks")}
+        return cls(**known, align=align, labels=labels)
 
     def padding_as_label(self, len_q: int) -> Call:
         """The call of a layout that is narrowed by `same` of one more label, in place of the padding.

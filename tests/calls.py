@@ -137,12 +137,15 @@ class Call:
         return Grid.of(self.len_q, self.len_k, self.block, self.align, head=head, layer=self.layer)
 
     def check(
-        self, target: str, dtype: torch.dtype = torch.float32, softcap: float | None = None
-    ) -> None:
+        self, target: str, dtype: torch.dtype = torch.float32, softcap: float | None = None,
+        sinks: bool = False,
+    ) -> None:  # fmt: skip
         """Assert that a target's results are those of dense attention."""
+        logits = 4 * torch.randn(self.heads, generator=torch.Generator().manual_seed(1))
         agrees(
             self.layout(target), self.inputs(dtype), self.mask(), TOLERANCE[dtype],
             align=self.align, labels=self.labels(), softcap=softcap,
+            sinks=logits if sinks else None,
         )  # fmt: skip
 
     def others_are_not_visited(self, target: str) -> None:

@@ -18,7 +18,9 @@ def agrees(layout: Layout, given: Inputs, mask: Bools, tolerance: float, **call:
     scale, softcap = call.get("scale"), call.get("softcap")
     assert scale is None or isinstance(scale, float)
     assert softcap is None or isinstance(softcap, float)
-    truth = dense(given, mask, scale, softcap=softcap)
+    sinks = call.get("sinks")
+    assert sinks is None or isinstance(sinks, torch.Tensor)
+    truth = dense(given, mask, scale, softcap=softcap, sinks=sinks)
     found = run(layout, given, **call)  # type: ignore[arg-type]  # passed through
     for name, error in found.error(truth).items():
         size = 1 + float(getattr(truth, name).abs().max())

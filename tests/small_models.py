@@ -30,6 +30,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "Mistral": GROUPED | {"sliding_window": None},
     "Gemma2": GEMMA | {"attn_logit_softcapping": 2.0},
     "Gemma3Text": GEMMA,
+    "GptOss": GROUPED | {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 64},
 }
 ENCODERS: dict[str, dict[str, Any]] = {
     "Bert": SIZES,
@@ -57,6 +58,9 @@ def model(name: str = "Llama", **changed: Any) -> Any:
         for parameter in made.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(8)
+        for name, parameter in made.named_parameters():
+            if name.endswith(".sinks"):
+                parameter.normal_()
     return made
 
 
@@ -64,8 +68,9 @@ def tokens(batch: int = 2, length: int = LENGTH) -> torch.Tensor:
     return torch.randint(3, 64, (batch, length), generator=torch.Generator().manual_seed(1))
 
 
-def results(made: Any, attention: str, **call: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a model gives for some tokens, at those that are no padding; and the gradient of its embedding."""
+def results(made: Any, attention: str, **call: Any) -> tuple[torch.Tensor, ...]:
+    """What a model gives for some tokens, at those that are no padding; and the gradients of its embedding
+    and of its sinks."""
     made.set_attn_implementation(attention)
     made.zero_grad()
     call = {"input_ids": tokens()} | call
@@ -75,7 +80,8 @@ def results(made: Any, attention: str, **call: Any) -> tuple[torch.Tensor, torch
         out = out[mask.bool()]
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
     (out * weights).sum().backward()
-    return out.detach(), made.get_input_embeddings().weight.grad.clone()
+    sinks = [p.grad.clone() for name, p in made.named_parameters() if name.endswith(".sinks")]
+    return out.detach(), made.get_input_embeddings().weight.grad.clone(), *sinks
 
 
 def agree(found: Sequence[torch.Tensor], truth: Sequence[torch.Tensor]) -> None:

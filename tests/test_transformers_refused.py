@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from small_models import GEMMA, GROUPED, LENGTH, RIGHT, SPARSE, agree, model, pairs, results, tokens
+from small_models import GEMMA, LENGTH, RIGHT, SPARSE, agree, model, pairs, results, tokens
 
 import bslang
 from bslang.integrations.transformers import register
@@ -63,16 +63,13 @@ def test_bert_refuses_to_give_attention_weights() -> None:
         made(tokens(), output_attentions=True)
 
 
-def test_attention_sinks_are_refused() -> None:
+def test_sinks_of_another_kind_are_refused() -> None:
     register("causal", block=8, target="torch")
-    config = transformers.GptOssConfig(
-        **GROUPED, num_local_experts=2, num_experts_per_tok=1, sliding_window=64
-    )
-    made = transformers.AutoModelForCausalLM.from_config(
-        config, attn_implementation="bslang"
-    ).eval()
-    with pytest.raises(ValueError, match=r"passes attention sinks \(s_aux\)"):
-        made(tokens())
+    made = model("Llama")
+    given = torch.zeros(1, 2, 8, 16)
+    call = transformers.AttentionInterface()["bslang"]
+    with pytest.raises(ValueError, match=r"passes attention sinks that are not logits .*\(sinks\)"):
+        call(made.model.layers[0].self_attn, given, given, given, None, sinks=given)
 
 
 def test_the_text_of_a_model_with_images() -> None:

@@ -125,7 +125,7 @@ def test_what_is_compared(resolved: Callable[[str], Any]) -> None:
 
 
 def test_labels_are_a_few_documents() -> None:
-    case = runtime._Case(5, 60, 8, 2, 1, None, 3)
+    case = runtime._Case(5, 60, 8, 2, 1, None, False, 3)
     labels = case.labels(("a", "b"))
     assert set(labels) == {"a", "b"}
     for label in labels.values():

@@ -244,8 +244,8 @@ _DECODER = (
     "This is the encoder. The decoder has causal attention, and sees all of the encoder's output."
 )
 _SINKS = (
-    "Each head has a learned logit that enters the softmax beside the keys (an attention sink): it is no "
-    "key, and has no counterpart in a layout."
+    "Each head has a learned logit in the denominator of the softmax (an attention sink). It is not part of "
+    "the layout: pass `sinks=` at the call."
 )
 _PADDING = (
     "In batches padded on the left, the model counts chunks from the first token after the padding."

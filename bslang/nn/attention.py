@@ -24,7 +24,8 @@ class BlockSparseAttention(nn.Module):
     """Self-attention over the pairs of a layout: projections, heads, rotary positions, a cache.
 
     Its parameters are those of q_proj, k_proj, v_proj and o_proj (nn.Linear), named as in Llama, whose
-    attention it is with `causal` and rotary positions; the layout is not in the state dict.
+    attention it is with `causal` and rotary positions, and `sinks` as in gpt-oss; the layout is not in the
+    state dict.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class BlockSparseAttention(nn.Module):
         rotary: float | nn.Module | None = None,
         softcap: float | None = None,
         scale: float | None = None,
+        sinks: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -48,7 +50,8 @@ class BlockSparseAttention(nn.Module):
         head_dim: embed_dim / num_heads for None. bias: in all four projections.
         rotary: the base of rotary positions, or a module such as `Rotary`, called as rotary(x, start)
         with queries or keys (batch, heads, length, dim) and the position of the first; None for no positions.
-        softcap, scale: as in a call of the layout.
+        softcap, scale: as in a call of the layout. sinks: whether each head has a learned logit in the
+        denominator of its softmax, the parameter `sinks` (num_heads,), 0 at first (gpt-oss).
 
         Raises ValueError or TypeError for numbers that do not fit one another, SpecError.
         """
@@ -72,6 +75,8 @@ class BlockSparseAttention(nn.Module):
         self.k_proj = nn.Linear(embed_dim, inner_kv, **made)
         self.v_proj = nn.Linear(embed_dim, inner_kv, **made)
         self.o_proj = nn.Linear(inner, embed_dim, **made)
+        zeros = torch.zeros(num_heads, device=device, dtype=dtype) if sinks else None
+        self.sinks = None if zeros is None else nn.Parameter(zeros)
 
     def forward(
         self,
@@ -103,10 +108,14 @@ class BlockSparseAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         options.setdefault("softcap", self.softcap)
-        if "first_head" not in options and needs_first_head(
-            self.layout, q.shape[1], self.num_heads
+        heads, of = q.shape[1], self.num_heads
+        if "first_head" not in options and (
+            needs_first_head(self.layout, heads, of) or (self.sinks is not None and heads != of)
         ):
-            options["first_head"] = first_head(self, q.shape[1], self.num_heads, self.head_dim)
+            options["first_head"] = first_head(self, heads, of, self.head_dim)
+        if self.sinks is not None:
+            first = options.get("first_head", 0)
+            options.setdefault("sinks", self.sinks[first : first + heads])
         out = self.layout(q, k, v, self.scale, **options)
         return self.o_proj(join_heads(out))  # type: ignore[no-any-return]  # a module's call is untyped
 
@@ -140,4 +149,6 @@ class BlockSparseAttention(nn.Module):
         for name in ("softcap", "scale"):
             if (value := getattr(self, name)) is not None:
                 shown += f", {name}={value:g}"
+        if self.sinks is not None:
+            shown += ", sinks=True"
         return f"{shown}, {about(self.layout)}"

@@ -31,5 +31,7 @@ def side_by_side(
     if call.labels is not None:
         of_q = call.labels.q.repeat_interleave(group, dim=-1)
         call = replace(call, labels=Labels(of_q, call.labels.k))
+    if call.sinks is not None:
+        call = replace(call, sinks=call.sinks.view(k.shape[1], group))
     together = replace(plan, len_q=group, q_start=start, position=plan.q_start)
     return q.view(batch, k.shape[1], group, dim), together, call

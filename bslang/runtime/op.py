@@ -12,11 +12,12 @@ import torch
 
 from bslang.call import Call
 from bslang.runtime.checks import autocast, check_tangents
-from bslang.runtime.padding import Rows, without_lost
+from bslang.runtime.padding import Rows, padded_queries, without_lost
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.registry import LAYOUTS
 from bslang.runtime.runnable import Runnable
 from bslang.runtime.target import Target
+from bslang.sinks import as_keys, gradient
 
 
 def _found(
@@ -85,6 +86,8 @@ def _attention_backward(
         dq, dk, dv = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         return dq, dk, dv
     call = Call.unpack(tensors, numbers, about)
+    if call.sinks is not None:
+        lse, grad_lse = as_keys(lse, grad_lse, call.sinks)
     of, lost = without_lost(Rows(grad_out, grad_lse, q, out, lse), call)
     target, plan, call = _found(LAYOUTS.find(layout), q, k, call)
     with torch.autocast(q.device.type, enabled=False):
@@ -126,7 +129,13 @@ def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple
     # The torch target is made of torch's operators: run as they are, these have gradients in turn.
     plain = torch.is_grad_enabled() and ctx.layout.target(q).name == "torch"
     grads = _attention_backward(*given) if plain else attention_backward(*given)
-    return (*grads, None, [None] * len(tensors), None, None)
+    call = Call.unpack(*packed[1:])
+    of_tensors: list[torch.Tensor | None] = [None] * len(tensors)
+    if call.sinks is not None and call.sinks.requires_grad:
+        padded = padded_queries(call, q.shape[2])
+        of_sinks = gradient(grad_out, out, lse, call.sinks, padded)
+        of_tensors = [of_sinks if each is call.sinks else None for each in tensors]
+    return (*grads, None, of_tensors, None, None)
 
 
 def _no_second_derivatives(ctx: Any, *grads: torch.Tensor) -> None:

@@ -25,13 +25,19 @@ class Rows:
     lse: torch.Tensor
 
 
+def padded_queries(call: Call, len_q: int) -> torch.Tensor | None:
+    """The queries that stand at padding, bool (batch, 1, len_q); None where a call knows of none."""
+    if call.padding is None or call.align != "end":
+        return None
+    return call.padding[:, None, call.padding.shape[1] - len_q :]
+
+
 def without_lost(rows: Rows, call: Call) -> tuple[Rows, torch.Tensor | None]:
     """The rows with those left out that are padding and not finite, and which these are, bool (batch, heads,
     len_q); None for none. A row that is left out has weights, and so gradients, of 0."""
-    if call.padding is None or call.align != "end":
+    padded = padded_queries(call, rows.q.shape[2])
+    if padded is None:
         return rows, None
-    len_q, len_k = rows.q.shape[2], call.padding.shape[1]
-    padded = call.padding[:, None, len_k - len_q :]
     lost = padded & ~(_finite(rows.q) & _finite(rows.grad_out) & rows.grad_lse.isfinite())
     # Of a GPU no answer is waited for.
     if lost.device.type == "cpu" and not lost.any():

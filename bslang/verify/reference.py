@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attended:
-    """The results of a call and its gradients; lse where finite, 0 for a query without keys."""
+    """The results of a call and its gradients; lse where finite, 0 for a query without keys; dsinks: () for a
+    call without sinks."""
 
     out: torch.Tensor
     lse: torch.Tensor
     dq: torch.Tensor
     dk: torch.Tensor
     dv: torch.Tensor
+    dsinks: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     def error(self, other: Attended) -> dict[str, float]:
         """The largest difference from another, by name, both taken as fp64 on the CPU."""
@@ -89,12 +91,15 @@ def dense(
     scale: float | None = None,
     dtype: torch.dtype = torch.float64,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> Attended:
     """Attention by the formula over a dense mask, in fp64 (or in another dtype, to compare errors).
 
-    mask: (len_q, len_k), or (batch, heads, len_q, len_k) where these differ.
+    mask: (len_q, len_k), or (batch, heads, len_q, len_k) where these differ; scale, softcap, sinks: as in a
+    call.
     """
-    q, k, v = (x.detach().to(dtype).requires_grad_() for x in (given.q, given.k, given.v))
+    inputs = [given.q, given.k, given.v, *([] if sinks is None else [sinks])]
+    q, k, v, *logits = inputs = [x.detach().to(dtype).requires_grad_() for x in inputs]
     group = q.shape[1] // k.shape[1]
     allowed = torch.from_numpy(np.ascontiguousarray(mask)).to(q.device)
     scores = q @ k.repeat_interleave(group, 1).transpose(-1, -2)
@@ -105,14 +110,22 @@ def dense(
     # A query without keys attends to everything here and is zeroed afterwards, so nothing is NaN.
     scores = scores.masked_fill(~(allowed | ~some[..., None]), -torch.inf)
     lse = torch.where(some, torch.logsumexp(scores, -1), 0)
-    out = torch.softmax(scores, -1) @ v.repeat_interleave(group, 1) * some[..., None]
+    for logit in logits:  # one more column, which has no value
+        column = logit[:, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat((scores, column), -1)
+    weights = torch.softmax(scores, -1)[..., : k.shape[2]]
+    out = weights @ v.repeat_interleave(group, 1) * some[..., None]
     total = (out * given.grad_out.to(dtype)).sum() + (lse * given.grad_lse.to(dtype)).sum()
-    grads = torch.autograd.grad(total, (q, k, v))
+    grads = torch.autograd.grad(total, inputs)
     return Attended(out.detach(), lse.detach(), *grads)
 
 
 def rounding(
-    given: Inputs, mask: npt.NDArray[np.bool_], truth: Attended, softcap: float | None = None
+    given: Inputs,
+    mask: npt.NDArray[np.bool_],
+    truth: Attended,
+    softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> dict[str, float]:
     """The errors that rounding brings by itself: those of dense attention in the dtype of the tensors.
 
@@ -120,8 +133,8 @@ def rounding(
     """
     dtype = given.q.dtype
     if dtype != torch.float64:
-        return dense(given, mask, dtype=dtype, softcap=softcap).relative(truth)
-    errors = dense(given, mask, dtype=torch.float32, softcap=softcap).relative(truth)
+        return dense(given, mask, None, dtype, softcap, sinks).relative(truth)
+    errors = dense(given, mask, None, torch.float32, softcap, sinks).relative(truth)
     smaller = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
     return {name: 2 * smaller * error for name, error in errors.items()}
 
@@ -130,10 +143,13 @@ def run(
     layout: CallableLayout, given: Inputs, scale: float | None = None, **options: Unpack[Options]
 ) -> Attended:
     """A layout's own results on the same tensors; scale, options: as in a call."""
-    q, k, v = (x.detach().requires_grad_() for x in (given.q, given.k, given.v))
+    q, k, v = inputs = [x.detach().requires_grad_() for x in (given.q, given.k, given.v)]
+    if (sinks := options.get("sinks")) is not None:
+        options["sinks"] = logits = sinks.detach().requires_grad_()
+        inputs.append(logits)
     out, lse = layout(q, k, v, scale, return_lse=True, **options)
     none = lse == -torch.inf
     assert not out[none].any(), "a query without keys has output 0"
     lse = lse.masked_fill(none, 0)
-    grads = torch.autograd.grad((out, lse), (q, k, v), (given.grad_out, given.grad_lse))
+    grads = torch.autograd.grad((out, lse), inputs, (given.grad_out, given.grad_lse))
     return Attended(out.detach(), lse.detach(), *grads)

@@ -61,6 +61,7 @@ class _Case:
     heads: int
     key_heads: int
     softcap: float | None
+    has_sinks: bool
     seed: int
 
     @property
@@ -71,13 +72,21 @@ class _Case:
     def __str__(self) -> str:
         cap = "" if self.softcap is None else f", soft cap {self.softcap:g}"
         heads = f"{self.heads} heads, {self.key_heads} of keys"
-        return f"{self.lengths} (head dimension {self.dim}, {heads}{cap})"
+        sinks = ", sinks" * self.has_sinks
+        return f"{self.lengths} (head dimension {self.dim}, {heads}{cap}{sinks})"
 
     def inputs(self, dtype: torch.dtype) -> Inputs:
         return inputs(
             self.len_q, self.len_k, dim=self.dim, heads=self.heads, key_heads=self.key_heads,
             batch=_BATCH, dtype=dtype, seed=self.seed,
         )  # fmt: skip
+
+    def sinks(self) -> torch.Tensor | None:
+        """Logits (heads,) about as large as log-sum-exps, or none."""
+        if not self.has_sinks:
+            return None
+        drawn = torch.Generator("cpu").manual_seed(self.seed)
+        return torch.randn(self.heads, dtype=torch.float32, generator=drawn, device="cpu") * 4
 
     def labels(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
         """A few documents, one after another, int64 (batch, len_k): other ones in each row."""
@@ -124,7 +133,14 @@ def _cases(lengths: Iterable[int], dims: Sequence[int], heads: int) -> list[_Cas
         raise LimitError("MAX_DENSE", MAX_DENSE, what)
     groups = cycle([n for n in range(heads, 0, -1) if heads % n == 0])
     return [
-        _Case(*shape, heads, next(groups), _SOFT_CAP if place % 4 == 2 else None, place)
+        _Case(
+            *shape,
+            heads,
+            next(groups),
+            _SOFT_CAP if place % 4 == 2 else None,
+            place % 4 == 1,
+            place,
+        )
         for place, shape in enumerate(islice(cycle(shapes), max(len(shapes), _CALLS)))
     ]
 
@@ -245,17 +261,19 @@ def _compare(
     """Add the errors of one call to every row."""
     for dtype in dict.fromkeys(dtype for _, _, dtype in rows):
         given = case.inputs(dtype)
-        truth = dense(given, mask, softcap=case.softcap)
+        softcap, sinks = case.softcap, case.sinks()
+        truth = dense(given, mask, softcap=softcap, sinks=sinks)
         for place in dict.fromkeys(place for _, place, of_row in rows if of_row == dtype):
             here = given.to(place)
-            plain = rounding(here, mask, truth, case.softcap)
+            of_place = None if sinks is None else sinks.to(place)
+            plain = rounding(here, mask, truth, softcap, of_place)
             of_call = {name: x.to(place) for name, x in labels.items()} or None
             for name, layout in layouts.items():
                 row = rows.get((name, place, dtype))
                 if row is None or row.raised:
                     continue
                 try:
-                    found = run(layout, here, labels=of_call, softcap=case.softcap)
+                    found = run(layout, here, labels=of_call, softcap=softcap, sinks=of_place)
                 except Exception as error:  # whatever it is, it is what was to be found
                     row.raised = f"{type(error).__name__} at {case}: {_reason(error)}"
                 else:

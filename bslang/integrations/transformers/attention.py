@@ -21,8 +21,7 @@ _LAYERS = 256
 """Layers of a model that a layout with `layer` is made ready for: torch.compile cannot make more."""
 
 _UNKNOWN = {
-    "s_aux": "attention sinks",
-    "sinks": "attention sinks",
+    "sinks": "attention sinks that are not logits of heads",
     "position_bias": "a bias of attention scores",
     "indices": "keys chosen by an indexer",
     "block_indices": "keys chosen by an indexer",
@@ -79,16 +78,17 @@ class Attention:
         is_causal: bool | None = None,
         cu_seq_lens_q: Tensor | None = None,
         cu_seq_lens_k: Tensor | None = None,
+        s_aux: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
         """(out, None): out (batch, length, heads, dim), contiguous.
 
         query: (batch, heads, length, dim); key, value: (batch, key heads, keys, dim); attention_mask: what
-        `bslang.integrations.transformers.mask` gives.
+        `bslang.integrations.transformers.mask` gives; s_aux: attention sinks (heads,), as gpt-oss has them.
         """
         called(module)
         _check_call(module, dropout, kwargs)
-        options: dict[str, Any] = {"scale": scaling, "softcap": softcap}
+        options: dict[str, Any] = {"scale": scaling, "softcap": softcap, "sinks": s_aux}
         mask, shown = take(attention_mask, query, key)
         if _is_of_decoder(module):
             out = self._dense(module, query, key, value, mask, options)

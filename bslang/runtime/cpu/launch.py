@@ -19,6 +19,7 @@ from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan, DeviceTable
+from bslang.sinks import by_query
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """In the order of the C++ enumeration `Dtype`."""
@@ -158,6 +159,8 @@ class CpuTarget:
             q, plan, call = side_by_side(q, k, plan, call)
         written = {"out": out.view(q.shape), "lse": lse.view(q.shape[:3])}
         tensors = {"q": q, "k": k, "v": v, **written}
+        if call.sinks is not None:
+            tensors["sinks"] = by_query(call.sinks, q.shape[2])[None]
         self._start(self._library.bslang_forward, plan, call, **tensors)
         return out, lse
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from bslang.call import Call
 from bslang.runtime.op import lse_dtype
 from bslang.runtime.plan import DevicePlan, DeviceTable
+from bslang.sinks import kept
 
 Mask = Callable[..., torch.Tensor]
 """mask(q positions, k positions, parameters): whether each pair belongs. In a layout with labels also
@@ -95,6 +96,8 @@ class TorchTarget:
             out[rows] = torch.where(some, acc / total[..., 0], 0)
             lse[rows] = (peak + torch.log(total))[..., 0, 0]
         out, lse = _tokens(out, plan), _tokens(lse[..., None], plan)[..., 0]
+        if call.sinks is not None:
+            out = out * kept(lse, call.sinks)[..., None]
         return out.to(q.dtype).contiguous(), lse.to(lse_dtype(q.dtype)).contiguous()
 
     def backward(

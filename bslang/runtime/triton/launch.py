@@ -22,6 +22,7 @@ from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES, Binaries
 from bslang.runtime.triton.tiles import JOINED, MAX_DIM, Launch, launch
 from bslang.runtime.triton.tuned import Key, Tuned, beside, device_name
+from bslang.sinks import by_query
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,8 @@ class TritonTarget:
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
         q, plan, call = side_by_side(q, k, plan, call)
         written = {"out": out.view(q.shape), "lse": lse.view(q.shape[:3])}
-        self._walk("forward", {"q": q, "k": k, "v": v}, {}, written, plan, call)
+        known = {"sinks": self._sinks(q, plan, call)}
+        self._walk("forward", {"q": q, "k": k, "v": v}, known, written, plan, call)
         return out, lse
 
     def backward(
@@ -200,6 +202,7 @@ class TritonTarget:
             **parts,
             **written,
             **_strides(strided),
+            **_of_sinks(read),
             "programs": table.programs,
             "pointer": table.pointer,
             "runs": table.runs,
@@ -222,18 +225,18 @@ class TritonTarget:
         programs = table.programs.shape[0] * tiles * lanes
         self._start(kernel, chosen, programs, _in_order(kernel, values))
         if table.slots:
-            self._join(kernel, table, parts, written, plan, lanes)
+            self._join(kernel, table, read | parts, written, plan, lanes)
 
     def _join(
         self,
         kernel: str,
         table: DeviceTables,
-        parts: dict[str, torch.Tensor],
+        read: dict[str, torch.Tensor],
         written: dict[str, torch.Tensor],
         plan: DevicePlan,
         lanes: int,
     ) -> None:
-        """Join the parts of split blocks to results."""
+        """Join the parts of split blocks, which are among what is read, to results."""
         if kernel == "dkdv":
             block, start, length = plan.block_k, 0, plan.len_k
         else:
@@ -248,13 +251,24 @@ class TritonTarget:
         }
         if kernel == "forward":
             chosen = self._launch("merge", written["out"])
-            values |= parts | written
+            values |= read | written | _of_sinks(read) | {"heads": written["lse"].shape[1]}
             self._start("merge", chosen, programs, _in_order("merge", values))
             return
         for name, total in written.items():
             chosen = self._launch("sum", total)
-            values |= {"parts": parts[f"part_{name}"], "total": total}
+            values |= {"parts": read[f"part_{name}"], "total": total}
             self._start("sum", chosen, programs, _in_order("sum", values))
+
+    def _sinks(self, q: torch.Tensor, plan: DevicePlan, call: Call) -> torch.Tensor:
+        """The sinks of a call's queries, (heads, len_q); -inf, which weighs nothing, where it gives none."""
+        if call.sinks is not None:
+            return by_query(call.sinks, q.shape[2])
+        if "no sinks" not in plan.made:
+            plan.made["no sinks"] = torch.full(
+                (1, 1), -torch.inf, dtype=torch.float32, device=q.device
+            )
+        none: torch.Tensor = plan.made["no sinks"]
+        return none.expand(q.shape[1], q.shape[2])
 
     def _tables(self, plan: DevicePlan, side: str) -> DeviceTables:
         """What a kernel visits, of block rows or of block columns; made once for a plan."""
@@ -325,6 +339,14 @@ def _in_order(kernel: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
     """The arguments of a kernel that are not constants, of values by name; None for what its layout lacks."""
     given = ((each, values[each.name]) for each in abi.KERNELS[kernel].all if not each.is_constant)
     return tuple(value for each, value in given if not (each.only and value is None))
+
+
+def _of_sinks(read: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """The strides of the sinks among what a kernel reads, by the names that kernels have for them."""
+    if "sinks" not in read:
+        return {}
+    head, row = read["sinks"].stride()
+    return {"sinks_head": head, "sinks_row": row}
 
 
 def _strides(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:

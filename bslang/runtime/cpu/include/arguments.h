@@ -26,10 +26,11 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 //   parameters       of the masks, one group for each graph
 //   head_graph       the graph of each query head, where heads have graphs of their own
 //   q_labels, k_labels  (labels, batch, length)
+//   sinks            (1, heads, len_q), fp32; null for none
 //   q_ranges, k_ranges  the least and the greatest label of each block, (labels, batch, blocks, 2)
 
 // ---- begin: generated from bslang/abi.py
-constexpr int64_t abi = 0xd7b5df1968f4657;
+constexpr int64_t abi = 0x7ba6e641d136a5c;
 
 struct Tensor {
     void* data;
@@ -53,7 +54,7 @@ struct Arguments {
     const int32_t* k_labels;
     const int32_t* q_ranges;
     const int32_t* k_ranges;
-    Tensor q, k, v, out, lse, grad_out, grad_lse, dq, dk, dv;
+    Tensor q, k, v, sinks, out, lse, grad_out, grad_lse, dq, dk, dv;
 };
 // ---- end
 

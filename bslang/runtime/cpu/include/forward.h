@@ -156,6 +156,11 @@ void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_
     });
 }
 
+// What the sink of a query adds to the sum of 2^(score - m).
+inline float sink_weight(const Arguments& args, Head head, int64_t query, float m) {
+    return std::exp2(Head{0, head.head}.number(args.sinks, query) / ln_2 - m);
+}
+
 // Output and log-sum-exp of a tile of queries.
 template <class Layout>
 void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, const Tile& tile) {
@@ -170,7 +175,8 @@ void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, 
         const float l = own.l[i];
         float* row = own.acc + i * stride;
         if (l == 0) std::fill(row, row + dim, 0.0f);  // no keys: 0, though a value met be NaN
-        write_row(args, args.out, head, first + i, row, l == 0 ? 0 : 1 / l);
+        const float sum = args.sinks.data ? l + sink_weight(args, head, first + i, own.m[i]) : l;
+        write_row(args, args.out, head, first + i, row, l == 0 ? 0 : 1 / sum);
         head.number(args.lse, first + i) = l == 0 ? -infinity : own.m[i] * ln_2 + std::log(l);
     }
 }
