@@ -36,9 +36,10 @@ MAY_USE = {
         "codegen": "abi cache files graph ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
         "stages": "compiler graph ir resolve schedule syntax",
-        "call": "labels",
+        "call": "labels sinks",
         "labels": "",
-        "runtime": "abi cache call files labels _version",
+        "sinks": "",
+        "runtime": "abi cache call files labels sinks _version",
         "exchange": "analysis compiler graph ir labels patterns resolve syntax _version",
         "generated": "cache",
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
@@ -82,7 +83,7 @@ HOMES = {
         "scipy": "exchange/sparse",
         "safetensors": "exchange/archive",
         "torch": "call configs/asked configs/masks exchange/exports exchange/flex exchange/mask gpu "
-        "integrations labels layouts nn runtime verify",
+        "integrations labels layouts nn runtime sinks verify",
         "typing_extensions": "call layouts nn runtime verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",
