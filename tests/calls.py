@@ -16,6 +16,7 @@ from bslang.ir.oracle import dense
 from bslang.ir.pattern import Pattern
 from bslang.ir.runs import Bools
 from bslang.labels import Label
+from bslang.runtime.op import lse_dtype
 from bslang.syntax.source import Source
 
 BY_HEAD = [
@@ -141,7 +142,9 @@ class Call:
         sinks: bool = False,
     ) -> None:  # fmt: skip
         """Assert that a target's results are those of dense attention."""
-        logits = 4 * torch.randn(self.heads, generator=torch.Generator().manual_seed(1))
+        logits = 4 * torch.randn(self.heads, generator=torch.Generator().manual_seed(1)).to(
+            lse_dtype(dtype)
+        )
         agrees(
             self.layout(target), self.inputs(dtype), self.mask(), TOLERANCE[dtype],
             align=self.align, labels=self.labels(), softcap=softcap,
