@@ -123,6 +123,16 @@ def test_check_as_json(run: Run) -> None:
         "severity": "error",
         "message": "unknown name `windw`",
         "hint": "did you mean `window`?",
+        "fix": {
+            "title": "Change `windw` to `window`",
+            "edits": [
+                {
+                    "start": {"line": 2, "column": 5},
+                    "end": {"line": 2, "column": 10},
+                    "text": "window",
+                }
+            ],
+        },
     }
     assert (missing["code"], missing["line"], missing["column"]) == ("E001", None, None)
     assert run("check", "--json", "spec.bsl").json["diagnostics"] == []

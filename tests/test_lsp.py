@@ -139,6 +139,16 @@ def test_a_session(spec: Path) -> None:
         assert client.text_in(error.range) == "colls"
         assert "did you mean `cols`?" in error.message
 
+        (fix,) = await quick_fixes(client, error.range)
+        assert fix.title == "Change `colls` to `cols`" and [*fix.diagnostics or ()] == [error]
+        assert fix.kind == types.CodeActionKind.QuickFix and fix.edit and fix.edit.changes
+        (edit,) = fix.edit.changes[client.uri]
+        assert client.text_in(edit.range) == "colls" and edit.new_text == "cols"
+        assert not await quick_fixes(client, error.range, types.CodeActionKind.Refactor)
+        assert not await quick_fixes(
+            client, types.Range(types.Position(0, 0), types.Position(0, 1))
+        )
+
         client.change(SPEC)
         assert await client.problems(client.version) == []
 
@@ -192,6 +202,15 @@ def test_a_session(spec: Path) -> None:
         assert [entry.name for entry in outline or ()] == ["größer😀.bsl", "streaming", "mine"]
 
     speak(spec, talk)
+
+
+async def quick_fixes(
+    client: Client, place: types.Range, only: types.CodeActionKind | None = None
+) -> list[types.CodeAction]:
+    context = types.CodeActionContext([], [only] if only else None)
+    params = types.CodeActionParams(client.document, place, context)
+    found = await client.text_document_code_action_async(params)
+    return [action for action in found or () if isinstance(action, types.CodeAction)]
 
 
 def test_files_that_cannot_be_read_have_nothing_in_them(spec: Path) -> None:

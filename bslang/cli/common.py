@@ -162,18 +162,29 @@ def print_json(value: Any) -> None:
 
 
 def as_dict(diagnostic: Diagnostic) -> dict[str, object]:
-    """A diagnostic as JSON has it; line and column count from 1, and are null for a whole file."""
-    row = column = None
-    if diagnostic.span is not None:
-        row, column = diagnostic.source.position(diagnostic.span.start)
+    """A diagnostic as JSON has it; lines and columns count from 1, and are null for a whole file.
+
+    The fix, if there is one, has a title and edits: each text takes the place of what stands from its
+    start up to its end.
+    """
+    source, span, fix = diagnostic.source, diagnostic.span, diagnostic.fix
+
+    def place(offset: int) -> dict[str, int | None]:
+        row, column = source.position(offset)
+        return {"line": row, "column": column}
+
+    edits = [
+        {"start": place(edit.span.start), "end": place(edit.span.stop), "text": edit.text}
+        for edit in (fix.edits if fix else ())
+    ]
     return {
-        "file": diagnostic.source.name,
-        "line": row,
-        "column": column,
+        "file": source.name,
+        **(place(span.start) if span else {"line": None, "column": None}),
         "code": diagnostic.code,
         "severity": diagnostic.severity,
         "message": diagnostic.message,
         "hint": diagnostic.hint,
+        "fix": {"title": fix.title, "edits": edits} if fix else None,
     }
 
 

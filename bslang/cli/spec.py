@@ -23,6 +23,7 @@ from bslang.resolve.program import Resolved
 from bslang.resolve.sources import SUFFIXES, is_file, source_from, source_of
 from bslang.resolve.suggest import closest
 from bslang.syntax.diagnostics import Diagnostic, SpecError
+from bslang.syntax.fix import question
 from bslang.syntax.source import Source
 
 SpecArgument = Annotated[
@@ -102,7 +103,7 @@ def _published(name: str) -> Entry:
     own = [entry for entry in found if Path(entry.file).stem == name]
     if not found:
         near = closest(name, (entry.name for entry in known))
-        hint = f"did you mean `{near}`?" if near else "`bslang list` shows the published layouts"
+        hint = question(near) if near else "`bslang list` shows the published layouts"
         message = "no such file, and no published layout of this name"
         raise SpecError([Diagnostic("E001", message, Source(name, ""), hint=hint)])
     if len(own or found) > 1:

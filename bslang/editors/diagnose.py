@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,6 +13,7 @@ from bslang.errors import shortened
 from bslang.lint.warnings import warnings
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, SpecError
+from bslang.syntax.fix import Fix
 from bslang.syntax.source import Span
 
 
@@ -75,3 +77,11 @@ def problems_at(document: Document, offset: int) -> list[Problem]:
         for found in problems(document)
         if found.span.start <= offset < max(found.span.stop, found.span.start + 1)
     ]
+
+
+def fixes(document: Document, start: int, stop: int) -> Iterator[tuple[Problem, Fix]]:
+    """The problems that touch [start, stop] and that an edit of the document fixes."""
+    for found in problems(document):
+        fix = found.diagnostic.fix
+        if fix and not found.elsewhere and found.span.start <= stop and start <= found.span.stop:
+            yield found, fix

@@ -17,7 +17,7 @@ from pygls.lsp.server import LanguageServer
 
 from bslang._version import __version__
 from bslang.editors import complete, outline, rename
-from bslang.editors.diagnose import Problem, problems
+from bslang.editors.diagnose import Problem, fixes, problems
 from bslang.editors.document import Document
 from bslang.editors.hover import hover
 from bslang.editors.names import Kind, place_of
@@ -110,11 +110,12 @@ class Server(LanguageServer):
         if uri not in self.workspace.text_documents:
             return  # closed meanwhile
         document = self.document(uri)
-        found = [self._diagnostic(uri, document, problem) for problem in problems(document)]
+        found = [self.diagnostic(uri, document, problem) for problem in problems(document)]
         version = self.workspace.get_text_document(uri).version
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, version))
 
-    def _diagnostic(self, uri: str, document: Document, problem: Problem) -> types.Diagnostic:
+    def diagnostic(self, uri: str, document: Document, problem: Problem) -> types.Diagnostic:
+        """A problem of a document, as clients are told of it."""
         found = problem.diagnostic
         related = None
         if problem.elsewhere and found.source.folder and found.span:
@@ -330,6 +331,38 @@ def _format(ls: Server, params: types.DocumentFormattingParams) -> list[types.Te
     if text == source.text:
         return []
     return [types.TextEdit(ls.range(source, Span(0, len(source.text))), text)]
+
+
+@server.feature(
+    types.TEXT_DOCUMENT_CODE_ACTION,
+    types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix]),
+)
+def _fixes(ls: Server, params: types.CodeActionParams) -> list[types.CodeAction]:
+    uri, wanted = params.text_document.uri, params.context.only
+    if wanted is not None and not {"", types.CodeActionKind.QuickFix} & {*wanted}:
+        return []
+    document = ls.document(uri)
+    start, stop = (
+        ls.positions(document.source).offset(place.line, place.character)
+        for place in (params.range.start, params.range.end)
+    )
+    return [
+        types.CodeAction(
+            fix.title,
+            types.CodeActionKind.QuickFix,
+            [ls.diagnostic(uri, document, problem)],
+            is_preferred=True,
+            edit=types.WorkspaceEdit(
+                changes={
+                    uri: [
+                        types.TextEdit(ls.range(document.source, edit.span), edit.text)
+                        for edit in fix.edits
+                    ]
+                }
+            ),
+        )
+        for problem, fix in fixes(document, start, stop)
+    ]
 
 
 @server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)

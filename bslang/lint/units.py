@@ -13,7 +13,8 @@ from bslang.ir.values import numbers
 LIKE_TOKENS = 128
 """A number of blocks from which on it reads like one of tokens, where no length says otherwise."""
 
-_COUNTS = (Kind.COUNT, Kind.COUNTS, Kind.INDICES)
+COUNTS = (Kind.COUNT, Kind.COUNTS, Kind.INDICES)
+"""Kinds of arguments that count blocks or tokens."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def slips(pattern: Pattern, block: tuple[int, int], length: int | None) -> Itera
         if primitive.tokens:
             continue
         fields = {
-            a.name: getattr(primitive, a.name) for a in arguments(primitive) if a.kind in _COUNTS
+            a.name: getattr(primitive, a.name) for a in arguments(primitive) if a.kind in COUNTS
         }
         finite = (n for n in numbers(fields.values()) if isinstance(n, int) and n < INFINITE)
         blocks = max(map(abs, finite), default=0)

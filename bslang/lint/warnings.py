@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 
 from bslang.budget import share
+from bslang.lint.fixes import Fixes
 from bslang.resolve.module import layout_name
 from bslang.resolve.origins import Origin
 from bslang.resolve.program import Program, Resolved
@@ -30,7 +30,7 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
     from bslang.lint.findings import findings
 
     budget = share(_PART)
-    parts = _used(program)
+    parts, fixes = _used(program), Fixes(program)
     parameters = {p.name.text for d in program.definitions.values() for p in d.parameters}
     found: dict[tuple[object, ...], Diagnostic] = {}
     for name, resolved in layouts(source, program):
@@ -48,7 +48,12 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
             label = "" if finding.code in _OF_WHOLE else "here"
             span = origin.span if origin else None
             key = (finding.code, span or finding.message)
-            said = Diagnostic(finding.code, finding.message, source, span, label, finding.hint)
+            fix = None
+            if finding.written is not None and span:
+                fix = fixes.in_tokens(finding.written, finding.hint, span)
+            said = Diagnostic(
+                finding.code, finding.message, source, span, label, finding.hint, fix=fix
+            )
             found.setdefault(key, said)
         if budget.exhausted:
             break
@@ -68,18 +73,10 @@ def _used(program: Program) -> set[str]:
     """The definitions that others of the file are made of."""
     bodies = [(name, d.body) for name, d in program.definitions.items()]
     bodies += [("", program.layout.body)] if program.layout else []
-    return {word for name, body in bodies for word in _names(body) if word != name}
-
-
-def _names(node: object) -> Iterator[str]:
-    if isinstance(node, tree.Name):
-        yield node.text
-    elif isinstance(node, tuple):
-        for item in node:
-            yield from _names(item)
-    elif is_dataclass(node):
-        for f in fields(node):
-            yield from _names(getattr(node, f.name))
+    names = {
+        name: {n.text for n in tree.nodes(b) if isinstance(n, tree.Name)} for name, b in bodies
+    }
+    return {word for name, words in names.items() for word in words if word != name}
 
 
 def _words(origin: Origin) -> set[str]:

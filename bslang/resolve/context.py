@@ -18,6 +18,7 @@ from bslang.resolve.origins import Origin, Origins
 from bslang.resolve.values import UNKNOWN, ArithmeticProblem, Unknown, Value, kind_of
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings
+from bslang.syntax.fix import Fix
 from bslang.syntax.source import Span
 
 Scope: TypeAlias = Mapping[str, Value]
@@ -65,9 +66,11 @@ class Context(ABC):
         hint: str = "",
         label: str = "",
         limit: bool = False,
+        fix: Fix | None = None,
     ) -> None:
         """Note an error of the source."""
-        self.findings.add(Diagnostic(code, message, self.module.source, span, label, hint, limit))
+        source = self.module.source
+        self.findings.add(Diagnostic(code, message, source, span, label, hint, limit, fix))
 
     def abandon(self, message: str, span: Span | None) -> NoReturn:
         self.report("E191", message, span, limit=True)

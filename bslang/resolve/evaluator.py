@@ -27,6 +27,7 @@ from bslang.resolve.values import (
 )
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Findings
+from bslang.syntax.fix import Fix, meant
 from bslang.syntax.source import Span
 
 _STEP = 2500  # steps of the budget for an expression
@@ -85,7 +86,8 @@ class Evaluator(Context):
                 self.report("E207", f"`{name}` is defined by itself: {names}", definition.name.span)
             self._circular.update(circle)
             return UNKNOWN
-        key = (module, name, tuple(given.items()))
+        # 1 and true are equal to Python.
+        key = (module, name, tuple((own, value, kind_of(value)) for own, value in given.items()))
         if key in self._expanded:
             pattern, height = self._expanded[key]
             self.reach(self.depth + height, span)
@@ -131,9 +133,11 @@ class Evaluator(Context):
         given: dict[str, Value] = {}
         wrong: list[Span] = []
 
-        def refuse(code: str, message: str, span: Span, hint: str = "") -> None:
+        def refuse(
+            code: str, message: str, span: Span, hint: str = "", fix: Fix | None = None
+        ) -> None:
             wrong.append(span)
-            self.report(code, message, span, hint=hint)
+            self.report(code, message, span, hint=hint, fix=fix)
 
         for place, argument in enumerate(node.arguments if isinstance(node, tree.Call) else ()):
             key = (
@@ -144,10 +148,10 @@ class Evaluator(Context):
                     f"{len(names)} argument{'s' * (len(names) != 1)}" if names else "no arguments"
                 )
                 refuse("E203", f"`{name}` takes {count}", argument.span, has)
-            elif key not in names:
-                close = closest(key, names)
-                hint = f"did you mean `{close}`?" if close else has
-                refuse("E204", f"`{name}` has no parameter `{key}`", argument.span, hint)
+            elif argument.name and key not in names:
+                place_of_key = argument.name.span
+                fix = meant(key, closest(key, names), place_of_key)
+                refuse("E204", f"`{name}` has no parameter `{key}`", place_of_key, has, fix)
             elif key in given:
                 refuse("E205", f"`{key}` is given twice", argument.span)
             else:

@@ -13,6 +13,7 @@ from bslang.resolve.sources import SUFFIXES, Unreadable, imported
 from bslang.resolve.values import FUNCTIONS
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
+from bslang.syntax.fix import Fix
 from bslang.syntax.reader import read
 from bslang.syntax.source import Source, Span
 
@@ -30,7 +31,8 @@ class Module:
 
     broken: names whose definitions have mistakes of their own; lost: whether some names are missing,
     since a file that brings them in could not be read; imports: names that an import without
-    `as` brings in, each with the file that defines it; files: those imported under a name.
+    `as` brings in, each with the file that defines it; files: those imported under a name; start: the
+    offset at which another import can be added.
     """
 
     source: Source
@@ -41,6 +43,7 @@ class Module:
     lost: bool = False
     imports: dict[str, Module] = field(default_factory=dict)
     files: dict[str, Module | None] = field(default_factory=dict)
+    start: int = 0
 
     @property
     def public(self) -> dict[str, tree.Definition]:
@@ -98,7 +101,8 @@ class _Loading:
 
     def module(self, file: tree.File) -> Module:
         self.active.append(file.source)
-        module = Module(file.source)
+        first = next((s for s in file.statements if not isinstance(s, tree.Version)), None)
+        module = Module(file.source, start=first.span.start if first else 0)
         for statement in file.statements:
             if isinstance(statement, tree.Broken):
                 module.broken |= {statement.name} if statement.name else set()
@@ -118,9 +122,9 @@ class _Loading:
 
     def _report(
         self, module: Module, code: str, message: str, span: Span, hint: str = "",
-        limit: bool = False,
+        limit: bool = False, fix: Fix | None = None,
     ) -> None:  # fmt: skip
-        self.findings.add(Diagnostic(code, message, module.source, span, hint=hint, limit=limit))
+        self.findings.add(Diagnostic(code, message, module.source, span, "", hint, limit, fix))
 
     def _set_block(self, module: Module, setting: tree.BlockSetting) -> None:
         if module.setting is not None:
@@ -194,7 +198,8 @@ class _Loading:
         try:
             source = imported(module.source, path.value)
         except Unreadable as error:
-            self._report(module, "E211", error.message, path.span, error.hint, error.limit)
+            hint, limit, fix = error.hint, error.limit, error.fix(path)
+            self._report(module, "E211", error.message, path.span, hint, limit, fix)
             return None
         except SpecError as error:
             for diagnostic in error.diagnostics:

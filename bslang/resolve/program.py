@@ -21,6 +21,7 @@ from bslang.resolve.suggest import closest
 from bslang.resolve.values import Value
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
+from bslang.syntax.fix import question
 from bslang.syntax.source import Source
 
 Parameters = Mapping[str, tuple[Source, tree.Expression]]
@@ -142,7 +143,7 @@ class Program:
             )
             self._refuse(
                 f"no definition `{name}` in this file",
-                f"did you mean `{close}`?" if close else defined,
+                question(close) if close else defined,
             )
         if name.startswith("_"):
             self._refuse(f"`{name}` is private to its file", "take the `_` off its name")
@@ -168,7 +169,7 @@ class Program:
                 values[name] = outside.number(node)
                 continue
             close = closest(name, names)
-            hint = f"did you mean `{close}`?" if close else has
+            hint = question(close) if close else has
             message = f"{owner} has no parameter `{name}`"
             findings.add(Diagnostic("E208", message, source, hint=hint))
         for parameter in declared:

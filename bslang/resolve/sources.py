@@ -13,8 +13,10 @@ from typing import BinaryIO
 from bslang.limits import MAX_FILE_BYTES
 from bslang.resolve.suggest import closest
 from bslang.resources import resource
+from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, SpecError
-from bslang.syntax.source import Source
+from bslang.syntax.fix import Fix, meant, question
+from bslang.syntax.source import Source, Span
 
 SUFFIXES = (".bsl", ".bslang")
 """Suffixes of spec files."""
@@ -24,11 +26,19 @@ LIBRARY = "std/"
 
 
 class Unreadable(Exception):
-    """A file that a spec names and may not, or cannot, read."""
+    """A file that a spec names and may not, or cannot, read; near: the path that was probably meant."""
 
-    def __init__(self, message: str, hint: str = "", limit: bool = False) -> None:
+    def __init__(
+        self, message: str, hint: str = "", limit: bool = False, *, near: str = ""
+    ) -> None:
         super().__init__(message)
-        self.message, self.hint, self.limit = message, hint, limit
+        self.message, self.hint, self.limit = message, question(near) if near else hint, limit
+        self.near = near
+
+    def fix(self, path: tree.Text) -> Fix | None:
+        """The fix of the path as a spec has it, in quotes."""
+        inside = Span(path.span.start + 1, path.span.stop - 1)
+        return meant(path.value, self.near, inside)
 
 
 def source_of(path: Path) -> Source:
@@ -115,20 +125,25 @@ def below(importer: Source, name: str) -> Path:
             return path
         if path.exists():
             raise Unreadable("this is no regular file")
-        near = closest(written.name, (entry.name for entry in path.parent.iterdir()))
+        names = (entry.name for entry in path.parent.iterdir())
+        near = closest(written.name, filter(_writable, names))
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         reason = error.strerror if isinstance(error, OSError) else "links in a circle"
         raise Unreadable(f"this file cannot be read: {reason}") from None
-    raise Unreadable("no such file", f"did you mean `{written.with_name(near)}`?" if near else "")
+    raise Unreadable("no such file", near=str(written.with_name(near)) if near else "")
+
+
+def _writable(name: str) -> bool:
+    """Whether a spec can name a file: its name stands in quotes, on one line."""
+    return name.isprintable() and '"' not in name
 
 
 def _library(name: str) -> Source:
     folder = resource("std")
     known = {f"{LIBRARY}{path.name}": path for path in sorted(folder.glob("*.bsl"))}
     if name not in known:
-        near = closest(name, known)
-        hint = f"did you mean `{near}`?" if near else "`bslang list` shows the library"
-        raise Unreadable("no such file in the library", hint)
+        hint = "`bslang list` shows the library"
+        raise Unreadable("no such file in the library", hint, near=closest(name, known))
     with known[name].open("rb") as file:
         return source_from(name, file, folder)
 

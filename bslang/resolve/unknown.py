@@ -13,6 +13,7 @@ from bslang.resolve.module import BOUND_WHEN_LOWERED
 from bslang.resolve.suggest import closest, folded
 from bslang.resolve.values import FUNCTIONS
 from bslang.syntax import tree
+from bslang.syntax.fix import Edit, Fix, meant
 from bslang.syntax.mistakes import same_label
 from bslang.syntax.source import Span
 
@@ -45,18 +46,20 @@ def report(context: Context, node: tree.Name, written: tree.Name | tree.Call, sc
     close = next((f"{file}.{name}" for file, m in files if m and name in m.public), close)
     close = _USUAL.get(folded(name), close)
     hint = f"known patterns: {', '.join(BY_NAME)}; known numbers: {', '.join(numbers)}"
+    fix = meant(name, close, node.span)
     if close and "." not in close and close not in known:
-        close, hint = "", _import(context, close, written)
+        hint, fix = _import(context, close, written)
     elif context.predicate_of and _of_index(written):
-        close, hint = "", same_label(name)
-    if name in _INDICES:
+        hint, fix = same_label(name), None
+    if name in _INDICES and not fix:
         hint = "`i, j` are the blocks of `{i, j : ...}`, and `q, k` the tokens of `{q, k : ...}`"
     context.report(
         "E201",
         f"unknown name `{name}`",
         node.span,
         label="not a pattern, definition or parameter",
-        hint=f"did you mean `{close}`?" if close else hint,
+        hint=hint,
+        fix=fix,
     )
 
 
@@ -65,8 +68,9 @@ def _of_library(name: str) -> list[str]:
     return [other for other in by_name() if len(other) > 4 or folded(other) == folded(name)]
 
 
-def _import(context: Context, name: str, written: tree.Name | tree.Call) -> str:
-    """How what the library has under a name is imported and called, with the arguments that were written."""
+def _import(context: Context, name: str, written: tree.Name | tree.Call) -> tuple[str, Fix | None]:
+    """How what the library has under a name is imported and called, with the arguments that were written;
+    as a fix too, where the library has one layout of that name."""
     function = written.function if isinstance(written, tree.Call) else written
     given = _text(context, Span(function.span.stop, written.span.stop))
     layouts, module = by_name()[name], context.module
@@ -76,7 +80,14 @@ def _import(context: Context, name: str, written: tree.Name | tree.Call) -> str:
     calls = ", ".join(f"`{alias}.{layout.name}{given}`" for layout in layouts)
     calls = f"one of {calls}" if len(layouts) > 1 else calls
     has = "it" if folded(function.text) == folded(name) else f"`{name}`"
-    return f'the library has {has}: write `import "{file}" as {alias}`, and {calls}'
+    line = f'import "{file}" as {alias}'
+    hint = f"the library has {has}: write `{line}`, and {calls}"
+    if len(layouts) > 1:
+        return hint, None
+    used = Edit(function.span, f"{alias}.{layouts[0].name}")
+    return hint, Fix(
+        f"Add `{line}`", hint, (Edit(Span(module.start, module.start), f"{line}\n"), used)
+    )
 
 
 def _of_index(written: tree.Name | tree.Call) -> bool:
@@ -105,26 +116,26 @@ def _text(context: Context, span: Span) -> str:
 def _member(context: Context, node: tree.Name) -> None:
     """Report a name `file.name`; of a file that could not be read, no more is said."""
     file, dot, own = node.text.partition(".")
-    files = context.module.files
+    files, start, stop, fix = context.module.files, node.span.start, node.span.stop, None
     if not dot:
         message = f"`{file}` is a file, not a pattern"
         hint = f"write what is meant of it, as in `{file}.name`"
     elif file not in files:
         message = f"no file is imported as `{file}`"
-        close = closest(file, files)
-        hint = f"did you mean `{close}`?" if close else f'write `import "{file}.bsl" as {file}`'
-        if own in by_name() and not close:
+        fix = meant(file, closest(file, files), Span(start, start + len(file)))
+        hint = f'write `import "{file}.bsl" as {file}`'
+        if own in by_name():
             hint = f'write `import "{by_name()[own][0].file}" as {file}`'
         if own in context.module.imports:
-            hint = f"write `{own}` alone: its file is imported without `as`"
+            hint, fix = f"write `{own}` alone: its file is imported without `as`", None
         if own in ("t", "transpose"):
-            hint = f"the transposed pattern is `{file}.T`"
+            hint, fix = f"the transposed pattern is `{file}.T`", None
     elif module := files[file]:
         message = f"`{module.source.name}` defines no `{own}`"
-        close = closest(own, module.public)
-        hint = f"did you mean `{close}`?" if close else f"it has: {', '.join(module.public)}"
+        fix = meant(own, closest(own, module.public), Span(stop - len(own), stop))
+        hint = f"it has: {', '.join(module.public)}"
         if own in module.definitions:
-            hint = "a name that begins with `_` is private to its file"
+            hint, fix = "a name that begins with `_` is private to its file", None
     else:
         return
-    context.report("E201", message, node.span, hint=hint)
+    context.report("E201", message, node.span, hint=hint, fix=fix)

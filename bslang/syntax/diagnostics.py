@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bslang.errors import BslangError, printable, shortened
 from bslang.limits import MAX_ERRORS
+from bslang.syntax.fix import Fix
 from bslang.syntax.source import Source, Span
 
 MORE = "E192"
@@ -18,8 +19,9 @@ class Diagnostic:
     """One error or warning of a spec.
 
     code: as in `E101`, or `W201` for a warning; message: one line in the user's terms, lower case;
-    label: a few words under the carets; hint: what to write instead. Without a span the message
-    concerns the whole source.
+    label: a few words under the carets; hint: what to write instead; fix: the same as edits of the
+    source, whose hint then takes the place of `hint`. Without a span the message concerns the whole
+    source.
     """
 
     code: str
@@ -29,6 +31,11 @@ class Diagnostic:
     label: str = ""
     hint: str = ""
     limit: bool = False
+    fix: Fix | None = None
+
+    def __post_init__(self) -> None:
+        if self.fix is not None:
+            object.__setattr__(self, "hint", self.fix.hint)
 
     @property
     def severity(self) -> str:

@@ -8,7 +8,8 @@ Expression = Name | Call | Integer | Infinity | Boolean | Text | Prefix | Chain 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 from bslang.syntax.diagnostics import Diagnostic
@@ -211,6 +212,16 @@ class Broken(Node):
 
 
 Statement: TypeAlias = Version | BlockSetting | Import | Definition | Layout | Broken
+
+
+def nodes(node: Node) -> Iterator[Node]:
+    """A node and all that are inside of it, in the order in which they are written."""
+    yield node
+    for f in fields(node):
+        value = getattr(node, f.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Node):
+                yield from nodes(part)
 
 
 @dataclass(frozen=True)
