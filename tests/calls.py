@@ -39,6 +39,8 @@ PREDICATES = [
     "{q, k : q * (k + len_k) % 7 < 3}",  # beyond 32 bits at long lengths
     "{q, k : (5 - q) % 8 >= min(n, 3) ^ k % 2 == 0}",
     "{q, k : k < len_k // 2 ^ q % 3 == len_q % 3} | last(len_k // 9 + 1t)",
+    "grid(4t, 5t, radius=(1, 2), wrap=(false, true), offset=3t) ^ global(0t:3t)",
+    "grid(3t, 4t, radius=(inf, 1), clamp=(false, true), causal=(true, false), offset=9t) | last(2t)",
 ]
 """Masks with arithmetic of their own."""
 

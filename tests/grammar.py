@@ -116,16 +116,33 @@ class _Writer:
         return f"strided({self.count(1, 5)}{self.pick('', f', offset={self.count(0, 4)}')})"
 
     def grid(self) -> str:
-        """A grid; one in tokens fits a sequence of GRID, one in blocks any number of them, or an even one."""
+        """A grid; one in tokens fits a sequence of GRID, one in blocks any number of them, or an even one.
+
+        Half of them have an offset, and fit all sequences.
+        """
+        offset = self.pick("", f", offset={self.count(0, 2)}", f", offset=0{self.unit}", "")
         sizes = (
             self.pick("24t", "4t, 6t", "3t, 8t", "2t, 3t, 4t", "4t, 1t, 6t")
             if self.unit
+            else self.pick("2, 2", "3", "n // 2 + 1, 2", "1, n, 1")
+            if offset
             else self.pick("n", "1, n", "2, n // 2", "n // 2, 2", "n // 2, 1, 2")
         )
+        sides = sizes.count(",") + 1
         one = self.pick("0", "1", "2", "inf")
-        several = ", ".join(self.pick("0", "1", "inf") for _ in sizes.split(","))
-        radius = f"({several})" if "," in sizes and self.draw(st.booleans()) else one
-        return f"grid({sizes}, radius={radius}{self.pick('', ', clamp=true')})"
+        several = ", ".join(self.pick("0", "1", "inf") for _ in range(sides))
+        radius = f"({several})" if sides > 1 and self.draw(st.booleans()) else one
+        return f"grid({sizes}, radius={radius}{self.ways(sides)}{offset})"
+
+    def ways(self, sides: int) -> str:
+        """How the sides of a grid end: all alike, or each in its way."""
+        ways = "", "clamp", "wrap", "causal"
+        if sides == 1 or self.draw(st.booleans()):
+            way = self.pick(*ways)
+            return f", {way}=true" if way else ""
+        chosen = [self.pick(*ways) for _ in range(sides)]
+        flags = {w: ", ".join("true" if w == c else "false" for c in chosen) for w in chosen if w}
+        return "".join(f", {way}=({text})" for way, text in flags.items())
 
     def indices(self, name: str) -> str:
         return f"{name}({self.several(self.index)})"
@@ -154,7 +171,7 @@ class _Writer:
                 return self.several(self.index)
             case Kind.NUMBER | Kind.NUMBERS:
                 return str(self.draw(st.integers(least, least + 4)))
-            case Kind.FLAG:
+            case Kind.FLAG | Kind.FLAGS:
                 return self.pick("false", "true")
             case Kind.PATTERN:
                 return self.pick("all", f"last({self.count(1, 3)})")

@@ -65,6 +65,9 @@ FORMS = [
     "bsl 1\nblock 32\nf(w = 3, s = 1) = window(w, step=s)\nf(5) | f(s=2)",
     "block 128x64\nlast(100t)",
     'import "std/bigbird.bsl" as bb\nbb.bigbird(r=1)',
+    "grid(4t, 5t, radius=(1, inf), offset=1t)", "grid(4, 4, radius=1, offset=0, causal=true)",
+    "grid(2t, 4t, 6t, radius=1, clamp=(false, true, false), wrap=(false, false, true), "
+    "causal=(true, false, false))",
 ]  # fmt: skip
 """Every primitive, operator and form once at least; add to them, and leave those that are here."""
 

@@ -69,6 +69,12 @@ def test_layers_that_a_predicate_tells_apart_are_looked_at() -> None:
             "keeps 8.9 blocks per row, where 40 are asked for",
         ),
         ("(window(3) | random(2)) - cols(9:) ", "W404", ""),
+        (
+            "grid(3, 4, radius=1) | grid(3, 4, radius=0)",
+            "W403",
+            "`grid(3, 4, radius=0)` adds nothing",
+        ),
+        ("grid(14t, 14t, radius=3, offset=1t)", "W401", "query 0 sees no key (of 197 tokens)"),
         ("last(256)", "W405", "256 counts blocks of 64x64 here: 16,384 tokens"),
         ("near(w = 256) = last(w)", "W405", "256 counts blocks of 64x64 here"),
         ("block 128x32\ncols(0:128)", "W405", "128 counts blocks of 128x32 here: 16,384 tokens"),
@@ -105,7 +111,8 @@ def test_what_is_warned_of(text: str, code: str, message: str) -> None:
         "p(w) = window(w) | window(3)",
         "sinks = rows(0)\nlayout = window(3) | sinks",
         "a = rows(0)\na | window(3)",
-        "grid(3, 4, radius=1) | grid(3, 4, radius=1)",  # means nothing at most lengths
+        "grid(3, 4, radius=1) | grid(2, 2, radius=1)",  # no length fits both
+        "grid(14t, 14t, radius=3, offset=1t) | global(0t)",  # at its own length
     ],
 )
 def test_what_is_not_warned_of(text: str) -> None:

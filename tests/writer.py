@@ -199,7 +199,9 @@ class Writer:
         match arg.kind:
             case Kind.PATTERN:
                 return self.pattern(depth - 1)
-            case Kind.FLAG:
+            case Kind.FLAGS if self.chance(0.5):
+                return self.listed("(", lambda: [self.random.choice(("true", "false"))], ")", 3)
+            case Kind.FLAG | Kind.FLAGS:
                 return [self.random.choice(("true", "false"))]
             case Kind.NAME:
                 return ["doc"]

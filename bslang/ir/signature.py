@@ -29,6 +29,7 @@ class Kind(Enum):
     NAME = "a name"
     TEXT = "a text in quotes"
     NUMBERS = "a number, or one for each side as in `(1, inf)`"
+    FLAGS = "true or false, or one for each side as in `(true, false)`"
 
     @property
     def variadic(self) -> bool:

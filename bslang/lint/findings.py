@@ -44,12 +44,13 @@ _KEPT = 0.75  # share of its draws that `random` is expected to keep
 
 @dataclass(frozen=True)
 class Finding:
-    """What is odd about a part of a layout; hint: what to write instead."""
+    """What is odd about a part of a layout; hint: what to write instead; written: the part, put right."""
 
     code: str
     subject: Pattern
     message: str
     hint: str
+    written: Primitive | None = None
 
 
 def findings(
@@ -60,12 +61,13 @@ def findings(
     """What is odd about a layout; only its units where it is undefined at that length, or costs more than the
     budget that is open.
 
-    length: in tokens; left out, one that is large beside the numbers of the layout.
+    length: in tokens; left out, the size of a grid, or one that is large beside the numbers of the layout.
     """
     found = [_units(slip, block, length) for slip in slips(pattern, block, length)]
-    length = length or telling_length(pattern, block)
     if length is None:
-        return found
+        length = only_length(pattern, block) or telling_length(pattern, block)
+        if length is None or length > _MANY * max(block):
+            return found
     return found + _of_graphs(pattern, block, length)
 
 
@@ -73,9 +75,8 @@ def _units(slip: Slip, block: tuple[int, int], length: int | None) -> Finding:
     passes = "" if length is None else f", more than the sequence of {length:,}"
     sides = "x".join(map(str, block))
     message = f"{slip.blocks:,} counts blocks of {sides} here: {slip.tokens:,} tokens{passes}"
-    return Finding(
-        "W405", slip.subject, message, f"for {slip.blocks:,} tokens write `{slip.written}`"
-    )
+    hint = f"for {slip.blocks:,} tokens write `{slip.written}`"
+    return Finding("W405", slip.subject, message, hint, slip.written)
 
 
 def _of_graphs(pattern: Pattern, block: tuple[int, int], length: int) -> list[Finding]:
@@ -104,6 +105,15 @@ def _of_graphs(pattern: Pattern, block: tuple[int, int], length: int) -> list[Fi
         ) and not any(f.code == finding.code and f.subject == finding.subject for f in found):
             found.append(finding)
     return found
+
+
+def only_length(pattern: Pattern, block: tuple[int, int]) -> int | None:
+    """The length in tokens that the first grid of a pattern is made for; None without one."""
+    for part in pattern.primitives():
+        only = part.only_length()
+        if only is not None and isinstance(only.value, int):
+            return only.value if only.tokens else only.value * block[1]
+    return None
 
 
 def telling_length(pattern: Pattern, block: tuple[int, int]) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bslang.lint.findings import telling_length
+from bslang.lint.findings import only_length, telling_length
 from bslang.resolve.program import Resolved
 
 USUAL = 16384
@@ -12,18 +12,12 @@ _FEW = 64  # which is where no more blocks than these are telling
 
 def usual_length(resolved: Resolved) -> int:
     """In tokens: the size of the layout's grid, as it fits no other length; 16384 without one."""
-    return _of_grid(resolved) or USUAL
+    return only_length(resolved.pattern, resolved.block) or USUAL
 
 
 def drawn_length(resolved: Resolved) -> int:
     """In tokens: the size of the layout's grid, or 24 blocks, or more where its numbers are large."""
     side = max(resolved.block)
     telling = telling_length(resolved.pattern, resolved.block) or USUAL
-    return _of_grid(resolved) or (telling if telling > _FEW * side else _ROWS * side)
-
-
-def _of_grid(resolved: Resolved) -> int | None:
-    for part in resolved.pattern.primitives():
-        if (only := part.only_length()) is not None and isinstance(only.value, int):
-            return only.value if only.tokens else only.value * resolved.block[1]
-    return None
+    only = only_length(resolved.pattern, resolved.block)
+    return only or (telling if telling > _FEW * side else _ROWS * side)

@@ -22,10 +22,11 @@ from bslang.resolve.values import (
     with_zeros_in_tokens,
 )
 from bslang.syntax import tree
+from bslang.syntax.fix import Fix, meant
 from bslang.syntax.source import Span
 
 Report = Callable[..., None]
-"""report(code, message, span, hint="", label="")"""
+"""report(code, message, span, hint="", label="", fix=None)"""
 
 
 @dataclass
@@ -44,9 +45,11 @@ class _Call:
     spans: dict[str, Span] = field(default_factory=dict)
     failed: bool = False
 
-    def fail(self, code: str, message: str, span: Span, hint: str = "") -> None:
+    def fail(
+        self, code: str, message: str, span: Span, hint: str = "", fix: Fix | None = None
+    ) -> None:
         self.failed = True
-        self.report(code, message, span, hint=hint)
+        self.report(code, message, span, hint=hint, fix=fix)
 
 
 def signature(primitive: type[Primitive]) -> str:
@@ -87,9 +90,8 @@ def call_primitive(
             )
     if call.failed or _has_unknown(call.values):
         return UNKNOWN
-    single = [name for name, value in call.values.items() if isinstance(value, Count)]
-    counts = with_zeros_in_tokens([call.values[name] for name in single])
-    made = primitive(**call.values | dict(zip(single, counts, strict=True)))
+    values = with_zeros_in_tokens([*call.values.values()])
+    made = primitive(**dict(zip(call.values, values, strict=True)))
     if not _one_unit(call, made):
         return UNKNOWN
     try:
@@ -151,12 +153,10 @@ def _place_named(
     for name, given in named:
         arg = by_name.get(name.text)
         if arg is None:
-            close = closest(name.text, by_name)
             form = f"its form is `{signature(call.primitive)}`"
-            hint = f"did you mean `{close}`?" if close else form
-            call.fail(
-                "E204", f"`{call.primitive.name}` has no argument `{name.text}`", name.span, hint
-            )
+            fix = meant(name.text, closest(name.text, by_name), name.span)
+            message = f"`{call.primitive.name}` has no argument `{name.text}`"
+            call.fail("E204", message, name.span, form, fix)
         elif name.text in call.values:
             call.fail("E205", f"`{name.text}` is given twice", name.span)
         else:
@@ -177,11 +177,12 @@ def _accept(call: _Call, arg: Argument, given: Given) -> Any:
 
     if arg.kind in (Kind.NAME, Kind.TEXT):
         return value if isinstance(value, str) else wrong()
-    if arg.kind is Kind.NUMBERS and isinstance(value, tuple):
-        return value
+    if isinstance(value, tuple) and arg.kind in (Kind.NUMBERS, Kind.FLAGS):
+        flags = isinstance(value[0], bool)
+        return value if flags == (arg.kind is Kind.FLAGS) else wrong()
     if arg.kind is Kind.PATTERN:
         return value if isinstance(value, Pattern) else wrong()
-    if arg.kind is Kind.FLAG:
+    if arg.kind in (Kind.FLAG, Kind.FLAGS):
         return value if isinstance(value, bool) else wrong("write `true` or `false`")
     if isinstance(value, Range):
         return value if arg.kind is Kind.INDICES else wrong()

@@ -24,17 +24,25 @@ from bslang.syntax import tree
 
 
 def several(context: Context, node: tree.Tuple, scope: Scope) -> Value:
-    """`(1, inf)`: a number for each side of something."""
-    numbers = []
+    """`(1, inf)` or `(true, false)`: a number, or a truth value, for each side of something."""
+    numbers: list[int] = []
     for item in node.items:
         value = context.value(item, scope)
         if value is UNKNOWN:
             return UNKNOWN
-        if not isinstance(value, Count) or value.tokens or not isinstance(value.value, int):
+        if isinstance(value, bool):
+            number: int = value
+        elif isinstance(value, Count) and isinstance(value.value, int) and not value.tokens:
+            number = value.value
+        else:
             message = "a number among several must be known from the spec alone, without a unit"
             context.report("E301", message, item.span)
             return UNKNOWN
-        numbers.append(value.value)
+        if numbers and isinstance(number, bool) != isinstance(numbers[0], bool):
+            message = "`true` and `false` cannot stand beside numbers"
+            context.report("E301", message, node.span)
+            return UNKNOWN
+        numbers.append(number)
     return tuple(numbers)
 
 
@@ -149,8 +157,11 @@ def load(context: Context, primitive: Primitive, node: tree.Expression) -> Primi
     try:
         return primitive.load(read)
     except (Unreadable, BadTable) as error:
-        code = "E211" if isinstance(error, Unreadable) else "E310"
-        context.report(code, error.message, node.span, hint=error.hint, limit=error.limit)
+        code, fix = "E310", None
+        if isinstance(error, Unreadable):
+            path = node.arguments[0].value if isinstance(node, tree.Call) else node
+            code, fix = "E211", error.fix(path) if isinstance(path, tree.Text) else None
+        context.report(code, error.message, node.span, hint=error.hint, limit=error.limit, fix=fix)
     except OSError as error:
         context.report("E211", f"this file cannot be read: {error.strerror}", node.span)
     return UNKNOWN

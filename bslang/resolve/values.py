@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial, reduce
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from bslang.ir.expr import Number, Op, fold, integer, variables
 from bslang.ir.pattern import Pattern
 from bslang.ir.signature import Count, Range
 from bslang.ir.units import BLOCK_COUNTS, LENGTHS
+from bslang.ir.values import counts
 from bslang.limits import MAX_NUMBER
 
 
@@ -45,19 +46,26 @@ class Truth(Count):
 
 
 Value: TypeAlias = Pattern | Count | bool | Range | str | tuple[int, ...] | Unknown
+T = TypeVar("T")
 
 FUNCTIONS = {"min": (2, 8), "max": (2, 8), "abs": (1, 1), "isqrt": (1, 1), "log2": (1, 1)}
 """Functions on numbers: least and greatest number of arguments."""
 
 
-def with_zeros_in_tokens(counts: list[Count | None]) -> list[Count | None]:
-    """The counts, where a plain 0 counts tokens if another does: 0 blocks and 0 tokens are one place.
+def with_zeros_in_tokens(values: Sequence[T]) -> list[T]:
+    """Arguments, where a plain 0 counts tokens if another number does: 0 blocks and 0 tokens are one place.
 
-    So `cols(0:4t)` and `window(left=512t, right=0)` mean what they seem to.
+    So `cols(0, 4t)`, `cols(0:4t)` and `window(left=512t, right=0)` mean what they seem to.
     """
-    if not any(count.tokens for count in counts if count is not None):
-        return counts
-    return [Count(0, True) if count == Count(0) else count for count in counts]
+    if not any(count.tokens for value in values for count in counts(value)):
+        return [*values]
+
+    def in_tokens(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(in_tokens, value))
+        return Count(0, True) if value == Count(0) else value
+
+    return [in_tokens(value) for value in values]
 
 
 def kind_of(value: Value) -> str:
@@ -71,7 +79,7 @@ def kind_of(value: Value) -> str:
     if isinstance(value, str):
         return "a text"
     if isinstance(value, tuple):
-        return "several numbers"
+        return "several truth values" if isinstance(value[0], bool) else "several numbers"
     return "a range" if isinstance(value, Range) else "a pattern"
 
 
