@@ -126,6 +126,3 @@ def test_an_image_after_a_text_is_written_token_by_token() -> None:
     for length in (1, 9, 20, 31):
         row = Case(text, (4, 4), 1, length, "end").mask()[0]
         np.testing.assert_array_equal(row, whole[length - 1, :length])
-    alone = compiler.resolve(Source("<s>", "grid(4t, 6t, radius=1) & causal"), block=4)
-    found = Properties.of(alone.pattern, compiler.lower(alone, 24, 24))
-    assert found.causal.holds and not found.prefix_stable.holds
