@@ -140,7 +140,7 @@ def test_a_session(spec: Path) -> None:
         assert "did you mean `cols`?" in error.message
 
         (fix,) = await quick_fixes(client, error.range)
-        assert fix.title == "Change `colls` to `cols`" and [*fix.diagnostics or ()] == [error]
+        assert fix.title == "Change `colls` to `cols`" and [*(fix.diagnostics or ())] == [error]
         assert fix.kind == types.CodeActionKind.QuickFix and fix.edit and fix.edit.changes
         (edit,) = fix.edit.changes[client.uri]
         assert client.text_in(edit.range) == "colls" and edit.new_text == "cols"
