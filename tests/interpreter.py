@@ -25,16 +25,18 @@ def interpreting() -> Iterator[Executor]:
 
 
 def prepare() -> None:
-    """Repair the interpreter of this process: products of bf16, and scalars as bounds of loops."""
+    """Repair the interpreter of this process: products of bf16, scalars as bounds of loops, and its speed."""
     import numpy as np
     import triton.language as tl
     from triton.runtime import interpreter
-    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+    from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
     torch.set_num_threads(1)
     np.seterr(divide="ignore", over="ignore")  # the logarithm of 0 in a query without keys
     dot, truncate = InterpreterBuilder.create_dot, InterpreterBuilder.create_fp_trunc
-    patch_tensor = interpreter._patch_lang_tensor
+    patch_tensor, patch_lang = interpreter._patch_lang_tensor, interpreter._patch_lang
+    launch, patched = GridExecutor.__call__, set[int]()
+    get_dtype, dtypes = interpreter._get_np_dtype, dict[str, Any]()
 
     def single(x: Any) -> Any:
         bits = x.data.astype(np.uint32) << 16
@@ -56,6 +58,27 @@ def prepare() -> None:
         patch_tensor(tensor, scope)
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
+    def launched(self: Any, *given: Any, **named: Any) -> None:
+        patched.clear()
+        launch(self, *given, **named)
+
+    def patch_lang_once(function: Any) -> Any:
+        # Triton replaces its own functions again at every call of a function in a kernel, although they
+        # stay replaced until the kernel ends: a third of the interpreter's time.
+        if id(function.__globals__) in patched:
+            return interpreter._LangPatchScope()
+        patched.add(id(function.__globals__))
+        return patch_lang(function)
+
+    def dtype_once(kind: Any) -> Any:
+        scalar = kind.scalar
+        if scalar.name not in dtypes:  # Triton makes its table of them at every call
+            dtypes[scalar.name] = get_dtype(scalar)
+        return dtypes[scalar.name]
+
     InterpreterBuilder.create_dot = create_dot
     InterpreterBuilder.create_fp_trunc = create_fp_trunc
     interpreter._patch_lang_tensor = patch_lang_tensor
+    interpreter._patch_lang = patch_lang_once
+    interpreter._get_np_dtype = dtype_once
+    GridExecutor.__call__ = launched
