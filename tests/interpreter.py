@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any
 
@@ -81,4 +82,7 @@ def prepare() -> None:
     interpreter._patch_lang_tensor = patch_lang_tensor
     interpreter._patch_lang = patch_lang_once
     interpreter._get_np_dtype = dtype_once
+    # Sums and products are computed again in 64 bits, and what is found is dropped: debug is off.
+    builder = interpreter.interpreter_builder
+    builder.options = replace(builder.options, sanitize_overflow=False)
     GridExecutor.__call__ = launched
