@@ -60,7 +60,9 @@ def _folder_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-STANDARD = "algorithm array atomic cmath cstdint cstdlib cstring limits new numeric tuple utility vector"
+STANDARD = (
+    "algorithm array atomic cmath cstdint cstdlib cstring limits new numeric tuple utility vector"
+)
 """The standard headers that generated C++ includes; reading them takes a third of a quick build."""
 
 COMPILER = """#!/usr/bin/env bash
@@ -136,8 +138,9 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return compare
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def interpreting() -> Iterator[Executor]:
+    """One process for all tests of a worker: it takes seconds to start."""
     pytest.importorskip("triton")
     with interpreter.interpreting() as pool:
         yield pool

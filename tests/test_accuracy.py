@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
+
 import pytest
 import torch
 from accuracy import measure
-from interpreter import interpreting
 
 from bslang.errors import BuildError
 from bslang.runtime.cpu import build
@@ -28,11 +29,11 @@ def test_errors_in_fp64_are_those_of_rounding() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "programs"), [(torch.float32, 40), (torch.float16, 20)], ids=str)
-def test_errors_of_triton_are_those_of_rounding(dtype: torch.dtype, programs: int) -> None:
+def test_errors_of_triton_are_those_of_rounding(
+    interpreting: Executor, dtype: torch.dtype, programs: int
+) -> None:
     """In the interpreter, which is slow, so on few programs; in fp32 a few small ones outweigh 20."""
-    pytest.importorskip("triton")
-    with interpreting() as pool:
-        check(pool.submit(measure, "triton", dtype, programs).result(), programs // 2)
+    check(interpreting.submit(measure, "triton", dtype, programs).result(), programs // 2)
 
 
 def check(found: Errors, programs: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from calls import Call
-from interpreter import interpreting
 from reference import TOLERANCE, agrees, inputs
 from strategies import Case
 
@@ -47,12 +45,6 @@ def check(case: Case, options: dict[str, Any], target: str) -> None:
     agrees(layout(case, target), tensors, masks, TOLERANCE[tensors.q.dtype], align=case.align)
 
 
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[Executor]:
-    with interpreting() as pool:
-        yield pool
-
-
 @pytest.mark.parametrize(("case", "options", "seen"), CASES, ids=lambda x: getattr(x, "spec", ""))
 def test_what_a_kernel_sees(case: Case, options: dict[str, Any], seen: tuple[int, int]) -> None:
     tensors = inputs(case.len_q, case.len_k, **given(options))
@@ -74,10 +66,10 @@ def test_what_a_kernel_sees(case: Case, options: dict[str, Any], seen: tuple[int
 @pytest.mark.parametrize("target", ["cpu", "triton"])
 @pytest.mark.parametrize(("case", "options", "_"), CASES, ids=lambda x: getattr(x, "spec", ""))
 def test_results(
-    interpreter: Executor, case: Case, options: dict[str, Any], _: object, target: str
+    interpreting: Executor, case: Case, options: dict[str, Any], _: object, target: str
 ) -> None:
     if target == "triton":
-        interpreter.submit(check, case, options, target).result()
+        interpreting.submit(check, case, options, target).result()
     else:
         check(case, options, target)
 
@@ -99,19 +91,19 @@ def check_strides(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["cpu", "triton"])
-def test_strides(interpreter: Executor, target: str) -> None:
+def test_strides(interpreting: Executor, target: str) -> None:
     if target == "triton":
-        interpreter.submit(check_strides, target).result()
+        interpreting.submit(check_strides, target).result()
     else:
         check_strides(target)
 
 
 @pytest.mark.parametrize("target", ["cpu", "triton"])
 @pytest.mark.parametrize("spec", ["same(doc) & causal", "same(a) | same(b)"])
-def test_labels(interpreter: Executor, spec: str, target: str) -> None:
+def test_labels(interpreting: Executor, spec: str, target: str) -> None:
     call = Call(spec, len_q=1, len_k=61)
     if target == "triton":
-        interpreter.submit(call.check, target).result()
+        interpreting.submit(call.check, target).result()
     else:
         call.check(target)
 

@@ -7,7 +7,6 @@ import io
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from interpreter import interpreting
 from reference import TOLERANCE, Attended, dense, inputs, run
 from torch.utils.checkpoint import checkpoint
 
@@ -45,12 +43,6 @@ def mask(made: Layout, length: int, head: int = 0) -> np.ndarray:  # type: ignor
     return oracle.dense(
         made.resolved.pattern, compiler.grid(made.resolved, length, length, head=head)
     )
-
-
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[Executor]:
-    with interpreting() as pool:
-        yield pool
 
 
 # ---- the operators ----------------------------------------------------------------------------
@@ -84,9 +76,9 @@ def test_operators_pass_opcheck(target: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES["triton"], ids=str)
 def test_operators_of_the_triton_target_pass_opcheck(
-    interpreter: Executor, dtype: torch.dtype
+    interpreting: Executor, dtype: torch.dtype
 ) -> None:
-    interpreter.submit(check_operators, "triton", dtype, 16).result()
+    interpreting.submit(check_operators, "triton", dtype, 16).result()
 
 
 def test_vmap_is_refused() -> None:
@@ -290,8 +282,8 @@ def test_padded_keys_are_seen_by_no_query(spec: str, target: str) -> None:
     check_padding(target, spec)
 
 
-def test_padded_keys_on_the_triton_target(interpreter: Executor) -> None:
-    interpreter.submit(check_padding, "triton", BIGBIRD, 16).result()
+def test_padded_keys_on_the_triton_target(interpreting: Executor) -> None:
+    interpreting.submit(check_padding, "triton", BIGBIRD, 16).result()
 
 
 def test_padding_beside_labels() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 from calls import BY_HEAD, FAR, LABELLED, PREDICATES, Call, few
 from hypothesis import given, settings
-from interpreter import interpreting
 from reference import TOLERANCE, Inputs, agrees, inputs, run
 from strategies import Case, cases
 
@@ -57,12 +55,6 @@ def layout(case: Case) -> bslang.Layout:
 # ---- under the interpreter -------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[Executor]:
-    with interpreting() as pool:
-        yield pool
-
-
 def target(made: bslang.Layout) -> TritonTarget:
     found = made.targets["triton"]
     assert isinstance(found, TritonTarget)
@@ -79,8 +71,8 @@ def check(case: Case, options: dict[str, Any], **call: Any) -> None:
 
 
 @pytest.mark.parametrize(("case", "options"), RUNS, ids=lambda x: str(getattr(x, "spec", "")))
-def test_results(interpreter: Executor, case: Case, options: dict[str, Any]) -> None:
-    interpreter.submit(check, case, options).result()
+def test_results(interpreting: Executor, case: Case, options: dict[str, Any]) -> None:
+    interpreting.submit(check, case, options).result()
 
 
 SPLIT: list[tuple[Case, dict[str, Any]]] = [
@@ -106,9 +98,9 @@ def check_split_rows(case: Case, options: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize(("case", "options"), SPLIT, ids=lambda x: str(getattr(x, "spec", "")))
 def test_parts_of_split_rows_are_joined(
-    interpreter: Executor, case: Case, options: dict[str, Any]
+    interpreting: Executor, case: Case, options: dict[str, Any]
 ) -> None:
-    assert interpreter.submit(check_split_rows, case, options).result() > 1
+    assert interpreting.submit(check_split_rows, case, options).result() > 1
 
 
 def check_random_programs() -> None:
@@ -121,25 +113,25 @@ def check_random_programs() -> None:
     agree()
 
 
-def test_random_programs(interpreter: Executor) -> None:
-    interpreter.submit(check_random_programs).result()
+def test_random_programs(interpreting: Executor) -> None:
+    interpreting.submit(check_random_programs).result()
 
 
 @pytest.mark.parametrize("spec", [*BY_HEAD, *LABELLED, *PREDICATES])
-def test_heads_and_labels(interpreter: Executor, spec: str) -> None:
+def test_heads_and_labels(interpreting: Executor, spec: str) -> None:
     for call in few(spec):
-        interpreter.submit(call.check, "triton").result()
+        interpreting.submit(call.check, "triton").result()
 
 
-def test_numbers_beyond_32_bits(interpreter: Executor) -> None:
+def test_numbers_beyond_32_bits(interpreting: Executor) -> None:
     call = Call(FAR, (64, 64), 3, 70_000, heads=1, key_heads=1, batch=1)
-    interpreter.submit(call.check, "triton").result()
+    interpreting.submit(call.check, "triton").result()
 
 
-def test_blocks_of_other_documents_are_not_visited(interpreter: Executor) -> None:
+def test_blocks_of_other_documents_are_not_visited(interpreting: Executor) -> None:
     for spec in ("same(doc) & causal", "same(doc) & last(head * 9t + 9t)"):
         call = Call(spec, (16, 16), 64, 64)
-        interpreter.submit(call.others_are_not_visited, "triton").result()
+        interpreting.submit(call.others_are_not_visited, "triton").result()
 
 
 def check_strides_and_scales() -> None:
@@ -156,25 +148,25 @@ def check_strides_and_scales() -> None:
     agrees(made, odd, mask, 1e-5)
 
 
-def test_strides_and_scales(interpreter: Executor) -> None:
-    interpreter.submit(check_strides_and_scales).result()
+def test_strides_and_scales(interpreting: Executor) -> None:
+    interpreting.submit(check_strides_and_scales).result()
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, HALF, BRAIN], ids=str)
 @pytest.mark.parametrize("softcap", [0.3, 5.0, 1e6])
-def test_softcaps(interpreter: Executor, softcap: float, dtype: torch.dtype) -> None:
+def test_softcaps(interpreting: Executor, softcap: float, dtype: torch.dtype) -> None:
     """Of 0.3 most scores reach it; of 1e6 the quotient is so small that tanh must be exact there."""
     for spec, block in ((SINKS, (16, 32)), ("rows(20t:40t) - cols(3t)", (5, 3))):
         options = {"dtype": dtype, "dim": 24, "heads": 4}
         case = Case(spec, block, 50, 90, "end")
-        interpreter.submit(check, case, options, softcap=softcap).result()
-        interpreter.submit(check, case, options, scale=-0.7, softcap=softcap).result()
+        interpreting.submit(check, case, options, softcap=softcap).result()
+        interpreting.submit(check, case, options, scale=-0.7, softcap=softcap).result()
 
 
 @pytest.mark.parametrize("spec", [LABELLED[1], LABELLED[9]])
-def test_softcaps_with_labels(interpreter: Executor, spec: str) -> None:
+def test_softcaps_with_labels(interpreting: Executor, spec: str) -> None:
     for call in few(spec):
-        interpreter.submit(call.check, "triton", softcap=2.0).result()
+        interpreting.submit(call.check, "triton", softcap=2.0).result()
 
 
 def check_nan_under_a_softcap() -> None:
@@ -186,8 +178,8 @@ def check_nan_under_a_softcap() -> None:
     assert out.isnan().sum() == out.shape[-1] and lse.isnan().sum() == 1
 
 
-def test_nan_is_not_hidden_by_a_softcap(interpreter: Executor) -> None:
-    interpreter.submit(check_nan_under_a_softcap).result()
+def test_nan_is_not_hidden_by_a_softcap(interpreting: Executor) -> None:
+    interpreting.submit(check_nan_under_a_softcap).result()
 
 
 def check_repeatable() -> None:
@@ -201,8 +193,8 @@ def check_repeatable() -> None:
     assert run(layout(case), empty).dk.shape == empty.k.shape
 
 
-def test_the_same_bits_every_time(interpreter: Executor) -> None:
-    interpreter.submit(check_repeatable).result()
+def test_the_same_bits_every_time(interpreting: Executor) -> None:
+    interpreting.submit(check_repeatable).result()
 
 
 def bf16_without_the_repair() -> str:
@@ -213,9 +205,10 @@ def bf16_without_the_repair() -> str:
     return str(caught.value)
 
 
-def test_the_interpreter_takes_no_bf16(interpreter: Executor) -> None:
+def test_the_interpreter_takes_no_bf16(interpreting: Executor) -> None:
     assert (
-        "takes torch.float32, torch.float16" in interpreter.submit(bf16_without_the_repair).result()
+        "takes torch.float32, torch.float16"
+        in interpreting.submit(bf16_without_the_repair).result()
     )
 
 
@@ -248,5 +241,5 @@ def check_integer_functions(dtype: torch.dtype, bits: int) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(torch.int32, 31), (torch.int64, 62)])
-def test_integer_functions(interpreter: Executor, dtype: torch.dtype, bits: int) -> None:
-    interpreter.submit(check_integer_functions, dtype, bits).result()
+def test_integer_functions(interpreting: Executor, dtype: torch.dtype, bits: int) -> None:
+    interpreting.submit(check_integer_functions, dtype, bits).result()

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from interpreter import interpreting
 from reference import inputs
 from reference import run as attended
 from test_cli import Run, run  # noqa: F401  # a fixture
@@ -343,15 +342,14 @@ def test_files_that_are_wrong_are_warned_of_once(
 # ---- for real, under the interpreter -------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[Executor]:
-    with interpreting() as pool:
-        yield pool
-
-
 def tuned_for_real(folder: Path) -> None:
-    for module in (launcher, tuner):  # of a process of its own
-        module.shared_memory = lambda device: H100  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:  # in a process that other tests have, too
+        for module in (launcher, tuner):
+            patch.setattr(module, "shared_memory", lambda device: H100)
+        compare_tuned(folder)
+
+
+def compare_tuned(folder: Path) -> None:
     path = made(folder, "near = last(3) | cols(0)")
     layout, target = imported(path)
     normal = {kernel: target.default(kernel, torch.zeros(1, 1, 1, 16)) for kernel in KERNELS}
@@ -373,8 +371,8 @@ def tuned_for_real(folder: Path) -> None:
     assert max(errors.values()) < 1e-4
 
 
-def test_tuned_kernels_compute_the_same(interpreter: Executor, tmp_path: Path) -> None:
-    interpreter.submit(tuned_for_real, tmp_path).result()
+def test_tuned_kernels_compute_the_same(interpreting: Executor, tmp_path: Path) -> None:
+    interpreting.submit(tuned_for_real, tmp_path).result()
 
 
 # ---- the command ---------------------------------------------------------------------------------
