@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -85,4 +86,5 @@ def prepare() -> None:
     # Sums and products are computed again in 64 bits, and what is found is dropped: debug is off.
     builder = interpreter.interpreter_builder
     builder.options = replace(builder.options, sanitize_overflow=False)
+    gc.freeze()  # as in conftest.py
     GridExecutor.__call__ = launched

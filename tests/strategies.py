@@ -86,6 +86,18 @@ class Case:
         return Grid.of(self.len_q, self.len_k, self.block, self.align)
 
     @cached_property
+    def _lowered(self) -> dict[int, BlockGraph]:
+        return {}
+
+    def lowered(self, head: int = 0) -> BlockGraph:
+        """The blocks of a head, lowered once. Raises BslangError where the program means nothing."""
+        if head not in self._lowered:
+            self._lowered[head] = compiler.lower(
+                self.resolved, self.len_q, self.len_k, self.align, head=head
+            )
+        return self._lowered[head]
+
+    @cached_property
     def labels(self) -> Labels:
         """Labels of the queries and keys by name: documents one after another, or in any order."""
         random = np.random.default_rng(self.len_k)
@@ -110,7 +122,7 @@ class Case:
         """Whether the program means something on the grid: an index may lie outside of it."""
         try:
             for head in range(heads):
-                compiler.lower(self.resolved, self.len_q, self.len_k, self.align, head=head)
+                self.lowered(head)
         except BslangError:
             return False
         return True

@@ -18,7 +18,7 @@ from bslang.syntax.source import Source
 @given(cases())
 def test_stats_count_what_the_matrix_holds(case: Case) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     held = graph.visited.dense(graph.grid.n)[graph.grid.q.first :]
     found = Stats.of(graph, dim=8)
     assert found.blocks == held.sum() == found.full + found.partial
@@ -75,7 +75,7 @@ def test_a_causal_layout_is_compared_with_causal_dense_attention(
 @given(cases())
 def test_coverage_is_the_matrix_in_fewer_cells(case: Case) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     first = graph.grid.q.first
     value = graph.of_kind(FULL).dense(graph.grid.n) * 0.5 + graph.visited.dense(graph.grid.n) * 0.5
     value = value[first:]

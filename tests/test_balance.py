@@ -80,7 +80,7 @@ def check(table: Table, graphs: list[BlockGraph], weights: list[int]) -> None:
 @given(cases(), st.integers(1, 3))
 def test_parts_are_pieces_of_their_rows(case: Case, times: int) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     with parts_of(times):
         made = schedule(graph)
         check(made.split_rows(), [graph], [1])
@@ -91,7 +91,7 @@ def test_parts_are_pieces_of_their_rows(case: Case, times: int) -> None:
 @given(cases(), st.lists(st.integers(0, 2), min_size=1, max_size=4), st.integers(1, 2))
 def test_parts_are_the_same_for_all_heads(case: Case, head_graph: list[int], times: int) -> None:
     assume(case.has_meaning())
-    whole = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    whole = case.lowered()
     graphs = [whole, every_second(whole, 0), every_second(whole, 1)]
     weights = [head_graph.count(number) for number in range(3)]
     with parts_of(times):

@@ -8,6 +8,7 @@ import pytest
 from test_cli import Run, run  # noqa: F401  # the fixture
 
 from bslang.resolve.library import library
+from bslang.verify import measure
 
 
 def test_an_expression_stands_where_a_file_does(run: Run) -> None:  # noqa: F811
@@ -106,14 +107,18 @@ def test_errors_are_json_where_json_was_asked_for(run: Run) -> None:  # noqa: F8
     assert "blocks of 32x32 and 64x64 tokens do not compare" in str(done.json["error"])
 
 
-def test_stats_measures_where_it_is_asked_to(run: Run) -> None:  # noqa: F811
+def test_stats_measures_where_it_is_asked_to(
+    run: Run,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Both phases, beside dense attention up to a length; without the option there are no times."""
     done = run("stats", "causal", "--seq-len", "64", "--measure", "--json").json
     phases = done["measured"]
     assert isinstance(phases, list)
     assert [each["phase"] for each in phases] == ["forward", "forward and backward"]
     assert all(each["seconds"] > 0 and each["dense_seconds"] > 0 for each in phases)
-    text = run("stats", "last(1)", "--seq-len", "32769", "--block", "1024", "--measure").out
+    monkeypatch.setattr(measure, "MAX_DENSE_LENGTH", 63)
+    text = run("stats", "last(1)", "--seq-len", "64", "--measure").out
     assert "dense attention is not timed at this length" in text
     assert "measured" not in run("stats", "causal", "--seq-len", "64", "--json").json
     refused = run("stats", "same(doc)", "--seq-len", "64", "--measure")

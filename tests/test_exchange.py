@@ -14,7 +14,7 @@ from strategies import Case, cases, examples
 from torch.nn.attention.flex_attention import create_mask, flex_attention
 
 import bslang
-from bslang import BslangError, SpecError, compiler
+from bslang import BslangError, SpecError
 from bslang.exchange.flex import block_mask
 from bslang.exchange.sparse import to_bsr
 from bslang.exchange.tiles import Tiles, kinds, tokens
@@ -140,7 +140,7 @@ def test_what_flex_needs_and_was_not_given() -> None:
 @given(case=cases())
 def test_dense_and_bsr_are_the_oracle(case: Case) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     truth = case.mask()
     assert np.array_equal(tokens(graph), truth)
     bsr = to_bsr(graph)

@@ -14,7 +14,6 @@ from hypothesis import assume, given
 from strategies import Case, cases, examples
 from test_cli import Run, run
 
-from bslang import compiler
 from bslang.analysis.export import FORMATS, export
 from bslang.analysis.provenance import provenance
 from bslang.graph.blockgraph import FULL
@@ -24,7 +23,7 @@ __all__ = ["run"]  # the fixture
 
 
 def text(case: Case, form: str) -> str:
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     return export(case.resolved.pattern, graph, "layout", form)
 
 
@@ -32,7 +31,7 @@ def text(case: Case, form: str) -> str:
 @given(cases())
 def test_edges_are_the_visited_blocks(case: Case) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     full = graph.of_kind(FULL).dense(graph.grid.n)
     term = np.full(full.shape, "", dtype=object)
     for part, runs in provenance(case.resolved.pattern, graph.grid):

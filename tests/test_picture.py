@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from strategies import Case, cases, examples
 from test_cli import Run, run
 
-from bslang import compiler
 from bslang.analysis.provenance import provenance
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.picture.colours import PALETTE
@@ -31,7 +30,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def graph_of(case: Case, head: int = 0) -> BlockGraph:
-    return compiler.lower(case.resolved, case.len_q, case.len_k, case.align, head=head)
+    return case.lowered(head)
 
 
 def square(spec: str, length: int = 40, block: tuple[int, int] = (4, 4)) -> Case:

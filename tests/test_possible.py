@@ -108,7 +108,7 @@ def related_cases(draw: st.DrawFn, terms: int = 4) -> Case:
 def test_masks_agree_with_the_oracle_token_by_token(case: Case) -> None:
     """What folding leaves has a mask at every length, and the mask is right on its blocks."""
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     np.testing.assert_array_equal(mask_of(graph, case.labels), case.mask())
     assert graph.residuals == residuals(case.resolved.pattern, case.block)
 

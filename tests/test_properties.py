@@ -27,7 +27,7 @@ def square(case: Case) -> Case:
 
 
 def graph_of(case: Case) -> BlockGraph:
-    return compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    return case.lowered()
 
 
 def resolved(spec: str, block: int = 4) -> Resolved:

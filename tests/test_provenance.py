@@ -7,7 +7,6 @@ from hypothesis import assume, given
 from strategies import Case, cases, examples
 from test_cli import Run, run
 
-from bslang import compiler
 from bslang.analysis.provenance import provenance, terms
 from bslang.ir.oracle import dense
 from bslang.ir.pattern import Union
@@ -40,7 +39,7 @@ def test_blocks_belong_to_the_first_term_that_has_a_pair_there(case: Case) -> No
         assert not (own & taken).any()
         assert np.array_equal(own, blocks(case, contribution) & ~taken)
         taken |= own
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     assert np.array_equal(taken, graph.visited.dense(grid.n))
 
 

@@ -55,7 +55,7 @@ def expected_classes(graph: BlockGraph) -> np.ndarray:
 @given(cases())
 def test_tables_hold_every_block_once_in_its_class(case: Case) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     made = schedule(graph)
     grid, count = graph.grid, PARTIAL + len(graph.residuals)
     for table, of in [(made.rows, graph), (made.cols, graph.transpose())]:
@@ -72,7 +72,7 @@ def test_tables_hold_every_block_once_in_its_class(case: Case) -> None:
 def test_tables_of_many_graphs_hold_each_of_them(case: Case, head_graph: list[int]) -> None:
     """The graphs of other heads are those of the same program without some of its blocks."""
     assume(case.has_meaning())
-    whole = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    whole = case.lowered()
     graphs = [whole, every_second(whole, 0), every_second(whole, 1)]
     made = schedule(*graphs, head_graph=head_graph)
     assert made.head_graph is not None and made.head_graph.tolist() == head_graph

@@ -100,7 +100,7 @@ def runs(text: str) -> list[tuple[int, int]]:
 @given(cases())
 def test_the_text_of_a_graph_has_all_its_runs(case: Case) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     _, _, table = stages.graph_text(case.resolved, graph).partition("\nrow  runs\n")
     lines = [line.split(maxsplit=1) for line in table.splitlines()]
     assert [int(row) for row, *_ in lines] == list(range(graph.grid.n))
@@ -117,7 +117,7 @@ def test_the_text_of_a_graph_has_all_its_runs(case: Case) -> None:
 @given(cases())
 def test_the_text_of_tables_has_all_their_runs(case: Case) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     made = compiler.schedule(graph)
     text = stages.tables_text(case.resolved, made)
     count = PARTIAL + len(graph.residuals)

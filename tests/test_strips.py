@@ -56,7 +56,7 @@ def visited(graph: BlockGraph, rules: Rules) -> dict[int, Runs]:
 @given(cases(blocks=((4, 4), (5, 3), (2, 4), (1, 1))))
 def test_every_block_is_visited_once(case: Case) -> None:
     assume(case.has_meaning())
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     made = shapes(case.resolved.pattern, case.block, frozenset())
     for shape, of in zip(made, (graph, graph.transpose()), strict=True):
         for kind, runs in visited(of, shape.rules).items():

@@ -53,7 +53,7 @@ def test_what_stages_make_is_not_refused(graph: BlockGraph) -> None:
 def test_all_that_stages_make_keeps_the_rules(case: Case) -> None:
     assume(case.has_meaning())
     patterns.verify(case.resolved)
-    graph = compiler.lower(case.resolved, case.len_q, case.len_k, case.align)
+    graph = case.lowered()
     made = schedule(graph, verifier=tables.verify)
     assert made.rows and made.cols
     for of, table in ((graph, made.split_rows), (graph.transpose(), made.split_cols)):
