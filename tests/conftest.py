@@ -98,6 +98,7 @@ def pytest_collection_finish() -> None:
     """The garbage collector, a sixth of the time, leaves alone what is there before the first test."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -105,8 +106,13 @@ SHARED = {"compared", "linear", "shapes", "philox"}
 """Files of bslang/patterns that are no primitives."""
 
 
-def imports(file: str) -> Iterator[str]:
+@cache
+def imports(file: str) -> tuple[str, ...]:
     """Every module that a file imports, wherever in it, with dots; files of the package with slashes."""
+    return tuple(imported(file))
+
+
+def imported(file: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(FILES[file].read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):

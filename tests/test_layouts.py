@@ -37,7 +37,7 @@ def alive(*types: type) -> Counter[str]:
     return Counter(type(x).__name__ for x in gc.get_objects() if type(x) in types)
 
 
-def test_a_thousand_layouts_leave_nothing_behind() -> None:
+def test_hundreds_of_layouts_leave_nothing_behind() -> None:
     q = Q[:, :1, :16]
     kinds = (layouts.Layout, DevicePlan, Schedule, BlockGraph, layouts.Meaning)
 
@@ -49,7 +49,7 @@ def test_a_thousand_layouts_leave_nothing_behind() -> None:
     before, keys = alive(*kinds), set(LAYOUTS)
     modules, lines = set(sys.modules), set(linecache.cache)
     known = set(layouts._KNOWN)
-    for number in range(2, 1002):
+    for number in range(2, 402):  # more than any table of recent ones holds
         use(number)
     assert alive(*kinds) == before
     assert set(LAYOUTS) == keys and set(layouts._KNOWN) == known
