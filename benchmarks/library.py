@@ -154,7 +154,7 @@ def as_markdown(rows: Sequence[Published]) -> str:
                 f"{1000 * both.seconds.median:,.1f}" if both.seconds else "",
                 spread(both.faster, ".3g"), spread(both.of_ideal),
             ))  # fmt: skip
-    head = ("layout", "density", "beside", "forward, ms", "times as fast", "of ideal",
+    head = ("layout", "density", "compared with", "forward, ms", "times as fast", "of ideal",
             "forward and backward, ms", "times as fast", "of ideal")  # fmt: skip
     missed = [f"- `{row.layout}`: not run: {row.not_run}." for row in rows if row.not_run]
     return "\n".join([table(head, lines), *([""] if missed else []), *missed])

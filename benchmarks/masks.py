@@ -1,4 +1,4 @@
-"""What a layout costs before its first call at a length: our lowering beside FlexAttention's mask.
+"""What a layout costs before its first call at a length: our lowering compared with FlexAttention's mask.
 
 Ours goes from the pattern to the block graph and the tables that kernels walk. `create_block_mask` asks
 a function of token positions for every pair. Both have blocks of 64 tokens; what they made is compared

@@ -45,7 +45,8 @@ def as_markdown(figures: Figures) -> str:
                 "### Short lengths\n\n" + crossover.as_markdown(figures.crossover),
                 "### Memory\n\n" + _memory(figures),
                 "### Lowering\n\n" + lowering.as_markdown(figures.lowering),
-                "### Lowering beside masks\n\n" + masks.as_markdown(figures.masks),
+                "### Lowering compared with create_block_mask\n\n"
+                + masks.as_markdown(figures.masks),
                 "### First result\n\n" + _starts(figures.starts),
                 "### Commands\n\n" + commands.as_markdown(figures.commands),
             ]

@@ -190,8 +190,9 @@ def verdicts(found: Run) -> list[Verdict]:
     hopper = [kernel for kernel in loops if kernel.report.architecture == "cuda:90"]
     small = [kernel for kernel in everything if kernel.block == 64]
     failed = [text for text in found.failed if "block 64," in text]
-    loop = "instructions of a full block's loop over FlexAttention's, same tile, whatever its warps"
-    same, scores = "likewise by warps and 64x64 scores, same tile", "likewise, any tile"
+    loop = "instructions of the loop over full blocks relative to FlexAttention's, same tile"
+    same = "instructions for 64x64 scores relative to FlexAttention's, same tile"
+    scores = "the same, any tile"
     return [
         at_most("no spills: bytes of stack", 0, everything, lambda x: x.report.stack),
         at_most("loads and stores of spilled registers in inner loops", 0, everything, spilled),
@@ -200,7 +201,7 @@ def verdicts(found: Run) -> list[Verdict]:
         at_most(f"forward: {same}", 1, same_tile(forward), Kernel.of_flex_scores),
         at_most(f"forward: {scores}", 1, forward, Kernel.of_flex_scores),
         at_most(
-            "forward: likewise, same tile, the shortest loop, which needs no index", 1,
+            "forward: the same, same tile, only the shortest loop, which needs no index", 1,
             same_tile(forward), lambda kernel: kernel.of_flex_scores(min), below=True,
         ),
         at_most(f"backward: {loop}", 1, backward, Kernel.of_flex_loop),
@@ -253,7 +254,7 @@ def as_markdown(found: Run) -> str:
 def goals_as_markdown(found: list[Verdict]) -> str:
     """How many goals are reached, and a table of them."""
     said = table(
-        ("figure", "goal", "reached", "kernels that do", "worst", "where it is worst"),
+        ("figure", "goal", "reached", "kernels that reach it", "worst", "where it is worst"),
         (
             (each.text, each.wanted, "yes" if each.holds else "no",
              f"{each.reached} of {each.of}", each.worst, each.where)

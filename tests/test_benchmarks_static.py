@@ -54,12 +54,12 @@ def missed(*kernels: Kernel) -> set[str]:
     return {each.text for each in found if each.of and not each.holds}
 
 
-LOOPS = "forward: instructions of a full block's loop over FlexAttention's, same tile, whatever its warps"
+LOOPS = "forward: instructions of the loop over full blocks relative to FlexAttention's, same tile"
 SCORES = {
-    "forward: likewise by warps and 64x64 scores, same tile",
-    "forward: likewise, any tile",
+    "forward: instructions for 64x64 scores relative to FlexAttention's, same tile",
+    "forward: the same, any tile",
 }
-SHORTEST = "forward: likewise, same tile, the shortest loop, which needs no index"
+SHORTEST = "forward: the same, same tile, only the shortest loop, which needs no index"
 
 
 def test_as_good_is_reached_and_worse_is_not() -> None:

@@ -230,3 +230,13 @@ def test_verification_names_its_tests() -> None:
     named = set(re.findall(r"`(?:tests/)?(test_\w+\.py)`", page))
     assert len(named) > 10
     assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_pages_begin_with_the_question_that_they_answer(page: Path) -> None:
+    """All but the first page; and each has an example."""
+    text = re.sub(r"<!--.*?-->\s*", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    title, first = text.split("\n\n")[:2]
+    assert title.startswith("# ")
+    assert "?" in first or page.name == "index.md"
+    assert FENCE.search(text)
