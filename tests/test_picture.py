@@ -273,7 +273,8 @@ def test_png_without_matplotlib_says_what_to_install(
     done = run("show", "spec.bsl:near", "--png", "near.png")
     assert (done.status, done.out) == (1, "")
     assert done.err == (
-        "error: --png needs matplotlib: `pip install 'bslang[plot]'`; --svg needs nothing more\n"
+        "error: this needs matplotlib 3.8 or newer, which is not installed; "
+        'run: pip install "bslang[plot]"\n'
     )
     assert not Path("near.png").exists()
 

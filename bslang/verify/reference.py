@@ -28,7 +28,9 @@ class Attended:
     dq: torch.Tensor
     dk: torch.Tensor
     dv: torch.Tensor
-    dsinks: torch.Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    dsinks: torch.Tensor = field(
+        default_factory=lambda: torch.zeros((), dtype=torch.float64, device="cpu")
+    )
 
     def error(self, other: Attended) -> dict[str, float]:
         """The largest difference from another, by name, both taken as fp64 on the CPU."""
