@@ -280,6 +280,23 @@ def test_the_command_writes_a_page_of_two_layouts(
     assert axes[0] == axes[1]
 
 
+def test_documents_of_the_command_are_a_choice(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, "same(doc) & causal")
+    options = ["--seq-len", "600", "--documents", "100, 200", "--documents", "300", "-o", "-"]
+    done = RUN.invoke(app, ["explorer", spec, *options])
+    assert done.exit_code == 0, done.output
+    (layout,) = data_of(done.output)["layouts"]
+    assert layout["axes"][1]["values"] == ["", "100,200", "300"]
+    pairs = {
+        key: layout["views"][place]["figures"]["pairs"] for key, place in layout["keys"].items()
+    }
+    assert pairs == {
+        "600|": None,
+        "600|100,200": sum(n * (n + 1) // 2 for n in (100, 200, 300)),
+        "600|300": 2 * (300 * 301 // 2),
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

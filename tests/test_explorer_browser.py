@@ -269,6 +269,11 @@ def test_two_layouts_side_by_side_and_their_difference(browser: Any, file: str) 
         reader.wait_for("spec", "window(7)")
         assert int(reader.text("figure-difference")) > 0
         assert reader.text("figure-difference1") == "0"
+        reader.page.locator("[data-mode=b]").click()
+        for _ in range(6):  # what is held has its masks, too
+            reader.page.locator("#in").click()
+        reader.page.locator("#canvas0").click()
+        assert reader.text("verdict").startswith("Query ")
 
 
 def test_diagnostics_lead_to_their_line(browser: Any, file: str) -> None:
@@ -464,11 +469,14 @@ def test_heads_are_drawn_side_by_side(browser: Any, tmp_path: Path) -> None:
         reader.page.locator("[data-mode=head]").click()
         reader.wait_for("caption0", "heads 0, 1:")
         reader.wait_for("caption1", "head 2:")
-        reader.wait_for("legend", "head 2: cols(0): 8")
+        reader.wait_for("legend", "heads 0, 1: window(3)")
         assert reader.page.locator("#stage canvas:visible").count() == 2
         reader.page.locator("#stage").focus()
         reader.press("ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown")
         assert reader.text("readout") == "Block (3, 0): in head 2."
+        reader.page.locator("#canvas1").click(position={"x": 100, "y": 100})
+        reader.wait_for("verdict", "In head 2: Query ")
+        reader.wait_for("reasons", "cols(0)")
         reader.page.locator("[data-mode=a]").click()
         playwright.expect(reader.page.locator("#stage canvas:visible")).to_have_count(1)
 

@@ -5,12 +5,14 @@ One thread at a time asks the compiler, which may take seconds; each request has
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bslang.budget import limited
+from bslang.budget import allow, limited
 from bslang.errors import BslangError
+from bslang.explorer.axes import LENGTH
 from bslang.explorer.data import Data, data
 from bslang.explorer.masks import within
 from bslang.explorer.reasons import reasons
@@ -20,6 +22,9 @@ from bslang.explorer.watch import Stamps, stamps
 from bslang.limits import MAX_LENGTH, MAX_PAGE_ROWS
 from bslang.syntax.diagnostics import SpecError
 
+_LONG = (
+    2**18
+)  # tokens up to which a longer sequence may cost more, as in commands: a page does not wait
 _DRAFTS = 4  # texts of a reader whose subjects are kept
 
 
@@ -142,6 +147,8 @@ class Compiling:
             if place not in map(str, range(len(subjects))):
                 raise ValueError("there is no such layout here")
             with self._working, limited(anew=True):
+                length = asked.setting.get(LENGTH, "")
+                allow(min(_LONG, int(length)) if re.fullmatch("[0-9]{1,10}", length) else 0)
                 subject = self._edited(subjects[int(place)], asked.values.get("text"))
                 return QUESTIONS[question](subject, asked.setting, asked)
 
@@ -164,6 +171,7 @@ class Compiling:
         try:
             with limited(anew=True):
                 subjects = self._read()
+                allow(min(_LONG, max((n for each in subjects for n in each.lengths), default=0)))
                 return data(subjects, served=True), subjects
         except SpecError as error:
             found = [diagnostic(d) for d in error.diagnostics]

@@ -47,21 +47,22 @@ function paintAxes(brush, view) {
   }
   c.stroke();
   if (frame.bottom <= GUTTER) return;
-  const blocks = ([first, last], start, side, step) => {
+  const blocks = ([first, last], start, side, step, from, to) => {
     const every = Math.max(1, Math.round(step / side));
     const found = [];
     for (let at = Math.ceil(first / every) * every; at < last; at += every) found.push([at, start + (at + 0.5) * side * t.scale]);
-    return found;
+    const inside = found.filter(([, middle]) => middle >= from + 5 && middle <= to - 5);
+    return inside.length ? inside : found.slice(0, 1).map(([at]) => [at, (from + to) / 2]); // in the midst of a block
   };
   c.textAlign = "center";
   c.textBaseline = "top";
-  for (const [j, x] of blocks(brush.columns, t.x, view.block[1], steps[0])) {
-    c.fillText(grouped(j), Math.max(left + 6, Math.min(right - 6, x)), bottom + 5);
+  for (const [j, x] of blocks(brush.columns, t.x, view.block[1], steps[0], left, right)) {
+    c.fillText(grouped(j), x, bottom + 5);
   }
   c.textAlign = "left";
   c.textBaseline = "middle";
-  for (const [i, y] of blocks(brush.rows, t.y, view.block[0], steps[1])) {
-    c.fillText(grouped(i), right + 6, Math.max(top + 6, Math.min(bottom - 6, y)));
+  for (const [i, y] of blocks(brush.rows, t.y, view.block[0], steps[1], top, bottom)) {
+    c.fillText(grouped(i), right + 6, y);
   }
   c.textAlign = "right";
   c.textBaseline = "bottom";

@@ -118,6 +118,7 @@ function buildModes() {
 function hold() {
   const [a] = pair();
   state.pinned = state.pinned || !a ? null : { ...a, label: `${data.layouts[0].label}, ${settingText()}` };
+  if (state.pinned) origins.set(state.pinned, origins.get(a));
   state.mode = state.pinned ? "difference" : "a";
   followSubject();
   buildModes();

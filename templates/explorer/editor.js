@@ -133,6 +133,7 @@ function edit(name, text, after = DEBOUNCE) {
   const source = sourcesNow().find((each) => each.name === name);
   source.file ??= source.text;
   for (const layout of data.layouts) if (layout.source.name === name) layout.source.file ??= source.file;
+  if (state.why) state.why.reasons = []; // their places are those of another text
   if (text === source.file) edits.delete(name);
   else edits.set(name, { text, errors: edits.get(name)?.errors ?? [] });
   markSources();

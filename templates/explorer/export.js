@@ -78,6 +78,7 @@ function wordsOf(shown) {
   const [view] = views;
   const title = [state.mode === "b" ? labels()[1] : labels()[0], `${plural(view.tokens, "token")}, blocks of ${view.block.join(" x ")}: ${percent(view.figures.density)} of ${grouped(view.rows)} x ${grouped(view.columns)} blocks`];
   if (shown[0][1]) return { title: [labels().join(" and "), title[1]], legend: [["only in A", data.palette[0]], ["only in B", data.palette[1]], ["in both", colours().muted]] };
+  if (state.panels.length) return { title, legend: termsOfPanels() };
   const terms = new Map(views.flatMap((each) => each.terms.map(([text], term) => [text, colourOf(term)])));
   return { title, legend: [...terms] };
 }

@@ -138,7 +138,7 @@ function showLegend() {
     return;
   }
   if (state.panels.length) {
-    for (const { view, caption } of state.panels) view.terms.forEach(([text, count], term) => entry(colourOf(term), `${caption.split(":")[0]}: ${text}: ${grouped(count)}`));
+    for (const [text, colour] of termsOfPanels()) entry(colour, text);
     if (state.panels.some(({ view }) => view.figures.partial)) hatched();
     return;
   }
@@ -153,6 +153,21 @@ function showLegend() {
     list.append(element("li", {}, button));
   });
   if (shown.figures.partial) hatched();
+}
+
+/** The terms of heads or layers side by side, with their colours: those that all have, and those of some. */
+function termsOfPanels() {
+  const found = new Map(); // the captions by colour and term
+  for (const { view, caption } of state.panels) {
+    view.terms.forEach(([text], term) => {
+      const key = JSON.stringify([text, colourOf(term)]);
+      found.set(key, [...(found.get(key) ?? []), caption.split(":")[0]]);
+    });
+  }
+  return [...found].map(([key, captions]) => {
+    const [text, colour] = JSON.parse(key);
+    return [captions.length === state.panels.length ? text : `${captions.join(", ")}: ${text}`, colour];
+  });
 }
 
 const colourOf = (term) => data.palette[term % data.palette.length];

@@ -19,9 +19,17 @@ async function askWhy(q, k, view = subject()) {
 /** The same pair in what is drawn now, if it has it. */
 function askWhyAgain() {
   const view = subject();
-  if (!state.pair || state.why?.view === view) return;
+  if (!state.pair || shownInPanes().some(([shown]) => shown === state.why?.view)) return;
   if (view && Math.max(state.pair.q, state.pair.k) < view.tokens) askWhy(state.pair.q, state.pair.k);
   else clearWhy();
+}
+
+/** Which of several pictures is asked about. */
+function whereAsked() {
+  const shown = shownInPanes();
+  const place = shown.findIndex(([view]) => view === state.why.view);
+  if (shown.length < 2 || place < 0) return "";
+  return state.panels.length ? `In ${shown[place][2].split(":")[0]}: ` : `In ${"AB"[place]}: `;
 }
 
 function clearWhy() {
@@ -47,8 +55,8 @@ function showWhy() {
     $("verdict").textContent = why.errors[0].message;
     return;
   }
-  const open = why.sees === null ? (why.view.labels.length ? ": the labels of the call decide" : "") : "";
-  $("verdict").textContent = `Query ${grouped(why.query)} ${VERDICTS.get(why.sees)} key ${grouped(why.key)}${open}.`;
+  const open = why.sees === null && why.view.labels.length ? ": the labels of the call decide" : "";
+  $("verdict").textContent = `${whereAsked()}Query ${grouped(why.query)} ${VERDICTS.get(why.sees)} key ${grouped(why.key)}${open}.`;
   for (const reason of why.reasons) {
     const button = element("button", { type: "button" }, element("span", { class: `effect ${reason.effect}` }, reason.said), element("code", {}, reason.term));
     button.addEventListener("click", () => goTo(reason));
