@@ -6,16 +6,19 @@ import gc
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 # Threads of OpenMP that wait for others sleep, also in programs that tests start: as many processes run
 # as there are cores, and threads that spin take the time of those that they wait for. Read when torch is
 # imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+import browsed
 import interpreter
 import pytest
 import torch
@@ -152,6 +155,21 @@ def interpreting() -> Iterator[Executor]:
     pytest.importorskip("triton")
     with interpreter.interpreting() as pool:
         yield pool
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; without it, or what drives it, tests are skipped."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: pip install 'bslang[browser]'"
+    )
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=browsed.FLAGS)
+        yield started
+        started.close()
 
 
 @pytest.fixture(params=["torch", "cpu", "triton"])

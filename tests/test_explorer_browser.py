@@ -1,105 +1,21 @@
-"""The explorer's page in a browser: headless Chromium draws it, and is driven by keys and pointers.
-
-What drives it, playwright, is in the extras `dev` and `browser`; Chromium comes from the system, and
-without one nothing of this runs.
-"""
+"""The explorer's page in a browser: headless Chromium draws it, and is driven by keys and pointers."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from browsed import INK, expect, reading
 from explored import SPEC, write_spec
 
-from bslang.explorer.compiling import Compiling
 from bslang.explorer.data import data
 from bslang.explorer.page import page as page_of
-from bslang.explorer.server import Server
 from bslang.explorer.subject import Subject
 from bslang.resolve.sources import source_of
 from bslang.syntax.source import Source
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is missing: pip install 'bslang[browser]'"
-)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-INK = """
-() => {
-  const canvas = document.getElementById("canvas0");
-  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const seen = new Set();
-  for (let at = 0; at < pixels.length; at += 4) seen.add(pixels.slice(at, at + 4).join(","));
-  return [...seen];
-}
-"""
-"""The colours in the picture."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
-
-
-class Reader:
-    """A reader of one page; complaints are what the console and the network had to say."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: self.complaints.append(request.url))
-
-    def text(self, id: str) -> str:
-        return str(self.page.locator(f"#{id}").inner_text())
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def set(self, id: str, place: int) -> None:
-        """Move a slider from where it is, by keys."""
-        slider = self.page.locator(f"[id='{id}']")
-        slider.focus()
-        self.press("Home", *["ArrowRight"] * place)
-
-    def wait_for(self, id: str, text: str) -> None:
-        playwright.expect(self.page.locator(f"#{id}")).to_contain_text(text, timeout=10_000)
-
-
-@contextmanager
-def reading(browser: Any, address: str, **options: Any) -> Iterator[Reader]:
-    context = browser.new_context(**options)
-    reader = Reader(context.new_page())
-    reader.page.goto(address)
-    reader.wait_for("settings", "Length")
-    reader.wait_for("spec", "block")
-    yield reader
-    context.close()
-    assert not reader.complaints
 
 
 @pytest.fixture(scope="module")
@@ -320,9 +236,7 @@ def test_a_pointer_moves_zooms_and_points(browser: Any, file: str) -> None:
         assert reader.text("readout").startswith("Block (")
         whole = reader.page.locator("#canvas0").screenshot()
         reader.page.mouse.wheel(0, -400)
-        playwright.expect(reader.page.locator("#stage")).to_have_attribute(
-            "style", "touch-action: none;"
-        )
+        expect(reader.page.locator("#stage")).to_have_attribute("style", "touch-action: none;")
         zoomed = reader.page.locator("#canvas0").screenshot()
         assert zoomed != whole
         reader.page.mouse.down()
@@ -338,25 +252,6 @@ def test_a_pointer_moves_zooms_and_points(browser: Any, file: str) -> None:
         assert reader.text("field").startswith("After 1 layer")
 
 
-@contextmanager
-def served(
-    browser: Any, spec: Path, name: str, lengths: tuple[int, ...] = (128, 256), address: str = ""
-) -> Iterator[Reader]:
-    def read() -> list[Subject]:
-        return [Subject(f"spec.bsl:{name}", source_of(spec), name, lengths=lengths)]
-
-    with Server(Compiling(read, [spec])) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            with reading(browser, f"http://127.0.0.1:{server.server_port}/{address}") as reader:
-                reader.wait_for("live", "live")
-                yield reader
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_pairs_of_large_blocks_and_the_address_of_a_picture(browser: Any, file: str) -> None:
     """Masks are in the file: a pair on the other side of the diagonal is not seen, and so says the page."""
     with reading(browser, f"{file}#mode=b&zoom=8,0.5,0.5&pair=130,129") as reader:
@@ -366,12 +261,12 @@ def test_pairs_of_large_blocks_and_the_address_of_a_picture(browser: Any, file: 
         reader.page.locator("#why-k").press("Enter")
         reader.wait_for("verdict", "Query 130 does not see key 131.")
         reader.wait_for("reasons", "bslang why causal_near 130 131 --seq-len 256 -D w=3")
-        playwright.expect(reader.page).to_have_url(re.compile("pair=130,131"))
+        expect(reader.page).to_have_url(re.compile("pair=130,131"))
         assert "mode=b&zoom=8,0.5,0.5" in reader.page.evaluate("location.hash")
         assert "0,114,178,255" in pale and len(pale) > 6
         assert reader.page.locator("#map").is_visible()
         reader.page.locator("#fit").click()
-        playwright.expect(reader.page.locator("#map")).to_be_hidden()
+        expect(reader.page.locator("#map")).to_be_hidden()
 
 
 def test_a_picture_is_saved_as_svg_and_png(browser: Any, file: str) -> None:
@@ -391,133 +286,6 @@ def test_a_picture_is_saved_as_svg_and_png(browser: Any, file: str) -> None:
         with reader.page.expect_download() as saved:
             reader.page.locator("#png").click()
         assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_million_tokens_are_drawn_by_cells_and_then_by_blocks(
-    browser: Any, tmp_path: Path
-) -> None:
-    spec = Path(
-        write_spec(tmp_path, "block 64\nbig = window(3) | global(0, -1) | random(2, seed=7)\n")
-    )
-    with served(browser, spec, "big", (2**20,)) as reader:
-        reader.wait_for("scale", "Each cell is 32 x 32 blocks")
-        assert "16,384 by 16,384 blocks" in reader.text("about")
-        reader.page.locator("#stage").focus()
-        reader.press("ArrowDown", "End")
-        assert reader.text("readout").startswith(
-            "Block rows 0 to 31, columns 16,352 to 16,383: "
-        ) and "most by global(0, -1)" in reader.text("readout")
-        reader.press("Escape", *["+"] * 20)
-        playwright.expect(reader.page.locator("#scale")).to_be_empty()
-        reader.page.locator("#stage").focus()
-        reader.press("ArrowDown")
-        reader.press(*["ArrowRight"] * 2)
-        reader.wait_for("readout", "Block (0, 2): full, global(0, -1).")
-
-
-def test_documents_are_typed_and_reasons_are_marked_in_the_spec(
-    browser: Any, tmp_path: Path
-) -> None:
-    spec = Path(write_spec(tmp_path, "block 16\npacked = same(doc) & causal\n"))
-    with served(browser, spec, "packed") as reader:
-        assert reader.text("figure-pairs") == "not decided"
-        reader.page.locator("[id='set-0-same(doc)']").fill("10,50,33")
-        reader.wait_for("figure-pairs", "2,521")  # 55 + 1,275 + 561, and 630 of the rest
-        reader.page.locator("#why-q").fill("12")
-        reader.page.locator("#why-k").fill("5")
-        reader.page.locator("#why-k").press("Enter")
-        reader.wait_for("verdict", "Query 12 does not see key 5.")
-        reader.wait_for("reasons", "takes it away")
-        marks = reader.page.locator("#sources mark")
-        assert [(each.text_content(), each.get_attribute("class")) for each in marks.all()] == [
-            ("same(doc)", "takes"),
-            ("causal", "has"),
-        ]
-        reader.page.locator("[id='set-0-same(doc)']").fill("10,x")
-        reader.wait_for("notice", "lengths of documents")
-
-
-def test_a_spec_is_edited_in_the_page(browser: Any, tmp_path: Path) -> None:
-    spec = Path(write_spec(tmp_path))
-    with served(browser, spec, "near") as reader:
-        area = reader.page.locator("textarea")
-        area.fill(SPEC.replace("window(w) |", "widow(w) |"))
-        reader.wait_for("diagnostics", "unknown")
-        assert "window(3)" in reader.text("spec")  # the last good picture stays
-        assert reader.page.locator("#sources mark").text_content() == "widow"
-        assert reader.text("edited")
-        area.fill(SPEC.replace("window(w) |", "cols(w) |"))
-        reader.wait_for("spec", "cols(3)")
-        reader.wait_for("diagnostics", "No errors")
-        playwright.expect(reader.page).to_have_url(re.compile("#0.spec="))
-        address = reader.page.evaluate("location.hash")
-        reader.page.get_by_role("button", name="Revert to the file").click()
-        reader.wait_for("spec", "window(3)")
-        playwright.expect(reader.page).not_to_have_url(re.compile("spec="))
-        reader.page.evaluate("hash => { location.hash = hash; }", address)
-        reader.wait_for("spec", "cols(3)")
-        (left,) = reader.complaints  # the page that was left follows its events no more
-        assert "/events" in left
-        reader.complaints.clear()
-        assert spec.read_text(encoding="utf-8") == SPEC
-
-
-def test_heads_are_drawn_side_by_side(browser: Any, tmp_path: Path) -> None:
-    text = "block 16\nmany = heads { 0:2 -> window(3); 2 -> cols(0) }\n"
-    spec = Path(write_spec(tmp_path, text))
-    with served(browser, spec, "many") as reader:
-        reader.page.locator("[data-mode=head]").click()
-        reader.wait_for("caption0", "heads 0, 1:")
-        reader.wait_for("caption1", "head 2:")
-        reader.wait_for("legend", "heads 0, 1: window(3)")
-        assert reader.page.locator("#stage canvas:visible").count() == 2
-        reader.page.locator("#stage").focus()
-        reader.press("ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown")
-        assert reader.text("readout") == "Block (3, 0): in head 2."
-        reader.page.locator("#canvas1").click(position={"x": 100, "y": 100})
-        reader.wait_for("verdict", "In head 2: Query ")
-        reader.wait_for("reasons", "cols(0)")
-        reader.page.locator("[data-mode=a]").click()
-        playwright.expect(reader.page.locator("#stage canvas:visible")).to_have_count(1)
-
-
-def test_a_served_page_has_every_head(browser: Any, tmp_path: Path) -> None:
-    spec = Path(write_spec(tmp_path, "block 16\nwide = heads { 0:12 -> cols(0:head + 1) }\n"))
-    with served(browser, spec, "wide") as reader:
-        box = reader.page.get_by_label("Head, any value")
-        box.fill("11")
-        box.press("Enter")
-        reader.wait_for("about", "64 visited")  # all 8 columns of the 8 rows
-        box.fill("12")
-        box.press("Enter")
-        reader.wait_for("notice", "head 12")
-
-
-def test_a_served_page_asks_and_reloads(browser: Any, tmp_path: Path) -> None:
-    spec = Path(write_spec(tmp_path))
-    with served(browser, spec, "near") as reader:
-        box = reader.page.get_by_label("w, any value")
-        box.fill("11")
-        box.press("Enter")
-        reader.wait_for("spec", "window(11)")
-        box.fill("4")
-        box.press("Enter")
-        reader.wait_for("notice", "even width")
-        assert "window(11)" in reader.text("spec")  # the last good picture stays
-        box.fill("5")
-        box.press("Enter")
-        reader.wait_for("spec", "window(5)")
-        assert not reader.page.locator("#notice").is_visible()
-        spec.write_text(SPEC.replace("window(w) |", "cols(w) |"), encoding="utf-8")
-        reader.wait_for("spec", "cols(5)")
-        spec.write_text(SPEC.replace("window", "widow"), encoding="utf-8")
-        reader.wait_for("diagnostics", "widow")
-        assert "cols(5)" in reader.text("spec")
-        assert reader.page.locator("#notice").is_visible()
-        assert len(reader.page.evaluate(INK)) > 4
-        spec.write_text(SPEC, encoding="utf-8")
-        reader.wait_for("spec", "window(5)")
-        reader.wait_for("diagnostics", "No errors")
 
 
 # ---- in the site ---------------------------------------------------------------------------------
