@@ -99,6 +99,10 @@ class SpecError(BslangError):
         )
         super().__init__("\n\n".join(d.render() for d in self.diagnostics))
 
+    def _render_traceback_(self, *_: object) -> list[str]:
+        """What IPython and Jupyter show: the diagnostics, whose place is in the spec and not in our code."""
+        return str(self).splitlines()
+
     @property
     def complete(self) -> bool:
         """Whether these are all errors of the spec."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from bslang.cache import private_dir, read
 from bslang.errors import BuildError
 from bslang.files import source_digest
+from bslang.runtime.building import building
 from bslang.runtime.cpu.library import is_whole, sealed
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared")
@@ -64,7 +65,8 @@ def build(source: str, march: str = "native") -> Path:
     try:
         with FileLock(folder / f"{name}.lock", timeout=BUILD_SECONDS):
             if not _is_there(library, digest):  # nobody built it while this process waited
-                _compile((*compiler, *flags), text, digest, library)
+                with building("kernels for the CPU"):
+                    _compile((*compiler, *flags), text, digest, library)
     except Timeout:
         raise BuildError(
             f"another process has been building {library} for {BUILD_SECONDS} s; end it and try again"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from bslang import abi
 from bslang.call import NUMBERS, Call
 from bslang.missing import needs
+from bslang.runtime.building import building
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES, Binaries
@@ -84,6 +86,7 @@ class TritonTarget:
         self._interpreted = module == "triton.runtime.interpreter"
         if self._interpreted:
             self.dtypes = (torch.float32, torch.float16)
+        self._launched: set[str] = set()  # kernels that Triton has been asked for
         weakref.finalize(self, _forget, str(getattr(kernels[0], "module", "")))
 
     @property
@@ -314,7 +317,10 @@ class TritonTarget:
             function, made = self.kernels[kernel], (chosen.constants, chosen.options)
             with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]  # torch's
                 if not self._binaries.launch(kernel, function, made, programs, arguments):
-                    function[(programs,)](*arguments, **chosen.constants, **chosen.options)
+                    first = kernel not in self._launched and not self.uncompiled
+                    self._launched.add(kernel)
+                    with building("kernels for the GPU") if first else nullcontext():
+                        function[(programs,)](*arguments, **chosen.constants, **chosen.options)
 
 
 def _tf32() -> bool:
