@@ -282,7 +282,7 @@ def compared(
     """A comparison of numbers over two indices: blocks beside `n`, tokens beside the lengths."""
     op = op or draw(st.sampled_from(COMPARED))
     known = (
-        ("n", "len_k // 5t") if names == ("i", "j") else ("len_q", "len_k", "n * 3", "n // 2 * 5")
+        ("n", "len_k // 5t") if names == ("i", "j") else ("len_q", "len_k", "n * 3t", "n // 2 * 5t")
     )
     left = draw(numbers((*names, *names, *known, "head"), depth))
     right = draw(numbers((*names, *known), depth))

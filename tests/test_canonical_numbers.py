@@ -119,7 +119,14 @@ def filled(draw: st.DrawFn, form: str, depth: int) -> str:
 def specs(draw: st.DrawFn) -> str:
     """A primitive with computed numbers, or a set-builder."""
     if draw(st.booleans()):
-        names = draw(st.sampled_from([("q", "k", "len_k", "head"), ("i", "j", "n", "head")]))
+        of_tokens = [
+            ("q", "k", "len_k", "head"),
+            ("q", "k", "m", "5t"),
+            ("n", "k", "7t * n", "head"),
+        ]
+        names = draw(st.sampled_from([*of_tokens, ("i", "j", "n", "head")]))
+        if names in of_tokens:
+            return f"{{q, k : {draw(truths(names))}}}"
         return f"{{{', '.join(names[:2])} : {draw(truths(names))}}}"
     place = draw(st.sampled_from(PLACES))
     count = place.count("{}")

@@ -122,7 +122,17 @@ def test_what_changes_with_the_length_is_not_prefix_stable() -> None:
 
 @pytest.mark.parametrize(
     "predicate",
-    ["k < n // 2", "2 * k < n", "(n + 1) // 2 > k", "q == k + m", "min(k, n) < 3", "-k > -n"],
+    [
+        "k < 3 * n // 4",
+        "k < 7 * m",
+        "2 * k < 2 * n",
+        "k < n // 2",
+        "2 * k < n",
+        "(n + 1) // 2 > k",
+        "q == k + m",
+        "min(k, n) < 3",
+        "-k > -n",
+    ],
 )
 def test_a_position_beside_a_number_of_blocks_is_refused(predicate: str) -> None:
     with pytest.raises(SpecError, match="E302"):
@@ -130,7 +140,7 @@ def test_a_position_beside_a_number_of_blocks_is_refused(predicate: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("predicate", "keys"), [("k < n * 64", 512), ("k < 8 * m", 64), ("k // 64 < n // 2", 256)]
+    ("predicate", "keys"), [("k < n * 64t", 512), ("k < 8t * m", 64), ("k // 64 < n // 2", 256)]
 )
 def test_products_with_the_side_of_a_block_convert(predicate: str, keys: int) -> None:
     layout = bslang.compile(f"{{q, k : {predicate}}}", block=64, target="torch")

@@ -90,7 +90,7 @@ def test_comparisons_are_numbers(spec: str) -> None:
     [
         "{q, k : k < len_k // 2} & causal",
         "{q, k : q < len_q // 2 & k < len_k // 2 & q // 3 == k // 3}",
-        "{q, k : k // 4 < m // 2 & q >= n * 4 - 5}",
+        "{q, k : k // 4 < m // 2 & q >= n * 4t - 5}",
         "{i, j : j < len_k // 8t | i * 4t >= len_q - 3t}",
         "cols(0t:len_k // 2) | rows(len_q - 3t:)",
         "last(len_k // 4 + 1t) - {q, k : k % 2 == len_q % 2}",

@@ -328,6 +328,16 @@ def test_arithmetic_of_mixed_units(expression: str) -> None:
         ("f(half = n // 2) = {q, k : q < half}\nf", "len_q // 2"),
         ("{q, k : (q < n) + (k < 3) == 2}", "len_q"),
         ("{q, k : len_q == n}", "len_q"),
+        ("{q, k : k < 3 * n // 4}", "3 * len_k // 4"),
+        ("{q, k : k < n * 3 // 4}", "len_k * 3 // 4"),
+        ("{q, k : 2 * q < 2 * n}", "2 * len_q"),
+        ("{q, k : k < n * head}", "len_k * head"),
+        ("{q, k : k < n * 64}", "n * 64t"),
+        ("{q, k : k < 64 * n - 1}", "64t * n - 1"),
+        ("{q, k : k < n * 128 // 2}", "n * 128t // 2"),
+        ("f(b = 64) = {q, k : k < n * b}\nf", "n * 64t"),
+        ("f(h = n * 64) = {q, k : k < h}\nf", "n * 64t"),
+        ("{q, k : n > 3t & q < k}", "len_k"),
     ],
 )
 def test_positions_of_tokens_are_not_compared_with_numbers_of_blocks(
@@ -367,17 +377,40 @@ def test_lengths_of_the_other_unit(text: str) -> None:
     "text",
     [
         *(
-            "{q, k : k < n * 64}",
+            "{q, k : k < n * 64t}",
+            "{q, k : k < 64t * n}",
+            "{q, k : k < n * 64t // 2}",
+            "{q, k : k * n < q * m}",
+            "{q, k : k < n * (len_k // m)}",
+            "{q, k : k < n * 1t}",
             "{q, k : q // 64 < n // 2}",
             "{q, k : q % n == 0}",
             "{q, k : k < len_k}",
         ),
-        *("{q, k : (n > 3) * q < k}", "{q, k : q < n * 64 - 1}", "{i, j : i < n // 2}"),
+        *("{q, k : (n > 3) * q < k}", "{q, k : q < n * 64t - 1}", "{i, j : i < n // 2}"),
         *("{i, j : i * 64t < len_q}", "{i, j : j < len_k // 128t}", "{q, k : n // 2 < m}"),
     ],
 )
 def test_what_converts_units(text: str) -> None:
     assert means(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("f(b = 64t) = {q, k : k < n * b}\nf", "{q, k : k < n * 64t}"),
+        ("f(h = n * 64t) = {q, k : k < h}\nf", "{q, k : k < n * 64t}"),
+        ("{q, k : n * 3t > 5 & k < 5t}", "{q, k : n * 3 > 5 & k < 5}"),  # where it need not be said
+        ("{q, k : k < n + (head > 9) * 64t * n - n}", None),
+        ("{q, k : k < (n - 3) * 1t * 64}", "{q, k : k < (n - 3) * 64t}"),
+    ],
+)
+def test_the_suffix_stays_where_it_decides(text: str, canonical: str | None) -> None:
+    """Canonical text has the `t` that makes tokens of blocks, and no other; None: refused all the same."""
+    if canonical is None:
+        assert codes(text) == ["E302"]
+    else:
+        assert means(text) == canonical == means(canonical)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_parameters_are_the_numbers_that_masks_take_from_the_length() -> None:
 
 
 def test_masks_of_64_bits_have_parameters_of_64_bits() -> None:
-    spec = "{q, k : q * 2000000000 < n * 2000000000} & causal"
+    spec = "{q, k : q * 2000000000 < n * 2000000000t} & causal"
     graph = compiler.lower(Case(spec, (4, 4), 9, 9, "end").resolved, 9, 9)
     assert schedule(graph).parameters.tolist() == [[3 * 2_000_000_000]]
 

@@ -31,7 +31,7 @@ from bslang.ir.pattern import (
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
-from bslang.ir.units import BLOCK_COUNTS, LENGTHS, written
+from bslang.ir.units import BLOCK_COUNTS, LENGTHS, suffixed, written
 from bslang.limits import MAX_HEADS, MAX_LENGTH, MAX_MASK_WORK, MAX_NUMBER
 from bslang.patterns.compared import compared, sides, within_reach, work
 from bslang.patterns.linear import against_zero, depends_on, half_planes, where_holds
@@ -265,7 +265,9 @@ class Builder(Primitive):
         return held, held
 
     def __str__(self) -> str:
-        condition = self.condition if self.by_tokens else written(self.condition, tokens=False)
+        condition = (
+            suffixed(self.condition) if self.by_tokens else written(self.condition, tokens=False)
+        )
         return f"{{{', '.join(self.pair)} : {number_text(condition, 0)}}}"
 
 

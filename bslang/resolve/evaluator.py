@@ -15,13 +15,14 @@ from bslang.resolve import forms, operators, unknown
 from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
 from bslang.resolve.context import Abandoned, Context, Scope
 from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
+from bslang.resolve.predicates import Measured
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import (
     FUNCTIONS,
     UNKNOWN,
+    Truth,
     Unknown,
     Value,
-    arithmetic,
     bounded,
     kind_of,
 )
@@ -173,8 +174,9 @@ class Evaluator(Context):
         try:
             match node:
                 case tree.Integer():
-                    tokens = node.tokens and self.predicate_of != "tokens"
-                    return self.computed(node.span, lambda: Count(bounded(node.value), tokens))
+                    return self._counted(
+                        self.computed(node.span, lambda: Count(bounded(node.value), node.tokens))
+                    )
                 case tree.Infinity():
                     return Count(INFINITE)
                 case tree.Boolean():
@@ -206,19 +208,26 @@ class Evaluator(Context):
     def _name(self, node: tree.Name, scope: Scope) -> Value:
         name = node.text
         if name in scope:
-            value = scope[name]
-            if self.predicate_of == "tokens" and isinstance(value, Count) and value.tokens:
-                return Count(value.value)  # every number of such a predicate counts tokens
-            return value
+            return self._counted(scope[name])
         if found := self.module.find(name):
             return self._use(found, node, scope)
         if name in BY_NAME:
             return self._primitive(node, scope)
         if name in BOUND_WHEN_LOWERED:
-            return Count(Var(name), name in LENGTHS and self.predicate_of != "tokens")
+            return self._counted(Count(Var(name), name in LENGTHS))
         if name in FUNCTIONS:
             return self._function(node, scope)
         return self._unknown(node, node, scope)
+
+    def _counted(self, value: Value) -> Value:
+        """A number as predicates over tokens have it, in one; any other value as it is."""
+        if (
+            self.predicate_of != "tokens"
+            or not isinstance(value, Count)
+            or isinstance(value, Truth)
+        ):
+            return value
+        return Measured.of(value)
 
     def _unknown(self, name: tree.Name, written: tree.Name | tree.Call, scope: Scope) -> Unknown:
         """Report a name that stands for nothing, if its definition is not just broken or missing."""
@@ -291,7 +300,8 @@ class Evaluator(Context):
         counts = function_arguments(call, values, self.report)
         if counts is UNKNOWN:
             return UNKNOWN
-        return self.computed(node.span, lambda: arithmetic(call.function.text, *counts))
+        computing = operators.computing(self)
+        return self.computed(node.span, lambda: computing(call.function.text, *counts))
 
     def _range(self, node: tree.Range, scope: Scope) -> Value:
         parts = (node.start, node.stop, node.step)

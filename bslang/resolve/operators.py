@@ -19,7 +19,7 @@ from bslang.ir.pattern import (
 )
 from bslang.ir.signature import Count
 from bslang.resolve.context import Context, Scope
-from bslang.resolve.predicates import multiplied, of_one_unit
+from bslang.resolve.predicates import compared, measured
 from bslang.resolve.values import (
     UNKNOWN,
     Truth,
@@ -54,7 +54,7 @@ def prefix(context: Context, node: tree.Prefix, scope: Scope) -> Value:
     if node.op == "~" and isinstance(value, Truth | bool):
         return context.computed(node.span, lambda: truth("not", value))
     if node.op == "-" and isinstance(value, Count):
-        negated = partial(arithmetic, "-", Count(0, value.tokens), value)
+        negated = partial(computing(context), "-", Count(0, value.tokens), value)
         return context.computed(node.span, negated)
     hint = "the complement of a pattern is `~p`" if isinstance(value, Pattern) else ""
     context.report("E301", f"`{node.op}` does not apply to {kind_of(value)}", node.span, hint=hint)
@@ -132,25 +132,20 @@ def _composition(context: Context, node: tree.Chain, made: Composition | Power) 
 def _compared(context: Context, node: tree.Chain, counts: list[Count]) -> Value:
     def compare() -> Truth:
         pairs = zip(node.ops, counts, counts[1:], strict=False)
-        return truth("&", *(comparison(op, left, right) for op, left, right in pairs))
+        by = compared if context.predicate_of == "tokens" else comparison
+        return truth("&", *(by(op, left, right) for op, left, right in pairs))
 
-    compared = context.computed(node.span, compare)
-    if context.predicate_of != "tokens" or not isinstance(compared, Truth):
-        return compared
-    product = context.computed(node.span, lambda: Count(multiplied(compared.condition)))
-    if product is UNKNOWN:
-        return UNKNOWN
-
-    def of_unit() -> Truth:
-        of_one_unit(product.value)
-        return compared
-
-    return context.computed(node.span, of_unit)
+    return context.computed(node.span, compare)
 
 
 def _arithmetic(context: Context, node: tree.Chain, counts: list[Count]) -> Value:
     result: Count | Unknown = counts[0]
     for op, right in zip(node.ops, counts[1:], strict=True):
         if result is not UNKNOWN:
-            result = context.computed(node.span, partial(arithmetic, op, result, right))
+            result = context.computed(node.span, partial(computing(context), op, result, right))
     return result
+
+
+def computing(context: Context) -> Callable[..., Count]:
+    """What applies an operator or function to numbers, as their units are there."""
+    return measured if context.predicate_of == "tokens" else arithmetic

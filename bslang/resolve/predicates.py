@@ -1,13 +1,19 @@
-"""Numbers inside set-builders: powers as products, and whether a comparison is of one unit."""
+"""Numbers inside set-builders: powers as products, and in `{q, k : ...}` what a number counts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 
 from bslang.ir.expr import Number, Op, Symbol, Var, evaluate, variables
+from bslang.ir.signature import Count
 from bslang.ir.text import number_text
-from bslang.ir.units import BLOCK_COUNTS, LENGTHS, Mixed, unit
-from bslang.resolve.values import MixedUnits, folded
+from bslang.ir.units import BLOCK_COUNTS, LENGTHS, Mixed, Unit, beside_tokens, combined, unit
+from bslang.resolve.values import MixedUnits, Truth, arithmetic, comparison, folded
+
+_SMALLEST = 8
+"""What a number of blocks is multiplied with to be tokens, at least: the side of a small block."""
 
 
 def multiplied(number: Number) -> Number:
@@ -28,17 +34,57 @@ def multiplied(number: Number) -> Number:
     return folded(number.op, *args)
 
 
-def of_one_unit(comparison: Number) -> None:
-    """Refuse a comparison in `{q, k : ...}` of tokens with blocks (MixedUnits); powers are products."""
+@dataclass(frozen=True)
+class Measured(Count):
+    """A number in `{q, k : ...}`, with what it counts."""
+
+    unit: Unit | None = None
+
+    @classmethod
+    def of(cls, count: Count) -> Measured:
+        """A number from outside of the predicate, or one of its names."""
+        return cls(count.value, unit=Unit.TOKENS if count.tokens else unit(count.value))
+
+
+def measured(op: str, *operands: Count) -> Measured:
+    """Apply an operator or function to numbers of a predicate over tokens. Raises ArithmeticProblem."""
+    value = arithmetic(op, *(Count(each.value) for each in operands)).value
+    same = op == "**" and operands[1].value == 1  # `n ** 1` counts what `n` does
+    return Measured(value, unit=_unit("abs" if same else op, operands))
+
+
+def compared(op: str, left: Count, right: Count) -> Truth:
+    """Compare two numbers of a predicate over tokens. Raises ArithmeticProblem."""
+    _unit(op, (left, right))
+    return comparison(op, Count(left.value), Count(right.value))
+
+
+def _unit(op: str, operands: Sequence[Count]) -> Unit | None:
+    """What the result counts. Raises MixedUnits."""
     try:
-        unit(comparison)
+        return combined(op, [getattr(each, "unit", None) for each in operands])
     except Mixed as mixed:
-        tokens, blocks = number_text(mixed.tokens, 0), number_text(mixed.blocks, 0)
-        names = variables(mixed.tokens)
-        length = "len_q" if names & {"q", "len_q"} and not names & {"k", "len_k"} else "len_k"
-        instead = evaluate(mixed.blocks, dict.fromkeys(BLOCK_COUNTS, Var(length)))
-        raise MixedUnits(
-            f"`{tokens}` counts tokens, and `{blocks}` blocks",
-            f"`{' and `'.join(f'{name}`' for name in LENGTHS)} are the lengths in tokens: "
-            f"write `{number_text(instead, 0)}`",
-        ) from None
+        tokens, blocks = (multiplied(operands[i].value) for i in (mixed.tokens, mixed.blocks))
+        raise _mixed(tokens, blocks) from None
+
+
+def _mixed(tokens: Number, blocks: Number) -> MixedUnits:
+    names = variables(tokens)
+    length = "len_q" if names & {"q", "len_q"} and not names & {"k", "len_k"} else "len_k"
+    of_tokens = f"{tokens}t" if isinstance(tokens, int) else number_text(tokens, 0)
+    message = f"`{of_tokens}` counts tokens, and `{number_text(blocks, 0)}` blocks"
+    if _factor(blocks) >= _SMALLEST:
+        instead = beside_tokens(blocks)
+        said = "tokens per block have the suffix `t`"
+    else:
+        instead = evaluate(blocks, dict.fromkeys(BLOCK_COUNTS, Var(length)))
+        said = f"`{' and `'.join(f'{name}`' for name in LENGTHS)} are the lengths in tokens"
+    return MixedUnits(message, f"{said}: write `{number_text(instead, 0)}`")
+
+
+def _factor(number: Number) -> int:
+    """The largest number that is multiplied with another; 0 for none."""
+    if not isinstance(number, Op):
+        return 0
+    own = [abs(arg) for arg in number.args if isinstance(arg, int)] if number.op == "*" else []
+    return max(0, *own, *map(_factor, number.args))
