@@ -51,7 +51,7 @@ Packed = Annotated[
     list[str] | None,
     typer.Option(
         "--documents", metavar="N,N,...", show_default=False,
-        help="Lengths of the documents of `same`, in tokens; several times, to choose among.",
+        help="Lengths of documents for `same`, in tokens; give it several times to offer a choice.",
     ),
 ]  # fmt: skip
 Serve = Annotated[

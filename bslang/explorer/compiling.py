@@ -63,7 +63,7 @@ QUESTIONS = {"view": _view, "tile": _tile, "masks": _masks, "why": _why, "layout
 
 
 class Asked:
-    """What a page sent: a question's values by name. Raises ValueError for what is none."""
+    """What a page sent: a question's values by name. Raises ValueError for anything else."""
 
     def __init__(self, values: object) -> None:
         if not isinstance(values, Mapping):

@@ -95,8 +95,8 @@ class Subject:
     def view(self, setting: Setting, effort: float = WHOLE) -> View:
         """What the page shows for a setting, which may leave axes out; effort: as of `view.view`.
 
-        Raises as `compiler.resolve` and `drawn`, and ValueError for a length, head, layer or documents
-        that are none.
+        Raises as `compiler.resolve` and `drawn`, and ValueError for an invalid length, head, layer or
+        documents.
         """
         return view(self._resolve(self._parameters(setting)), self.drawn(setting), effort)
 

@@ -206,7 +206,7 @@ function paintTile(brush, level, { rows: cells, top, left }) {
       const right = Math.min(brush.right + 1, t.x + stop * wide);
       if (right <= x) continue;
       const full = row[run + 3] + partial / 2;
-      c.globalAlpha = state.only < 0 || state.only === term ? 0.2 + 0.8 * Math.sqrt(full / area) : 0.08;
+      c.globalAlpha = state.only < 0 || state.only === term ? 0.32 + 0.68 * Math.sqrt(full / area) : 0.08;
       c.fillStyle = colourOf(term);
       c.fillRect(x, t.y + (top + i) * tall, Math.max(right - x, brush.least), Math.max(tall, brush.least));
     }
