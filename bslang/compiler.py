@@ -264,6 +264,13 @@ def emit(
     return files | {matrix.name: matrix.file() for matrix in matrices.values()}
 
 
+def targets() -> tuple[str, ...]:
+    """Every target, in order: those of a layout that is compiled for no particular one."""
+    from bslang.codegen.emit import TARGETS
+
+    return TARGETS
+
+
 def emission(resolved: Resolved, targets: Iterable[str] | None = None) -> str:
     """A name for all that `emit` depends on, bslang's own code included (32 hex digits).
 

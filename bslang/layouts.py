@@ -211,7 +211,15 @@ class Layout(Reports, Exports, CallableLayout):
     def _small(self, blocks: int, head: int) -> BlockGraph:
         return self.graph(blocks * max(self.block), head=head)
 
-    def __repr__(self) -> str:
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same pairs at every length, block, targets, layer and first head."""
+        return self.key == other.key if isinstance(other, Layout) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __str__(self) -> str:
+        """What it is, its density at a small length, and a picture."""
         rows, columns = self.block
         layer = f", layer {self.layer}" if self.layer else ""
         layer += f", heads from {self.first_head}" if self.first_head else ""

@@ -566,13 +566,13 @@ def test_layouts_that_no_cache_serves() -> None:
 
 
 def test_repr_shows_the_spec_the_density_and_a_picture() -> None:
-    lines = repr(layout("window(3) | cols(0)")).split("\n")
+    lines = str(layout("window(3) | cols(0)")).split("\n")
     assert lines[0] == ("<bslang.Layout layout: window(3) | cols(0); block 8x8; 30.6% at 96 tokens")
     assert lines[1] == "####" + ".." * 10 and lines[-1] == "##" + ".." * 9 + "####>"
     assert len(lines) == 13
-    by_head = repr(layout("heads { 0 -> causal; 1: -> none }").at_layer(2))
+    by_head = str(layout("heads { 0 -> causal; 1: -> none }").at_layer(2))
     assert "; block 8x8, layer 2; 54.2% of head 0 at 96 tokens\n" in by_head
-    assert repr(layout("cols(40)")) == "<bslang.Layout layout: cols(40); block 8x8>"
+    assert str(layout("cols(40)")) == "<bslang.Layout layout: cols(40); block 8x8>"
 
 
 def test_notebooks_show_a_drawing() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from bslang import compiler
 from bslang.errors import TargetError
 from bslang.limits import MAX_HEADS
+from bslang.resolve.module import DEFAULT_NAME
+from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
 
 # The analyses take a while to load, and most programs only call layouts.
@@ -47,6 +50,7 @@ class Reports(ABC):
     layer: int
     first_head: int
     folder: Path | None
+    spec: str
 
     @property
     @abstractmethod
@@ -180,6 +184,43 @@ class Reports(ABC):
 
         lengths = [] if seq_len is None else [_whole("seq_len", n, 1) for n in _listed(seq_len)]
         return explore([each._subject(lengths) for each in (self, compare) if each is not None])
+
+    # ---- as text -------------------------------------------------------------------------------
+
+    @cached_property
+    def _definition(self) -> str:
+        """Its text, as a definition of its name where that is not the usual one and can be defined."""
+        if self.name == DEFAULT_NAME:
+            return self.spec
+        named = f"{self.name} = {self.spec}"
+        try:
+            found = compiler.resolve(Source("<spec>", named, self.folder), block=self.block)
+        except SpecError:  # the name of a primitive, say
+            return self.spec
+        return named if found == self.resolved else self.spec
+
+    @property
+    def source(self) -> str:
+        """The text of a spec file for the layout: its block and its canonical text, under its name.
+
+        Tables are named by their content, and lie in `folder`.
+        """
+        rows, columns = self.block
+        return f"block {rows}x{columns}\n\n{self._definition}\n"
+
+    def __repr__(self) -> str:
+        """Python that makes the layout again: `eval` of it is an equal layout."""
+        rows, columns = self.block
+        targets = tuple(self.targets)
+        arguments = [repr(self._definition)]
+        arguments.append(f"block={rows if rows == columns else self.block}")
+        if targets != compiler.targets():
+            arguments.append(f"target={targets if len(targets) > 1 else targets[0]!r}")
+        if self.folder is not None:
+            arguments.append(f"folder={str(self.folder)!r}")
+        layer = f".at_layer({self.layer})" if self.layer else ""
+        heads = f".at_heads({self.first_head})" if self.first_head else ""
+        return f"bslang.compile({', '.join(arguments)}){layer}{heads}"
 
     # ---- details -------------------------------------------------------------------------------
 

@@ -70,9 +70,13 @@ class Module:
         return None
 
 
+DEFAULT_NAME = "layout"
+"""The name of a layout that neither its text nor a file names."""
+
+
 def layout_name(source: Source) -> str:
     """The name of a layout that its file does not name: the file's own, as an identifier."""
-    stem = Path(source.name).stem if Path(source.name).suffix in SUFFIXES else "layout"
+    stem = Path(source.name).stem if Path(source.name).suffix in SUFFIXES else DEFAULT_NAME
     name = re.sub(r"\W", "_", stem, flags=re.ASCII)
     return name if name.isidentifier() else f"layout_{name}"
 
