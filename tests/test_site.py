@@ -169,3 +169,23 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     for sheet in site.rglob("*.css"):
         text = sheet.read_text(encoding="utf-8")
         assert not re.search(r"url\([\"']?(?:https?:)?//|@import", text), sheet.name
+
+
+def test_the_reference_has_every_public_name(site: Path) -> None:
+    """With its docstring; that of a name without one would be an empty entry."""
+    import bslang
+    from bslang import nn
+
+    page = (site / "api.html").read_text(encoding="utf-8")
+    names = {f"bslang.{name}" for name in bslang.__all__ if name != "__version__"}
+    names |= {f"bslang.nn.{name}" for name in nn.__all__}
+    assert names <= set(re.findall(r'id="(bslang[.\w]*)"', page))
+    methods = {name for name, value in vars(bslang.Layout).items() if callable(value)}
+    assert {"bslang.Layout.packed", "bslang.Layout.show"} <= set(re.findall(r'id="([.\w]+)"', page))
+    for name in [*names, *(f"bslang.Layout.{m}" for m in methods if not m.startswith("_"))]:
+        value = bslang
+        for part in name.split(".")[1:]:
+            value = getattr(value, part)
+        assert (value.__doc__ or "").strip(), name
+    text = re.sub(r"<[^>]+>", "", page)
+    assert text.count("cu_seqlens_k: Offsets") == 3  # one for each overload
