@@ -37,7 +37,13 @@ function clearWhy() {
   refresh();
 }
 
-const VERDICTS = new Map([[true, "sees"], [false, "does not see"], [null, "may see"]]);
+function verdictOf({ view, query, key, sees, pending }) {
+  const [q, k] = [`query ${grouped(query)}`, `key ${grouped(key)}`];
+  if (sees !== null) return `Q${q.slice(1)} ${sees ? "sees" : "does not see"} ${k}.`;
+  if (pending) return `Does ${q} see ${k}?`;
+  if (view.labels.length) return `Q${q.slice(1)} may see ${k}: the labels of the call decide.`;
+  return `This file does not say whether ${q} sees ${k}.`;
+}
 
 function showWhy() {
   const { why } = state;
@@ -55,8 +61,7 @@ function showWhy() {
     $("verdict").textContent = why.errors[0].message;
     return;
   }
-  const open = why.sees === null && why.view.labels.length ? ": the labels of the call decide" : "";
-  $("verdict").textContent = `${whereAsked()}Query ${grouped(why.query)} ${VERDICTS.get(why.sees)} key ${grouped(why.key)}${open}.`;
+  $("verdict").textContent = whereAsked() + verdictOf(why);
   for (const reason of why.reasons) {
     const button = element("button", { type: "button" }, element("span", { class: `effect ${reason.effect}` }, reason.said), element("code", {}, reason.term));
     button.addEventListener("click", () => goTo(reason));
