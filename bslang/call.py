@@ -60,14 +60,12 @@ _NAMES = ("scale", *Options.__annotations__)
 
 
 _MASK = (
-    "the layout is the mask; bslang.from_dense and bslang.from_flex make one of a mask. Padding goes into "
-    "key_padding, packed documents into labels"
+    "the layout is the mask; bslang.from_dense and bslang.from_flex make a layout from a mask. Pass padding "
+    "as key_padding, and packed documents as labels"
 )
-_CAUSAL = (
-    "intersect the layout with `causal` where it is to be causal: bslang.compile('... & causal')"
-)
-_NO_DROPOUT = "there is no dropout of attention weights; drop from the output instead"
-_PACKED = "sequences that lie end to end are for layout.packed(q, k, v, cu_seqlens)"
+_CAUSAL = "for a causal layout, intersect it with `causal`: bslang.compile('... & causal')"
+_NO_DROPOUT = "dropout of attention weights is not supported; apply dropout to the output instead"
+_PACKED = "for packed sequences, call layout.packed(q, k, v, cu_seqlens)"
 _ELSEWHERE = {
     "attn_mask": _MASK,
     "attention_mask": _MASK,
@@ -79,8 +77,8 @@ _ELSEWHERE = {
     "dropout": _NO_DROPOUT,
     "window_size": "a window is part of the layout: bslang.compile('last(256t) & causal')",
     "sliding_window": "a window is part of the layout: bslang.compile('last(256t) & causal')",
-    "score_mod": "of scores there is a soft cap alone (softcap); which pairs count, the layout says",
-    "enable_gqa": "leave it out: k and v with fewer heads than q are taken as they are",
+    "score_mod": "scores can only be capped (softcap); which pairs count is up to the layout",
+    "enable_gqa": "leave it out: k and v may have fewer heads than q",
     "softmax_scale": "write scale",
     "sm_scale": "write scale",
     "scaling": "write scale",
@@ -150,7 +148,7 @@ class Call:
         check_scale(scale)
         align = options.get("align", "end")
         if align not in ("end", "start"):
-            raise ValueError(f'align is "end" or "start", not {align!r}')
+            raise ValueError(f'align must be "end" or "start", not {align!r}')
         return cls(
             float(q.shape[-1] ** -0.5 if scale is None else scale),
             check_softcap(options.get("softcap")),
@@ -222,9 +220,9 @@ def check_scale(scale: float | None) -> None:
             if type(scale).__name__ in ("Tensor", "BlockMask")
             else ""
         )
-        raise TypeError(f"scale is a number or None, not {type(scale).__name__}{hint}")
+        raise TypeError(f"scale must be a number or None, not {type(scale).__name__}{hint}")
     if not -_LARGEST <= scale <= _LARGEST:  # of a traced program too, which math.isfinite is not
-        raise ValueError(f"scale is a finite number or None, not {scale!r}")
+        raise ValueError(f"scale must be a finite number or None, not {scale!r}")
 
 
 def check_softcap(softcap: float | None) -> float:
@@ -236,7 +234,7 @@ def check_softcap(softcap: float | None) -> float:
     if number and least <= softcap <= most:
         return float(softcap)
     found = repr(softcap) if number else type(softcap).__name__
-    raise ValueError(f"softcap is None or a number from {least:g} to {most:g}, not {found}")
+    raise ValueError(f"softcap must be None or a number from {least:g} to {most:g}, not {found}")
 
 
 def _is_number(x: object) -> bool:

@@ -73,7 +73,7 @@ def block_sides(block: int | tuple[int, int]) -> tuple[int, int]:
     sides = block if isinstance(block, tuple) else (block, block)
     if len(sides) != 2 or not all(type(s) is int and 1 <= s <= MAX_BLOCK for s in sides):
         raise ValueError(
-            f"block is a number of tokens from 1 to {MAX_BLOCK}, or a pair (query, key) of them; "
+            f"block must be a number of tokens from 1 to {MAX_BLOCK}, or a pair (query, key) of them; "
             f"got {block!r}"
         )
     return sides
@@ -124,7 +124,7 @@ def _parameter(name: str, value: object) -> tuple[Source, tree.Expression]:
         raise SpecError(file.errors)
     statements = file.statements
     if len(statements) != 1 or not isinstance(statements[0], tree.Layout):
-        message = f"{text!r} is no value; a parameter is a number, `inf`, `true` or `false`"
+        message = f"{text!r} is not a value; a parameter is a number, `inf`, `true` or `false`"
         raise SpecError([Diagnostic("E208", message, source)])
     return source, statements[0].body
 
@@ -141,7 +141,7 @@ def lower(
 ) -> BlockGraph:
     """The block graph of one head of a layout at a length, in tokens.
 
-    Raises SpecError where the pattern means nothing at this length, LimitError, ValueError.
+    Raises SpecError where the pattern is undefined at this length, LimitError, ValueError.
     """
     from bslang.graph.lower import lower as _lower
 
@@ -168,7 +168,7 @@ def mask(
     """Which pairs of one head belong, bool (len_q, len_k): asked of every pair, by the dense meaning.
 
     labels: integers (len_q,) and (len_k,) by name, where the pattern has run-time labels. It shares no
-    code with lowering. Raises SpecError where the pattern means nothing at this length, ValueError.
+    code with lowering. Raises SpecError where the pattern is undefined at this length, ValueError.
     """
     from bslang.ir.oracle import dense
 

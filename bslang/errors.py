@@ -71,7 +71,7 @@ class VerifierError(Exception):
 
     def __init__(self, stage: str, what: str, where: str = "") -> None:
         at = f" ({shortened(where)})" if where else ""
-        super().__init__(f"{stage}: it does not hold that {what}{at}")
+        super().__init__(f"{stage}: violated: {what}{at}")
         self.stage, self.what, self.where = stage, what, where
 
 

@@ -65,7 +65,7 @@ def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, placed: bool) -> 
     if told.dtype == torch.bool and _has_shape(told, batch, len_k):
         if placed and len_q:
             covered = told[:, len_k - len_q :].all(-1) & ~told.all(-1)
-            _require(~covered, f"{_COVERED}. A row whose queries are padding is padding as a whole")
+            _require(~covered, f"{_COVERED}. If a query is padding, its whole row must be padding")
         return told
     if _dtype(told) in _INTEGERS and _has_shape(told, batch):
         fits = (told >= 0) & (told <= len_k)
@@ -85,8 +85,8 @@ def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, placed: bool) -> 
 
 
 _COVERED = (
-    "key_padding covers queries, which are the last of all keys in every row, of a shorter sequence too: "
-    "pad on the left, or call each row by itself with its own keys"
+    "key_padding covers queries: they are the last of all keys in every row, even if its sequence is "
+    "shorter. Pad on the left, or call each row separately with its own keys"
 )
 
 

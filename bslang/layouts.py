@@ -95,7 +95,7 @@ class Layout(Reports, Exports, CallableLayout):
         their kernels. Heads count from the first: head 0 of a call, and of `graph`, is the model's
         first_head. A call's own `first_head` replaces it; they are not added."""
         if isinstance(first_head, bool) or not isinstance(first_head, int) or first_head < 0:
-            raise ValueError(f"first_head is a number from 0 on, not {first_head!r}")
+            raise ValueError(f"first_head must be an integer of at least 0, not {first_head!r}")
         if not self.by_head or first_head == self.first_head:
             return self
         if first_head not in self._at_heads:
@@ -106,7 +106,7 @@ class Layout(Reports, Exports, CallableLayout):
     def at_layer(self, layer: int) -> Layout:
         """The same layout where `layer` stands for another number; both share their kernels."""
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
-            raise ValueError(f"layer is a number from 0 on, not {layer!r}")
+            raise ValueError(f"layer must be an integer of at least 0, not {layer!r}")
         return replace(self, layer=layer, base=self.base or self)
 
     def _for_target(self, name: str) -> Layout:
@@ -174,10 +174,10 @@ class Layout(Reports, Exports, CallableLayout):
         for name, number in (("t", t), ("until", until), ("head", head)):
             whole = isinstance(number, int) and not isinstance(number, bool)
             if not whole and not (name == "until" and number is None):
-                raise TypeError(f"{name} is a whole number, not {number!r}")
+                raise TypeError(f"{name} must be an integer, not {number!r}")
         until = max(131_072, 2 * t) if until is None else until
         if not 0 <= t < until:
-            raise ValueError(f"t is a token from 0 on, before until = {until}; got {t}")
+            raise ValueError(f"t must be from 0 to until - 1 = {until - 1}; got {t}")
         self.require_prefix_stable(until, head + 1)
 
         def rows() -> tuple[BlockGraph, decoding.Blocks]:
@@ -272,12 +272,10 @@ def _imported(key: str, resolved: Resolved, targets: tuple[str, ...] | None) -> 
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise BslangError(
-                f"no file can have the name `{shortened(resolved.name, 90)}.py` "
-                f"({len(resolved.name)} letters); give the definition a shorter one"
+                f"the file name `{shortened(resolved.name, 90)}.py` is too long "
+                f"({len(resolved.name)} letters); give the definition a shorter name"
             ) from None
-        message = (
-            "the folder of generated modules cannot be written; BSLANG_CACHE_DIR names another"
-        )
+        message = "cannot write to the folder of generated modules; set BSLANG_CACHE_DIR to another"
         raise BslangError(f"{message} ({error})") from None
     return import_file(path, f"bslang_generated.{resolved.name}_{key[:16]}")
 

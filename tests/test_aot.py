@@ -120,7 +120,7 @@ def test_binaries_of_others_are_left_alone(compiled: Path, folder: Path) -> None
     (folder / "near.triton.json").unlink()
     path.write_bytes(b"mine")
     done = command(compiled.parent, folder)
-    assert done.returncode == 1 and "was not written by bslang and is left alone" in done.stderr
+    assert done.returncode == 1 and "was not written by bslang and is not replaced" in done.stderr
     assert path.read_bytes() == b"mine" and not (folder / "near.triton.json").exists()
 
 

@@ -92,7 +92,7 @@ def test_targets_that_are_no_names(target: object) -> None:
 
 
 def test_blocks_that_are_none() -> None:
-    with pytest.raises(ValueError, match=r"block is a number of tokens from 1 to 4096"):
+    with pytest.raises(ValueError, match=r"block must be a number of tokens from 1 to 4096"):
         bslang.compile("causal", block=0)
 
 
@@ -136,6 +136,6 @@ def test_what_is_generated_is_kept_for_later_processes(
 def test_a_length_at_which_a_layout_means_nothing() -> None:
     layout = bslang.compile("cols(9)", block=16, target="torch")
     short, long = torch.ones(1, 1, 100, 16), torch.ones(1, 1, 200, 16)
-    with pytest.raises(SpecError, match=r"column 9 of `cols\(9\)` lies outside of 7 blocks"):
+    with pytest.raises(SpecError, match=r"column 9 of `cols\(9\)` is out of range for 7 blocks"):
         layout(short, short, short)
     assert layout(long, long, long).shape == long.shape

@@ -179,7 +179,7 @@ def test_missing_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(BuildError, match=r"looked for c\+\+, g\+\+, clang\+\+.*CXX"):
         build.build(TINY)
     monkeypatch.setenv("CXX", "g++ -DX='")
-    with pytest.raises(BuildError, match="is no command: No closing quotation"):
+    with pytest.raises(BuildError, match="is not a command: No closing quotation"):
         build.find_compiler()
     monkeypatch.setenv("CXX", "no-such-compiler -O1")
     with pytest.raises(BuildError, match="'no-such-compiler', which CXX names, was not found"):

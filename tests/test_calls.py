@@ -82,7 +82,7 @@ def test_layers_share_kernels_and_have_tables_of_their_own() -> None:
         Call("last(layer + 1)", layer=layer).check("torch")
         assert layout.graph(40).grid.layer == layer
     for wrong in (-1, True, "1"):
-        with pytest.raises(ValueError, match="layer is a number from 0 on"):
+        with pytest.raises(ValueError, match="layer must be an integer of at least 0"):
             made.at_layer(wrong)  # type: ignore[arg-type]
 
 
@@ -96,7 +96,7 @@ def test_errors_of_one_head_come_out_of_the_call(target: str) -> None:
     """Head 3 names a column that is not there."""
     call = Call("cols(head * 2)", heads=4)
     given = call.inputs()
-    with pytest.raises(bslang.SpecError, match=r"column 6 .* lies outside of 5 blocks"):
+    with pytest.raises(bslang.SpecError, match=r"column 6 .* is out of range for 5 blocks"):
         call.layout(target)(given.q, given.k, given.v)
     call = Call("heads { 0:3 -> causal }", heads=4)
     with pytest.raises(bslang.SpecError, match="gives no pattern for head 3"):

@@ -144,7 +144,7 @@ def test_check_at_a_length_refuses_what_means_nothing_there(run: Run) -> None:
     done = run("check", "-", "--seq-len", "640", stdin=spec)
     assert done.status == 1
     assert done.err.count("error[E401]") == 2
-    assert "column 12 of `cols(12)` lies outside of 10 blocks" in done.err
+    assert "column 12 of `cols(12)` is out of range for 10 blocks" in done.err
     assert run("check", "-", "--seq-len", "1280", stdin=spec).status == 0
 
 

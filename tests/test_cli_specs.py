@@ -104,7 +104,7 @@ def test_errors_are_json_where_json_was_asked_for(run: Run) -> None:  # noqa: F8
     assert (found["file"], found["severity"]) == ("spec.bsl", "error")
     done = run("diff", "spec.bsl:near", "last(3)", "--json")
     assert (done.status, done.err) == (1, "")
-    assert "blocks of 32x32 and 64x64 tokens do not compare" in str(done.json["error"])
+    assert "cannot compare blocks of 32x32 and 64x64 tokens" in str(done.json["error"])
 
 
 def test_stats_measures_where_it_is_asked_to(

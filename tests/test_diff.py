@@ -82,7 +82,7 @@ def test_pairs_blocks_and_a_picture(compare: Run) -> None:
 ++....####++
 ++......####
 
-each cell a block:  ++ only A has pairs there  -- only B  ** each some  ## the same  .. none
+each cell a block:  ++ pairs of A only  -- pairs of B only  ** some of each  ## the same  .. none
 """
     )
 
@@ -127,7 +127,7 @@ def test_layouts_that_do_not_compare(compare: Run) -> None:
     done = compare("spec.bsl:a", "-", stdin=b"causal")
     assert (done.status, done.out) == (1, "")
     assert done.err == (
-        "error: blocks of 32x32 and 64x64 tokens do not compare; give both the same with "
+        "error: cannot compare blocks of 32x32 and 64x64 tokens; give both layouts one size with "
         "`--block 32x32`\n"
     )
     assert compare("spec.bsl:a", "-", "--block", "32", stdin=b"causal").err == ""

@@ -274,7 +274,7 @@ def test_rename(marked: str, name: str, count: int) -> None:
 @pytest.mark.parametrize(
     ("marked", "name", "why"),
     [
-        ("caus^al", "x", "`causal` is a primitive of the language, and stays as it is"),
+        ("caus^al", "x", "`causal` is a primitive of the language, and cannot be renamed"),
         ("{^i, j", "x", "a variable of the language"),
         ("bb.big^bird", "x", "rename it there"),
         ("bigbird(^r=2", "x", "rename it there"),
@@ -284,7 +284,7 @@ def test_rename(marked: str, name: str, count: int) -> None:
         ("^w = 4", "keep", "declared twice"),
         ("^w = 4", "causal", "a name of the language"),
         ("import ^\"", "x", "the path of a file"),
-        ("# Kee^ps", "x", "no name stands here"),
+        ("# Kee^ps", "x", "there is no name here"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_renamed(marked: str, name: str, why: str) -> None:
@@ -308,7 +308,7 @@ def test_labels_are_their_callers() -> None:
 
 
 def test_a_broken_file_is_not_renamed_in() -> None:
-    with pytest.raises(Refused, match="mend the syntax errors"):
+    with pytest.raises(Refused, match="fix the syntax errors"):
         renamed(*at(GOOD + "x = mine |\n", "mi^ne ="), "ours")
 
 

@@ -87,7 +87,7 @@ def test_graph_refuses_what_it_cannot_do(run: Run) -> None:
     assert "did you mean graphml?" in run("graph", "spec.bsl:near", "--format", "graphm").err
     Path("folder").mkdir()
     done = run("graph", "spec.bsl:near", "-o", "folder")
-    assert (done.status, done.err) == (1, "error: cannot write to folder: it is no file\n")
+    assert (done.status, done.err) == (1, "error: cannot write to folder: not a file\n")
     done = run("graph", "spec.bsl:near", "-o", "n" * 3000)
     assert (done.status, len(done.err) < 500) == (1, True)
     assert re.match("error: cannot write to nnn.* ... n+: File name too long", done.err)

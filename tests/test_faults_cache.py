@@ -125,7 +125,7 @@ def test_a_cache_that_may_only_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(BslangError, match=r"BSLANG_CACHE_DIR names another.*Permission"):
                 bslang.compile("last(3)", target="torch")
             if COMPILER:
-                with pytest.raises(BuildError, match="set BSLANG_CACHE_DIR to one of yours"):
+                with pytest.raises(BuildError, match="set BSLANG_CACHE_DIR to a folder of yours"):
                     build.build(TINY)
         finally:
             os.seteuid(user)
@@ -472,7 +472,7 @@ def test_names_as_long_as_files_may_have(
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
     spec = tmp_path / "a.bsl"
     spec.write_text(f"{'a' * 253} = {SPEC}", encoding="utf-8")
-    with pytest.raises(BslangError, match=r"no file can have the name .* \(253 letters\)"):
+    with pytest.raises(BslangError, match=r"the file name .* is too long \(253 letters\)"):
         bslang.load(spec, target="torch")
 
 

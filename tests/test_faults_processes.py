@@ -203,9 +203,9 @@ def test_workers_of_a_data_loader() -> None:
 COMPILERS = {
     "prints garbage": (r"head -c 100000 /dev/urandom; printf '\033[2J'; exit 1", "refused"),
     "hangs": ("sleep 60", "took more than 0.5 s"),
-    "makes nothing": ("exit 0", "made no library; is it a C++ compiler"),
+    "makes nothing": ("exit 0", "wrote no library; is it a C++ compiler"),
     "makes garbage": ('for to; do :; done; echo x > "$to"', "this system cannot load it"),
-    "makes a folder": ('for to; do :; done; mkdir "$to"', "made no library"),
+    "makes a folder": ('for to; do :; done; mkdir "$to"', "wrote no library"),
 }
 
 

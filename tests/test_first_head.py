@@ -104,13 +104,13 @@ def test_layouts_of_some_heads_are_known_by_it(mixed: bslang.Layout, q: torch.Te
     )
     assert torch.equal(half.to_dense(40), mixed.to_dense(40, head=2))
     assert half.prefix_stable(40, 2).holds
-    with pytest.raises(ValueError, match=r"heads from 2 on: export `at_heads\(0\)`"):
+    with pytest.raises(ValueError, match=r"starts at head 2: export `at_heads\(0\)`"):
         half.to_flex(40, heads=2)
     assert half.at_heads(0).to_flex(40, heads=2) is not None
     same = bslang.compile("causal", **FEW)
     assert same.at_heads(2) is same
     for wrong in (-1, 1.0, True):
-        with pytest.raises(ValueError, match="first_head is a number from 0 on"):
+        with pytest.raises(ValueError, match="first_head must be an integer of at least 0"):
             mixed(q, q, q, first_head=wrong)  # type: ignore[arg-type]
 
 

@@ -202,7 +202,9 @@ def test_a_table_is_its_matrix(tmp_path: Path) -> None:
     (tmp_path / "spec.bsl").write_text('table("mask.npz").T & causal')
     found = compiler.resolve(source_of(tmp_path / "spec.bsl"), block=4)
     assert_lowers(found, Grid.of(7, 40, (4, 4)))
-    with pytest.raises(SpecError, match="the table has 10 x 10 blocks, and this length 9 x 9"):
+    with pytest.raises(
+        SpecError, match="the table has 10 x 10 blocks, but at this length there are 9 x 9"
+    ):
         compiler.lower(found, 36, 36)
 
 

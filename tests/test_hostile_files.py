@@ -74,7 +74,7 @@ OUTSIDE = {
     "absolute": "{folder}/above",
     "a link": "link",
     "a link to the folder above": "up/above",
-    "links in a circle": "circle",
+    "circular links": "circle",
     "home": "~/above",
     "a variable": "$HOME/above",
     "Windows": "..\\above",

@@ -222,7 +222,7 @@ def test_standard_input(run: Run) -> None:
         (b"{", "this is not JSON: "),
         (b"\xff", "this file is not UTF-8 text (byte 0)"),
         (b"[" * 100_000, "too deep"),
-        (b"1" * 10_000, "too long a number"),
+        (b"1" * 10_000, "a number that is too long"),
         (b'{"mode": 1}', "`mode` must be one of"),
         (None, "this is a folder"),
         ("missing.json", "no such file"),

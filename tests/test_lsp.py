@@ -228,7 +228,7 @@ def test_files_that_cannot_be_read_have_nothing_in_them(spec: Path) -> None:
             assert not await client.text_document_document_symbol_async(
                 types.DocumentSymbolParams(document)
             )
-            with pytest.raises(JsonRpcException, match="no name stands here"):
+            with pytest.raises(JsonRpcException, match="there is no name here"):
                 await client.text_document_rename_async(types.RenameParams(document, place, "x"))
         # and one that comes to be is read then
         late = spec.parent / "missing.bsl"
@@ -278,7 +278,7 @@ def test_what_is_asked_while_typing(spec: Path) -> None:
             types.SignatureHelpParams(client.document, end)
         )
         assert form and form.signatures[0].label.startswith("window(w=..., left=...")
-        with pytest.raises(JsonRpcException, match="not formatted: mend the mistake in line 6"):
+        with pytest.raises(JsonRpcException, match="not formatted: fix the error in line 6"):
             await formatted(client)
 
         client.change(f"{SPEC}z=window( 3 )\n")

@@ -118,13 +118,13 @@ def test_a_module_can_say_the_positions() -> None:
     ("message", "options"),
     [
         ("embed_dim 100 is not a multiple of num_heads 8", {"embed_dim": 100}),
-        ("head_dim is a whole number from 1 on, not 0", {"head_dim": 0}),
+        ("head_dim must be an integer of at least 1, not 0", {"head_dim": 0}),
         ("num_heads 8 is not a multiple of num_kv_heads 3", {"num_kv_heads": 3}),
-        ("num_kv_heads is a whole number from 1 on, not 0", {"num_kv_heads": 0}),
-        ("num_heads is a whole number from 1 on, not 2.0", {"num_heads": 2.0}),
+        ("num_kv_heads must be an integer of at least 1, not 0", {"num_kv_heads": 0}),
+        ("num_heads must be an integer of at least 1, not 2.0", {"num_heads": 2.0}),
         ("a number above 1, not True", {"rotary": True}),
-        ("softcap is None or a number", {"softcap": 0}),
-        ("scale is a finite number or None, not nan", {"scale": float("nan")}),
+        ("softcap must be None or a number", {"softcap": 0}),
+        ("scale must be a finite number or None, not nan", {"scale": float("nan")}),
     ],
 )
 def test_numbers_that_do_not_fit(message: str, options: dict[str, Any]) -> None:
@@ -203,13 +203,13 @@ def test_what_caches_refuse() -> None:
         with pytest.raises(ValueError, match="max_length 24, too few for 25 positions"):
             made(x[:, :5], cache=cache)
         with pytest.raises(
-            ValueError, match=r"holds \(batch 2, heads 2, dim 8\).*cache of its own"
+            ValueError, match=r"holds \(batch 2, heads 2, dim 8\).*needs its own cache"
         ):
             made(x[:1, :4], cache=cache)
-        with pytest.raises(ValueError, match="key_padding does not go with a cache"):
+        with pytest.raises(ValueError, match="key_padding cannot be used with a cache"):
             made(x[:, :4], key_padding=torch.tensor([3, 4]), cache=cache)
         assert cache.length == 20
-    with pytest.raises(ValueError, match="max_length is a whole number from 1 on, not 0"):
+    with pytest.raises(ValueError, match="max_length must be an integer of at least 1, not 0"):
         KVCache(0)
     with pytest.raises(TypeError, match=r"cache must be a bslang\.nn\.KVCache, not dict"):
         attention()(x, cache={})
@@ -242,7 +242,7 @@ def test_decoding_compiles_whole() -> None:
     x = torch.randn(2, 70, 32)
     counter = torch._dynamo.testing.CompileCounterWithBackend("eager")
     step = torch.compile(made, fullgraph=True, backend=counter)
-    with pytest.raises(Exception, match=r"its first tokens without torch\.compile"):
+    with pytest.raises(Exception, match=r"the first tokens without torch\.compile"):
         step(x[:, :20], cache=KVCache(max_length=70))
     outs = [made(x[:, :20], cache=cache)]
     outs += [step(x[:, t : t + 1], cache=cache) for t in range(20, 70)]

@@ -118,8 +118,8 @@ def test_what_multihead_attention_refuses() -> None:
     for message, options in (
         ("pass need_weights=False", {"need_weights": True}),
         ("the layout is the mask", {"attn_mask": torch.zeros(12, 12)}),
-        ("intersect the layout with `causal`", {"is_causal": True}),
-        ("has 0 and -inf alone", {"key_padding_mask": torch.full((1, 12), -1e9)}),
+        ("for a causal layout, intersect it with `causal`", {"is_causal": True}),
+        ("may only hold 0 and -inf", {"key_padding_mask": torch.full((1, 12), -1e9)}),
         (r"key_padding must be bool \(1, 12\)", {"key_padding_mask": torch.zeros(1, 9) > 0}),
     ):
         with pytest.raises(ValueError, match=message):
@@ -128,7 +128,7 @@ def test_what_multihead_attention_refuses() -> None:
         mine(x, x[:, :8], x[:, :8])
     with pytest.raises(ValueError, match=r"\(batch, length, 16\).*its shape is \(1, 12, 8\)"):
         mine(*(x[..., :8],) * 3)
-    with pytest.raises(ValueError, match="nested tensors are not taken"):
+    with pytest.raises(ValueError, match="nested tensors are not supported"):
         mine(*(torch.nested.nested_tensor([x[0]], layout=torch.jagged),) * 3)
     with pytest.raises(ValueError, match="dropout must be 0"):
         MultiheadAttention(16, 2, "causal", dropout=0.1)

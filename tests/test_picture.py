@@ -282,8 +282,8 @@ def test_png_without_matplotlib_says_what_to_install(
 @pytest.mark.parametrize(
     ("heads", "message"),
     [
-        ("x", "is no list of heads"),
-        ("1,", "is no list of heads"),
+        ("x", "is not a list of heads"),
+        ("1,", "is not a list of heads"),
         ("3:3", "names 0 heads"),
         ("0:17", "names 17 heads"),
         ("4096", "heads go up to 4095"),
@@ -298,7 +298,7 @@ def test_show_refuses_what_names_no_heads(run: Run, heads: str, message: str) ->
 def test_show_refuses_to_replace_what_is_no_file(run: Run) -> None:
     Path("folder").mkdir()
     done = run("show", "spec.bsl:near", "--svg", "folder")
-    assert (done.status, done.err) == (1, "error: cannot write to folder: it is no file\n")
+    assert (done.status, done.err) == (1, "error: cannot write to folder: not a file\n")
 
 
 def on_a_terminal(*options: str, **env: str) -> str:

@@ -173,9 +173,9 @@ def test_answers_say_why() -> None:
     stable = because("prefix_stable", "(window(3) | global(0, -1)) & causal")
     assert stable == "query 32 sees key 4 with 36 tokens, but not with 40"
     assert because("star", "window(3) | global(0)") == "token 0 sees all tokens, and all see it"
-    assert because("star", "causal") == "token 0 comes nearest, and it does not see token 4"
-    assert because("star", "all - cols(0)") == "token 4 comes nearest, and it does not see token 0"
-    assert because("star", "all - rows(0)") == "token 4 comes nearest, and token 0 does not see it"
+    assert because("star", "causal") == "token 0 comes closest, but it does not see token 4"
+    assert because("star", "all - cols(0)") == "token 4 comes closest, but it does not see token 0"
+    assert because("star", "all - rows(0)") == "token 4 comes closest, and token 0 does not see it"
 
 
 def test_labels_are_decided_where_the_worst_case_is_known() -> None:

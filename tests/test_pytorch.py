@@ -324,7 +324,7 @@ def test_padding_never_stands_where_queries_are(target: str) -> None:
     right = torch.arange(24) >= lengths[:, None]
     for queries in (1, 4):
         for padding in (lengths, right):
-            with pytest.raises(ValueError, match="pad on the left, or call each row by itself"):
+            with pytest.raises(ValueError, match="Pad on the left, or call each row separately"):
                 made(q[:, :, -queries:], k, v, key_padding=padding)
     made(q, k, v, key_padding=lengths)
     made(q[:, :, -4:], k, v, key_padding=lengths, align="start")
@@ -556,9 +556,9 @@ def test_layouts_that_no_cache_serves() -> None:
         layout("window(3)").reachable(5)
     with pytest.raises(ValueError, match=r"query \d+ sees key \d+ with \d+ tokens, but not with"):
         layout("cols(-1) & causal").reachable(5, 100)
-    with pytest.raises(ValueError, match="t is a token from 0 on, before until = 100; got 100"):
+    with pytest.raises(ValueError, match="t must be from 0 to until - 1 = 99; got 100"):
         layout("causal").reachable(100, 100)
-    with pytest.raises(TypeError, match=r"t is a whole number, not 1\.5"):
+    with pytest.raises(TypeError, match=r"t must be an integer, not 1\.5"):
         layout("causal").reachable(1.5)  # type: ignore[arg-type]
 
 

@@ -230,7 +230,7 @@ def test_blocks() -> None:
 )
 def test_blocks_that_are_none(block: object) -> None:
     with pytest.raises(
-        ValueError, match=r"block is a number of tokens from 1 to 4096, or a pair .* got"
+        ValueError, match=r"block must be a number of tokens from 1 to 4096, or a pair .* got"
     ):
         resolved("causal", block=block)
 

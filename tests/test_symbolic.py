@@ -159,7 +159,7 @@ def test_a_length_is_no_scale_of_an_exported_program() -> None:
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), -float("inf"), 10**400])
 def test_scales_that_are_none(scale: float) -> None:
-    with pytest.raises(ValueError, match="scale is a finite number or None, not"):
+    with pytest.raises(ValueError, match="scale must be a finite number or None, not"):
         layout(STREAMING)(*qkv(1, 8), scale)
 
 

@@ -152,14 +152,14 @@ def test_other_arguments_that_do_not_fit() -> None:
         made(q, [1], q)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="share one dtype"):
         made(q, q.double(), q)
-    with pytest.raises(ValueError, match='align is "end" or "start", not \'left\''):
+    with pytest.raises(ValueError, match='align must be "end" or "start", not \'left\''):
         made(q, q, q, align="left")
     with pytest.raises(
         TargetError, match=r"no target of `layout` runs torch\.float64 tensors on cpu"
     ):
         layout(BIGBIRD, target="cpu")(q.double(), q.double(), q.double())
     with pytest.raises(
-        bslang.SpecError, match="column 9 of `cols\\(9\\)` lies outside of 3 blocks"
+        bslang.SpecError, match="column 9 of `cols\\(9\\)` is out of range for 3 blocks"
     ):
         layout("cols(9)")(q, q, q)
 
@@ -169,19 +169,24 @@ def test_other_arguments_that_do_not_fit() -> None:
 )
 def test_softcaps_that_are_none(cap: object) -> None:
     q = torch.zeros(GOOD)
-    with pytest.raises(ValueError, match=r"^softcap is None or a number from 1e-30 to 1e\+30, not"):
+    with pytest.raises(
+        ValueError, match=r"^softcap must be None or a number from 1e-30 to 1e\+30, not"
+    ):
         layout(BIGBIRD)(q, q, q, softcap=cap)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("option", "expected"),
     [
-        ("attn_mask", r"the layout is the mask; bslang\.from_dense and bslang\.from_flex make one"),
-        ("mask", "Padding goes into key_padding, packed documents into labels"),
+        (
+            "attn_mask",
+            r"the layout is the mask; bslang\.from_dense and bslang\.from_flex make a layout",
+        ),
+        ("mask", "Pass padding as key_padding, and packed documents as labels"),
         ("block_mask", r"bslang\.from_flex"),
-        ("is_causal", r"intersect the layout with `causal` .*bslang\.compile\('\.\.\. & causal'\)"),
-        ("causal", "intersect the layout with `causal`"),
-        ("dropout_p", "no dropout of attention weights; drop from the output"),
+        ("is_causal", r"intersect it with `causal`: bslang\.compile\('\.\.\. & causal'\)"),
+        ("causal", "for a causal layout, intersect it"),
+        ("dropout_p", "dropout of attention weights is not supported; apply dropout to the output"),
         ("window_size", r"bslang\.compile\('last\(256t\) & causal'\)"),
         ("enable_gqa", "leave it out"),
         ("softmax_scale", "write scale"),
@@ -211,9 +216,9 @@ def test_tensors_of_other_kinds() -> None:
         TypeError, match=r"q must be an ordinary dense tensor; its layout is torch\.sparse"
     ):
         made(q.to_sparse(), q, q)
-    with pytest.raises(TypeError, match="scale is a number or None, not str"):
+    with pytest.raises(TypeError, match="scale must be a number or None, not str"):
         made(q, q, q, "a")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="scale is a number or None, not Tensor"):
+    with pytest.raises(TypeError, match="scale must be a number or None, not Tensor"):
         made(q, q, q, torch.ones(()))  # type: ignore[arg-type]
 
 
@@ -233,9 +238,9 @@ def test_autocast_takes_the_dtype_of_the_context() -> None:
 def test_compile_refuses_what_is_no_spec() -> None:
     with pytest.raises(TypeError, match="spec must be the text of a pattern, not int"):
         bslang.compile(3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="block is a number of tokens from 1 to 4096"):
+    with pytest.raises(ValueError, match="block must be a number of tokens from 1 to 4096"):
         bslang.compile("all", block=0)
-    with pytest.raises(ValueError, match="block is a number of tokens"):
+    with pytest.raises(ValueError, match="block must be a number of tokens"):
         bslang.compile("all", block=True)
     with pytest.raises(TargetError, match=r"unknown target 'trtion'.*did you mean 'triton'"):
         bslang.compile("all", target="trtion")

@@ -209,7 +209,7 @@ def test_layers_whose_number_cannot_be_told_are_refused() -> None:
     for number in (None, -1):
         module = nn.Module()
         module.layer_idx = number  # type: ignore[assignment]
-        with pytest.raises(ValueError, match="Module does not know the number of its layer"):
+        with pytest.raises(ValueError, match="Module has no layer number"):
             function.layout(module)
 
 
@@ -307,7 +307,7 @@ LAYOUT = {
         ({"layers": [7]}, "cannot be read: IndexError"),
         ({"layouts": [LAYOUT | {"block": [0, 8]}]}, "block"),
         ({"layouts": [LAYOUT | {"targets": ["none"]}]}, "none"),
-        ({"layouts": [LAYOUT | {"layer": -1}]}, "layer is a number from 0 on"),
+        ({"layouts": [LAYOUT | {"layer": -1}]}, "layer must be an integer of at least 0"),
         ({"layouts": [LAYOUT | {"tables": ["?"]}]}, "cannot be read: Error"),
     ],
 )

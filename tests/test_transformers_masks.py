@@ -101,7 +101,7 @@ def test_other_tokens_than_the_keys_are_refused() -> None:
     register("all", **FEW)
     made = model("Bert", is_decoder=True, add_cross_attention=True)
     made.set_attn_implementation("bslang")
-    with pytest.raises(ValueError, match=r"also has cross-attention|whether the others are tokens"):
+    with pytest.raises(ValueError, match=r"also has cross-attention|whether the others belong"):
         made(tokens(), encoder_hidden_states=torch.randn(2, 50, 32))
 
 
@@ -119,7 +119,7 @@ def test_rows_padded_on_the_right_go_on_only_where_places_do_not_matter(spec: st
         assert torch.equal(found[0].sequences, found[1].sequences)
     else:
         with pytest.raises(
-            ValueError, match=r"row 1 of attention_mask has padding after .*pad on the left"
+            ValueError, match=r"row 1 of attention_mask has padding between .*pad on the left"
         ):
             made.generate(tokens(), **call, **GREEDY)
         made.generate(tokens(), **call | {"attention_mask": LEFT}, **GREEDY)

@@ -41,7 +41,7 @@ def test_what_a_layout_cannot_do_is_refused() -> None:
         ValueError, match=r"attention_mask must be \(batch, length\).*\(2, 1, 40, 40\)"
     ):
         made(tokens(), attention_mask=pairs("last(9t)"))
-    with pytest.raises(ValueError, match="a place for each token so far; it is"):
+    with pytest.raises(ValueError, match="one entry per token so far; it is"):
         made(tokens(), attention_mask=RIGHT[:, :30])
     with pytest.raises(ValueError, match="use attn_implementation='eager' for them"):
         made(tokens(), output_attentions=True)
@@ -123,7 +123,7 @@ def test_registrations_that_do_not_fit() -> None:
         register([])
     with pytest.raises(ValueError, match=r"needs labels \(doc\)"):
         register("same(doc) & causal")
-    with pytest.raises(ValueError, match="settled in a layout that is compiled already"):
+    with pytest.raises(ValueError, match="cannot be changed: the layout is compiled already"):
         register(bslang.compile("causal"), block=32)
     for name in ("eager", "sdpa"):
         with pytest.raises(ValueError, match=f"has an attention named '{name}' already"):

@@ -72,7 +72,7 @@ def test_a_reader_finds_the_spec() -> None:
     assert [comment for comment, _ in found] == [
         "Full blocks: global(0, -1), window(3)",
         "Other full blocks, one by one.",
-        "Full blocks that the end of the sequence cuts short: only keys there count.",
+        "Full blocks that the end of the sequence cuts short: keys beyond it are masked.",
     ]
     strips = dict(found)["Full blocks: global(0, -1), window(3)"]
     assert "strips = ((0, 1), (row - 1, row + 2), (columns - 1, columns))" in strips
@@ -110,7 +110,7 @@ def test_layouts_without_masks_ask_none() -> None:
 
 def test_scattered_blocks_are_listed_one_by_one_and_others_in_runs() -> None:
     assert "Full blocks, one by one." in loops(kernels("random(3, seed=1)"), "_forward")
-    in_runs = "Full blocks: every pair belongs, nothing is checked."
+    in_runs = "Full blocks: every pair belongs, so there is no mask."
     assert in_runs in loops(kernels("~random(3, seed=1)"), "_forward")
 
 
@@ -122,7 +122,7 @@ def test_blocks_that_tiles_do_not_divide_are_counted() -> None:
 def test_small_blocks_come_several_in_a_tile() -> None:
     found = loops(kernels("random(3, seed=1)", (16, 16)), "_forward")
     (loop,) = found.values()
-    assert list(found) == ["Full blocks, one by one, as many as a tile holds."]
+    assert list(found) == ["Full blocks, gathered one by one until a tile is full."]
     assert "_listed_keys(" in loop
 
 

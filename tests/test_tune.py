@@ -386,7 +386,7 @@ def test_the_command_needs_a_gpu_and_writes_the_module(run: Run) -> None:  # noq
     done = run("compile", "spec.bsl:near", "-o", "out", "--target", "triton", "--tune", "4096")
     assert (done.status, done.out) == (1, "out/near.py\n")
     assert done.err == (
-        "error: tuning needs the GPU that it is done for, and there is none here; "
+        "error: tuning needs a GPU, and this machine has none; "
         "out/near.py is written, with the default tiles\n"
     )
 

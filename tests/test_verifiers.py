@@ -249,7 +249,7 @@ def wrong_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("wrong_kinds")
 def test_the_compiler_verifies_graphs_when_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(VerifierError, match="graph: it does not hold that a run is full"):
+    with pytest.raises(VerifierError, match="graph: violated: a run is full"):
         compiler.lower(GRAPH.resolved, 37, 37)
     for off in ("0", ""):
         monkeypatch.setenv("BSLANG_VERIFY", off)
@@ -293,4 +293,4 @@ def test_the_compiler_verifies_patterns_when_it_is_asked_to(
 def test_a_broken_stage_is_a_bug_of_ours(run: Run) -> None:
     done = run("show", "spec.bsl:near")
     assert done.status == 70
-    assert "VerifierError: graph: it does not hold that a run is full" in done.err
+    assert "VerifierError: graph: violated: a run is full" in done.err

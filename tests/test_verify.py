@@ -316,9 +316,9 @@ def test_the_rule() -> None:
 def test_lengths_without_meaning_are_listed(run: Run) -> None:
     done = run("a.bsl:rows9", "--head-dim", "8", "--dtype", "fp32", "--seq-len", "20,159,160")
     assert done.status == 0, done.err
-    listed = [line for line in done.out.splitlines() if line.startswith("means nothing at ")]
+    listed = [line for line in done.out.splitlines() if line.startswith("undefined at ")]
     assert (
-        listed == ["means nothing at 20 tokens: row 9 of `rows(9)` lies outside of 2 blocks"]
+        listed == ["undefined at 20 tokens: row 9 of `rows(9)` is out of range for 2 blocks"]
         or listed
     )
 
@@ -352,9 +352,9 @@ def test_others_are_verified_all_the_same(resolved: Callable[[str], Any]) -> Non
         (("--dtype", "fp8"), 1, "no dtype 'fp8'; there are fp32, bf16, fp16, fp64"),
         (("--device", "tpu"), 1, "no device 'tpu' here"),
         (("--device", "cuda:77"), 1, "no device 'cuda:77' here"),
-        (("--head-dim", "0"), 2, "is no list of numbers"),
-        (("--head-dim", "x"), 2, "is no list of numbers"),
-        (("--seq-len", "0"), 2, "is no list of numbers"),
+        (("--head-dim", "0"), 2, "is not a list of numbers"),
+        (("--head-dim", "x"), 2, "is not a list of numbers"),
+        (("--seq-len", "0"), 2, "is not a list of numbers"),
         (("--seq-len", "100000"), 3, "MAX_DENSE"),
         (("--heads", "0"), 2, "--heads"),
         (("-D", "w=3"), 1, "`near` has no parameter `w`"),

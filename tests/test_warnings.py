@@ -55,18 +55,18 @@ def test_layers_that_a_predicate_tells_apart_are_looked_at() -> None:
             "W403",
             "`cols(0)` adds nothing to `last(2)` and `cols(0:3)`",
         ),
-        ("last(2) & all", "W403", "`all` takes nothing away from `last(2)`"),
+        ("last(2) & all", "W403", "`all` removes nothing from `last(2)`"),
         ("last(4) - last(2).T - rows(0) & none.T - window(1)", "W403", ""),
-        ("last(4) - diagonals(9)", "W403", "`diagonals(9)` takes nothing away from `last(4)`"),
+        ("last(4) - diagonals(9)", "W403", "`diagonals(9)` removes nothing from `last(4)`"),
         (
             "(last(2) | random(2)) & causal",
             "W404",
-            "keeps 1.1 blocks per row, where 2 are asked for",
+            "keeps 1.1 blocks per row of the 2 that it draws",
         ),
         (
             "random(40, within=window(9))",
             "W404",
-            "keeps 8.9 blocks per row, where 40 are asked for",
+            "keeps 8.9 blocks per row of the 40 that it draws",
         ),
         ("(window(3) | random(2)) - cols(9:) ", "W404", ""),
         (
@@ -163,7 +163,7 @@ def test_what_only_some_heads_show_is_no_cause() -> None:
     ("text", "message", "hint"),
     [
         ("random(40, within=window(9))", "keeps 8.9 blocks per row", "draw fewer, or widen it"),
-        ("(random(1) | last(2)) & causal", "keeps 0.6 blocks per row", "the rest is taken away"),
+        ("(random(1) | last(2)) & causal", "keeps 0.6 blocks per row", "the rest is removed"),
     ],
 )
 def test_why_draws_come_to_little(text: str, message: str, hint: str) -> None:

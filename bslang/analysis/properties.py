@@ -86,7 +86,9 @@ def decided(question: Question, pattern: Pattern, graph: BlockGraph) -> Answer:
     try:
         return question(pattern, graph)
     except LimitError as error:
-        return Answer(None, because=f"only too many token masks could tell ({error.limit})")
+        return Answer(
+            None, because=f"too many token masks would have to be evaluated ({error.limit})"
+        )
 
 
 _LABELS = Answer(None, because="it depends on the labels of the call")
@@ -187,12 +189,12 @@ def has_star(pattern: Pattern, graph: BlockGraph) -> Answer:
     best = int(np.lexsort((-np.arange(whole.size), visited + by, whole))[-1])
     if whole[best] == 2:
         return Answer(True, because=f"token {best} sees all tokens, and all see it")
-    near = f"token {best} comes nearest"
+    near = f"token {best} comes closest"
     if unseen[best] >= 0:
         key = int(unseen[best])
-        return Answer(False, (best, key), f"{near}, and it does not see token {key}")
+        return Answer(False, (best, key), f"{near}, but it does not see token {key}")
     query = int(unseeing[best])
-    return Answer(False, (query, best), f"{near}, and token {query} does not see it")
+    return Answer(False, (query, best), f"{near}, but token {query} does not see it")
 
 
 def _by_token(by_block: np.ndarray[Any, Any], axis: Axis) -> np.ndarray[Any, Any]:
@@ -239,7 +241,7 @@ def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
     for length in _shorter(meant, grid):
         try:
             other = lower(pattern, _cut(grid, length))
-        except PatternError:  # it means nothing at that length, so that no row changes
+        except PatternError:  # it is undefined at that length, so that no row changes
             continue
         if (pair := _difference(graph, other)) is not None:
             here, there = grid.k.length, length

@@ -34,7 +34,7 @@ class Square:
         """
         q, k = graph.grid.q, graph.grid.k
         if (q.start, q.stop) != (k.start, k.stop):
-            raise ValueError("paths are followed where queries and keys are the same tokens")
+            raise ValueError("paths need queries and keys to be the same tokens")
         tokens = gcd(q.block, k.block)
         size = -(-q.stop // tokens)
         tall, wide = q.block // tokens, k.block // tokens

@@ -30,7 +30,7 @@ class Effect(Enum):
     """What a term does to a pair."""
 
     HAS = "has it"
-    TAKES = "takes it away"
+    TAKES = "removes it"
     LACKS = "lacks it"
     LABELS = "depends on the labels"
 

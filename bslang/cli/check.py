@@ -85,7 +85,7 @@ def check(
 
 
 def _lowered(source: Source, program: Program, length: int) -> None:
-    """Raises SpecError for every layout that means nothing at a length."""
+    """Raises SpecError for every layout that is undefined at a length."""
     found: list[Diagnostic] = []
     for _, resolved in layouts(source, program):
         try:

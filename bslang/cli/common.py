@@ -23,7 +23,9 @@ def length(text: str | int) -> int:
     """`16384` or `16k`, 1,024 tokens each, or `1M`, 1,024 times that; typer.BadParameter for the rest."""
     found = re.fullmatch(r"0*([1-9][0-9]{0,9})([kM]?)", str(text).strip(), re.ASCII)
     if found is None:
-        message = f"{text!r} is not a length in tokens from 1 on, as in 4096, 16k (16,384) or 1M"
+        message = (
+            f"{text!r} is not a length of at least one token, such as 4096, 16k (16,384) or 1M"
+        )
         raise typer.BadParameter(message)
     tokens = int(found[1]) * _UNITS[found[2]]
     allow(tokens)
@@ -35,7 +37,7 @@ ParameterOption = Annotated[
     typer.Option(
         "-D",
         metavar="NAME=VALUE",
-        help="Value for a parameter of the definition; may be given several times.",
+        help="Set a parameter of the definition; may be repeated.",
         show_default=False,
     ),
 ]
@@ -44,7 +46,7 @@ BlockOption = Annotated[
     typer.Option(
         "--block",
         metavar="N or NxM",
-        help="Tokens a block (query x key), in place of the spec's own setting.",
+        help="Block size in tokens (query x key); replaces the spec's setting.",
         show_default=False,
     ),
 ]
@@ -64,7 +66,7 @@ LongOption = Annotated[
         "--seq-len",
         metavar="LENGTH",
         parser=length,
-        help="Length in tokens: 4096, 16k, 1M; 16384, or the size of the layout's grid, if left out.",
+        help="Length in tokens: 4096, 16k, 1M. Default: 16384, or the size of the layout's grid.",
         show_default=False,
     ),
 ]
@@ -75,7 +77,7 @@ HeadDimsOption = Annotated[
     typer.Option(
         "--head-dim",
         metavar="D,D,...",
-        help="Head dimensions that are compiled for; 64,128, if left out.",
+        help="Head dimensions to compile for. Default: 64,128.",
         show_default=False,
     ),
 ]
@@ -84,7 +86,7 @@ DtypesOption = Annotated[
     typer.Option(
         "--dtype",
         metavar="NAME,...",
-        help="Dtypes that are compiled for: bf16, fp16, fp32; bf16, if left out.",
+        help="Dtypes to compile for: bf16, fp16, fp32. Default: bf16.",
         show_default=False,
     ),
 ]
@@ -108,7 +110,7 @@ def block_option(block: str | None) -> tuple[int, int] | None:
         return None
     found = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", block)
     if found is None:
-        message = f"{block!r} is neither N nor NxM, as in 64 or 128x64"
+        message = f"{block!r} is not a block size, such as 64 or 128x64"
         raise typer.BadParameter(message, param_hint="--block")
     try:
         return compiler.block_sides((int(found[1]), int(found[2] or found[1])))
@@ -126,7 +128,7 @@ def numbers_option(numbers: str, option: str, example: str) -> list[int]:
     parts = numbers.split(",")
     for part in parts:
         if not re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", part, re.ASCII):
-            message = f"{numbers!r} is no list of numbers from 1 on, as in {example}"
+            message = f"{numbers!r} is not a list of numbers of at least 1, such as {example}"
             raise typer.BadParameter(message, param_hint=option)
     return list(dict.fromkeys(map(int, parts)))
 
@@ -148,7 +150,7 @@ def write_output(path: Path, content: str | bytes) -> None:
         return
     try:
         if path.exists() and not path.is_file():
-            raise BslangError(f"cannot write to {path}: it is no file")
+            raise BslangError(f"cannot write to {path}: not a file")
         write_whole(path.parent, {path.name: content})
     except OSError as error:
         named = shortened(str(path))

@@ -37,7 +37,7 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="DIR",
-        help="Folder to write into; made if needed.",
+        help="Folder to write to; created if missing.",
         show_default=False,
     ),
 ]
@@ -46,8 +46,8 @@ Target = Annotated[
     typer.Option(
         "--target",
         metavar="NAME",
-        help="triton, cpu or torch, or a GPU for which the Triton kernels are compiled now (cuda:80, "
-        "cuda:90, hip:gfx942, ...); may be given several times. The first three, if left out.",
+        help="triton, cpu or torch, or a GPU to compile the Triton kernels for now (cuda:80, cuda:90, "
+        "hip:gfx942, ...); may be repeated. Default: triton, cpu and torch.",
         show_default=False,
     ),
 ]
@@ -55,8 +55,8 @@ March = Annotated[
     str,
     typer.Option(
         metavar="ARCH",
-        help="Build the C++ now, for this processor (x86-64-v3, armv8.2-a, ...), as a file that travels. "
-        "Left out, the module builds it for its own processor when it first runs.",
+        help="Build the C++ now for this processor (x86-64-v3, armv8.2-a, ...), as a library to copy to "
+        "other machines. Default: the module builds it for the machine's own processor on first use.",
         show_default=False,
     ),
 ]
@@ -82,14 +82,12 @@ Emit = Annotated[
 ]
 HeadOption = Annotated[
     int | None,
-    typer.Option(
-        "--head", min=0, help="Which head --emit prints; 0, if left out.", show_default=False
-    ),
+    typer.Option("--head", min=0, help="Head that --emit prints. Default: 0.", show_default=False),
 ]
 LayerOption = Annotated[
     int | None,
     typer.Option(
-        "--layer", min=0, help="Which layer --emit prints; 0, if left out.", show_default=False
+        "--layer", min=0, help="Layer that --emit prints. Default: 0.", show_default=False
     ),
 ]
 
@@ -114,12 +112,12 @@ def compile(
     writing = {"-o": output, "--target": target, "--march": march, "--tune": tune,
                "--head-dim": head_dim, "--dtype": dtype, "--json": json}  # fmt: skip
     if emit is not None:
-        refuse(writing, "it does not go with --emit, which prints text and writes nothing")
+        refuse(writing, "cannot be used with --emit, which writes no files")
         print_stage(emit, spec, seq_len, define, block, head, layer)
         return
-    refuse({"--seq-len": seq_len, "--head": head, "--layer": layer}, "it goes with --emit")
+    refuse({"--seq-len": seq_len, "--head": head, "--layer": layer}, "needs --emit")
     if output is None:
-        raise typer.BadParameter("name a folder to write into", param_hint="-o")
+        raise typer.BadParameter("name a folder to write to", param_hint="-o")
     if output.exists() and not output.is_dir():
         raise BslangError(f"{output} is a file; -o takes a folder")
     dims, dtypes = head_dims_option(head_dim), dtypes_option(dtype)
@@ -128,11 +126,13 @@ def compile(
         target = ["triton", *(name for name in target or () if name not in gpus)]
     elif tune is None and (head_dim is not None or dtype is not None):
         raise typer.BadParameter(
-            "it goes with --tune, or with a GPU to compile for, as in --target cuda:90",
+            "needs --tune, or a GPU to compile for, as in --target cuda:90",
             param_hint="--dtype" if head_dim is None else "--head-dim",
         )
     if tune is not None and target and "triton" not in target:
-        raise typer.BadParameter("it needs the triton target among --target", param_hint="--tune")
+        raise typer.BadParameter(
+            "needs the triton target: add --target triton", param_hint="--tune"
+        )
     resolved = resolve_spec(spec, define, block)
     files = api.files(resolved, target, march, architectures=gpus, head_dims=dims, dtypes=dtypes)
     try:
@@ -179,7 +179,7 @@ def _refuse_foreign(path: Path) -> None:
 
 def _leave_alone(path: Path) -> NoReturn:
     raise BslangError(
-        f"{path} was not written by bslang and is left alone; move it, or use another DIR"
+        f"{path} was not written by bslang and is not replaced; move it, or write to another folder"
     )
 
 

@@ -37,7 +37,7 @@ Define = Annotated[
     typer.Option(
         "-D",
         metavar="NAME=VALUE",
-        help="Value for a parameter of both, or with a:NAME or b:NAME of one; may be given several times.",
+        help="Set a parameter of both layouts, or of one with a:NAME or b:NAME; may be repeated.",
         show_default=False,
     ),
 ]
@@ -101,7 +101,7 @@ def _refuse(a: Resolved, b: Resolved) -> None:
     if a.block != b.block:
         sides = ["x".join(map(str, layout.block)) for layout in (a, b)]
         raise BslangError(
-            f"blocks of {sides[0]} and {sides[1]} tokens do not compare; give both the same with "
+            f"cannot compare blocks of {sides[0]} and {sides[1]} tokens; give both layouts one size with "
             f"`--block {sides[0]}`"
         )
     for layout in (a, b):
@@ -134,5 +134,5 @@ def picture(a: BlockGraph, b: BlockGraph, plus: Side, minus: Side, height: int, 
 
     drawn = marks(a, b, plus, minus, height, width)
     lines = ["".join(cell * 2 for cell in row) for row in drawn.tolist()]
-    key = "++ only A has pairs there  -- only B  ** each some  ## the same  .. none"
+    key = "++ pairs of A only  -- pairs of B only  ** some of each  ## the same  .. none"
     return "\n".join([*lines, "", f"{Cells.of(a.grid, height, width).scale}:  {key}"])

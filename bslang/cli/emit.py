@@ -35,12 +35,15 @@ def emit(
         raise typer.BadParameter(f"unknown stage {stage!r}; {hint}", param_hint="--emit")
     given: dict[str, object] = {"--seq-len": seq_len, "--head": head, "--layer": layer}
     if stage not in WITH_A_LENGTH:
-        refuse(given, f"it goes with --emit {' and --emit '.join(WITH_A_LENGTH)}")
+        refuse(given, f"needs --emit {' or --emit '.join(WITH_A_LENGTH)}")
     elif seq_len is None:
         message = f"--emit {stage} needs a length in tokens, as in --seq-len 1024"
         raise typer.BadParameter(message, param_hint="--seq-len")
     if stage == "tree":
-        refuse({"-D": define, "--block": block}, "the tree is that of the text alone")
+        refuse(
+            {"-D": define, "--block": block},
+            "the tree shows the text alone, and does not depend on it",
+        )
         text = _tree(spec)
     else:
         resolved = resolve_spec(spec, define, block)

@@ -31,14 +31,14 @@ Output = Annotated[
     Path | None,
     typer.Option(
         "-o", "--output", metavar="FILE", show_default=False,
-        help="Where the page is written; NAME.html, if left out; `-` is standard output.",
+        help="File to write; `-` is standard output. Default: NAME.html.",
     ),
 ]  # fmt: skip
 Lengths = Annotated[
     str | None,
     typer.Option(
         "--seq-len", metavar="N,N,...", show_default=False,
-        help="Lengths to choose among, in tokens; 8 to 128 blocks, if left out.",
+        help="Lengths to offer, in tokens. Default: 8 to 128 blocks.",
     ),
 ]  # fmt: skip
 Compare = Annotated[
@@ -55,13 +55,16 @@ Packed = Annotated[
     ),
 ]  # fmt: skip
 Serve = Annotated[
-    bool, typer.Option("--serve", help="Serve the page here, and reload it when a file changes.")
+    bool,
+    typer.Option(
+        "--serve", help="Serve the page on this machine, and reload it when a file changes."
+    ),
 ]
 Port = Annotated[
     int | None,
     typer.Option(
         "--port", min=0, max=65535, show_default=False,
-        help="Port to serve at; any that is free, if left out.",
+        help="Port to serve on. Default: a free one.",
     ),
 ]  # fmt: skip
 
@@ -82,11 +85,11 @@ def explorer(
     packed = _documents(documents or ())
     specs = [spec] if compare is None else [spec, compare]
     if serve and output is not None:
-        raise typer.BadParameter("a served page is written to no file", param_hint="--output")
+        raise typer.BadParameter("--serve writes no file", param_hint="--output")
     if port is not None and not serve:
-        raise typer.BadParameter("there is a port with `--serve` only", param_hint="--port")
+        raise typer.BadParameter("needs `--serve`", param_hint="--port")
     if serve and any(is_stdin(compiler.split_name(each)[0]) for each in specs):
-        raise BslangError("standard input does not change; save the spec, and serve the file")
+        raise BslangError("standard input cannot be served; save the spec in a file")
     if len(specs) == 2 and all(is_stdin(compiler.split_name(each)[0]) for each in specs):
         raise BslangError("only one of two layouts can come from standard input")
 

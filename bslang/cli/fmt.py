@@ -67,7 +67,7 @@ def _formatted(file: str) -> tuple[str, str]:
     source = source_of(path)
     after = formatted(source)
     if not is_file(path):  # a device, or one of the library's
-        message = "this is no regular file, and is left alone"
+        message = "not a regular file, so it is not formatted"
         raise SpecError([Diagnostic("E001", message, Source(source.name, ""))])
     return path.read_bytes().decode(), after
 

@@ -30,7 +30,7 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="FILE.bsl",
-        help="File to write; standard output, if left out.",
+        help="File to write. Default: standard output.",
         show_default=False,
     ),
 ]
@@ -90,4 +90,6 @@ def _parsed(file: BinaryIO) -> object:
     except json.JSONDecodeError as error:
         raise BslangError(f"this is not JSON: {error}") from None
     except (ValueError, RecursionError):  # a number of thousands of digits, brackets in thousands
-        raise BslangError("this JSON is too deep, or has too long a number, to be read") from None
+        raise BslangError(
+            "this JSON is nested too deeply, or has a number that is too long"
+        ) from None

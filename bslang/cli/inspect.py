@@ -31,7 +31,7 @@ Target = Annotated[
     typer.Option(
         "--target",
         metavar="GPU",
-        help="cuda:80, cuda:90, cuda:100, hip:gfx942, ...; may be given several times. cuda:90, if left out.",
+        help="cuda:80, cuda:90, cuda:100, hip:gfx942, ...; may be repeated. Default: cuda:90.",
         show_default=False,
     ),
 ]

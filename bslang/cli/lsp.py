@@ -12,7 +12,8 @@ import typer
 from bslang.budget import unlimited
 
 Stdio = Annotated[
-    bool, typer.Option("--stdio", help="Speak over stdin and stdout; it does in any case.")
+    bool,
+    typer.Option("--stdio", help="Use stdin and stdout. This is the default; editors may pass it."),
 ]
 
 

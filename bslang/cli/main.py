@@ -134,7 +134,8 @@ def _main() -> None:
 
         traceback.print_exc()
         print(
-            "\nThis is a bug of bslang's; please report it with the lines above.", file=sys.stderr
+            "\nThis is a bug in bslang. Please report it, with the lines above and the spec.",
+            file=sys.stderr,
         )
         sys.exit(BUG)
 

@@ -28,7 +28,7 @@ _MOST_HEADS = 16
 Heads = Annotated[
     str,
     typer.Option(
-        "--head", metavar="N,N,...", help="Which heads, side by side; a:b stands for a to b - 1."
+        "--head", metavar="N,N,...", help="Heads to draw side by side; a:b is a to b - 1."
     ),
 ]
 
@@ -41,7 +41,8 @@ def show(
     head: Heads = "0",
     layer: LayerOption = 0,
     terms: Annotated[
-        bool, typer.Option("--terms", help="Letters for the term that brings in each block.")
+        bool,
+        typer.Option("--terms", help="Show each block as the letter of the term that adds it."),
     ] = False,
     plain: Annotated[
         bool, typer.Option("--ascii", help="Plain ASCII, also on a terminal.")
@@ -61,7 +62,7 @@ def show(
 
     heads = _heads(head)
     if str(svg) == str(png) == "-":
-        message = "one picture goes to standard output; give the other a file"
+        message = "only one picture can go to standard output; write the other to a file"
         raise typer.BadParameter(message, param_hint="--png")
     resolved = resolve_spec(spec, define, block)
     drawing = picture_of(resolved, seq_len, heads=heads, layer=layer)
@@ -81,7 +82,7 @@ def _heads(text: str) -> list[int]:
     for part in text.split(","):
         found = re.fullmatch(r"\s*([0-9]{1,9})(?::([0-9]{1,9}))?\s*", part)
         if found is None:
-            message = f"{text!r} is no list of heads, as in 0,2,4:8"
+            message = f"{text!r} is not a list of heads, such as 0,2,4:8"
             raise typer.BadParameter(message, param_hint="--head")
         start, stop = int(found[1]), int(found[2]) if found[2] else int(found[1]) + 1
         if stop > MAX_HEADS:

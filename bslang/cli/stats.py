@@ -36,7 +36,7 @@ def stats(
         int | None,
         typer.Option(
             "--heads", metavar="N", min=1, max=MAX_HEADS, show_default=False,
-            help="Count the first N heads one by one; those that the spec names, if left out.",
+            help="Count the first N heads separately. Default: the heads that the spec names.",
         ),
     ] = None,
     layer: LayerOption = 0,
@@ -44,13 +44,13 @@ def stats(
         int | None,
         typer.Option(
             "--layers", metavar="L", min=1, max=_MOST_LAYERS, show_default=False,
-            help="What L layers reach, and the connected components of the blocks.",
+            help="Show what L layers reach, and the connected components of the blocks.",
         ),
     ] = None,
     measure: Annotated[
         bool,
         typer.Option(
-            "--measure", help="Time the layout and dense attention on this machine, in 4 heads and fp32."
+            "--measure", help="Time the layout and dense attention on this machine, with 4 heads in fp32."
         ),
     ] = False,
     json: JsonOption = False,

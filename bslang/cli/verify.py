@@ -28,7 +28,7 @@ Target = Annotated[
     typer.Option(
         "--target",
         metavar="NAME",
-        help="triton, cpu or torch; may be given several times. All, if left out.",
+        help="triton, cpu or torch; may be repeated. Default: all.",
         show_default=False,
     ),
 ]
@@ -37,8 +37,8 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="A device as torch names it (cpu, cuda, cuda:1); may be given several times. "
-        "The CPU, and a GPU where there is one, if left out.",
+        help="A device as torch names it (cpu, cuda, cuda:1); may be repeated. "
+        "Default: the CPU, and a GPU if there is one.",
         show_default=False,
     ),
 ]
@@ -47,7 +47,7 @@ Lengths = Annotated[
     typer.Option(
         "--seq-len",
         metavar="N,N,...",
-        help="Lengths in tokens; one token, about a block and a few blocks, if left out.",
+        help="Lengths in tokens. Default: one token, about a block, and a few blocks.",
         show_default=False,
     ),
 ]
@@ -57,7 +57,7 @@ Dtypes = Annotated[
     typer.Option(
         "--dtype",
         metavar="NAME,...",
-        help="fp32, bf16, fp16 or fp64; all that a target takes, if left out.",
+        help="fp32, bf16, fp16 or fp64. Default: all that a target takes.",
         show_default=False,
     ),
 ]
@@ -66,7 +66,7 @@ Heads = Annotated[
     typer.Option(
         min=1,
         max=4096,
-        help="Query heads; enough for every branch of `heads`, or 4, if left out.",
+        help="Query heads. Default: enough for every branch of `heads`, or 4.",
         show_default=False,
     ),
 ]

@@ -125,17 +125,19 @@ def _looked_up(predicate: Number, tables: dict[Op, int]) -> Number:
 
 def _constants(plan: Plan, tables: int) -> list[str]:
     values = [
-        (f"int64_t block_q = {plan.block_q};", "queries in a block"),
-        (f"int64_t block_k = {plan.block_k};", "keys in a block"),
+        (f"int64_t block_q = {plan.block_q};", "queries per block"),
+        (f"int64_t block_k = {plan.block_k};", "keys per block"),
     ]
     if plan.by_head:
-        values.append(("bool by_head = true;", "heads have graphs of their own"))
+        values.append(("bool by_head = true;", "each head has its own block graph"))
     if plan.labels:
-        values.append((f"int64_t labels = {len(plan.labels)};", "that a call gives"))
+        values.append((f"int64_t labels = {len(plan.labels)};", "run-time labels, as in same(doc)"))
     if plan.parameters:
-        values.append((f"int64_t parameters = {len(plan.parameters)};", "of masks, for a graph"))
+        values.append(
+            (f"int64_t parameters = {len(plan.parameters)};", "numbers that masks read, per graph")
+        )
     if tables:
-        values.append((f"int64_t ranks = {tables};", "tables in which masks look positions up"))
+        values.append((f"int64_t ranks = {tables};", "tables that masks index by position"))
     room = max(len(value) for value, _ in values)
     return [f"static constexpr {value.ljust(room)}  // {comment}" for value, comment in values]
 

@@ -77,11 +77,11 @@ def target_names(targets: Iterable[str] | None) -> tuple[str, ...]:
             close = get_close_matches(name, TARGETS, 1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
             if "," in name:
-                guess = "; give each by itself"
+                guess = "; pass each target separately"
             elif name in GPUS:
                 guess = (
-                    "; triton is the one for GPUs, and its kernels are compiled ahead for cuda:80, cuda:90, "
-                    "hip:gfx942, ..."
+                    "; the target for GPUs is triton, and its kernels can be compiled ahead of time for "
+                    "cuda:80, cuda:90, hip:gfx942, ..."
                 )
             raise TargetError(f"unknown target {name!r}; targets are {', '.join(TARGETS)}{guess}")
     if not wanted:

@@ -230,20 +230,20 @@ class Walk:
         others = "other " if self.others else ""
         if self.first == EDGE:
             text = (
-                f"full blocks that the end of the sequence cuts short: only {self.axis.things} there "
-                "count."
+                f"full blocks that the end of the sequence cuts short: {self.axis.things} beyond it are "
+                "masked."
             )
         elif self.gathers:
-            text = "full blocks, one by one, as many as a tile holds."
+            text = "full blocks, gathered one by one until a tile is full."
         elif self.bounded:
             text = (
-                f"full blocks; their sides are no multiple of a tile's, so {self.axis.things} are "
-                "counted."
+                f"full blocks whose sides are not a multiple of the tile: {self.axis.things} beyond the "
+                "block are masked."
             )
         elif self.listed:
             text = "full blocks, one by one."
         else:
-            text = "full blocks: every pair belongs, nothing is checked."
+            text = "full blocks: every pair belongs, so there is no mask."
         return wrapped(f"{others}{text}".capitalize())
 
 

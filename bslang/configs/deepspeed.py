@@ -91,12 +91,12 @@ def _of_class(section: Values, around: Mapping[str, object]) -> tuple[Values, st
     key, written = next(iter(named.items()))
     if len(classes) > 1 or written not in _CLASSES:
         what = " and ".join(sorted(classes))
-        raise ConfigError(
-            f"`{key}` is {shown(what)}; the classes that are read are {', '.join(_CLASSES)}"
-        )
+        raise ConfigError(f"`{key}` is {shown(what)}; supported classes: {', '.join(_CLASSES)}")
     mode = _CLASSES[written]
     if "mode" in options and section.choice("mode", mode, tuple(_MODES)) != mode:
-        raise ConfigError(f'`{key}` is {written}, of mode "{mode}", and `mode` says another')
+        raise ConfigError(
+            f'`{key}` is {written}, which belongs to mode "{mode}", but `mode` is another'
+        )
     if mode == "bigbird":
         options.setdefault("num_random_blocks", 1)
     return Values(options), mode
@@ -293,9 +293,9 @@ def _random(section: Values, within: str = "") -> tuple[list[str], list[str]]:
         return [], []
     seed = "seed=head" if section.flag("different_layout_per_head", False) else ""
     note = (
-        "DeepSpeed draws its random blocks with Python's `random`, anew for every layout that it makes; "
-        "there is no counterpart of the very same draw. Here as many are drawn, by docs/random.md, and "
-        "`seed` names the draw."
+        "DeepSpeed draws its random blocks with Python's `random`, anew for every layout that it makes, "
+        "so the same draw cannot be repeated. Here as many blocks are drawn, as docs/random.md says, and "
+        "`seed` chooses the draw."
     )
     arguments = ", ".join(part for part in (str(count), seed, within) if part)
     return [f"random({arguments})"], [note]

@@ -22,14 +22,14 @@ def renameable(document: Document, offset: int) -> Occurrence:
     """The name at an offset that can be renamed. Raises Refused."""
     found = document.at(offset)
     if found is None:
-        raise Refused("no name stands here")
+        raise Refused("there is no name here")
     symbol = found.symbol
     if symbol.kind not in _OWN:
-        raise Refused(f"`{symbol.name}` is {symbol.kind.value}, and stays as it is")
+        raise Refused(f"`{symbol.name}` is {symbol.kind.value}, and cannot be renamed")
     if symbol.place != place_of(document.source):
         raise Refused(f"`{symbol.name}` is named in {symbol.place}; rename it there")
     if document.file is None or document.file.errors:
-        raise Refused("mend the syntax errors of this file first: names in them would be missed")
+        raise Refused("fix the syntax errors of this file first: names in them would be missed")
     return found
 
 
@@ -42,7 +42,7 @@ def renamed(
     """
     symbol = renameable(document, offset).symbol
     if not _NAME.fullmatch(name):
-        raise Refused(f"{name!r} is no name: letters, digits and `_`, no digit first")
+        raise Refused(f"{name!r} is not a valid name: use letters, digits and `_`, no digit first")
     for other in others:
         if place_of(other.source) != place_of(document.source) and other.uses(symbol):
             raise Refused(

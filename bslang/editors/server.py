@@ -327,7 +327,7 @@ def _format(ls: Server, params: types.DocumentFormattingParams) -> list[types.Te
     except SpecError as error:
         first = error.diagnostics[0]
         where = f" in line {source.position(first.span.start)[0]}" if first.span else ""
-        raise _failed(f"not formatted: mend the mistake{where} first: {first.message}") from None
+        raise _failed(f"not formatted: fix the error{where} first: {first.message}") from None
     if text == source.text:
         return []
     return [types.TextEdit(ls.range(source, Span(0, len(source.text))), text)]

@@ -65,7 +65,7 @@ def load(path: str | Path) -> tuple[Resolved, int]:
             metadata = opened.metadata() or {}
         arrays = load_file(str(path))
     except SafetensorError as error:
-        raise BslangError(f"{path} is no safetensors file: {error}") from None
+        raise BslangError(f"{path} is not a safetensors file: {error}") from None
     if metadata.get("format") != FORMAT:
         raise BslangError(f"{path} holds no layout; `layout.to_safetensors` writes files that do")
     try:
@@ -79,9 +79,9 @@ def load(path: str | Path) -> tuple[Resolved, int]:
             f"version {LANGUAGE}"
         )
     if not name.isidentifier():
-        raise BslangError(f"{path} names its layout {name!r}, which is no name")
+        raise BslangError(f"{path} names its layout {name!r}, which is not a valid name")
     if not 1 <= numbers["heads"] <= MAX_HEADS or min(numbers["len_q"], numbers["len_k"]) < 1:
-        raise BslangError(f"{path} is for no call: it has no heads, too many, or no tokens")
+        raise BslangError(f"{path} is not usable: it has no heads, too many, or no tokens")
     if align not in _ALIGNS:
         raise BslangError(
             f"{path} has an `align` of {shortened(repr(align), 90)}, and not one of {', '.join(_ALIGNS)}; "
@@ -90,7 +90,7 @@ def load(path: str | Path) -> tuple[Resolved, int]:
     try:
         block = compiler.block_sides((numbers["block_q"], numbers["block_k"]))
     except ValueError as error:
-        raise BslangError(f"{path} has blocks that no layout has: {error}") from None
+        raise BslangError(f"{path} has invalid blocks: {error}") from None
     resolved = Program(read(Source(str(path), spec)), block, _tables(path, arrays)).pick(
         None, name, {}
     )
@@ -98,7 +98,7 @@ def load(path: str | Path) -> tuple[Resolved, int]:
     same = compiler.digest(resolved) == digest and _equal(_arrays(resolved, *call), arrays)
     if not same:
         raise BslangError(
-            f"{path} disagrees with itself: its lists or its digest are not those of its spec; "
+            f"{path} is inconsistent: its lists or its digest do not match its spec; "
             "write it again from the layout"
         )
     return resolved, numbers["layer"]
@@ -110,7 +110,7 @@ def _tables(path: str | Path, arrays: dict[str, Any]) -> dict[str, Matrix]:
         if name.startswith(_TABLE):
             matrix = Matrix.of(np.asarray(array, dtype=bool)) if array.ndim == 2 else None
             if matrix is None or matrix.name != name.removeprefix(_TABLE):
-                raise BslangError(f"{path} has a table that is not what its name says")
+                raise BslangError(f"{path} has a table whose content does not match its name")
             found[matrix.name] = matrix
     return found
 

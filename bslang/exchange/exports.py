@@ -23,7 +23,7 @@ _SEVERAL = (Mapping, tuple, list)
 
 class Exports(ABC):
     """Methods of `Layout`. Lengths are in tokens; len_k is len_q for None; head and heads count query heads,
-    of layouts whose heads differ. Each raises SpecError where the layout means nothing at the length, and
+    of layouts whose heads differ. Each raises SpecError where the layout is undefined at the length, and
     ValueError for more queries than keys with align="end"."""
 
     labels: tuple[str, ...]
@@ -105,7 +105,7 @@ class Exports(ABC):
         if self.labels:
             raise ValueError(
                 f"the masks of this layout need the labels of a call ({', '.join(self.labels)}), and "
-                "BSR has no place for them; `to_flex` takes labels"
+                "BSR cannot hold them; `to_flex` takes labels"
             )
         return to_bsr(self.graph(len_q, len_k, align, head))
 
@@ -142,7 +142,7 @@ class Exports(ABC):
 
         self._whole()
         if self.by_head and heads is None:
-            raise ValueError("heads of this layout differ: pass their number, `heads=`")
+            raise ValueError("the heads of this layout differ: pass the number of heads,  `heads=`")
         len_k = len_q if len_k is None else len_k
         save(path, self.resolved, len_q, len_k, align, heads or 1, self.layer)
 
@@ -150,7 +150,7 @@ class Exports(ABC):
         """Raise ValueError for a layout of some heads, which other libraries' masks count from 0."""
         if self.first_head:
             raise ValueError(
-                f"this layout is that of heads from {self.first_head} on: export `at_heads(0)`, for all heads"
+                f"this layout starts at head {self.first_head}: export `at_heads(0)`, for all heads"
             )
 
     def _labels(

@@ -34,7 +34,7 @@ def block_mask(
     pattern = resolved.pattern
     by_head = "head" in pattern.names()
     if by_head and heads is None:
-        raise ValueError("heads of this layout differ: pass their number, `heads=`")
+        raise ValueError("the heads of this layout differ: pass the number of heads,  `heads=`")
     schedule = compiler.tables(resolved, len_q, len_k, align, range(heads or 1), layer)
     graphs: Sequence[BlockGraph] = schedule.graphs
     head_graph = None
@@ -88,7 +88,7 @@ def tokens_of(mask: object) -> tuple[Bools, tuple[int, int]]:
     batch, heads = mask.kv_num_blocks.shape[:2]
     if batch != 1:
         raise PatternError(
-            f"this BlockMask has lists for {batch} batch rows, and a layout is one for all",
+            f"this BlockMask has a mask for each of {batch} batch rows, and a layout is the same for all",
             hint="make it with B=None; documents of a batch are `same(doc)` with labels",
         )
     if heads * len_q * len_k > MAX_MASK_WORK:

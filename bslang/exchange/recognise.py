@@ -72,12 +72,10 @@ def as_masks(given: Any) -> Bools:
     """
     array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     if array.dtype != np.bool_:
-        raise TypeError(
-            f"a mask holds truth values, True where a query sees a key, not {array.dtype}"
-        )
+        raise TypeError(f"a mask must be bool, True where a query sees a key, not {array.dtype}")
     if array.ndim not in (2, 3) or array.size == 0:
         raise ValueError(
-            "a mask has the shape (queries, keys) or (heads, queries, keys), none of them 0; "
+            "a mask must have shape (queries, keys) or (heads, queries, keys), none of them 0; "
             f"this one has {array.shape}"
         )
     return array if array.ndim == 3 else array[None]
@@ -336,8 +334,8 @@ def _not_blocks(mask: Bools, grid: Grid) -> PatternError:
     first = grid.q.start  # queries are counted as in the language, by the positions of the keys
     rows_of_mask = f" (rows {q1} and {q0} of the mask)" if first else ""
     return PatternError(
-        f"no short expression has this mask, and it is not made of blocks of {grid.q.block}x{grid.k.block}: "
-        f"in the block of row {i} and column {column}, query {q1 + first} sees key {k1} and query "
-        f"{q0 + first} not key {k0}{rows_of_mask}",
+        f"no short expression matches this mask, and it is not made of blocks of "
+        f"{grid.q.block}x{grid.k.block}: in the block of row {i} and column {column}, "
+        f"query {q1 + first} sees key {k1} and query {q0 + first} not key {k0}{rows_of_mask}",
         hint="pass a smaller block that the mask is made of; block=1 takes any mask",
     )

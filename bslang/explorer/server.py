@@ -50,8 +50,8 @@ class Server(ThreadingHTTPServer):
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
             raise BslangError(
-                f"cannot serve at port {port}: {error.strerror}; name another by `--port`, or 0 for "
-                "any that is free"
+                f"cannot serve at port {port}: {error.strerror}; choose another with `--port`, or 0 for "
+                "a free one"
             ) from None
 
     @property

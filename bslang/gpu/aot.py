@@ -146,7 +146,7 @@ def gpu(architecture: str) -> Any:
         close = get_close_matches(architecture, DEVICES, 1, cutoff=0.8)
         guess = f"; did you mean {close[0]!r}?" if close else ""
         raise TargetError(
-            f"unknown architecture {architecture!r}; those that are compiled for ahead of time are "
+            f"unknown architecture {architecture!r}; supported architectures: "
             f"{', '.join(DEVICES)}{guess}"
         )
     from triton.backends.compiler import GPUTarget

@@ -70,7 +70,7 @@ def _nvidia(made: Any) -> tuple[list[Instruction], int, int]:
     name = re.escape(made.metadata.name)
     found = re.search(rf"Function {name}:\s+REG:(\d+) STACK:(\d+)", usage)
     if found is None:
-        raise TargetError("cuobjdump says nothing that is understood of a kernel's registers")
+        raise TargetError("cannot read a kernel's registers from the output of cuobjdump")
     return sass.read(text, made.metadata.name), int(found[1]), int(found[2])
 
 

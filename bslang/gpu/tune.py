@@ -111,7 +111,7 @@ def tune(
     assert isinstance(target, TritonTarget)
     if device is None:
         if not torch.cuda.is_available():
-            raise TargetError("tuning needs the GPU that it is done for, and there is none here")
+            raise TargetError("tuning needs a GPU, and this machine has none")
         device = torch.device("cuda", torch.cuda.current_device())
     if reason := target.missing(device):
         raise TargetError(f"tuning the triton target {reason}")

@@ -35,7 +35,7 @@ def bounds(
     args = [bounds(arg, names, steps) for arg in number.args]
     low, high = _RULES[number.op](*args)
     if isinstance(low, int) and max(abs(low), abs(high)) > LARGEST:
-        raise OverflowError("this can pass 64 bits")
+        raise OverflowError("this can overflow 64 bits")
     if steps is not None:
         steps.append((low, high))
     return low, high
@@ -101,9 +101,9 @@ def _power(a: Interval, b: Interval) -> Interval:
         raise ValueError("an exponent in a predicate must be a number that the spec gives")
     exponent = b[0]
     if exponent < 0:
-        raise ValueError("a negative exponent gives no integer")
+        raise ValueError("a negative exponent does not give an integer")
     if exponent > 62:
-        raise OverflowError("this can pass 64 bits")
+        raise OverflowError("this can overflow 64 bits")
     values = [a[0] ** exponent, a[1] ** exponent]
     if exponent % 2 == 0:
         values.append(_where(_both(a[0] <= 0, a[1] >= 0), 0, values[0]))

@@ -86,7 +86,7 @@ Number: TypeAlias = int | Symbol
 
 def _power(base: int, exponent: int) -> int:
     if exponent < 0:
-        raise ValueError("a negative exponent gives no integer")
+        raise ValueError("a negative exponent does not give an integer")
     if abs(base) > 1 and exponent * math.log2(abs(base)) > 64:
         raise OverflowError(f"numbers go up to {MAX_NUMBER} (MAX_NUMBER)")
     return int(base**exponent)

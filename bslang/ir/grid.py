@@ -100,7 +100,7 @@ class Grid:
         if align == "start":
             queries = Axis(len_q, block[0], 0, len_q)
             return cls(queries, Axis(len_k, block[1], 0, len_k), head, layer)
-        raise ValueError(f'align is "end" or "start", not {align!r}')
+        raise ValueError(f'align must be "end" or "start", not {align!r}')
 
     @property
     def n(self) -> int:

@@ -332,7 +332,7 @@ class Primitive(Pattern, ABC):
             )
         except (ValueError, ArithmeticError) as error:
             why = "it divides by zero" if isinstance(error, ZeroDivisionError) else error
-            raise PatternError(f"`{self}` has no value here: {why}", subject=self) from None
+            raise PatternError(f"`{self}` is undefined here: {why}", subject=self) from None
         try:
             check_bounds(made)
             made.check()

@@ -223,7 +223,8 @@ class _Looking:
                     "W402",
                     pattern,
                     f"query {pair[0]} sees key {pair[1]}, which comes later, though a part is `{guard}`",
-                    f"`&` binds tighter than `|`: write `(...) & {guard}` around all that has to be causal",
+                    f"`&` binds tighter than `|`: write `(...) & {guard}` around everything that must be "
+                    "causal",
                 )
         yield from _Idle(self)(pattern)
         yield from _Draws(self, lambda part: part)(pattern)
@@ -275,7 +276,7 @@ class _Idle(Fold[Iterator[Finding]]):
 
     def intersection(self, pattern: Intersection) -> Iterator[Finding]:
         if self._comparable(pattern):
-            yield from self._needless(pattern, "takes nothing away from", fold_intersection)
+            yield from self._needless(pattern, "removes nothing from", fold_intersection)
         yield from self._inside(pattern)
 
     def difference(self, pattern: Difference) -> Iterator[Finding]:
@@ -327,7 +328,7 @@ class _Idle(Fold[Iterator[Finding]]):
         for right in rights[:_OPERANDS]:
             met = combined(left, self.looking.lower(right), fold_intersection)
             if first_pair(met) is None:
-                message = f"`{right}` takes nothing away from `{pattern.left}`"
+                message = f"`{right}` removes nothing from `{pattern.left}`"
                 yield Finding("W403", right, message, "leave it out")
 
 
@@ -375,12 +376,12 @@ class _Draws(Fold[Iterator[Finding]]):
         if not rows or kept.sum() >= _KEPT * wanted * rows:
             return
         message = (
-            f"`{random}` keeps {kept.sum() / rows:.1f} blocks per row, where {wanted} are asked for"
+            f"`{random}` keeps {kept.sum() / rows:.1f} blocks per row of the {wanted} that it draws"
         )
         if drawn.sum() < _KEPT * wanted * rows:
             hint = "`within` has fewer blocks than that: draw fewer, or widen it"
         else:
-            hint = "the rest is taken away around it: draw from what stays, as in `random(2, within=causal)`"
+            hint = "the rest is removed around it: draw from what remains, as in `random(2, within=causal)`"
         yield Finding("W404", random, message, hint)
 
 

@@ -125,16 +125,16 @@ class BlockSparseAttention(nn.Module):
             raise TypeError(f"cache must be a bslang.nn.KVCache, not {type(cache).__name__}")
         if padded:
             raise ValueError(
-                "key_padding does not go with a cache: the sequences of a batch stand at the same "
-                "positions there; decode sequences of other lengths in batches of their own"
+                "key_padding cannot be used with a cache, where all sequences of a batch are at the "
+                "same position; decode sequences of other lengths in separate batches"
             )
         # Asked for all that fits in, so once, and again when the buffers grow.
         asked = (self.layout.key, cache.room(cache.length + length))
         if cache.asked != asked:
             if torch.compiler.is_compiling():
                 raise RuntimeError(
-                    "a compiled call cannot ask whether a cache serves the layout: give the cache a "
-                    "max_length, and its first tokens without torch.compile"
+                    "a compiled call cannot check that the layout can be decoded: give the cache a "
+                    "max_length, and run the first tokens without torch.compile"
                 )
             self.layout.require_prefix_stable(asked[1], self.num_heads)
             cache.asked = asked

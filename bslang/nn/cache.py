@@ -74,8 +74,8 @@ class KVCache:
             batch, heads, _, dim = old.shape
             raise ValueError(
                 f"the cache holds (batch {batch}, heads {heads}, dim {dim}) as {old.dtype} on {old.device}; "
-                f"{tuple(new.shape)} as {new.dtype} on {new.device} do not go with them: "
-                "each module and each batch has a cache of its own"
+                f"{tuple(new.shape)} as {new.dtype} on {new.device} do not match: "
+                "each module and each batch needs its own cache"
             )
         if old.shape[2] == room:
             return old

@@ -46,8 +46,8 @@ class MultiheadAttention(nn.Module):
         self.head_dim = take_head_dim(embed_dim, num_heads)
         if dropout:
             raise ValueError(
-                "dropout must be 0: attention weights are never there as a whole to drop some of; "
-                "drop from the output instead"
+                "dropout must be 0: attention weights are never stored, so none can be dropped; "
+                "apply dropout to the output instead"
             )
         self.embed_dim, self.num_heads = embed_dim, num_heads
         self.dropout, self.batch_first = 0.0, batch_first
@@ -119,7 +119,7 @@ class MultiheadAttention(nn.Module):
         if attn_mask is not None or is_causal:
             raise ValueError(
                 "the layout is the mask: leave attn_mask (src_mask, tgt_mask) and is_causal out, and "
-                "intersect the layout with `causal` where it is to be causal"
+                "for a causal layout, intersect it with `causal`"
             )
         self._check(query, key, value)
         batched = query.dim() == 3
@@ -141,10 +141,12 @@ class MultiheadAttention(nn.Module):
     def _check(self, *given: torch.Tensor) -> None:
         shapes = [tuple(x.shape) for x in given]
         if any(x.is_nested for x in given):
-            raise ValueError("nested tensors are not taken; pad them, and pass key_padding_mask")
+            raise ValueError(
+                "nested tensors are not supported; pad them, and pass key_padding_mask"
+            )
         if shapes[0] != shapes[1] or shapes[0] != shapes[2]:
             raise ValueError(
-                "query, key and value must be of one sequence, with one shape; they have "
+                "query, key and value must be one sequence, of one shape; they have "
                 f"{shapes[0]}, {shapes[1]} and {shapes[2]}"
             )
         if len(shapes[0]) not in (2, 3) or shapes[0][-1] != self.embed_dim:
@@ -175,7 +177,7 @@ def _padding(mask: torch.Tensor, batched: bool) -> torch.Tensor:
     # torch.nn.TransformerEncoder makes such masks of bool ones. A program that is traced sees no values.
     if not torch.compiler.is_compiling() and not torch.all(hidden | (mask == 0)):
         raise ValueError(
-            "a floating-point key_padding_mask has 0 and -inf alone; other numbers would have to be "
-            "added to the scores, and the layout has no such term"
+            "a floating-point key_padding_mask may only hold 0 and -inf; other numbers would be added "
+            "to the scores, which layouts do not support"
         )
     return hidden

@@ -19,7 +19,7 @@ class Rotary(nn.Module):
         """Raises ValueError where base is no number above 1."""
         super().__init__()
         if isinstance(base, bool) or not isinstance(base, int | float) or not base > 1:
-            raise ValueError(f"the base of rotary positions is a number above 1, not {base!r}")
+            raise ValueError(f"the base of rotary positions must be a number above 1, not {base!r}")
         self.base = float(base)
 
     def forward(self, x: torch.Tensor, start: int = 0) -> torch.Tensor:

@@ -18,7 +18,7 @@ def about(layout: Layout) -> str:
 def check_count(name: str, value: object) -> None:
     """Raise ValueError where an argument is no number from 1 on."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is a whole number from 1 on, not {value!r}")
+        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
 
 
 def take_head_dim(embed_dim: int, num_heads: int, head_dim: int | None = None) -> int:

@@ -219,7 +219,7 @@ class Builder(Primitive):
             return self._asked_in(grid, within)
         n, m, first = grid.n, grid.m, grid.q.first
         if (n - first) * m > MAX_MASK_WORK:
-            what = f"`{self}` is asked block by block, and there are {(n - first) * m} blocks"
+            what = f"`{self}` is evaluated block by block, on {(n - first) * m} blocks"
             raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, what)
         sure, possible = [Runs.empty(m)], [Runs.empty(m)]
         spend(self.operations() * (n - first) * m, MASKS)
@@ -236,9 +236,7 @@ class Builder(Primitive):
     def _asked_in(self, grid: Grid, within: Runs) -> Decided:
         """Ask the blocks of a set."""
         if within.size > MAX_MASK_WORK:
-            what = (
-                f"`{self}` is asked block by block, of {within.size} blocks that others leave open"
-            )
+            what = f"`{self}` is evaluated block by block, on {within.size} blocks that others leave open"
             raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, what)
         spend(self.operations() * within.size, MASKS)
         cells = within.cells()

@@ -103,7 +103,7 @@ class _Indexed(Primitive):
             for item in self.indices:
                 if isinstance(item, Count) and not -length <= _plain(item) < length:
                     raise PatternError(
-                        f"{noun} {_plain(item)} of `{self}` lies outside of {length} {unit}",
+                        f"{noun} {_plain(item)} of `{self}` is out of range for {length} {unit}",
                         hint="use a longer sequence, a smaller index, or a range, which is cut short",
                         subject=self,
                     )

@@ -69,7 +69,9 @@ class Matrix:
             else:
                 raise BadTable("a table is a .npy or .npz file", "write it with `numpy.save`")
         if path.name.startswith("sha256-") and path.name != found.name:
-            raise BadTable("this file does not hold what its name says", "make the module again")
+            raise BadTable(
+                "the content of this file does not match its name", "generate the module again"
+            )
         return found
 
     @classmethod
@@ -101,7 +103,9 @@ def _from_archive(file: BinaryIO) -> Bools:
             with archive.open(members[0]) as inner:
                 return _from_array(io.BytesIO(inner.read(MAX_TABLE_BYTES)), members[0].file_size)
     except _NO_ARCHIVE as error:
-        raise BadTable(f"this is no .npz archive: {error}", "write it with `numpy.savez`") from None
+        raise BadTable(
+            f"this is not a .npz archive: {error}", "write it with `numpy.savez`"
+        ) from None
 
 
 def _from_array(file: BinaryIO | io.BytesIO, size: int) -> Bools:
@@ -116,10 +120,10 @@ def _from_array(file: BinaryIO | io.BytesIO, size: int) -> Bools:
         )
         shape, fortran, dtype = header(file)
     except _NO_HEADER as error:
-        raise BadTable("this is no .npy file", "write it with `numpy.save`") from error
+        raise BadTable("this is not a .npy file", "write it with `numpy.save`") from error
     if dtype != np.bool_:
         kind = "pickled objects" if dtype.hasobject else str(dtype)
-        message = f"a table holds truth values, and this one {kind}"
+        message = f"a table must be bool, and this one holds {kind}"
         raise BadTable(message, "save `matrix.astype(bool)`")
     if len(shape) != 2 or min(shape) < 1:
         raise BadTable(f"a table is a matrix of blocks, and this array has the shape {shape}")
@@ -134,7 +138,7 @@ def _from_array(file: BinaryIO | io.BytesIO, size: int) -> Bools:
 
 
 def _too_large(size: int) -> BadTable:
-    message = f"this table has {size} bytes, and {MAX_TABLE_BYTES} is the most (MAX_TABLE_BYTES)"
+    message = f"this table has {size} bytes, and the limit is {MAX_TABLE_BYTES} (MAX_TABLE_BYTES)"
     return BadTable(message, limit=True)
 
 
@@ -172,7 +176,7 @@ class Table(Primitive):
         rows, columns = self.matrix.blocks.shape
         if (rows, columns) != (grid.n, grid.m):
             raise PatternError(
-                f"the table has {rows} x {columns} blocks, and this length {grid.n} x {grid.m}",
+                f"the table has {rows} x {columns} blocks, but at this length there are {grid.n} x {grid.m}",
                 hint="use the length that it was made for, or another table",
                 subject=self,
             )

@@ -18,7 +18,7 @@ from bslang.syntax.source import Source, Span
 
 _PLURAL = {
     "HAS": "have it",
-    "TAKES": "take it away",
+    "TAKES": "remove it",
     "LACKS": "lack it",
     "LABELS": "depend on the labels",
 }
@@ -117,7 +117,7 @@ def why(
     for noun, position in (("query", query), ("key", key)):
         if not -length <= position < length:
             raise BslangError(
-                f"{noun} {position} lies outside of {length} tokens; {option} gives another length"
+                f"{noun} {position} is out of range for {length} tokens; {option} sets another length"
             )
     query, key = query % length, key % length
     grid = compiler.lower(resolved, length, length, head=head, layer=layer).grid

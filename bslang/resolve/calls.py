@@ -252,7 +252,9 @@ def make_range(node: tree.Range, values: list[Value | None], report: Report) -> 
             ends.append(value.number if isinstance(value, Truth) else value)
             continue
         infinite = isinstance(value, Count)
-        message = f"an end of a range is a number, not {'`inf`' if infinite else kind_of(value)}"
+        message = (
+            f"an end of a range must be a number, not {'`inf`' if infinite else kind_of(value)}"
+        )
         hint = "leave it out for no end" if infinite else ""
         report("E301", message, (part or node).span, hint=hint)
         return UNKNOWN

@@ -99,7 +99,7 @@ class Context(ABC):
             hint = (
                 "a number is an argument, as in `last(3)`, or a parameter: `name(w = 3) = last(w)`"
             )
-        message = f"a pattern must stand here, not {kind_of(value)}"
+        message = f"expected a pattern, found {kind_of(value)}"
         self.report("E301", message, node.span, hint=hint)
         return UNKNOWN
 

@@ -84,7 +84,9 @@ class Evaluator(Context):
             circle = self._active[self._active.index((module, name)) :]
             if not self._circular.intersection(circle):
                 names = " -> ".join([*(name for _, name in circle), name])
-                self.report("E207", f"`{name}` is defined by itself: {names}", definition.name.span)
+                self.report(
+                    "E207", f"`{name}` is defined in terms of itself: {names}", definition.name.span
+                )
             self._circular.update(circle)
             return UNKNOWN
         # 1 and true are equal to Python.
@@ -265,7 +267,7 @@ class Evaluator(Context):
                 value = written.text  # the name itself, whatever else it may stand for
             elif kind is Kind.NAME or (kind is Kind.TEXT and not isinstance(written, tree.Text)):
                 example = f"{name}(doc)" if kind is Kind.NAME else f'{name}("mask.npy")'
-                self.report("E301", f"{kind.value} must stand here: `{example}`", written.span)
+                self.report("E301", f"expected {kind.value}, as in `{example}`", written.span)
                 value = UNKNOWN
             else:
                 value = self.value(written, scope)

@@ -54,11 +54,11 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
         hint = (
             "write `{i, j : ...}` for blocks, or `{q, k : ...}` for tokens; the query comes first"
         )
-        context.report("E308", f"a pair is not called `{', '.join(names)}`", span, hint=hint)
+        context.report("E308", f"`{', '.join(names)}` is not a pair of indices", span, hint=hint)
         return UNKNOWN
     outside = context.predicate_of
     if outside:
-        context.report("E308", "a predicate stands inside another", node.span)
+        context.report("E308", "predicates cannot be nested", node.span)
         return UNKNOWN
     context.predicate_of = "tokens" if names == TOKENS else "blocks"
     try:
@@ -71,7 +71,7 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
     if not isinstance(value, Truth | bool):
         hint = "join patterns outside of it: `{...} & p`"
         hint = "compare it, as in `... == 0`" if isinstance(value, Count) else hint
-        message = f"a predicate is true or false of a pair, and this is {kind_of(value)}"
+        message = f"a predicate must be true or false for a pair, and this is {kind_of(value)}"
         context.report("E308", message, node.predicate.span, hint=hint)
         return UNKNOWN
     truth = value.condition if isinstance(value, Truth) else value
@@ -141,7 +141,9 @@ def _heads_of(
     start, stop, step = numbers
     assert isinstance(start, int) and isinstance(step, int) and not isinstance(stop, Symbol)
     if not 0 <= start < MAX_HEADS or (stop is not None and not start < stop <= MAX_HEADS):
-        message = f"heads are counted from 0 to {MAX_HEADS - 1} (MAX_HEADS), and here is none"
+        message = (
+            f"heads are counted from 0 to {MAX_HEADS - 1} (MAX_HEADS), and none is in this range"
+        )
         context.report("E309", message, node.span, hint="a range goes up, as in `0:4` or `4:`")
         return UNKNOWN
     return start, stop, step

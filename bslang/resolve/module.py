@@ -183,10 +183,10 @@ class _Loading:
             self._report(
                 module,
                 "E213",
-                f"this file is written for blocks of {rows}x{columns} tokens, and here they are "
+                f"the imported file sets blocks of {rows}x{columns} tokens, and this file "
                 f"{own_rows}x{own_columns}",
                 statement.path.span,
-                f"write `block {rows}x{columns}` here, or take the setting out there",
+                f"write `block {rows}x{columns}` here, or remove the setting there",
             )
         if statement.name is not None:
             if self._free(module, statement.name):

@@ -107,7 +107,7 @@ def chain(context: Context, node: tree.Chain, scope: Scope) -> Value:
     if wanted == "comparisons":
         hint = "compare it, as in `... == 0`" if isinstance(value, Count) else ""
         hint = "join patterns outside of it: `{...} & p`" if isinstance(value, Pattern) else hint
-    message = f"`{op}` joins {wanted}, and this is {kind_of(value)}"
+    message = f"`{op}` combines {wanted}, and this is {kind_of(value)}"
     context.report("E301", message, operand.span, hint=hint)
     return UNKNOWN
 
@@ -122,7 +122,7 @@ def _composition(context: Context, node: tree.Chain, made: Composition | Power) 
         context.report("E305", error.message, node.span, hint=error.hint)
         return UNKNOWN
     if rows != columns:
-        message = f"`{made.name}` goes on from a block column as a block row, and a block is "
+        message = f"`{made.name}` continues from a block column as a block row, and a block is "
         message += f"{rows}x{columns} tokens"
         context.report("E306", message, node.span, hint="use square blocks")
         return UNKNOWN

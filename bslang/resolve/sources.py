@@ -61,13 +61,13 @@ def source_of(path: Path) -> Source:
             return source_from(name, file, path.resolve().parent)
     except FileNotFoundError:
         near = ", ".join(str(p) for p in specs_in(path.parent))
-        hint = f"specs there: {near}" if near else "no spec file lies in that folder"
+        hint = f"specs there: {near}" if near else "that folder has no spec file"
         if "(" in name:
             hint = "`bslang.compile` takes an expression"
         raise refuse("no such file", hint) from None
     except IsADirectoryError:
         near = ", ".join(str(p) for p in specs_in(path))
-        hint = f"specs in it: {near}" if near else "no spec file lies in it"
+        hint = f"specs in it: {near}" if near else "it has no spec file"
         raise refuse("this is a folder, not a spec", hint) from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise refuse(f"this file cannot be read: {getattr(error, 'strerror', error)}") from None
@@ -103,12 +103,12 @@ def below(importer: Source, name: str) -> Path:
     """The real path of a file below the folder of the spec that names it. Raises Unreadable."""
     if importer.folder is None:
         raise Unreadable(
-            "a spec that is no file has no folder to read from",
+            "a spec that is not a file has no folder to read from",
             f"save it as a file; `{LIBRARY}...`, the library, can be imported anywhere",
         )
     written = Path(name)
     if not name or "\0" in name or "\\" in name:
-        raise Unreadable("this is no path of a file", "write it as in `masks/local.npy`")
+        raise Unreadable("not a valid path", "write it as in `masks/local.npy`")
     if written.is_absolute() or ".." in written.parts:
         raise Unreadable(
             "a spec reads only files below its own folder",
@@ -119,16 +119,16 @@ def below(importer: Source, name: str) -> Path:
         path = (folder / written).resolve()
         if not path.is_relative_to(folder):
             raise Unreadable(
-                "this leads out of the spec's folder", "copy the file there; a link will not do"
+                "this leads out of the spec's folder", "copy the file there; links that lead out are not followed"
             )
         if path.is_file():
             return path
         if path.exists():
-            raise Unreadable("this is no regular file")
+            raise Unreadable("not a regular file")
         names = (entry.name for entry in path.parent.iterdir())
         near = closest(written.name, filter(_writable, names))
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        reason = error.strerror if isinstance(error, OSError) else "links in a circle"
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
+        reason = error.strerror if isinstance(error, OSError) else "circular links"
         raise Unreadable(f"this file cannot be read: {reason}") from None
     raise Unreadable("no such file", near=str(written.with_name(near)) if near else "")
 

@@ -119,7 +119,7 @@ def _member(context: Context, node: tree.Name) -> None:
     files, start, stop, fix = context.module.files, node.span.start, node.span.stop, None
     if not dot:
         message = f"`{file}` is a file, not a pattern"
-        hint = f"write what is meant of it, as in `{file}.name`"
+        hint = f"name a definition in it, as in `{file}.name`"
     elif file not in files:
         message = f"no file is imported as `{file}`"
         fix = meant(file, closest(file, files), Span(start, start + len(file)))

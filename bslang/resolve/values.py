@@ -130,7 +130,9 @@ def folded(op: str, *values: Number) -> Number:
 
 def _finite(*operands: Count) -> None:
     if any(count.infinite for count in operands):
-        raise ArithmeticProblem("`inf` stands alone as an argument; nothing is computed with it")
+        raise ArithmeticProblem(
+            "`inf` can only be an argument by itself, not part of an expression"
+        )
 
 
 def bounded(number: Number) -> Number:
@@ -151,7 +153,7 @@ def _unit(op: str, operands: Sequence[Count]) -> bool:
         return False
     if op == "*":
         if all(tokens):
-            raise ArithmeticProblem("tokens times tokens mean nothing")
+            raise ArithmeticProblem("tokens cannot be multiplied by tokens")
         return any(tokens)
     if op in ("//", "%") and tokens[0] and not tokens[1]:
         return True

@@ -39,7 +39,7 @@ class Key:
         """The inverse of `str`. Raises ValueError for what is not a key."""
         found = _KEY.fullmatch(text)
         if found is None:
-            raise ValueError(f"{text!r} names no layout")
+            raise ValueError(f"{text!r} is not the key of a layout")
         targets = tuple(found["targets"].split(", "))
         numbers = int(found["layer"] or 0), int(found["head"] or 0)
         return cls(found["spec"], (int(found[1]), int(found[2])), targets, *numbers)

@@ -156,7 +156,7 @@ class _Printer:
                 text = printed(self._body(statement.body))
                 return f"({text})" if _SETTING.match(text) else text
             case tree.Broken():
-                raise AssertionError("a file with mistakes is not formatted")
+                raise AssertionError("a file with errors is not formatted")
 
     def _head(self, definition: tree.Definition) -> Doc:
         name = definition.name.text

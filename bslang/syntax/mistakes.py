@@ -23,10 +23,10 @@ _IMPORT = 'write `import "common.bsl"`, or `import "common.bsl" as c`'
 _OTHER_WORDS = {"def": _DEFINITION, "let": _DEFINITION, "lambda": _SET}
 _OTHER_WORDS |= dict.fromkeys(("from", "include", "use", "using", "require"), _IMPORT)
 _STRAY = {
-    "[": "arguments stand in parentheses, and so do several numbers: `(1, 2)`",
-    ";": "one statement a line",
-    '"': "nothing is quoted here",
-    "'": "texts stand in double quotes",
+    "[": "put arguments in parentheses, and several numbers too: `(1, 2)`",
+    ";": "one statement per line",
+    '"': "no quotes are needed here",
+    "'": "use double quotes for texts",
     ".": "`p.T` transposes a pattern, and `c.p` is that of a file imported as `c`; no more dots",
     "/": "`//` divides, rounding down",
 }
@@ -50,7 +50,7 @@ def mistake(source: Source, statement: Span, error: ParseError) -> Diagnostic:
     else:
         could = ", ".join(error.expected[:-1])
         could = f"{could} or {error.expected[-1]}" if could else error.expected[-1]
-        span, message = error.span, f"{error.found} here, where {could} could stand"
+        span, message = error.span, f"expected {could}, found {error.found}"
     before = text[statement.start : place]
     hint = _hint(before, text[place : statement.stop], error.expected)
     if place == statement.start and not before and _goes_on(source, place):
@@ -125,21 +125,21 @@ def _hint(before: str, rest: str, expected: list[str]) -> str:
     if found == "=" and inside:
         return "write `==` to compare"
     if found == "=" and "=" in before:
-        return "one statement a line"
+        return "one statement per line"
     if found == ")" and "`)`" not in expected and "the end of the line" in expected:
         return "no parenthesis is open here"
     if (found == "t" and last.isdigit()) or (found[:1].isdigit() and not expected):
         return "a number of tokens is written as in `64t`"
     if found[:1].isdigit() and called:
-        return f"arguments stand in parentheses: `{last}({found})`"
+        return f"put arguments in parentheses: `{last}({found})`"
     if not before and rest[:2] in ("//", "/*", "--"):
         return "a comment begins with `#`"
     if rest[:2] == "..":
         return "a range is written as in `0:4`"
     if found == "." and last.isdigit():
-        return "numbers are whole"
+        return "numbers are integers"
     if found.isidentifier() and "the end of the line" in expected:
-        return "one statement a line; an operator such as `|` joins two patterns"
+        return "one statement per line; an operator such as `|` joins two patterns"
     if found.isidentifier() and "an operator" in expected and not re.match(r"\w+\(", inside):
         return "an operator such as `|` joins two patterns"
     if "`)`" in expected and "`,`" in expected:

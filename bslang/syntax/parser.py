@@ -74,7 +74,7 @@ _OPERATORS |= {"PERCENT", "STARS", "AT", "TRANSPOSE", "MEMBER"}
 
 
 class ParseError(Exception):
-    """A statement that the grammar refuses: where, what stands there, what could have stood there."""
+    """A statement that the grammar refuses: where, what was found there, and what was expected."""
 
     def __init__(self, span: Span, found: str, expected: list[str]) -> None:
         super().__init__(found)
@@ -93,15 +93,15 @@ def parse_statement(
     except UnexpectedToken as error:
         if error.token.type == "$END":
             end = span.start + len(text[span.start : span.stop].rstrip())
-            place, found = Span(end, end + 1), "the statement ends"
+            place, found = Span(end, end + 1), "the end of the line"
         else:
             place = _span([error.token])
-            found = f"`{error.token}` stands"
+            found = f"`{error.token}`"
         raise ParseError(place, found, _named(error.accepts or set())) from None
     except UnexpectedCharacters as error:
         assert error.pos_in_stream is not None  # the lexer sets it
         place = Span(error.pos_in_stream, error.pos_in_stream + 1)
-        raise ParseError(place, f"{error.char!r} stands", []) from None
+        raise ParseError(place, f"{error.char!r}", []) from None
     result: tree.Version | tree.BlockSetting | tree.Import | tuple[tree.Expression, ...] = parsed
     return result
 

@@ -80,7 +80,7 @@ def _hold_size(source: Source) -> None:
 def _hold_version(source: Source, version: tree.Version, first: bool) -> None:
     """Raises SpecError for a version that is not known, _Refused for one that stands too late."""
     if not first:
-        message = "the version of the language stands before all other statements"
+        message = "the version of the language must be the first statement"
         raise _Refused(Diagnostic("E214", message, source, version.span, hint="move it to the top"))
     if not 1 <= version.number <= LANGUAGE:
         known = "version 1" if LANGUAGE == 1 else f"versions 1 to {LANGUAGE}"

@@ -163,7 +163,7 @@ class Verification(Shown):
         """What to say where nothing is wrong."""
         return (
             f"good: {len(self.calls)} calls, forward and backward; errors are at most twice those of "
-            "dense attention, or what rounding explains"
+            "dense attention, or within rounding"
         )
 
     @property
@@ -187,9 +187,9 @@ class Verification(Shown):
             cells = (f"  {cell:<{_CELL}}" for cell in row.cells())
             lines.append(f"{row.who:<{width}}" + "".join(cells))
         lines = [line.rstrip() for line in lines]
-        lines += ["", "in parentheses dense attention in the same dtype, both against fp64"]
+        lines += ["", "errors against fp64; in parentheses those of dense attention in the same dtype"]
         lines += [f"not run: {what}: {why}" for what, why in self.not_run.items()]
-        lines += [f"means nothing at {what}: {why}" for what, why in self.meaningless.items()]
+        lines += [f"undefined at {what}: {why}" for what, why in self.meaningless.items()]
         return lines
 
     def as_dict(self) -> dict[str, object]:

@@ -43,7 +43,7 @@ class Masks(Protocol):
         self, len_q: int, len_k: int, *, head: int, labels: Mapping[str, tuple[Ints, Ints]]
     ) -> Bools:
         """bool (len_q, len_k) of one head; labels of its queries (len_q,) and keys (len_k,) by name.
-        Raises SpecError where the layout means nothing at these lengths."""
+        Raises SpecError where the layout is undefined at these lengths."""
         ...
 
 
@@ -163,7 +163,7 @@ def verify(
     of keys, or fewer. progress: told of every comparison.
 
     Raises TargetError for a device, head dimension or dtype that cannot be, and where no target runs;
-    LimitError for lengths whose dense masks pass MAX_DENSE; SpecError where the layout means nothing at
+    LimitError for lengths whose dense masks pass MAX_DENSE; SpecError where the layout is undefined at
     any of the lengths.
     """
     places = [_device(name) for name in devices] if devices is not None else _devices()

@@ -80,7 +80,7 @@ def attach(
     saved.put(name, attention)
     model.set_attn_implementation(name)
     if model.config._attn_implementation != name:
-        raise ValueError(f"{type(model).__name__} did not take the attention {name!r}")
+        raise ValueError(f"{type(model).__name__} does not accept the attention {name!r}")
     number_layers(model, name)
     watch(model, name, whole=True)
     return name
@@ -125,7 +125,7 @@ def _layouts(
         if one.labels:
             raise ValueError(
                 f"`{one.spec}` needs labels ({', '.join(one.labels)}), and models of transformers pass "
-                "none; packed sequences keep apart without them"
+                "none; packed sequences are kept apart without labels"
             )
     return layouts, several
 
@@ -135,7 +135,7 @@ def _compiled(
 ) -> Layout:
     if isinstance(layout, Layout):
         if block is not None or target is not None:
-            raise ValueError("block and target are settled in a layout that is compiled already")
+            raise ValueError("block and target cannot be changed: the layout is compiled already")
         return layout
     if isinstance(layout, Path) or compiler.names_file(layout):
         return api.load(layout, block=block, target=target)

@@ -56,8 +56,8 @@ class Attention:
         layer: object = getattr(module, NUMBER, getattr(module, "layer_idx", None))
         if not isinstance(layer, int) or layer < 0:
             raise ValueError(
-                f"{type(module).__name__} does not know the number of its layer, and its place in the model "
-                "does not tell: use one layout for all layers, without `layer`"
+                f"{type(module).__name__} has no layer number, and its place in the model does not give one: "
+                "use one layout for all layers, without `layer`"
             )
         if layer >= len(self.layouts):
             raise ValueError(
@@ -149,13 +149,13 @@ def _check_call(module: torch.nn.Module, dropout: float, kwargs: dict[str, Any])
         )
     if kwargs.get("output_attentions"):
         raise ValueError(
-            "bslang never has the attention weights (output_attentions): "
+            "bslang does not compute attention weights (output_attentions): "
             "use attn_implementation='eager' for them"
         )
     for name, what in _UNKNOWN.items():
         if kwargs.get(name) is not None:
             raise ValueError(
-                f"{type(module).__name__} passes {what} ({name}), which bslang has not"
+                f"{type(module).__name__} passes {what} ({name}), which bslang does not support"
             )
     config = getattr(module, "config", None)
     told = isinstance(getattr(module, "is_decoder", None), bool)  # as attention of BART and its kin

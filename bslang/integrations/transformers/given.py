@@ -30,8 +30,8 @@ def take(mask: Any, query: Tensor, key: Tensor) -> tuple[Tensor | None, bool | N
                 return found
     shape = tuple(mask.shape) if hasattr(mask, "shape") else type(mask).__name__
     raise ValueError(
-        "attention_mask must be (batch, length), 0 for padding, or of all pairs with padding or causality in "
-        f"it and no more: which pairs there are, the layout says. It is {shape}"
+        "attention_mask must be (batch, length), 0 for padding, or a mask of all pairs that holds only "
+        f"padding or causality: which other pairs count is up to the layout. Its shape is {shape}"
     )
 
 

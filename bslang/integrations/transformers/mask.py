@@ -75,7 +75,7 @@ def mask(
         if attention_mask.shape == (batch_size, kv_length):
             return attention_mask.bool()
     if length > kv_length:
-        raise ValueError(f"{length} tokens came with room for {kv_length} keys")
+        raise ValueError(f"{length} tokens, but the mask has room for only {kv_length} keys")
     if attention_mask is None:
         if length == kv_length:
             return None
@@ -84,7 +84,7 @@ def mask(
         return torch.ones((batch_size, length), dtype=ROOM, device=device)
     if attention_mask.dim() != 2 or attention_mask.shape[1] < length:
         raise ValueError(
-            f"attention_mask must be (batch, {length}), a place for each token so far; "
+            f"attention_mask must be (batch, {length}), one entry per token so far; "
             f"it is {tuple(attention_mask.shape)}"
         )
     attention_mask = attention_mask.bool()
@@ -103,8 +103,8 @@ def mask(
 
 
 _REST = (
-    "the queries are {length} tokens, and there are {keys} keys that they may see: whether the others are "
-    "tokens of the sequence, a mask of all of them tells (attention_mask)"
+    "the queries are {length} tokens, and there are {keys} keys that they may see: pass a mask of all "
+    "tokens (attention_mask), which says whether the others belong to the sequence"
 )
 
 

@@ -39,7 +39,7 @@ def refuse(model: PreTrainedModel, name: str) -> None:
         instead = (
             "put bslang.nn.BlockSparseAttention in place of its attention, or take another model"
         )
-        hint = f"of its parts ({parts}), name those that can" if parts else instead
+        hint = f"attach to its parts that can: {parts}" if parts else instead
         raise ValueError(f"{kind.__name__} {reason}: it cannot take the layout {name!r}; {hint}")
 
 
@@ -55,7 +55,7 @@ def _own_attention(module: str, kind: str) -> str:
         return f"chooses among attentions of its own ({table[1]})"
     own = re.search(r"^class \w*Attention\w*\(nn\.Module\):", text, re.MULTILINE)
     if own and _ASKS not in text:
-        return "has an attention of its own, which never asks transformers' registry"
+        return "has its own attention, which does not use transformers' registry"
     return ""
 
 

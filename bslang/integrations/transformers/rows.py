@@ -153,7 +153,7 @@ def _require_prefix_stable(
         try:
             if layout.prefix_stable(at, heads).holds:
                 return
-        except BslangError:  # it means nothing at this length, or is too large there
+        except BslangError:  # it is undefined at this length, or is too large there
             continue
     if model.causal or _pairs(layout, queries, keys, heads) != {queries * keys}:
         layout.require_prefix_stable(keys, heads)
@@ -187,8 +187,8 @@ def _require_order(layout: Layout, mask: Tensor, queries: int, heads: int) -> No
         every - queries * (queries - 1) // 2,
     }:
         raise ValueError(
-            f"row {int(odd.int().argmax())} of attention_mask has padding after some of its tokens and "
-            f"before others, so that places in `{layout.spec}` are not those of the sequence: pad on the left"
+            f"row {int(odd.int().argmax())} of attention_mask has padding between its tokens, so that "
+            f"positions in `{layout.spec}` are not those of the sequence: pad on the left"
         )
 
 

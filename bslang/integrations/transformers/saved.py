@@ -150,8 +150,8 @@ def _register(kept: Any) -> None:
         specs = ", ".join(f"`{layout['spec']}`" for layout in kept["layouts"])
         raise ValueError(
             f"this model was saved with {specs} as {name!r}, and another layout is registered under that "
-            "name here: register that one under another name first, or load the model with the "
-            "attn_implementation that it is to have"
+            "name here: register that one under another name first, or load the model with "
+            "another attn_implementation"
         )
 
 

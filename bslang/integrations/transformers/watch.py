@@ -95,12 +95,13 @@ class _Pass:
             kinds = ", ".join(sorted({type(module).__name__ for module in self.without}))
             raise ValueError(
                 f"{kind} computed attention without the layout {self.by.name!r}, in {len(self.without)} of "
-                f"{self.ran} attention modules: {kinds} did not ask for it. The result was dropped; use "
-                "another attn_implementation for this model"
+                f"{self.ran} attention modules: {kinds} did not use it. The result was dropped; "
+                "use another attn_implementation for this model"
             )
         if self.by.whole and not self.calls:
             raise ValueError(
-                f"{kind} never called the layout {self.by.name!r}: it has no attention that takes one"
+                f"{kind} never called the layout {self.by.name!r}: none of its attention "
+                "modules uses a layout"
             )
         layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0) or 0
         if max(self.calls.values(), default=0) > 1 and len(self.calls) < layers:

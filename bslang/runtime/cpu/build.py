@@ -73,7 +73,7 @@ def build(source: str, march: str = "native") -> Path:
         ) from None
     except (OSError, NotImplementedError) as error:  # the latter from a disk without locks
         raise BuildError(
-            f"cannot build in the cache {folder}: {error}; BSLANG_CACHE_DIR names another"
+            f"cannot build in the cache {folder}: {error}; set BSLANG_CACHE_DIR to another"
         ) from error
     return library
 
@@ -86,7 +86,7 @@ def find_compiler() -> Command:
     try:
         chosen = shlex.split(os.environ.get("CXX", ""))
     except ValueError as error:
-        raise BuildError(f"CXX={os.environ['CXX']!r} is no command: {error}") from None
+        raise BuildError(f"CXX={os.environ['CXX']!r} is not a command: {error}") from None
     for name in chosen[:1] or COMPILERS:
         path = shutil.which(name)
         if path is not None:
@@ -108,7 +108,7 @@ def cache_folder() -> Path:
         return private_dir("cpu")
     except OSError as error:
         raise BuildError(
-            f"no folder for built kernels: {error}; set BSLANG_CACHE_DIR to one of yours"
+            f"no folder for built kernels: {error}; set BSLANG_CACHE_DIR to a folder of yours"
         ) from None
 
 
@@ -161,8 +161,8 @@ def _compile(command: Command, text: str, digest: str, library: Path) -> None:
             )
         if not made.is_file():
             raise BuildError(
-                f"{command[0]} ended as compilers do, but made no library; is it a C++ compiler? "
-                "The environment variable CXX names another"
+                f"{command[0]} exited with status 0 but wrote no library; is it a C++ compiler? "
+                "Set the environment variable CXX to another"
             )
         made.write_bytes(sealed(made.read_bytes(), digest))
         made.chmod(made.stat().st_mode & 0o755)  # as cache.read asks, whatever the umask
