@@ -10,7 +10,7 @@ SEED ?= 1
 TIMES ?= 8
 TEXTS ?= 1000000
 
-.PHONY: demo examples test test-floors lint format docs site accuracy identical compile-all fuzz coverage mutation
+.PHONY: demo examples test test-floors test-light lint format docs site accuracy identical compile-all fuzz coverage mutation
 .PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
@@ -26,6 +26,11 @@ test: $(READY) lint ## Lint, type check, and all tests
 # index of wheels for the CPU.
 test-floors: ## The tests at the oldest versions of Python, torch, NumPy and Triton, and at the newest; into docs/verification.md
 	$(PYTHON) tests/floors.py $(if $(ONLY),--only $(ONLY))
+
+test-light: ## That commands work without torch, in an environment that has none, within a minute
+	test -x .venv-light/bin/python || $(PYTHON) -m venv .venv-light
+	.venv-light/bin/python -m pip install --quiet --constraint constraints.txt '.[lsp]' pytest
+	.venv-light/bin/python -m pytest --noconftest tests/test_missing.py -k without_torch
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -102,4 +107,4 @@ $(READY)-quality: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-floors dist build site mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-floors .venv-light dist build site mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -58,7 +58,11 @@ def test_files_of_forges_are_valid(schema: str, name: str, tmp_path: Path) -> No
 
 def jobs(name: str) -> dict[str, Any]:
     workflow = yaml.safe_load(text(name))
-    return workflow["jobs"] if name == GITHUB else {k: workflow[k] for k in ("test", "versions")}
+    return (
+        workflow["jobs"]
+        if name == GITHUB
+        else {k: workflow[k] for k in ("test", "light", "versions")}
+    )
 
 
 def commands(job: dict[str, Any]) -> list[str]:
@@ -69,6 +73,7 @@ def commands(job: dict[str, Any]) -> list[str]:
 @pytest.mark.parametrize("name", [GITHUB, GITLAB])
 def test_ci_runs_what_the_repository_has(name: str) -> None:
     assert commands(jobs(name)["test"]) == [".ci/run"]
+    assert commands(jobs(name)["light"]) == ["make test-light"]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
     for job in jobs(name).values():
         for command in commands(job):

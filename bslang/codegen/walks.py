@@ -46,7 +46,7 @@ class Settles:
     @property
     def arguments(self) -> list[str]:
         """What its functions take of a kernel, before the blocks."""
-        return [f"{name}{label}" for label in self.labels for name in ("held", "ranges")]
+        return [f"{name}{label}" for label in self.labels for name in ("own_range", "ranges")]
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,10 @@ class Verification(Shown):
             cells = (f"  {cell:<{_CELL}}" for cell in row.cells())
             lines.append(f"{row.who:<{width}}" + "".join(cells))
         lines = [line.rstrip() for line in lines]
-        lines += ["", "errors against fp64; in parentheses those of dense attention in the same dtype"]
+        lines += [
+            "",
+            "errors against fp64; in parentheses those of dense attention in the same dtype",
+        ]
         lines += [f"not run: {what}: {why}" for what, why in self.not_run.items()]
         lines += [f"undefined at {what}: {why}" for what, why in self.meaningless.items()]
         return lines

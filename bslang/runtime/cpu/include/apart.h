@@ -1,8 +1,8 @@
 // apart.h: keeps NaN and infinity to the pairs that belong.
 //
 // Labels and padding isolate: a NaN in one document must not change another, but the weight 0 of a
-// pair that does not belong times NaN is NaN. A pass runs as if all numbers were finite. Where it
-// ends in a NaN it runs again with care, so that finite calls pay only for looking at results.
+// pair that does not belong times NaN is NaN. A pass runs as if all numbers were finite. If a
+// result is NaN, it runs again with care, so that calls with finite numbers pay only for the check.
 // Whatever no such number reaches has the same bits either way.
 
 #ifndef BSLANG_APART_H

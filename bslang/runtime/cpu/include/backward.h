@@ -91,7 +91,7 @@ struct Pair {
 
     Head query_head(int64_t member) const { return {head.batch, head.head * group + member}; }
 
-    // Where a query head's dQ is summed, from a row on.
+    // Where a query head's dQ is summed, from a given row.
     Rows dq_of(int64_t member, int64_t row) const {
         if (in_place(args)) return lying(args.dq, query_head(member), row);
         return {dq + (member * args.len_q + row) * padded(args.dim), padded(args.dim)};

@@ -21,7 +21,7 @@
 namespace bslang {
 namespace {
 
-// Scores are held transposed, a row for each key and a lane for each query. Maxima and sums then
+// Scores are stored transposed, a row for each key and a lane for each query. Maxima and sums then
 // run lane by lane, and the next product reads the transposed weights as they lie.
 
 // What a thread needs for one tile of queries.

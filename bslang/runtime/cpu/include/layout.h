@@ -19,7 +19,7 @@ namespace {
 // ragged end of the sequence, and from `first_mask` on the partial blocks of each mask.
 constexpr int64_t full_class = 0, first_mask = 2;
 
-// What labels make of a partial block: no pair belongs, every pair does, or its mask is asked.
+// The state of a partial block by its labels: no pair belongs, every pair does, or its mask decides.
 enum class Settled { empty, full, partial };
 
 // A block of queries and a block of keys of one sequence in the batch, where a layout has labels.
@@ -58,23 +58,22 @@ class Cell {
     int64_t sequence_, row_, column_;
 };
 
-// What a layout says where it does not say otherwise. It also has block_q and block_k, the queries
-// and the keys in a block.
+// The defaults of a layout. It also has block_q and block_k, the queries and the keys per block.
 template <class Position>
 struct LayoutBase {
     using position = Position;  // of a query or a key, and what masks compute of them
 
-    static constexpr bool by_head = false;    // whether heads have graphs of their own
-    static constexpr int64_t labels = 0;      // that calls give
-    static constexpr int64_t parameters = 0;  // of the masks, in each graph
+    static constexpr bool by_head = false;    // whether each head has its own block graph
+    static constexpr int64_t labels = 0;      // run-time labels, as in same(doc)
+    static constexpr int64_t parameters = 0;  // numbers that masks read, per graph
 
-    static constexpr int64_t ranks = 0;       // tables in which masks look positions up
+    static constexpr int64_t ranks = 0;       // tables that masks index by position
 
     // A function for each mask: whether a pair belongs, by the positions of its query and key, the
     // parameters, the ranks of the query and of the key where there are any, and their labels.
     static constexpr std::tuple<> masks{};
 
-    // What labels make of a block that has a mask.
+    // The state of a block that has a mask, by its labels.
     static Settled settled(int64_t, const Cell&) { return Settled::partial; }
 
     // The language rounds a quotient down, C++ toward zero.
@@ -83,7 +82,7 @@ struct LayoutBase {
     }
     static position floor_mod(position a, position b) { return a - floor_div(a, b) * b; }
 
-    // How many numbers of a table, which ascend, are at most x.
+    // How many numbers of an ascending table are at most x.
     template <size_t size>
     static position at_most(position x, const position (&table)[size]) {
         return static_cast<position>(std::upper_bound(table, table + size, x) - table);

@@ -23,8 +23,8 @@ namespace {
 
 inline bool capped(const Arguments& args) { return args.softcap > 0; }
 
-// What a product of a query and a key is multiplied by: scores are held in base 2, but a score that
-// is to be capped as s / c.
+// The factor of a product of a query and a key: scores are in base 2, except scores to be capped,
+// which are s / c.
 inline float score_factor(const Arguments& args) {
     if (capped(args)) return static_cast<float>(args.scale / args.softcap);
     return static_cast<float>(args.scale) * log2_e;

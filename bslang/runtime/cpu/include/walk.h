@@ -72,7 +72,7 @@ inline void each_run(const Table& table, int64_t program, Visit visit) {
     }
 }
 
-// Calls visit(start, stop, class) for the parts of a run of which labels make the same.
+// Calls visit(start, stop, class) for the parts of a run whose blocks have one state by labels.
 template <class Layout, class CellOf, class Visit>
 inline void each_part(int64_t start, int64_t stop, int64_t kind, CellOf cell_of, Visit visit) {
     const auto settled = [&](int64_t block) {
