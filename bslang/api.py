@@ -39,15 +39,14 @@ def compile(
 ) -> Layout:
     """Compile the text of a spec to a layout, called as `layout(q, k, v)`.
 
-    spec: an expression, or a whole file's text. name: which definition, where there are several.
-    block: tokens a block, or (query, key); the spec's own setting, or 64, for None. target: "triton",
-    "cpu", "torch" or several; all for None, and a call picks by the device of its tensors.
-    folder: where the files lie that it imports, or reads with `table`; without one it reads none but
-    the library's. parameters: values for the definition's parameters: int, bool, or text such as
-    "512t" or "inf".
+    spec: an expression, or the text of a whole file. name: the definition to compile, if there are several.
+    block: tokens per block, or (query, key); None takes the spec's setting, or 64. target: "triton", "cpu",
+    "torch" or several of them; None means all, and a call picks by the device of its tensors. folder: where
+    the files are that the spec imports or reads with `table`; without it, only the library can be imported.
+    parameters: values of the definition's parameters: int, bool, or text such as "512t" or "inf".
 
-    Raises SpecError with every error of the spec, TargetError for an unknown target, ValueError for
-    a block that is none, TypeError for a spec that is no text.
+    Raises SpecError with every error of the spec, TargetError for an unknown target, ValueError for an
+    invalid block, TypeError if spec is not a string.
     """
     if not isinstance(spec, str):
         raise TypeError(f"spec must be the text of a pattern, not {type(spec).__name__}")
@@ -64,7 +63,7 @@ def load(
     target: Targets | None = None,
     **parameters: object,
 ) -> Layout:
-    """Compile a definition of a spec file, named as `"patterns.bsl:bigbird"`, or the file's only one.
+    """Compile a definition of a spec file, as `"patterns.bsl:bigbird"`; a file with one needs no name.
 
     The other arguments and the errors are those of `compile`.
     """
@@ -79,14 +78,14 @@ def load(
 def from_dense(
     mask: object, block: Block = 64, *, align: str = "end", target: Targets | None = None
 ) -> Layout:
-    """The layout that has exactly a mask at its length: a short expression where one is found, else a table.
+    """The layout of a mask: a short expression that matches it exactly, or a table.
 
-    mask: a bool tensor or array, (len_q, len_k) or (heads, len_q, len_k), True where a query sees a key.
-    block: tokens a block, or (query, key). align, target: as in a call and in `compile`. `layout.spec` is
-    what was found; what it is at other lengths is a guess.
+    mask: bool tensor or array, (len_q, len_k) or (heads, len_q, len_k), True where a query sees a key.
+    block: tokens per block, or (query, key). align: as in a call. target: as in `compile`. `layout.spec` is
+    the expression. At other lengths than the mask's it is a guess.
 
-    Raises PatternError where no expression has the mask and it is not made of whole blocks, TypeError or
-    ValueError for what is no mask or no block.
+    Raises PatternError if no expression matches and the mask is not made of whole blocks, TypeError or
+    ValueError for an invalid mask or block.
     """
     from bslang.exchange.recognise import as_masks, recognise
 
@@ -102,11 +101,13 @@ def from_flex(
     align: str = "end",
     target: Targets | None = None,
 ) -> Layout:
-    """The layout of a BlockMask of FlexAttention at its lengths, as `from_dense` of what it computes.
+    """The layout of a BlockMask of FlexAttention at its lengths, found as in `from_dense`.
 
-    block: its own, for None. mask_mod is asked for batch row 0, and for as many heads as the mask has
-    lists. Raises as `from_dense`, LimitError for more than MAX_MASK_WORK pairs, and PatternError where the
-    mask has other lists for other batch rows, TypeError for what is no BlockMask.
+    block: tokens per block, or (query, key); None takes the BlockMask's own. mask_mod is evaluated for
+    batch row 0, and for as many heads as the mask has.
+
+    Raises what `from_dense` raises, LimitError for more than MAX_MASK_WORK pairs, PatternError if the mask
+    differs between batch rows, TypeError if mask is not a BlockMask.
     """
     from bslang.exchange.flex import tokens_of
 

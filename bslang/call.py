@@ -31,21 +31,20 @@ _LARGEST = sys.float_info.max
 
 
 class Options(TypedDict, total=False):
-    """The options of a call, all of which may be left out.
+    """The options of a call. All are optional.
 
-    softcap: the size that scaled scores s stay below, as softcap * tanh(s / softcap), before the layout
-    chooses among them (Gemma 2: arXiv 2408.00118, section 2); None leaves them as they are. align: "end"
-    puts the queries at the last positions of the keys, "start" at the first. labels: for a layout with
-    `same(doc)`, {"doc": integers of the key positions, (batch, len_k) or (len_k,)}, or that tensor alone;
-    where queries have labels of their own, and always with align="start", a pair (of queries, of keys).
-    key_padding: keys that no query sees: bool (batch, len_k), True for padding as in torch's
-    key_padding_mask, or integers (batch,), how many keys each sequence has, padded on the right. With
-    fewer queries than keys, which are the last, no row may have padding in place of its queries.
-    sinks: real numbers (heads,), a logit for each query head that joins the denominator of its softmax and
-    has no value (gpt-oss; arXiv 2309.17453, section 3.3): weights are exp(s) / (sum of exp(s) + exp(sink)).
-    Neither scale nor softcap touches it, lse is that of the keys alone, and it has a gradient.
-    first_head: the number that the first head of q has in the model, 0 unless given, where these are only
-    some of its heads, as on a rank of tensor parallelism; it chooses the layout (`Layout.at_heads`).
+    softcap: the bound of scaled scores s, as softcap * tanh(s / softcap), applied before the mask (Gemma 2:
+    arXiv 2408.00118, section 2); None does not cap. align: "end" makes the queries the last positions of
+    the keys, "start" the first. labels: for a layout with `same(doc)`, {"doc": integers of the key
+    positions, (batch, len_k) or (len_k,)}, or that tensor alone; if queries have their own labels, and
+    always with align="start", a pair (of queries, of keys). key_padding: keys that no query sees: bool
+    (batch, len_k), True for padding as in torch's key_padding_mask, or integers (batch,), the number of
+    keys of each sequence, padded on the right. With fewer queries than keys, the queries are the last keys,
+    and padding must not cover them. sinks: real numbers (heads,), a logit per query head that joins the
+    denominator of the softmax and has no value (gpt-oss; arXiv 2309.17453, section 3.3): weights are exp(s)
+    / (sum of exp(s) + exp(sink)). It is neither scaled nor capped, lse is that of the keys alone, and it
+    has a gradient. first_head: the model's number of the first head of q, if q has only some of the model's
+    heads, as on a rank of tensor parallelism; see `Layout.at_heads`. Default: 0.
     """
 
     softcap: float | None

@@ -19,15 +19,15 @@ def printable(text: str, also: str = "\t") -> str:
 
 
 class BslangError(Exception):
-    """Base of every error that bslang raises on purpose."""
+    """Base class of all errors that bslang raises deliberately."""
 
     exit_status = 1
 
 
 class PatternError(BslangError):
-    """A pattern that means nothing, or nothing at this length.
+    """A pattern that is invalid, or undefined at this length.
 
-    `subject` is the primitive at fault, where one is; `field` the argument of it.
+    `subject` is the primitive that is wrong, if it is one; `field` is its argument.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class PatternError(BslangError):
 
 
 class LimitError(BslangError):
-    """A limit of `bslang.limits` is passed; `hint` says what does not pass it."""
+    """A limit of `bslang.limits` is exceeded; `hint` says how to stay below it."""
 
     exit_status = 3
 

@@ -63,10 +63,9 @@ class Meaning:
 class Layout(Reports, Exports, CallableLayout):
     """A compiled layout. Call it as `layout(q, k, v)`.
 
-    name, spec (canonical bsl text), block (tokens: query, key) and digest say what it is; equal digests
-    mean equal layouts. targets: its kernels by name. layer is what `layer` stands for in the spec; labels
-    are the names of the run-time labels that a call gives; folder: where the tables lie that the spec
-    reads.
+    name, spec (canonical bsl text), block (tokens: query, key) and digest identify it: layouts with equal
+    digests are equal. targets: its kernels, by name. layer: the value of `layer` in the spec. labels: the
+    names of the run-time labels that a call must pass. folder: where the tables are that the spec reads.
     """
 
     folder: Path | None = None
@@ -91,9 +90,11 @@ class Layout(Reports, Exports, CallableLayout):
         return self.meaning.resolved
 
     def at_heads(self, first_head: int) -> Layout:
-        """The same layout for some heads of a model, the first of which has this number there; both share
-        their kernels. Heads count from the first: head 0 of a call, and of `graph`, is the model's
-        first_head. A call's own `first_head` replaces it; they are not added."""
+        """The same layout for a part of a model's heads, of which the first has this number in the model.
+        Both share their kernels. Head 0 of a call, and of `graph`, is then the model's head `first_head`.
+        The option `first_head` of a call replaces this number; the two are not added. Raises ValueError
+        unless it is an integer of at least 0.
+        """
         if isinstance(first_head, bool) or not isinstance(first_head, int) or first_head < 0:
             raise ValueError(f"first_head must be an integer of at least 0, not {first_head!r}")
         if not self.by_head or first_head == self.first_head:
@@ -104,7 +105,9 @@ class Layout(Reports, Exports, CallableLayout):
         return self._at_heads[first_head]
 
     def at_layer(self, layer: int) -> Layout:
-        """The same layout where `layer` stands for another number; both share their kernels."""
+        """The same layout with another value of `layer`; both share their kernels. Raises ValueError unless
+        it is an integer of at least 0.
+        """
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ValueError(f"layer must be an integer of at least 0, not {layer!r}")
         return replace(self, layer=layer, base=self.base or self)
@@ -127,7 +130,7 @@ class Layout(Reports, Exports, CallableLayout):
     def graph(
         self, len_q: int, len_k: int | None = None, align: str = "end", head: int = 0
     ) -> BlockGraph:
-        """The block graph of a head at a length, in tokens (len_k: as many keys, for None)."""
+        """The block graph of a head for len_q query tokens and len_k key tokens (None means len_q)."""
         len_k = len_q if len_k is None else len_k
         head += self.first_head
         return compiler.lower(self.resolved, len_q, len_k, align, head=head, layer=self.layer)
@@ -139,8 +142,10 @@ class Layout(Reports, Exports, CallableLayout):
     # ---- decoding ------------------------------------------------------------------------------
 
     def prefix_stable(self, length: int, heads: int = 1) -> Answer:
-        """Whether no row of the first heads depends on the length, up to this one, and no key lies ahead of
-        its query; with the reason and a pair that shows it where it is not so."""
+        """Whether the layout can be decoded with a cache at all lengths up to this one: no row of the first
+        `heads` heads depends on the length, and no key comes after its query. If not, the answer has the
+        reason and a pair of tokens.
+        """
 
         def answer() -> Answer:
             graphs = (self.graph(length, head=head) for head in range(heads if self.by_head else 1))
@@ -153,8 +158,9 @@ class Layout(Reports, Exports, CallableLayout):
         return self.prefix_stable(length, heads).holds is True
 
     def require_prefix_stable(self, length: int, heads: int = 1) -> None:
-        """Raise ValueError with the reason, and a pair that shows it, where the layout cannot be decoded with
-        a cache: some query sees a later key, or another one at another length."""
+        """Raise ValueError if the layout cannot be decoded with a cache: some query sees a later key, or
+        other keys at another length. The message has the reason and a pair of tokens.
+        """
         answer = self.prefix_stable(length, heads)
         if not answer.holds:
             later = answer.pair is not None and answer.pair[1] > answer.pair[0]
@@ -164,12 +170,12 @@ class Layout(Reports, Exports, CallableLayout):
             )
 
     def reachable(self, t: int, until: int | None = None, head: int = 0) -> npt.NDArray[np.int64]:
-        """The blocks of a cache that a query may still see: those of the keys before token t that some
-        query from t on sees, as long as the sequence has no more than `until` tokens.
+        """The blocks of a cache that later queries still read: block columns before token t that some query
+        from t on sees, in sequences of up to `until` tokens. All other blocks can leave the cache.
 
-        The others can leave the cache. until: at least t + 1; the larger of 131,072 and 2 * t for None.
-        Returns int64 (blocks,), numbers of block columns, rising. Raises ValueError where t is not a token,
-        or the layout is not prefix-stable: rows of later tokens are not known then.
+        until: at least t + 1; None means the larger of 131,072 and 2 * t. Returns int64 (blocks,),
+        ascending. Raises TypeError unless the numbers are integers, ValueError if t is out of range or the
+        layout is not prefix-stable.
         """
         for name, number in (("t", t), ("until", until), ("head", head)):
             whole = isinstance(number, int) and not isinstance(number, bool)
@@ -311,10 +317,10 @@ def attention(
     return_lse: bool = False,
     **options: Unpack[Options],
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """Attention over the pairs of a layout: `layout(q, k, v, **options)`.
+    """Attention over the pairs of a layout: the same as `layout(q, k, v, **options)`.
 
-    layout: a compiled one, or the text of a spec, which is compiled once, in blocks of 64 tokens unless it
-    says otherwise. The other arguments, the result and the errors are those of `Layout`.
+    layout: a compiled layout, or the text of a spec. The text is compiled once, with blocks of 64 tokens
+    unless it sets others. The other arguments, the result and the errors are those of `Layout`.
     """
     return take_layout(layout)(q, k, v, scale, return_lse=return_lse, **options)
 

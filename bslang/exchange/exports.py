@@ -22,9 +22,11 @@ _SEVERAL = (Mapping, tuple, list)
 
 
 class Exports(ABC):
-    """Methods of `Layout`. Lengths are in tokens; len_k is len_q for None; head and heads count query heads,
-    of layouts whose heads differ. Each raises SpecError where the layout is undefined at the length, and
-    ValueError for more queries than keys with align="end"."""
+    """Methods of `Layout` that convert it for other libraries. Lengths are in tokens; len_k None means
+    len_q. head and heads count query heads, and matter for layouts whose heads differ. Each method raises
+    SpecError if the layout is undefined at the length, and ValueError for more queries than keys with
+    align="end".
+    """
 
     labels: tuple[str, ...]
     layer: int
@@ -55,10 +57,10 @@ class Exports(ABC):
     ) -> BlockMask:
         """The BlockMask of FlexAttention for calls of these lengths, with its `mask_mod`.
 
-        `flex_attention(q, k, v, block_mask=...)` then attends to exactly the pairs of the layout, as
-        long as it is compiled for the block, or not compiled. heads: how many, needed where they differ.
-        labels: as in a call; (length,) serves every batch, (batch, length) the one that it is for.
-        Takes memory for the matrix of blocks, as BlockMask itself does, and none for tokens.
+        `flex_attention(q, k, v, block_mask=...)` then attends to exactly the pairs of the layout, if it is
+        compiled for this block size or not compiled. heads: the number of heads, required if they differ.
+        labels: as in a call; (length,) is valid for every batch, (batch, length) for that batch only.
+        Memory: one matrix of blocks, as in BlockMask itself, nothing per token.
         """
         from bslang.exchange.flex import block_mask
 
@@ -76,8 +78,9 @@ class Exports(ABC):
         labels: LabelsOfCall | None = None,
         align: str = "end",
     ) -> torch.Tensor:
-        """The set of pairs itself, bool (len_q, len_k), on the CPU; (batch, len_q, len_k) where labels
-        are (batch, length)."""
+        """The set of pairs, bool (len_q, len_k) on the CPU; (batch, len_q, len_k) if labels are (batch,
+        length).
+        """
         from bslang.exchange.tiles import tokens
 
         len_k = len_q if len_k is None else len_k
@@ -98,8 +101,9 @@ class Exports(ABC):
     def to_bsr(
         self, len_q: int, len_k: int | None = None, *, head: int = 0, align: str = "end"
     ) -> Bsr:
-        """A head's blocks as FlashInfer's BlockSparseAttentionWrapper plans them; see
-        `bslang.exchange.sparse.Bsr`. Raises ValueError for a layout with labels."""
+        """The blocks of a head as FlashInfer's BlockSparseAttentionWrapper plans them; see
+        `bslang.exchange.sparse.Bsr`. Raises ValueError for a layout with labels.
+        """
         from bslang.exchange.sparse import to_bsr
 
         if self.labels:
@@ -112,16 +116,18 @@ class Exports(ABC):
     def to_scipy(
         self, len_q: int, len_k: int | None = None, *, head: int = 0, align: str = "end"
     ) -> Any:
-        """A head's blocks as scipy.sparse.csr_array int8 (block rows, block columns): 1 is a partial
-        block, 2 a full one. Raises ImportError without SciPy."""
+        """The blocks of a head as scipy.sparse.csr_array, int8 (block rows, block columns): 1 is a partial
+        block, 2 a full one. Raises ImportError without SciPy.
+        """
         from bslang.exchange.sparse import to_scipy
 
         return to_scipy(self.graph(len_q, len_k, align, head))
 
     def to_networkx(self, seq_len: int, *, head: int = 0) -> Any:
-        """A head's blocks as networkx.DiGraph, the graph that `bslang graph` writes: an edge i -> j where a
-        query of block i sees a key of block j, with its `kind`, "full" or "partial", and the `term` of the
-        spec that brings it in. Raises LimitError for more than MAX_EDGES edges."""
+        """The blocks of a head as networkx.DiGraph, the graph that `bslang graph` writes. An edge i -> j
+        means that a query of block i sees a key of block j. Its attributes are `kind` ("full" or "partial")
+        and `term`, the term of the spec that adds it. Raises LimitError for more than MAX_EDGES edges.
+        """
         from bslang.analysis.export import attributed
 
         return attributed(self.resolved.pattern, self.graph(seq_len, head=head), self.name)
@@ -135,8 +141,8 @@ class Exports(ABC):
         heads: int | None = None,
         align: str = "end",
     ) -> None:
-        """Write the block lists of a length, with the spec that `bslang.from_safetensors` makes the
-        layout of again. heads: how many, needed where they differ. Raises ImportError without safetensors.
+        """Write the block lists at a length, with the spec, to a file that `bslang.from_safetensors` reads.
+        heads: the number of heads, required if they differ. Raises ImportError without safetensors.
         """
         from bslang.exchange.archive import save
 

@@ -30,14 +30,14 @@ _ALIGNED = [["tt.divisibility", ALIGNMENT]]
 def compile_kernel(
     target: TritonTarget, kernel: str, architecture: str, head_dim: int, dtype: torch.dtype
 ) -> Any:
-    """Compile one kernel, by its name in `TritonTarget.kernels`, as a call would on that device.
+    """Compile a kernel, by its name in `TritonTarget.kernels`, as a call on that device would.
 
-    architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ... Tensors are taken to be
-    aligned to 16 bytes, and if the head dimension is a multiple of 16, their strides to be too.
+    architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ... Tensors are assumed to be aligned to
+    16 bytes, and if the head dimension is a multiple of 16, their strides too.
 
-    Returns triton's CompiledKernel: machine code in `asm["cubin"]` or `asm["hsaco"]`. Raises
-    TargetError for an architecture that is none, a head dimension or dtype that kernels do not take,
-    and where Triton is missing or refuses.
+    Returns triton's CompiledKernel; its machine code is `asm["cubin"]` or `asm["hsaco"]`. Raises
+    TargetError for an unknown architecture, for a head dimension or dtype that kernels do not take, and if
+    Triton is missing or fails.
     """
     check(target, architecture, head_dim, dtype)
     import triton

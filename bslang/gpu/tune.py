@@ -96,16 +96,16 @@ def tune(
     device: torch.device | None = None,
     bench: Bench | None = None,
 ) -> list[Tuned]:
-    """The best tiles of a layout's kernels, timed at a length; its calls have them from now on.
+    """Time the tiles of a layout's kernels at a length; its calls use the fastest from then on.
 
-    length: queries, and keys, in tokens; heads: as many key heads; batch 1. A layout with labels is
-    timed with one document. Each kernel's candidates are timed as parts of the pass that they belong
-    to, with those chosen before them. One that saves less than `GAIN` of it, or whose results are
-    other than the default's, is not taken.
+    length: number of queries, and of keys, in tokens. heads: query heads and key heads; batch 1. A layout
+    with labels is timed with one document. Each kernel's candidates are timed as parts of their pass, with
+    the tiles chosen before. A candidate is rejected if it saves less than `GAIN` of the time, or if its
+    results differ from the default's.
 
-    device: the current GPU, for None; bench: triton.testing.do_bench's median, for None. Raises
-    TargetError where there is no GPU, for a head dimension or dtype that kernels do not take, and
-    where the tensors do not fit the GPU's memory.
+    device: None means the current GPU. bench: None means the median of triton.testing.do_bench. Raises
+    TargetError without a GPU, for a head dimension or dtype that kernels do not take, and if the tensors do
+    not fit the GPU's memory.
     """
     target = layout.targets["triton"]
     assert isinstance(target, TritonTarget)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class BlockSparseAttention(nn.Module):
-    """Self-attention over the pairs of a layout: projections, heads, rotary positions, a cache.
+    """Self-attention over the pairs of a layout, with projections, heads, rotary positions and a cache.
 
-    Its parameters are those of q_proj, k_proj, v_proj and o_proj (nn.Linear), named as in Llama, whose
-    attention it is with `causal` and rotary positions, and `sinks` as in gpt-oss; the layout is not in the
-    state dict.
+    Its parameters are those of q_proj, k_proj, v_proj and o_proj (nn.Linear), named as in Llama, and
+    `sinks` as in gpt-oss. With the layout `causal` and rotary positions it is Llama's attention. The layout
+    is not in the state dict.
     """
 
     def __init__(
@@ -44,16 +44,15 @@ class BlockSparseAttention(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """
-        layout: a compiled one, or the text of a spec (as for `bslang.attention`).
-        num_kv_heads: key heads, each for as many query heads; num_heads for None.
-        head_dim: embed_dim / num_heads for None. bias: in all four projections.
-        rotary: the base of rotary positions, or a module such as `Rotary`, called as rotary(x, start)
-        with queries or keys (batch, heads, length, dim) and the position of the first; None for no positions.
-        softcap, scale: as in a call of the layout. sinks: whether each head has a learned logit in the
-        denominator of its softmax, the parameter `sinks` (num_heads,), 0 at first (gpt-oss).
+        """layout: a compiled layout, or the text of a spec (as for `bslang.attention`). num_kv_heads: key
+        heads, each read by an equal number of query heads; None means num_heads. head_dim: None means
+        embed_dim / num_heads. bias: of all four projections. rotary: the base of rotary positions, or a
+        module such as `Rotary`, called as rotary(x, start) with queries or keys (batch, heads, length, dim)
+        and the position of the first token; None means no positions. softcap, scale: as in a call of the
+        layout. sinks: add a learned logit per head to the denominator of the softmax, the parameter `sinks`
+        (num_heads,), initially 0 (gpt-oss).
 
-        Raises ValueError or TypeError for numbers that do not fit one another, SpecError.
+        Raises ValueError or TypeError for invalid numbers, SpecError for an invalid spec.
         """
         super().__init__()
         self.layout = take_layout(layout)

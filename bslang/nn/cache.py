@@ -12,8 +12,8 @@ _LEAST = 256  # positions of the first buffers
 class KVCache:
     """Keys and values of one attention module for one batch, from position 0 on.
 
-    Buffers double when they are full. With max_length they are made once, for as many positions, and
-    more raise ValueError.
+    Buffers double when they are full. With max_length they are allocated once, for that many positions;
+    more positions raise ValueError.
     """
 
     def __init__(self, max_length: int | None = None) -> None:
@@ -44,9 +44,9 @@ class KVCache:
     def append(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the keys and values of the next positions.
 
-        k, v: (batch, key heads, length, dim). Returns those of all positions so far, views into the buffers,
-        which the next call may write behind. Raises ValueError where they do not fit the ones before,
-        RuntimeError where they need gradients.
+        k, v: (batch, key heads, length, dim). Returns those of all positions so far, as views of the
+        buffers; the next call may write after them. Raises ValueError if they do not match the cached ones,
+        RuntimeError if they require gradients.
         """
         if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
             raise RuntimeError("a KVCache holds no gradients; decode under torch.no_grad()")
@@ -59,7 +59,7 @@ class KVCache:
         return keys[:, :, :stop], values[:, :, :stop]
 
     def truncate(self, length: int) -> None:
-        """Forget the positions from `length` on: 0 begins anew. Raises ValueError where it holds fewer."""
+        """Drop the positions from `length` on; 0 empties it. Raises ValueError if it holds fewer."""
         if not 0 <= length <= self.length:
             raise ValueError(f"the cache holds {self.length} positions, and cannot keep {length}")
         self.length = length

@@ -16,10 +16,10 @@ from bslang.runtime.sharded import first_head, needs_first_head
 
 
 class MultiheadAttention(nn.Module):
-    """torch.nn.MultiheadAttention over the pairs of a layout; state dicts of either load into the other.
+    """torch.nn.MultiheadAttention over the pairs of a layout. State dicts of either load into the other.
 
-    It attends within one sequence. Attention weights are never computed as a whole, so that they are
-    neither returned nor dropped.
+    Queries, keys and values are one sequence. Attention weights are never stored, so they can be neither
+    returned nor dropped.
     """
 
     # torch.nn.TransformerEncoder and its layer compute dense attention from the weights alone, past
@@ -38,8 +38,9 @@ class MultiheadAttention(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """layout: a compiled one, or the text of a spec. The others are those of torch's module; dropout
-        is 0. Parameters begin as torch's do. Raises ValueError or TypeError for what does not fit, SpecError.
+        """layout: a compiled layout, or the text of a spec. The other arguments are those of torch's
+        module; dropout must be 0. The parameters are initialized as torch's are. Raises ValueError or
+        TypeError for invalid arguments, SpecError for an invalid spec.
         """
         super().__init__()
         self.layout = take_layout(layout)
@@ -105,14 +106,14 @@ class MultiheadAttention(nn.Module):
         labels: LabelsOfCall | None = None,
     ) -> tuple[torch.Tensor, None]:
         """query, key, value: (length, batch, embed_dim), with batch_first (batch, length, embed_dim), or
-        (length, embed_dim); of one sequence, though they may differ. Returns (out, None), out like query.
+        (length, embed_dim), each with the same shape. Returns (out, None); out has the shape of query.
 
-        key_padding_mask: (batch, length) or (length,), bool, True for padding, or floating point with
-        -inf for padding and 0 elsewhere. labels: for a layout that has some, of the positions.
-        average_attn_weights says how to return weights, and is not read.
+        key_padding_mask: (batch, length) or (length,), bool, True for padding, or floating point, -inf for
+        padding and 0 elsewhere. labels: of all positions, for a layout with labels. average_attn_weights is
+        ignored, as no weights are returned.
 
-        A query that sees no key is out_proj.bias, not NaN as in torch's. Raises ValueError for
-        need_weights, attn_mask and is_causal, and for tensors that do not fit.
+        The output of a query that sees no key is out_proj.bias, not NaN as in torch. Raises ValueError for
+        need_weights, attn_mask and is_causal, and for invalid tensors.
         """
         if need_weights:
             raise ValueError("attention weights are never computed; pass need_weights=False")

@@ -16,15 +16,16 @@ class Rotary(nn.Module):
     """
 
     def __init__(self, base: float = 10_000.0) -> None:
-        """Raises ValueError where base is no number above 1."""
+        """Raises ValueError unless base is a number above 1."""
         super().__init__()
         if isinstance(base, bool) or not isinstance(base, int | float) or not base > 1:
             raise ValueError(f"the base of rotary positions must be a number above 1, not {base!r}")
         self.base = float(base)
 
     def forward(self, x: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """x: (batch, heads, length, dim), dim even; start: the position of the first token. Returns the same
-        shape and dtype. Angles are fp32, or fp64 beside fp64 tensors."""
+        """x: (batch, heads, length, dim), dim even. start: the position of the first token. Returns the
+        same shape and dtype. Angles are computed in fp32, for fp64 tensors in fp64.
+        """
         length, dim = x.shape[-2:]
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         half = torch.arange(0, dim, 2, device=x.device, dtype=dtype) / dim

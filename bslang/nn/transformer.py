@@ -21,13 +21,13 @@ class BlockSparseEncoderLayer(nn.TransformerEncoderLayer):
     """
 
     def __init__(self, d_model: int, nhead: int, layout: Layout | str, **options: Any) -> None:
-        """layout: a compiled one, or the text of a spec, without labels. options: dim_feedforward, dropout,
-        activation, layer_norm_eps, batch_first, norm_first, bias, device and dtype, by name, as torch's
-        layer has them; dropout is that of everything but attention weights. Raises ValueError or
-        TypeError for what does not fit, SpecError.
+        """layout: a compiled layout, or the text of a spec, without labels. options: dim_feedforward,
+        dropout, activation, layer_norm_eps, batch_first, norm_first, bias, device and dtype, by name, as in
+        torch's layer; dropout does not apply to attention weights. Raises ValueError or TypeError for
+        invalid arguments, SpecError for an invalid spec.
 
-        A call takes (src, src_mask=None, src_key_padding_mask=None, is_causal=False), src as torch's; the
-        layout is the mask, so that src_mask and is_causal raise ValueError.
+        A call takes (src, src_mask=None, src_key_padding_mask=None, is_causal=False), with src as in torch.
+        The layout is the mask, so src_mask and is_causal raise ValueError.
         """
         take_head_dim(d_model, nhead)  # its message before torch's
         super().__init__(d_model, nhead, **options)
@@ -42,8 +42,9 @@ class BlockSparseDecoderLayer(nn.TransformerDecoderLayer):
     """
 
     def __init__(self, d_model: int, nhead: int, layout: Layout | str, **options: Any) -> None:
-        """layout: of the decoder's own tokens, causal as a rule. The other arguments and the errors are those
-        of `BlockSparseEncoderLayer`; tgt_mask and tgt_is_causal raise ValueError in a call."""
+        """layout: of the decoder's own tokens, usually causal. The other arguments and the errors are those
+        of `BlockSparseEncoderLayer`. tgt_mask and tgt_is_causal raise ValueError in a call.
+        """
         take_head_dim(d_model, nhead)  # its message before torch's
         super().__init__(d_model, nhead, **options)
         self.self_attn = _over(layout, self.self_attn)  # type: ignore[assignment]  # in its place

@@ -117,17 +117,19 @@ class CallableLayout(ABC):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Attention over exactly the pairs of the layout, with gradients.
 
-        q: (batch, heads, len_q, dim); k, v: (batch or 1, key heads, len_k, dim), where key heads divide
-        heads (grouped-query attention); fp32, fp16 or bf16 (and fp64 on the torch target); any dim (up to
-        256 on the triton target), any lengths, 0 too, any strides. scale: of the scores, 1/sqrt(dim) for
-        None. options: those of `bslang.call.Options`, `softcap`, `align`, `labels`, `key_padding` and
-        `first_head`.
+        q: (batch, heads, len_q, dim). k, v: (batch or 1, key heads, len_k, dim); key heads divide heads
+        (grouped-query attention). dtype: fp32, fp16 or bf16, on the torch target also fp64. Any dim (up to
+        256 on the triton target), any lengths, including 0, and any strides. scale: factor of the scores;
+        None means 1/sqrt(dim). options: `softcap`, `align`, `labels`, `key_padding` and `first_head`, see
+        `bslang.call.Options`.
 
-        Returns out, like q and contiguous; with return_lse also the natural log-sum-exp of each
+        Returns out, like q and contiguous. With return_lse, also returns the natural log-sum-exp of each
         query's scores, fp32 (batch, heads, len_q). A query that sees no key has out 0, lse -inf and
-        gradient 0. Raises TypeError or ValueError for tensors or options that do not fit, SpecError where the
-        layout is undefined at this length, TargetError where no target runs on the device.
-        Under torch.autocast, tensors are taken in its dtype, as torch's own attention takes them.
+        gradient 0.
+
+        Raises TypeError or ValueError for invalid tensors or options, SpecError if the layout is undefined
+        at this length, TargetError if no target runs on the device. Under torch.autocast, tensors are cast
+        as for torch's own attention.
         """
         first_head = options.pop("first_head", None)
         key = self.key

@@ -50,18 +50,17 @@ def attach(
     target: api.Targets | None = None,
     allow_noncausal: bool = False,
 ) -> str:
-    """Give a model of transformers, or a part of one, a layout as its attention.
+    """Make a layout the attention of a transformers model, or of a part of one.
 
-    layout, block, target, allow_noncausal: as for `register`; a sequence has a layout for each layer of
-    the model. name: of the attention in transformers' registry; one made from the layout, for None.
+    layout, block, target, allow_noncausal: as for `register`; a sequence has a layout for each layer of the
+    model. name: of the attention in transformers' registry; None makes one from the layout.
 
-    The model's first forward pass raises ValueError if any of its attention layers computed attention
-    without the layout, or none asked for it. `save_pretrained` saves the layout with the model's
-    configuration, and `from_pretrained` restores it where bslang.integrations.transformers is imported, and
-    fails elsewhere.
+    The model's first forward pass raises ValueError if any of its attention layers does not use the layout.
+    `save_pretrained` saves the layout with the model's configuration. `from_pretrained` restores it if
+    bslang.integrations.transformers is imported, and fails otherwise.
 
-    Returns the name. Raises TypeError for what is no model of transformers, ValueError for one whose
-    attention cannot be replaced or whose layers are not as many as the layouts, and what `register` does.
+    Returns the name. Raises TypeError if model is not a transformers model, ValueError if its attention
+    cannot be replaced or the number of layouts is not that of its layers, and what `register` raises.
     """
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"model must be a transformers.PreTrainedModel, not {type(model).__name__}")
@@ -94,17 +93,18 @@ def register(
     target: api.Targets | None = None,
     allow_noncausal: bool = False,
 ) -> str:
-    """Make a layout an attention of transformers, under a name that models take as `attn_implementation`.
+    """Register a layout as an attention of transformers, under a name that models take as
+    `attn_implementation`.
 
-    layout: a compiled one, the text of a spec, or a file (`"patterns.bsl:bigbird"`); or a sequence of
+    layout: a compiled layout, the text of a spec, or a file (`"patterns.bsl:bigbird"`); or a sequence of
     these, one for each layer of the model. `layer` in a spec is the number of the model's layer. block,
-    target: as for `bslang.compile`, for what is not compiled yet. allow_noncausal: let decoders have a
-    layout in which a query sees later keys, which is otherwise an error of their first call.
+    target: as for `bslang.compile`, unless the layout is compiled already. allow_noncausal: allow decoders
+    a layout in which a query sees later keys; without it, their first call raises an error.
 
-    A name that was registered before gets the new layout, in models that use it as well. Models whose
-    attention never asks for a layout are refused, when they take the name or after their first forward
-    pass. Returns the name. Raises SpecError, TargetError or ValueError for a layout or name that does not
-    fit.
+    A name that was registered before gets the new layout, also in models that use it. Models whose
+    attention does not use transformers' registry are refused, when they take the name or in their first
+    forward pass. Returns the name. Raises SpecError, TargetError or ValueError for an invalid layout or
+    name.
     """
     layouts, listed = _layouts(layout, block, target)
     saved.check_name(name)
