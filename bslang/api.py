@@ -229,7 +229,7 @@ def verify(
     layer: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
-    """Hold a layout's targets against dense fp64 attention over the pairs that its spec means.
+    """Check a layout's targets against dense fp64 attention over the pairs of its spec.
 
     targets: all, for None; heads: enough for every branch of `heads`, or 4, for None; what `layer`
     stands for. The others, and the errors raised, are as for `bslang.verify.verify.verify`.

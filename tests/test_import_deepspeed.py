@@ -182,7 +182,7 @@ def test_deepspeed_random_blocks(mode: str, attention: str, per_head: bool) -> N
     options = DEFAULTS | {"attention": attention, "num_random_blocks": 3, "block": 1}
     options["different_layout_per_head"] = per_head
     text = spec_of({"mode": mode, **options}, "section.json")
-    assert "no counterpart of the very same draw" in text.replace("\n# ", " ")
+    assert "so the same draw cannot be repeated" in text.replace("\n# ", " ")
     n = 40
     base = LAYOUTS[mode](n, options, 0)
     heads = [blocks(text, mode, n, head) for head in range(2)]

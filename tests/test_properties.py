@@ -175,7 +175,7 @@ def test_answers_say_why() -> None:
     assert because("star", "window(3) | global(0)") == "token 0 sees all tokens, and all see it"
     assert because("star", "causal") == "token 0 comes closest, but it does not see token 4"
     assert because("star", "all - cols(0)") == "token 4 comes closest, but it does not see token 0"
-    assert because("star", "all - rows(0)") == "token 4 comes closest, and token 0 does not see it"
+    assert because("star", "all - rows(0)") == "token 4 comes closest, but token 0 does not see it"
 
 
 def test_labels_are_decided_where_the_worst_case_is_known() -> None:

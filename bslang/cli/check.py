@@ -45,7 +45,7 @@ def check(
     strict: Strict = False,
     json: JsonOption = False,
 ) -> None:
-    """Check spec files: report every error in them, and warn of what is hardly meant."""
+    """Check spec files: report every error, and warn about probable mistakes."""
     found: list[Diagnostic] = []
     warned: list[Diagnostic] = []
     checked = []

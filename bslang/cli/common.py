@@ -70,8 +70,8 @@ LongOption = Annotated[
         show_default=False,
     ),
 ]
-HeadOption = Annotated[int, typer.Option("--head", min=0, help="Which head.")]
-LayerOption = Annotated[int, typer.Option("--layer", min=0, help="Which layer.")]
+HeadOption = Annotated[int, typer.Option("--head", min=0, help="Head, counted from 0.")]
+LayerOption = Annotated[int, typer.Option("--layer", min=0, help="Value of `layer` in the spec.")]
 HeadDimsOption = Annotated[
     str | None,
     typer.Option(

@@ -108,7 +108,7 @@ def compile(
     layer: LayerOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compile a layout to a Python module (and C++, and a library, beside it) in DIR."""
+    """Compile a layout to a Python module, with its C++ beside it."""
     writing = {"-o": output, "--target": target, "--march": march, "--tune": tune,
                "--head-dim": head_dim, "--dtype": dtype, "--json": json}  # fmt: skip
     if emit is not None:

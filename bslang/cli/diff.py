@@ -53,7 +53,7 @@ def diff(
     layer: LayerOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Compare two layouts: pairs and blocks that only one of them has, and a picture.
+    """Compare two layouts: the pairs and blocks that only one of them has, with a picture.
 
     Exits with 0 if they are equal at this length, and with 1 if they are not.
     """

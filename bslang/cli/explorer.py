@@ -80,7 +80,7 @@ def explorer(
     serve: Serve = False,
     port: Port = None,
 ) -> None:
-    """Write a page to look at a layout: one HTML file that needs no network, or a local server."""
+    """Write a page for exploring a layout: one HTML file that needs no network, or a local server."""
     lengths, sides, given = _lengths(seq_len), block_option(block), parameter_options(define)
     packed = _documents(documents or ())
     specs = [spec] if compare is None else [spec, compare]

@@ -33,7 +33,7 @@ Diff = Annotated[bool, typer.Option("--diff", help="Write nothing; print what wo
 
 
 def fmt(files: Files, check: Check = False, diff: Diff = False) -> None:
-    """Format spec files in place; those with mistakes are left as they are."""
+    """Format spec files in place; files with errors are not changed."""
     found: list[Diagnostic] = []
     changes = 0
     for file in spec_files(files):

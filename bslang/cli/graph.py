@@ -41,7 +41,7 @@ def graph(
     head: HeadOption = 0,
     layer: LayerOption = 0,
 ) -> None:
-    """Write which block of queries visits which block of keys as DOT, GraphML or JSON."""
+    """Write the block graph as DOT, GraphML or JSON: which block of queries visits which block of keys."""
     from bslang.analysis.export import FORMATS, export
 
     if form not in FORMATS:

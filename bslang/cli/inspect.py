@@ -46,7 +46,7 @@ def inspect(
     block: BlockOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compile a layout's Triton kernels for a GPU that need not be there, and read their machine code."""
+    """Compile a layout's Triton kernels for a GPU (none is needed here), and report on their machine code."""
     dims, dtypes = head_dims_option(head_dim), dtypes_option(dtype)
     resolved = resolve_spec(spec, define, block)
     reports = [

@@ -28,7 +28,7 @@ FileArgument = Annotated[
 
 
 def list(file: FileArgument = None, json: JsonOption = False) -> None:
-    """List layouts with their parameters, and what the comments above them say."""
+    """List the layouts of the library, or of a file, with their parameters and comments."""
     if file is None:
         found: Sequence[Entry] = library()
     else:

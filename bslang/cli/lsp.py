@@ -18,7 +18,7 @@ Stdio = Annotated[
 
 
 def lsp(stdio: Stdio = False) -> None:
-    """Answer an editor over stdin and stdout: diagnostics, pictures, completion, rename, format."""
+    """Run the language server on stdin and stdout: diagnostics, pictures, completion, rename, format."""
     from bslang.editors.server import server
 
     # The server closes its stream, and nothing else may write to it.

@@ -55,7 +55,7 @@ def stats(
     ] = False,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Count what a layout visits and costs compared with dense attention, and decide its properties."""
+    """Report what a layout costs compared with dense attention, and its properties."""
     from bslang.reports.stats import stats as report
 
     resolved = resolve_spec(spec, define, block)

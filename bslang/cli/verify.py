@@ -85,7 +85,7 @@ def verify(
     block: BlockOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Hold a layout's targets against dense fp64 attention on this machine, forward and backward."""
+    """Check a layout's targets against dense fp64 attention on this machine, forward and backward."""
     lengths = None if seq_len is None else numbers_option(seq_len, "--seq-len", "1024,2048")
     dims = head_dims_option(head_dim)
     dtypes = None if dtype is None else dtypes_option(dtype)

@@ -36,7 +36,7 @@ def why(
     layer: LayerOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Say whether query token Q sees key token K, and which terms make it so or remove it."""
+    """Say whether query Q sees key K, and which terms of the spec decide it."""
     from bslang.reports.why import why as ask
 
     resolved = resolve_spec(spec, define, block)

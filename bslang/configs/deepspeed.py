@@ -60,8 +60,8 @@ def document(section: Values, name: str, around: Mapping[str, object] | None = N
     definitions = layout.definitions
     if _unidirectional(section, mode):
         about.append(
-            f"The layout `{mode}` is DeepSpeed's, whole blocks: a block on the diagonal has tokens "
-            f"that come later. Decoders mask them beside it; `{mode}_causal` is both in one."
+            f"`{mode}` is DeepSpeed's layout of whole blocks: blocks on the diagonal include later tokens, "
+            f"which decoders mask separately. `{mode}_causal` includes that mask."
         )
         token = Definition(f"{mode}_causal", f"({layout.whole}) & causal", "Causal to the token.")
         definitions = [definitions[0], token, *definitions[1:]]

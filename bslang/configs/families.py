@@ -27,10 +27,9 @@ def bigbird(config: Values, model: Model, model_type: str) -> Read:
         about = f"{definition.about[:-1]}; {count} random blocks per row outside of these."
         definition = Definition(model_type, f"_seen | {drawn}", about)
         notes.append(
-            "Random blocks differ by layer and head, as there, but there is no counterpart of the very "
-            "same draw, which is NumPy's; a layout with the blocks themselves is `table(...)`. "
-            f"Outside of training, transformers draws none and takes block 0 {count} times more into the "
-            "softmax instead, which no layout can."
+            "Random blocks differ by layer and head, as in transformers, but the draw is another one: there "
+            "it is NumPy's. `table(...)` takes the blocks themselves. Outside of training, transformers "
+            f"draws none and counts block 0 {count} more times in the softmax, which a layout cannot express."
         )
     seen = Definition("_seen", "window(3) | global(0, -1)", "What every head sees.")
     return [definition, seen], block, notes
@@ -56,8 +55,8 @@ def longformer(config: Values, model: Model, model_type: str) -> Read:
     notes = [
         "The configuration does not say which tokens are global: the model is given a "
         "`global_attention_mask`. Here the first g are: g=1t is the first token, as for classification; "
-        "-D g=0 (in Python, g=0) takes none. Write other places as `global(3t, 17t)`. For global tokens "
-        "the model has projections of their own, which a layout cannot have."
+        "-D g=0 (in Python, g=0) takes none. Write other places as `global(3t, 17t)`. The model has "
+        "separate projections for global tokens, which a layout cannot express."
     ]
     layers = [
         Definition(

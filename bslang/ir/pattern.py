@@ -379,7 +379,7 @@ FLAGS = ("relational", "drawn", "shift_invariant", "wide", "guards_future")
 
 
 def check_bounds(primitive: Primitive) -> None:
-    """Hold every argument against the least value that its declaration accepts (PatternError)."""
+    """Check every argument against the least value that its declaration accepts (PatternError)."""
 
     def hold(number: Number, name: str, least: int, field: str) -> None:
         if isinstance(number, int) and number < least:
