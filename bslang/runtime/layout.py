@@ -120,8 +120,8 @@ class CallableLayout(ABC):
         q: (batch, heads, len_q, dim). k, v: (batch or 1, key heads, len_k, dim); key heads divide heads
         (grouped-query attention). dtype: fp32, fp16 or bf16, on the torch target also fp64. Any dim (up to
         256 on the triton target), any lengths, including 0, and any strides. scale: factor of the scores;
-        None means 1/sqrt(dim). options: `softcap`, `align`, `labels`, `key_padding` and `first_head`, see
-        `bslang.call.Options`.
+        None means 1/sqrt(dim). options: `softcap`, `align`, `labels`, `key_padding`, `sinks`, `first_head`,
+        see `bslang.call.Options`.
 
         Returns out, like q and contiguous. With return_lse, also returns the natural log-sum-exp of each
         query's scores, fp32 (batch, heads, len_q). A query that sees no key has out 0, lse -inf and
