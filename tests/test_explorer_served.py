@@ -44,7 +44,7 @@ def test_documents_are_typed_and_reasons_are_marked_in_the_spec(
         reader.page.locator("#why-k").fill("5")
         reader.page.locator("#why-k").press("Enter")
         reader.wait_for("verdict", "Query 12 does not see key 5.")
-        reader.wait_for("reasons", "takes it away")
+        reader.wait_for("reasons", "removes it")
         marks = reader.page.locator("#sources mark")
         assert [(each.text_content(), each.get_attribute("class")) for each in marks.all()] == [
             ("same(doc)", "takes"),

@@ -124,7 +124,7 @@ def test_what_multihead_attention_refuses() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             mine(x, x, x, **options)
-    with pytest.raises(ValueError, match=r"of one sequence.*\(1, 12, 16\), \(1, 8, 16\)"):
+    with pytest.raises(ValueError, match=r"one sequence.*\(1, 12, 16\), \(1, 8, 16\)"):
         mine(x, x[:, :8], x[:, :8])
     with pytest.raises(ValueError, match=r"\(batch, length, 16\).*its shape is \(1, 12, 8\)"):
         mine(*(x[..., :8],) * 3)

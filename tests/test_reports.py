@@ -117,13 +117,13 @@ def test_what_does_not_fit_is_refused(layout: bslang.Layout) -> None:
     ):
         layout.verify(target="cuda")
     with pytest.raises(
-        BslangError, match="key 20000 lies outside of 16384 tokens; seq_len gives another"
+        BslangError, match="key 20000 is out of range for 16384 tokens; seq_len sets another"
     ):
         layout.why(0, 20000)
     for wrong in (0, -1, True, 1.5, "1k"):
-        with pytest.raises(ValueError, match="seq_len is a whole number from 1 on"):
+        with pytest.raises(ValueError, match="seq_len must be an integer of at least 1"):
             layout.stats(wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="head is a whole number from 0 on"):
+    with pytest.raises(ValueError, match="head must be an integer of at least 0"):
         layout.show(head=-1)
     with pytest.raises(ValueError, match="a list of at least one"):
         layout.show(head=[])

@@ -256,7 +256,7 @@ def _length(seq_len: int | None) -> int | None:
 
 def _whole(name: str, number: object, least: int) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise ValueError(f"{name} is a whole number from {least} on, not {number!r}")
+        raise ValueError(f"{name} must be an integer of at least {least}, not {number!r}")
     if "head" in name and number > MAX_HEADS:
         raise ValueError(f"{name} is at most {MAX_HEADS} (MAX_HEADS), not {number}")
     return number

@@ -119,7 +119,8 @@ def below(importer: Source, name: str) -> Path:
         path = (folder / written).resolve()
         if not path.is_relative_to(folder):
             raise Unreadable(
-                "this leads out of the spec's folder", "copy the file there; links that lead out are not followed"
+                "this leads out of the spec's folder",
+                "copy the file there; links that lead out are not followed",
             )
         if path.is_file():
             return path
