@@ -99,7 +99,7 @@ def test_blocks_that_are_none() -> None:
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(BslangError, match="BSLANG_CACHE_DIR names another"):
+    with pytest.raises(BslangError, match="set BSLANG_CACHE_DIR to another"):
         bslang.compile("last(3) | cols(7)", target="torch")
     monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path / "new" / "cache"))
     assert bslang.compile("last(3) | cols(7)", target="torch").spec == "last(3) | cols(7)"

@@ -280,7 +280,7 @@ def test_rename(marked: str, name: str, count: int) -> None:
         ("bigbird(^r=2", "x", "rename it there"),
         ("^streaming(w = 4", "mine", "`mine` is defined twice"),
         ("^streaming(w = 4", "all", "a name of the language"),
-        ("^streaming(w = 4", "1x", "is no name"),
+        ("^streaming(w = 4", "1x", "is not a valid name"),
         ("^w = 4", "keep", "declared twice"),
         ("^w = 4", "causal", "a name of the language"),
         ("import ^\"", "x", "the path of a file"),

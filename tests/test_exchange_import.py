@@ -183,7 +183,7 @@ def test_lists_hold_even_without_a_mask_mod() -> None:
 
 def test_lists_of_batch_rows_are_refused() -> None:
     made = create_block_mask(lambda b, h, q, k: q - k < b + 5, 2, None, 32, 32, device="cpu")
-    with pytest.raises(PatternError, match="lists for 2 batch rows"):
+    with pytest.raises(PatternError, match="a mask for each of 2 batch rows"):
         bslang.from_flex(made)
 
 

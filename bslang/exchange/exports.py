@@ -148,7 +148,7 @@ class Exports(ABC):
 
         self._whole()
         if self.by_head and heads is None:
-            raise ValueError("the heads of this layout differ: pass the number of heads,  `heads=`")
+            raise ValueError("the heads of this layout differ: pass the number of heads, `heads=`")
         len_k = len_q if len_k is None else len_k
         save(path, self.resolved, len_q, len_k, align, heads or 1, self.layer)
 

@@ -34,7 +34,7 @@ def block_mask(
     pattern = resolved.pattern
     by_head = "head" in pattern.names()
     if by_head and heads is None:
-        raise ValueError("the heads of this layout differ: pass the number of heads,  `heads=`")
+        raise ValueError("the heads of this layout differ: pass the number of heads, `heads=`")
     schedule = compiler.tables(resolved, len_q, len_k, align, range(heads or 1), layer)
     graphs: Sequence[BlockGraph] = schedule.graphs
     head_graph = None
