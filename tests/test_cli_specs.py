@@ -70,7 +70,7 @@ def test_lengths_have_suffixes(run: Run, text: str, tokens: int) -> None:  # noq
 def test_lengths_that_are_none(run: Run, text: str) -> None:  # noqa: F811
     done = run("stats", "last(2)", "--seq-len", text)
     assert done.status == 2
-    assert "is not a length in tokens" in done.err
+    assert "is not a length of at least one token" in done.err
 
 
 def test_folders_stand_for_the_specs_below_them(run: Run) -> None:  # noqa: F811

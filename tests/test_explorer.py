@@ -302,8 +302,8 @@ def test_documents_of_the_command_are_a_choice(tmp_path: Path) -> None:
     [
         (["spec.bsl:other"], 1, "no definition `other`"),
         (["missing.bsl"], 1, "no such file"),
-        (["spec.bsl:near", "--seq-len", "12,x"], 2, "is not a length in tokens"),
-        (["spec.bsl:near", "--seq-len", "0"], 2, "is not a length in tokens"),
+        (["spec.bsl:near", "--seq-len", "12,x"], 2, "is not a length of at least one token"),
+        (["spec.bsl:near", "--seq-len", "0"], 2, "is not a length of at least one token"),
         (["spec.bsl:near", "--port", "80"], 2, "needs `--serve`"),
         (["spec.bsl:near", "--serve", "-o", "x.html"], 2, "--serve writes no file"),
         (["-", "--serve"], 1, "standard input cannot be served"),

@@ -69,8 +69,9 @@ def mask_mod(
         def by_formula(
             b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor
         ) -> torch.Tensor:
-            held: torch.Tensor = predicates[0](bound(b, h, q, k))
-            return held
+            sees: torch.Tensor | bool = predicates[0](bound(b, h, q, k))
+            # A bool where the predicate has neither position: `{i, j : n > 4}`.
+            return torch.full_like(q, sees, dtype=torch.bool) if isinstance(sees, bool) else sees
 
         return by_formula
 
