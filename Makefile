@@ -77,8 +77,9 @@ bench-lowering: $(READY) ## Time and memory of lowering
 bench-balance: $(READY) ## A simulation: how evenly the programs of the Triton kernels load a GPU
 	$(BIN)/python -m benchmarks.balance
 
-docs: $(READY) ## The pages and pictures that are made from the code, and the grammar and icon of editors
+docs: $(READY) ## The pages, pictures and notebooks that are made from the code, and the grammar and icon of editors
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/notebooks.py
 	$(BIN)/python editors/generate_textmate.py
 	$(BIN)/python editors/generate_icon.py
 

@@ -22,9 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "examples.md"
 PICTURES = ROOT / "docs" / "images" / "examples"
 BUILD = ROOT / "build"
-EXAMPLES = ("train_lm", "dna", "series", "images", "search")
+EXAMPLES = ("recall", "dna", "vit", "packed", "finetune", "serving", "train_lm")
 
-_TABLE = re.compile(r"^(?P<table>[^\n]*\n┏.*?)^plot: (?P<plot>[^\n]+)$", re.DOTALL | re.MULTILINE)
+_TABLE = re.compile(
+    r"^(?P<table>\| [^\n]* \|\n\| --- .*?)^plot: (?P<plot>[^\n]+)$", re.DOTALL | re.MULTILINE
+)
 
 
 def figures(printed: str) -> tuple[str, Path]:
@@ -35,8 +37,7 @@ def figures(printed: str) -> tuple[str, Path]:
     found = _TABLE.search(printed)
     if found is None:
         raise ValueError("the example printed no table and named no plot")
-    lines = (line.rstrip() for line in found["table"].splitlines())
-    return "\n".join(lines), Path(found["plot"])
+    return found["table"].strip(), Path(found["plot"])
 
 
 def run(name: str) -> str:
@@ -60,8 +61,8 @@ def write(name: str, printed: str) -> None:
     table, plot = figures(printed)
     PICTURES.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(plot, PICTURES / plot.name)
-    picture = f"![Losses and times of {name}](images/examples/{plot.name})"
-    text = include(f"```text\n{table}\n```\n\n{picture}", PAGE.read_text(encoding="utf-8"), name)
+    picture = f"![The table of {name} as a plot](images/examples/{plot.name})"
+    text = include(f"{table}\n\n{picture}", PAGE.read_text(encoding="utf-8"), name)
     PAGE.write_text(text, encoding="utf-8")
 
 

@@ -1,123 +1,121 @@
-"""Fill in masked bases of a real genome: neighbours, neighbours on both strands, and dense attention.
+# %% [markdown]
+# # DNA: the other strand
+#
+# A sequencer reads both strands of a molecule, and leaves out some bases of each. What one read lacks is on
+# the other strand: complemented, and at the mirrored place. The layout has that mirror: its second term is
+# the anti-diagonal. The model sees one strand, then the other, and fills in what is missing.
+#
+# The genome is real: contig OFHT01000022 of *Bacillus amyloliquefaciens*, 391,023 bases, from the package
+# pyhmmer (MIT licence). Which bases are left out is drawn at random, on each strand by itself.
+#
+# Shorter: `python examples/dna.py --seeds 1`
 
-The genome is contig OFHT01000022 of the bacterial assembly SAMEA104415756 (taxon 1390, Bacillus
-amyloliquefaciens), 391,023 bases, which the package pyhmmer ships (MIT licence). As in BigBird
-(Zaheer 2020, 5), bases are masked and predicted from both sides. The model reads a stretch and then
-its reverse complement, since a gene may lie on either strand; a base and its partner are masked
-together, and paired tokens have the same rotary position. The layouts are those of examples/dna.bsl.
-
-    python examples/dna.py
-    python examples/dna.py --quick
-"""
-
-from __future__ import annotations
-
-from pathlib import Path
+# %%
+import time
 
 import torch
 import torch.nn.functional as F
-from common import (
-    HERE,
-    Attention,
-    Contestant,
-    Corpus,
-    Task,
-    Transformer,
-    arguments,
-    compete,
-    console,
-    package_file,
-    plot,
-    report,
-    unigram_entropy,
-)
+from common import figure, package_file, save, sizes, spread, table
+from model import Transformer
 from torch import Tensor, nn
 
 import bslang
 
-QUICK = {"steps": 20, "bases": 256, "dim": 32, "layers": 1, "heads": 2}
+options = sizes("Fill in missing bases.", seeds=3, steps=120, bases=1024, dim=32, heads=2)
+MISSING, UNREAD = 0.2, 4  # the share of bases that a read lacks, and the token in their place
+LAYOUTS = {
+    "window": "window(5)",
+    "window + other strand": "window(3) | {i, j : i + j == n - 1}",
+    "dense": "all",
+}
+
+# %%
 FILE = "tests/data/seqs/1390.SAMEA104415756.OFHT01000022.fna"
-BASES = "ACGT"  # in this order, the complement of base b is 3 - b
-MASK = 4
-MASKED = 0.2  # of all bases
+letters = "".join(package_file("pyhmmer", FILE).read_text().upper().split("\n")[1:])
+genome = torch.tensor(["ACGT".index(letter) for letter in letters if letter in "ACGT"])
+held_out, trained = genome[:50_000], genome[50_000:]
+share = torch.bincount(genome) / len(genome)  # of each base
+frequencies = -float((share * share.log()).sum())  # the loss of a model that knows only these
 
 
-def genome() -> Tensor:
-    """int64 (length,): the bases as places in BASES; the few that were not called are left out."""
-    lines = package_file("pyhmmer", FILE).read_text().splitlines()
-    letters = "".join(line for line in lines if not line.startswith(">")).upper()
-    return torch.tensor([BASES.index(base) for base in letters if base in BASES])
+def batch(part: Tensor, count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Both strands of random stretches, and where they were not read: (count, 2 bases) each."""
+    start = torch.randint(len(part) - options.bases, (count, 1), generator=random)
+    strand = part[start + torch.arange(options.bases)]
+    strands = torch.cat((strand, 3 - strand.flip(1)), dim=1)  # A pairs with T, and C with G
+    return strands, torch.rand(strands.shape, generator=random) < MISSING
 
 
-def both_strands(forward: Tensor) -> Tensor:
-    """(batch, bases) to (batch, 2 bases): each stretch, then its reverse complement."""
-    return torch.cat((forward, 3 - forward.flip(1)), dim=1)
+# %% [markdown]
+# Paired bases have the same rotary position, so that each finds its partner on the other strand.
 
 
-Batch = tuple[Tensor, Tensor]
+# %%
+class Mirrored(nn.Module):
+    """Rotary positions 0, 1, ..., bases - 1, bases - 1, ..., 1, 0."""
+
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """(batch, heads, 2 bases, head dim) to the same."""
+        position = torch.cat((torch.arange(options.bases), torch.arange(options.bases).flip(0)))
+        half = x.shape[-1] // 2
+        angle = torch.outer(position, 10_000 ** (-torch.arange(half) / half))
+        a, b = x.chunk(2, dim=-1)
+        return torch.cat(
+            (a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), dim=-1
+        )
 
 
-def mask(stretch: Tensor, generator: torch.Generator) -> Batch:
-    """A batch from (batch, bases): both strands, and where they are masked, (batch, 2 bases)."""
-    hidden = torch.rand(stretch.shape, generator=generator) < MASKED
-    return both_strands(stretch), torch.cat((hidden, hidden.flip(1)), dim=1)
+def loss(model: Transformer, strands: Tensor, missing: Tensor) -> Tensor:
+    """Nats per missing base."""
+    second = torch.arange(strands.shape[1]) >= options.bases  # its bases are tokens of their own
+    tokens = strands.masked_fill(missing, UNREAD) + 5 * second
+    return F.cross_entropy(model(tokens)[missing], strands[missing])
 
 
-def loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Mean loss in nats a masked base."""
-    strands, hidden = batch
-    logits = model(strands.masked_fill(hidden, MASK))
-    return F.cross_entropy(logits[hidden], strands[hidden])
+# %%
+def train(layout: bslang.Layout, seed: int) -> tuple[float, list[float], float]:
+    """The held-out loss, the training losses, and CPU seconds per step."""
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
+    model = Transformer(layout, 10, 4, dim=options.dim, heads=options.heads, rotary=Mirrored())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=options.steps)
+    losses, times = [], []
+    for _ in range(options.steps):
+        started = time.process_time()
+        error = loss(model, *batch(trained, 2, random))
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(error.item())
+        times.append(time.process_time() - started)
+    random.manual_seed(1000)  # every model is tested on the same stretches
+    with torch.no_grad():
+        tested = [loss(model, *batch(held_out, 1, random)).item() for _ in range(16)]
+    return sum(tested) / len(tested), losses, sorted(times)[len(times) // 2]
 
 
-class Embedding(nn.Module):
-    """A base, and which strand it is on."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.base, self.strand = nn.Embedding(len(BASES) + 1, dim), nn.Embedding(2, dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        length = tokens.shape[1]
-        return self.base(tokens) + self.strand(torch.arange(length) // (length // 2))
-
-
-def main() -> None:
-    """Read, train three times, compare."""
-    options = arguments(
-        __doc__, QUICK, steps=150, bases=1024, batch=2, dim=64, layers=2, heads=4, lr=3e-3
+# %%
+chart, axes = figure(
+    "Filling in missing bases from both strands", "training step", "loss (nats per missing base)"
+)
+rows = []
+for name, spec in LAYOUTS.items():
+    layout = bslang.compile(spec, block=64)
+    losses, curves, times = zip(
+        *(train(layout, seed) for seed in range(options.seeds)), strict=True
     )
-    length, heads = 2 * options.bases, options.heads
-    bases = genome()
-    console.print(
-        f"data: {len(bases):,} bases of a Bacillus amyloliquefaciens genome (package pyhmmer; MIT licence)\n"
+    graph = layout.graph(2 * options.bases)
+    visited = graph.blocks_by_row.sum() / (graph.grid.n * graph.grid.m)
+    rows.append(
+        {"attention": name, "blocks visited": f"{visited:.1%}"}
+        | {"held-out loss (nats per missing base)": spread(losses)}
+        | {"CPU time per step": f"{1000 * min(times):.0f} ms"}
     )
-    corpus = Corpus.of(bases, options.bases, windows=16)
-    place = torch.arange(options.bases)
-    positions = torch.cat((place, place.flip(0)))  # a base and its partner have one place
-
-    def model(attention: Attention) -> nn.Module:
-        embed = Embedding(options.dim)
-        return Transformer(attention, embed, len(BASES), options, positions, near=(2, 2))
-
-    random = torch.Generator().manual_seed(options.seed)
-    held_out = [mask(window[None], random) for window in corpus.held_out]
-    task = Task(model, loss, lambda g: mask(corpus.batch(options.batch, g), g), held_out)
-    layouts = {
-        "own strand": bslang.load(f"{HERE / 'dna.bsl'}:own_strand"),
-        "both strands": bslang.load(f"{HERE / 'dna.bsl'}:both_strands"),
-    }
-    contestants = [
-        Contestant.sparse(name, layout, length, heads) for name, layout in layouts.items()
-    ]
-    runs = compete(task, [*contestants, Contestant.dense(length, 64, causal=False)], options)
-    title = "masked bases: loss in nats a base; the lower, the better"
-    report(runs, title, {"unigram": unigram_entropy(bases)})
-    plot(
-        runs, f"DNA, both strands of {options.bases:,} bases", "nats a base",
-        Path(options.output, "dna.png"),
-    )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    axes.plot(torch.tensor(curves).mean(0), label=name)
+table(rows)
+axes.axhline(frequencies, color="gray", linestyle=":", label="frequencies of bases")
+axes.set_ylim(bottom=0)
+axes.legend()
+save(chart, options.output, "dna")

@@ -1,98 +1,169 @@
-"""Train a small byte-level language model at 4,096 tokens of context, sparse and then dense.
+# %% [markdown]
+# # A language model, sparse and dense
+#
+# The whole way from a spec to a trained model: compile a layout of bigbird.bsl, look at it, import the
+# generated module, and train a small byte-level language model at 4,096 tokens of context on real text, the
+# prose of Python's own manual, which every Python has (module pydoc_data.topics; PSF licence). A second
+# model, which starts from the same weights and sees the same text, has torch's dense attention.
+#
+# Shorter: `python examples/train_lm.py --steps 20`. Your own: `--spec mine.bsl:my_layout`.
 
-The whole way from a spec to a trained model: compile a layout of examples/bigbird.bsl, look at it,
-import the generated module, and train on real text: the prose of Python's own manual, which every
-Python installs (module pydoc_data.topics; PSF licence). Copy this file and common.py to start a model
-of your own: `Transformer` takes any function of (q, k, v), and only `main` knows about bslang.
-
-    python examples/train_lm.py                     # what `make demo` runs
-    python examples/train_lm.py --steps 20          # a quick look
-    python examples/train_lm.py --spec mine.bsl:my_layout
-"""
-
-from __future__ import annotations
-
+# %%
 import importlib
+import math
+import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from pydoc_data.topics import topics
 
+import common
 import torch
 import torch.nn.functional as F
-from common import (
-    HERE,
-    Attention,
-    Contestant,
-    Corpus,
-    Task,
-    Transformer,
-    arguments,
-    compete,
-    console,
-    plot,
-    python_manual,
-    report,
-    unigram_entropy,
-)
+from common import figure, save, sizes, table
 from torch import Tensor, nn
 
-QUICK = {"steps": 20, "context": 512, "dim": 32, "layers": 1, "heads": 2, "batch": 2, "lr": 0.01}
+from bslang.nn import Rotary
+
+SPEC = f"{Path(common.__file__).with_name('bigbird.bsl')}:causal_bigbird"
+options = sizes(
+    "Train a language model.",
+    spec=SPEC,
+    seed=0,
+    steps=200,
+    context=4096,
+    dim=128,
+    layers=2,
+    heads=4,
+    lr=4e-3,
+)
 
 
-def loss(model: nn.Module, window: Tensor) -> Tensor:
-    """Mean loss in nats a byte of (batch, context + 1) bytes."""
-    logits = model(window[:, :-1])
-    return F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
-
-
+# %%
 def bslang(*arguments: str) -> str:
-    """Run a command of bslang's, shown as a user would type it; returns what it prints."""
-    console.print(f"[bold]$ bslang {' '.join(arguments)}[/bold]")
-    command = [sys.executable, "-m", "bslang", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    print(done.stdout)
+    """Run a command of bslang's, shown as one would type it; returns what it prints."""
+    print("$ bslang", *arguments, flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "bslang", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    print(done.stdout, flush=True)
     if done.returncode:
         raise SystemExit(done.returncode)
     return done.stdout
 
 
-def main() -> None:
-    """Compile, look, train twice, compare."""
-    options = arguments(
-        __doc__, QUICK, spec=f"{HERE / 'bigbird.bsl'}:causal_bigbird", steps=200, context=4096,
-        batch=1, dim=128, layers=2, heads=4, lr=4e-3,
-    )  # fmt: skip
-    length, heads = options.context, options.heads
+written = bslang("compile", options.spec, "-o", options.output)
+bslang("show", options.spec, "--seq-len", str(min(options.context, 2048)))
+bslang("stats", options.spec, "--seq-len", str(options.context))
+sys.path.insert(0, options.output)  # a generated module is an ordinary Python module
+layout = importlib.import_module(Path(written.splitlines()[0]).stem).LAYOUT
 
-    written = bslang("compile", options.spec, "-o", options.output)
-    bslang("show", options.spec, "--seq-len", str(min(length, 2048)))
-    bslang("stats", options.spec, "--seq-len", str(length))
+# %% [markdown]
+# ## The model
+#
+# A short convolution brings in the nearest tokens, so that attention is left with what lies further away.
 
-    # A generated module is an ordinary Python module.
-    sys.path.insert(0, options.output)
-    layout = importlib.import_module(Path(written.splitlines()[0]).stem).LAYOUT
 
-    text = torch.frombuffer(bytearray(python_manual()), dtype=torch.uint8).long()
-    corpus = Corpus.of(text, length + 1)
-    console.print(
-        f"data: {len(text):,} bytes of Python's manual (pydoc_data.topics; PSF licence)\n"
+# %%
+class Block(nn.Module):
+    """attention: any function of (q, k, v), each (batch, heads, length, head dim)."""
+
+    def __init__(self, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        dim = options.dim
+        self.attention, self.rotary = attention, Rotary()
+        self.norm1, self.norm2 = nn.RMSNorm(dim), nn.RMSNorm(dim)
+        self.near = nn.Conv1d(dim, dim, kernel_size=4, groups=dim)
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = self.near(F.pad(self.norm1(x).transpose(1, 2), (3, 0))).transpose(1, 2)
+        heads = self.qkv(near).unflatten(-1, (3, options.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = self.attention(self.rotary(heads[0]), self.rotary(heads[1]), heads[2])
+        x = x + self.proj(out.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))
+
+
+def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+models, optimizers = {}, {}
+for name, attention in {"sparse": layout, "dense": dense}.items():
+    torch.manual_seed(options.seed)  # the same weights
+    models[name] = nn.Sequential(
+        nn.Embedding(256, options.dim),
+        *(Block(attention) for _ in range(options.layers)),
+        nn.RMSNorm(options.dim),
+        nn.Linear(options.dim, 256, bias=False),
+    )
+    optimizers[name] = torch.optim.AdamW(
+        models[name].parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=0.05
     )
 
-    def model(attention: Attention) -> nn.Module:
-        embed = nn.Embedding(256, options.dim)
-        return Transformer(attention, embed, 256, options, torch.arange(length))
 
-    task = Task(
-        model, loss, lambda random: corpus.batch(options.batch, random), corpus.held_out[:, None]
-    )
-    contestants = [
-        Contestant.sparse("sparse", layout, length, heads),
-        Contestant.dense(length, layout.block[0], causal=True),
+# %% [markdown]
+# ## Training
+
+
+# %%
+def loss(model: nn.Module, window: Tensor) -> Tensor:
+    """Mean loss in nats per byte of (batch, context + 1) bytes."""
+    return F.cross_entropy(model(window[:, :-1]).flatten(0, 1), window[:, 1:].flatten())
+
+
+text = torch.tensor(list("\n\n".join(topics[name] for name in sorted(topics)).encode()))
+size = options.context + 1
+middle = (len(text) - 6 * size) // 2  # six windows from the middle are held out
+held_out = text[middle : middle + 6 * size].view(6, 1, size)
+trained = torch.cat((text[:middle], text[middle + 6 * size :]))
+random = torch.Generator().manual_seed(options.seed)
+losses: dict[str, list[float]] = {name: [] for name in models}
+seconds: dict[str, list[float]] = {name: [] for name in models}
+for step in range(options.steps):
+    start = int(torch.randint(len(trained) - size, (1,), generator=random))
+    window = trained[start : start + size][None]
+    decay = 0.1 + 0.45 * (1 + math.cos(math.pi * step / options.steps))
+    rate = options.lr * min((step + 1) / max(1, options.steps // 10), decay)
+    for name, model in models.items():
+        started = time.perf_counter()
+        optimizers[name].param_groups[0]["lr"] = rate
+        current = loss(model, window)
+        optimizers[name].zero_grad()
+        current.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers[name].step()
+        losses[name].append(current.item())
+        seconds[name].append(time.perf_counter() - started)
+    if step % 20 == 19:
+        print(
+            f"step {step + 1}:",
+            ", ".join(f"{name} {losses[name][-1]:.3f}" for name in models),
+            flush=True,
+        )
+
+# %%
+with torch.no_grad():
+    tested = {name: [loss(model, one).item() for one in held_out] for name, model in models.items()}
+table(
+    [
+        {"attention": name, "first step": f"{losses[name][0]:.3f}"}
+        | {"last steps": f"{statistics.mean(losses[name][-5:]):.3f}"}
+        | {"held-out (nats per byte)": f"{statistics.mean(tested[name]):.3f}"}
+        | {"time per step": f"{1000 * statistics.median(seconds[name]):.0f} ms"}
+        for name in models
     ]
-    runs = compete(task, contestants, options)
-    report(runs, "loss in nats a byte; the lower, the better", {"unigram": unigram_entropy(text)})
-    plot(runs, f"language model, {length:,} bytes", "nats a byte", Path(options.output, "lm.png"))
-
-
-if __name__ == "__main__":
-    main()
+)
+apart = [a - b for a, b in zip(tested["sparse"], tested["dense"], strict=True)]
+error = statistics.stdev(apart) / math.sqrt(len(apart))
+print(f"sparse minus dense: {statistics.mean(apart):+.3f} held-out (standard error {error:.3f})")
+chart, axes = figure(
+    f"A language model of {options.context:,} bytes", "training time (s)", "loss (nats per byte)"
+)
+for name in models:
+    axes.plot(torch.tensor(seconds[name]).cumsum(0), losses[name], label=name)
+axes.legend()
+save(chart, options.output, "train_lm")

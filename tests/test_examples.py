@@ -1,140 +1,169 @@
-"""The examples run, in a reduced size, and learn."""
+"""The examples run, at a tiny size, and their notebooks are theirs."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import math
-import os
+import json
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+import bslang  # noqa: E402
 from benchmarks import examples as measured  # noqa: E402
 
 EXAMPLES = ROOT / "examples"
-CONTESTANTS = {
-    "train_lm": ["sparse", "dense"],
-    "dna": ["own strand", "both strands", "dense"],
-    "series": ["window", "logsparse", "dense"],
-    "images": ["neighbours", "axial", "dense"],
-    "search": ["own_block", "window_2", "doubling", "dense"],  # by the blocks that they visit
+TINY = {
+    "recall": "--seeds 1 --lengths 128 --steps 3 --tested 128 256 --tests 1 --dim 16",
+    "dna": "--seeds 2 --steps 2 --bases 128 --dim 16",
+    "vit": "--seeds 1 --steps 2 --tests 6 --dim 16",
+    "packed": "--seeds 1 --steps 2 --length 128 --dim 16 --heads 1",
+    "finetune": "--seeds 1 --short 32 --long 128 --steps 2 --tuning 2 --dim 16",
+    "serving": "--prompts 130 200 --tokens 3 --dim 16 --heads 1",
+    "train_lm": "--steps 6 --context 256 --dim 32 --layers 1 --heads 2 --lr 0.01",
 }
-PLOTS = {"train_lm": "lm"}
+ROWS = {
+    "recall": ["window", "window + random", "window + global", "window + global + random", "dense"],
+    "dna": ["window", "window + other strand", "dense"],
+    "vit": ["neighbours", "neighbours + class token", "dense"],
+    "packed": ["one by one", "padded", "packed", "packed, without same(doc)"],
+    "finetune": [
+        "dense, before", "layout, before", "layout, fine-tuned", "loaded again", "dense, fine-tuned"
+    ],
+    "serving": ["130 tokens", "200 tokens"],
+    "train_lm": ["sparse", "dense"],
+}  # fmt: skip
 
 
-def example(name: str, folder: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a program of examples/ with its reduced size."""
-    return subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", "--quick", "--output", folder, *options],
-        cwd=folder, text=True, capture_output=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # tests run side by side
-    )  # fmt: skip
+def example(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> dict[str, Any]:
+    """Run an example at its tiny size; the names that it defines."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    options = [*TINY[name].split(), "--output", str(folder), *more]
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *options])
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
 
-def rows(printed: str) -> dict[str, list[str]]:
-    """The lines of the table, by their first column."""
-    cells = [line.strip()[1:-1].split("│") for line in printed.splitlines() if line.startswith("│")]
-    return {first.strip(): [cell.strip() for cell in others] for first, *others in cells}
+@pytest.mark.parametrize("name", TINY)
+def test_example(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    defined = example(name, tmp_path, monkeypatch)
+    table, plot = measured.figures(capfd.readouterr().out)
+    heading, _, *lines = table.split("\n\n")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [first for first, *_ in cells] == ROWS[name]
+    assert all(len(row) == heading.count("|") - 1 and all(row) for row in cells)
+    assert plot == tmp_path / f"{name}.svg"
+    drawn = plot.read_text(encoding="utf-8")
+    axes = defined["axes"]
+    for text in (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()):
+        assert text and f"<!-- {text} -->" in drawn
+    assert re.search(r"\(.+\)", axes.get_ylabel()), "a unit"
+    if name == "recall":
+        check_recall(defined)
 
 
-def number(cell: str) -> float:
-    """The number in a cell, without its unit."""
-    return float(re.sub(r"( ms|%)$", "", cell))
+def check_recall(defined: dict[str, Any]) -> None:
+    """What is asked for was stated, and facts reach all questions only through global tokens."""
+    tokens, value, answer = defined["batch"](3, 1024, torch.Generator().manual_seed(0))
+    facts = value > 0
+    asked = answer.masked_fill(torch.arange(1024) < defined["BLOCK"], -1) >= 0
+    assert facts.sum(1).eq(defined["KEYS"]).all() and asked.sum(1).eq(defined["QUESTIONS"]).all()
+    for row in range(3):
+        stated = dict(
+            zip(
+                tokens[row, facts[row]].tolist(), (value[row, facts[row]] - 1).tolist(), strict=True
+            )
+        )
+        assert [stated[key] for key in tokens[row, asked[row]].tolist()] == answer[
+            row, asked[row]
+        ].tolist()
+    for name, spec in defined["LAYOUTS"].items():
+        dense = bslang.compile(spec, block=defined["BLOCK"]).to_dense(1024).squeeze().float()
+        reached = torch.linalg.matrix_power(dense, defined["HOPS"])[768:, :512] > 0
+        assert bool(reached.all()) == ("global" in name or name == "dense")
+        assert bool(reached.any()) == (name != "window")
 
 
-@pytest.mark.parametrize("name", CONTESTANTS)
-def test_example(name: str, tmp_path: Path) -> None:
-    done = example(name, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    table = rows(done.stdout)
-    assert [row for row in table if not row.startswith("(")] == CONTESTANTS[name]
-    for row in CONTESTANTS[name]:
-        if name == "search":
-            blocks, time, first, held_out, error, _frontier = table[row]
-            last = held_out
-            assert 0 < number(error) < 1
-        else:
-            blocks, first, last, held_out, time, *_accuracy = table[row]
-        assert 0 < number(blocks) <= 100
-        assert 0 < number(time) < math.inf
-        assert 0 < number(last) < number(first) and 0 < number(held_out) < number(first)
-    assert "data: " in done.stdout and "licence" in done.stdout
-    plot = tmp_path / f"{PLOTS.get(name, name)}.png"
-    assert plot.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+def test_every_example_is_tested_and_measured_and_fits_a_page() -> None:
+    notebooks = _notebooks()
+    programs = notebooks.programs()
+    assert {path.stem for path in programs} == set(TINY) == set(ROWS) == set(measured.EXAMPLES)
+    lines = {path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in programs}
+    assert max(lines.values()) <= 170 and sum(lines.values()) <= 130 * len(lines), lines
+    for name in notebooks.HELPERS:
+        assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 80
 
 
-def test_every_example_is_tested_and_measured() -> None:
-    programs = {path.stem for path in EXAMPLES.glob("*.py")} - {"common"}
-    assert programs == set(CONTESTANTS) == set(measured.EXAMPLES)
+def test_notebooks_are_made_from_the_examples() -> None:
+    notebooks = _notebooks()
+    for path in notebooks.programs():
+        program = path.read_text(encoding="utf-8")
+        assert path.with_suffix(".ipynb").read_text(encoding="utf-8") == notebooks.notebook(program)
+        written = json.loads(notebooks.notebook(program))["cells"]
+        assert written[0]["cell_type"] == "markdown" and written[0]["source"][0].startswith("# ")
+        parts = ["".join(cell["source"]) for cell in written if cell["cell_type"] == "code"]
+        without = re.sub(r"^# %%.*\n(#.*\n)*", "", program, flags=re.MULTILINE)
+        assert re.sub(r"\s", "", "".join(parts)) == re.sub(r"\s", "", without)  # no line is lost
+        compile("\n".join(parts), str(path), "exec")
+
+
+def _notebooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notebooks", ROOT / "docs" / "notebooks.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_what_an_example_prints_and_draws_goes_into_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page, plot = tmp_path / "examples.md", tmp_path / "series.png"
+    page, plot = tmp_path / "examples.md", tmp_path / "dna.svg"
     page.write_text(measured.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    plot.write_bytes(b"a plot")
+    plot.write_text("a plot", encoding="utf-8")
     monkeypatch.setattr(measured, "PAGE", page)
     monkeypatch.setattr(measured, "PICTURES", tmp_path / "images")
     before = page.read_text(encoding="utf-8")
-    table = "   title\n┏━━━┓\n┃ a ┃\n└───┘\nmeasured on a machine\na minus b: 1"
-    printed = table.replace("title", "title   ")  # titles are padded to the width of the table
+    table = "| a   | b |\n| --- | - |\n| c   | d |\n\na machine\n\na minus b: 1"
+    table = table.replace("| - |", "| --- |")
     for name in measured.EXAMPLES:
-        measured.write(name, f"data: text\n\n  bar 20/20\n{printed}\nplot: {plot}\n")
+        measured.write(name, f"| no table |\nstep 1\n{table}\n\nplot: {plot}\n")
     after = page.read_text(encoding="utf-8")
-    assert after.count(f"```text\n{table}\n```") == len(CONTESTANTS)
-    assert "![Losses and times of dna](images/examples/series.png)" in after
-    assert (tmp_path / "images" / "series.png").read_bytes() == b"a plot"
+    assert after.count(table) == len(TINY)
+    assert "![The table of dna as a plot](images/examples/dna.svg)" in after
+    assert (tmp_path / "images" / "dna.svg").read_text(encoding="utf-8") == "a plot"
     outside = re.compile(r"(<!-- \w+: begin -->).*?(<!-- \w+: end -->)", re.DOTALL)
     assert outside.sub(r"\1\2", after) == outside.sub(r"\1\2", before)
     with pytest.raises(ValueError, match="no table"):
         measured.write("dna", "data: text\n")
 
 
-def test_the_frontier_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What no other beats in both; of two that cost the same, the better."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    frontier = importlib.import_module("search").frontier
-    runs = [
-        SimpleNamespace(blocks=blocks, final=loss)
-        for blocks, loss in [(0.5, 1.0), (0.1, 3.0), (0.2, 3.5), (0.3, 2.0), (0.3, 1.5), (0.9, 1.1)]
-    ]
-    found = [(run.blocks, run.final) for run in frontier(runs, lambda run: run.blocks)]
-    assert found == [(0.1, 3.0), (0.3, 1.5), (0.5, 1.0)]
-
-
-def test_train_lm_refuses_a_spec_with_errors(tmp_path: Path) -> None:
+def test_train_lm_refuses_a_spec_with_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     spec = tmp_path / "mine.bsl"
     spec.write_text("windw(3)", encoding="utf-8")
-    done = example("train_lm", tmp_path, "--spec", spec)
-    assert done.returncode == 1 and "did you mean `window`?" in done.stderr
+    with pytest.raises(SystemExit) as ended:
+        example("train_lm", tmp_path, monkeypatch, "--spec", str(spec))
+    assert ended.value.code == 1 and "did you mean `window`?" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "read", "package"),
-    [
-        ("dna", "genome", "pyhmmer"),
-        ("series", "pulse", "heartpy"),
-        ("images", "photographs", "skimage"),
-        ("train_lm", "main", "matplotlib"),
-    ],
-)
+@pytest.mark.parametrize(("name", "package"), [("dna", "pyhmmer"), ("vit", "skimage")])
 def test_a_missing_package_is_named(
-    name: str, read: str, package: str, monkeypatch: pytest.MonkeyPatch
+    name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
-    module = importlib.import_module(name)
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == package else found(name)
     )
-    with pytest.raises(SystemExit, match=f"{name}.py needs the package {package}, of the extra"):
-        getattr(module, read)()
+    monkeypatch.delitem(sys.modules, "common", raising=False)
+    with pytest.raises(SystemExit, match=rf"no .+ of {package}: pip install .+\[examples\]"):
+        example(name, tmp_path, monkeypatch)
