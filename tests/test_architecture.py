@@ -18,7 +18,7 @@ FILES = {
     path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")
 }
 
-COMMON = {"budget", "errors", "limits", "missing"}
+COMMON = {"budget", "errors", "limits", "missing", "progress"}
 """What everything may use."""
 
 MAY_USE = {
@@ -62,6 +62,7 @@ MAY_USE = {
         "errors": "",
         "limits": "",
         "missing": "",
+        "progress": "",
         "resources": "",
         "shown": "",
         "files": "",

@@ -261,7 +261,6 @@ def test_stats_of_a_long_sequence_are_in_units_that_fit(run: Run) -> None:
         ["compile", "spec.bsl:near", "--emit", "pattern", "--head", "1"],
         ["compile", "spec.bsl:near", "--emit", "tree", "-D", "w=2"],
         ["compile", "spec.bsl:near", "--emit", "tree", "-o", "out"],
-        ["compile", "spec.bsl:near", "--emit", "tree", "--json"],
         ["inspect", "spec.bsl:near", "--head-dim", ""],
         ["compile", "spec.bsl:near", "-o", "out", "-D", "3=4"],
         ["show", "spec.bsl:near", "--seq-len", "0"],
@@ -387,3 +386,24 @@ def test_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr == "error: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["stats", "causal", "--seq-len", "16q"], "16k (16,384)"),
+        (["stats"], "Missing argument 'SPEC'"),
+        (["diff", "causal", "all", "--nosuch"], "--nosuch"),
+        (["compile", "causal"], "name a folder to write into"),
+        (["compile", "causal", "--emit", "tree"], "--emit"),
+        (["nosuch"], "nosuch"),
+    ],
+)
+def test_wrong_usage_is_json_where_json_was_asked_for(
+    run: Run, arguments: list[str], said: str
+) -> None:
+    done = run(*arguments, "--json")
+    assert (done.status, done.err) == (2, "")
+    error = json.loads(done.out)["error"]
+    assert said in error and "\n" not in error.strip()
+    assert run("check", "causal", "--json").status == 0  # others end as ever

@@ -12,6 +12,7 @@ import pytest
 from bslang import compiler
 from bslang.analysis import costs
 from bslang.analysis.costs import Costs, Crossover, crossovers
+from bslang.analysis.stats import Counts
 from bslang.cli.stats import stats
 from bslang.graph.blockgraph import BlockGraph
 from bslang.syntax.source import Source
@@ -36,9 +37,16 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "known", lambda: (COSTS,))
 
 
+def crossed(
+    graph: BlockGraph, lower: Callable[[int], BlockGraph], dim: int, causal: bool
+) -> list[Crossover]:
+    counts = Counts.of(graph)
+    return crossovers(graph.grid, (counts.full, counts.partial), lower, dim, causal)
+
+
 def below(spec: str, length: int = 2048, block: int = 64, causal: bool = False) -> Crossover:
     lower = lowered(spec, block)
-    (found,) = crossovers(lower(length), lower, 64, causal)
+    (found,) = crossed(lower(length), lower, 64, causal)
     return found
 
 
@@ -67,9 +75,9 @@ def test_a_layout_that_is_faster_at_once_is_slower_nowhere() -> None:
 @pytest.mark.usefixtures("made_up")
 def test_what_was_not_measured_is_not_answered() -> None:
     lower = lowered("window(1)")
-    assert crossovers(lower(256), lower, 65, False) == []
+    assert crossed(lower(256), lower, 65, False) == []
     small = lowered("window(1)", block=32)
-    assert crossovers(small(256), small, 64, False) == []
+    assert crossed(small(256), small, 64, False) == []
 
 
 @pytest.mark.usefixtures("made_up")

@@ -168,3 +168,10 @@ def test_a_sample_of_all_edges_is_all_of_them() -> None:
     every = [ends.tolist() for ends in square.sampled(10**6)]
     assert [ends.tolist() for ends in square.sampled(square.edges)] == every
     assert len(every[0]) == square.edges > len(square.sampled(square.edges - 1)[0])
+
+
+def test_a_sample_that_has_a_block_twice_still_counts_it() -> None:
+    """Just above MAX_FOLLOWED blocks, stretches are short, and two draws may be of one block."""
+    square = square_of("window(7) | global(0)", 1155 * 4)
+    found = reach(square)
+    assert found.sampled and found.hops == 2 and found.ended

@@ -11,12 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bslang.errors import BslangError
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.grid import Grid
 
 FILE = Path(__file__).with_name("costs.json")
+
+Blocks: TypeAlias = tuple[int, int]
+"""How many are full, and partial."""
 
 LEAST_BLOCK = 64
 """Tokens: the blocks that were measured; smaller ones take longer for as many pairs."""
@@ -45,9 +49,11 @@ class Costs:
 
     def sparse_seconds(self, graph: BlockGraph) -> float:
         """What a call of a layout takes, by its blocks."""
-        pairs = (graph.stop - graph.start) * graph.grid.q.block * graph.grid.k.block
-        full = int(pairs[graph.kind == FULL].sum())
-        return self.call + self.full * full + self.partial * (int(pairs.sum()) - full)
+        return self.seconds(*_blocks(graph), graph.grid.q.block * graph.grid.k.block)
+
+    def seconds(self, full: int, partial: int, pairs: int) -> float:
+        """What a call takes with so many full and partial blocks of some pairs each."""
+        return self.call + self.full * (full * pairs) + self.partial * (partial * pairs)
 
     def dense_seconds(self, length: int, causal: bool) -> float:
         """What dense attention takes, by the square of the length from the next one that was measured."""
@@ -77,34 +83,40 @@ class Crossover:
 
 
 def crossovers(
-    graph: BlockGraph, lower: Callable[[int], BlockGraph], dim: int, causal: bool
+    grid: Grid, blocks: Blocks, lower: Callable[[int], BlockGraph], dim: int, causal: bool
 ) -> list[Crossover]:
     """Of each phase, for heads of a dimension; none where such heads or blocks were not measured.
 
-    graph: of the layout at some length, with as many queries as keys; lower: from another length in
-    tokens to its block graph, where a BslangError says that it means nothing there. Looked at are
-    that one length and the powers of two that were measured.
+    grid, blocks: of the layout at some length, with as many queries as keys: its full and partial blocks;
+    lower: from another length in tokens to its block graph, where a BslangError says that it means nothing
+    there. Looked at are that one length and the powers of two that were measured.
     """
     measured = [costs for costs in known() if costs.dim == dim]
-    sides = (graph.grid.q.block, graph.grid.k.block)
+    sides = (grid.q.block, grid.k.block)
     if not measured or min(sides) < LEAST_BLOCK:
         return []
-    graphs = {graph.grid.k.stop: graph}
+    found = {grid.k.stop: blocks}
     for length in measured[0].dense:
-        if length >= max(sides):
+        if length >= max(sides) and length != grid.k.stop:
             with suppress(BslangError):
-                graphs[length] = lower(length)
-    return [_crossover(costs, graphs, causal) for costs in measured]
+                found[length] = _blocks(lower(length))
+    return [_crossover(costs, found, sides[0] * sides[1], causal) for costs in measured]
 
 
-def _crossover(costs: Costs, graphs: Mapping[int, BlockGraph], causal: bool) -> Crossover:
+def _blocks(graph: BlockGraph) -> Blocks:
+    size = graph.stop - graph.start
+    full = int(size[graph.kind == FULL].sum())
+    return full, int(size.sum()) - full
+
+
+def _crossover(costs: Costs, found: Mapping[int, Blocks], pairs: int, causal: bool) -> Crossover:
     below = None
-    for length in sorted(graphs, reverse=True):
-        if costs.dense_seconds(length, causal) < costs.sparse_seconds(graphs[length]):
+    for length in sorted(found, reverse=True):
+        if costs.dense_seconds(length, causal) < costs.seconds(*found[length], pairs):
             break
         below = length
     return Crossover(
-        below, min(graphs), max(graphs), causal,
+        below, min(found), max(found), causal,
         costs.phase, costs.heads, costs.dim, costs.target, costs.device,
     )  # fmt: skip
 

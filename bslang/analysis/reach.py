@@ -21,7 +21,9 @@ Bits: TypeAlias = "np.ndarray[Any, np.dtype[np.uint64]]"
 SAMPLE = 256
 """Blocks whose way is followed where there are more than MAX_FOLLOWED."""
 
-_LAYERS = 64  # followed in search of the last one, among more than MAX_FOLLOWED blocks
+DEEPEST = 64
+"""Layers that are followed in search of the last one, among more than MAX_FOLLOWED blocks."""
+
 _ONES = np.array([bin(byte).count("1") for byte in range(256)])
 _BATCH = 2**20  # words of 64 bits that are joined at a time
 
@@ -50,16 +52,18 @@ class Reach:
         return self.followed < self.blocks
 
 
-def reach(square: Square, layers: int = 0) -> Reach:
+def reach(square: Square, layers: int = 0, *, exact: bool = False) -> Reach:
     """Follow what every block receives; layers: how many to give the coverage of.
 
-    Exact among up to MAX_FOLLOWED blocks. Beyond, the way of SAMPLE of them is followed, drawn evenly,
-    and no further than some layers. Costs layers x (runs + blocks) x followed / 64.
+    Exact among up to MAX_FOLLOWED blocks. Beyond, the way of SAMPLE of them is followed, drawn evenly
+    (exact: that of all, up to here, too), no further than DEEPEST layers. Costs layers x (runs + blocks) x
+    followed / 64.
     """
     size = square.size
-    exact = size <= MAX_FOLLOWED
-    targets = np.arange(size) if exact else _sample(size)
-    shares = islice(_shares(square, targets), None if exact else max(_LAYERS, layers))
+    few = size <= MAX_FOLLOWED
+    targets = np.arange(size) if few or exact else _sample(size)
+    most = None if few and not exact else max(DEEPEST, layers)
+    shares = islice(_shares(square, targets), most)
     coverage: list[float] = []
     share, hops = 1 / size, 0 if size == 1 else None
     ended = size == 1
@@ -88,7 +92,8 @@ def _shares(square: Square, targets: Ints) -> Iterator[float]:
     words = -(-targets.size // 64)
     reached = np.zeros((square.size, words), dtype=np.uint64)
     bit = np.arange(targets.size)
-    reached[targets, bit // 64] = np.uint64(1) << (bit % 64).astype(np.uint64)
+    own = np.uint64(1) << (bit % 64).astype(np.uint64)
+    np.bitwise_or.at(reached, (targets, bit // 64), own)  # a sample may have a block twice
     pairs = square.size * targets.size
     while True:
         reached = reached | _seen(square, reached)

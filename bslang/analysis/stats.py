@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,51 @@ class Spread:
         least, most = int(counts.min()), int(counts.max())
         shortest, longest = (np.flatnonzero(counts == bound) + first for bound in (least, most))
         return cls(
-            least, float(counts.mean()), most, int((counts == 0).sum()),
+            least, int(counts.sum()) / counts.size, most, int((counts == 0).sum()),
             tuple(shortest[:_NAMED].tolist()), shortest.size,
             tuple(longest[:_NAMED].tolist()), longest.size,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is counted of a block graph, from which all figures follow; as in Stats.
+
+    Whole numbers, but for the means of rows and columns.
+    """
+
+    full: int
+    partial: int
+    pairs: int | None
+    rows: Spread
+    columns: Spread
+
+    @classmethod
+    def of(cls, graph: BlockGraph) -> Counts:
+        """Count the blocks of a graph, its token pairs, and the blocks of its rows and columns."""
+        first = graph.grid.q.first
+        size = graph.stop - graph.start
+        full, blocks = int(size[graph.kind == FULL].sum()), int(size.sum())
+        return cls(
+            full=full,
+            partial=blocks - full,
+            pairs=_pairs(graph),
+            rows=Spread.of(graph.blocks_by_row[first:], first),
+            columns=Spread.of(graph.transpose().blocks_by_row),
+        )
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that are visited."""
+        return self.full + self.partial
+
+    def on(self, grid: Grid) -> Counts:
+        """The same with the means of rows and columns on a grid."""
+        sides = (("rows", grid.n - grid.q.first), ("columns", grid.m))
+        means = {
+            name: replace(getattr(self, name), mean=self.blocks / size) for name, size in sides
+        }
+        return replace(self, **means)
 
 
 @dataclass(frozen=True)
@@ -91,28 +132,28 @@ class Stats:
         dim: head dimension that FLOPs are counted for; causal: whether the layout is, so that it is
         compared with causal dense attention.
         """
-        grid = graph.grid
-        first = grid.q.first
-        by_row = graph.blocks_by_row[first:]
-        by_column = graph.transpose().blocks_by_row
-        size = graph.stop - graph.start
-        full, blocks = int(size[graph.kind == FULL].sum()), int(size.sum())
+        return cls.counted(Counts.of(graph), graph.grid, dim, causal)
+
+    @classmethod
+    def counted(cls, counts: Counts, grid: Grid, dim: int = 64, causal: bool = False) -> Stats:
+        """Derive the figures from what was counted of a graph on a grid; otherwise as `of`."""
+        blocks, height = counts.blocks, grid.n - grid.q.first
         side_q, side_k = grid.q.block, grid.k.block
-        dense = _causal_blocks(grid) if causal else by_row.size * grid.m
+        dense = _causal_blocks(grid) if causal else height * grid.m
         visited, every = blocks * side_q * side_k, dense * side_q * side_k
         read, read_all = (2 * ITEM * dim * pairs // side_q for pairs in (visited, every))
-        own = 2 * ITEM * dim * by_row.size * side_q
+        own = 2 * ITEM * dim * height * side_q
         return cls(
             tokens=(grid.q.stop - grid.q.start, grid.k.stop - grid.k.start),
             block=(grid.q.block, grid.k.block),
-            shape=(grid.n - first, grid.m),
+            shape=(height, grid.m),
             blocks=blocks,
-            full=full,
-            partial=blocks - full,
-            density=blocks / (by_row.size * grid.m),
-            pairs=_pairs(graph),
-            rows=Spread.of(by_row, first),
-            columns=Spread.of(by_column),
+            full=counts.full,
+            partial=counts.partial,
+            density=blocks / (height * grid.m),
+            pairs=counts.pairs,
+            rows=counts.rows,
+            columns=counts.columns,
             dim=dim,
             flops_forward=4 * dim * visited,
             flops_backward=10 * dim * visited,

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bslang import api, compiler
+from bslang.cli.bar import QuietOption, progress
 from bslang.cli.common import (
     BlockOption,
     DtypesOption,
@@ -106,6 +107,7 @@ def compile(
     seq_len: LengthOption = None,
     head: HeadOption = None,
     layer: LayerOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Compile a layout to a Python module, with its C++ beside it."""
@@ -134,7 +136,11 @@ def compile(
             "needs the triton target: add --target triton", param_hint="--tune"
         )
     resolved = resolve_spec(spec, define, block)
-    files = api.files(resolved, target, march, architectures=gpus, head_dims=dims, dtypes=dtypes)
+    fast = not gpus and not march  # a bar would take longer to import
+    with progress("compiling kernels", quiet or fast):
+        files = api.files(
+            resolved, target, march, architectures=gpus, head_dims=dims, dtypes=dtypes
+        )
     try:
         listed = _listed(output / f"{resolved.name}.triton.json")
         for name, content in files.items():
@@ -148,7 +154,8 @@ def compile(
         written, failure = write_whole(output, files), None
         if tune is not None:
             try:
-                written.append(api.tune(output / f"{resolved.name}.py", tune, dims, dtypes))
+                with progress("tuning", quiet):
+                    written.append(api.tune(output / f"{resolved.name}.py", tune, dims, dtypes))
             except BslangError as error:  # said once what was written is listed
                 failure = BslangError(f"{error}; {written[0]} is written, with the default tiles")
     except OSError as error:

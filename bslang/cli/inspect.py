@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import product
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bslang import api, compiler
+from bslang.cli.bar import QuietOption, progress
 from bslang.cli.common import (
     BlockOption,
     DtypesOption,
@@ -19,6 +21,7 @@ from bslang.cli.common import (
     print_json,
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
+from bslang.progress import report
 
 if TYPE_CHECKING:
     from bslang.gpu.machine.report import Report
@@ -44,31 +47,31 @@ def inspect(
     dtype: DtypesOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Compile a layout's Triton kernels for a GPU (none is needed here), and report on their machine code."""
     dims, dtypes = head_dims_option(head_dim), dtypes_option(dtype)
     resolved = resolve_spec(spec, define, block)
-    reports = [
-        report
-        for architecture in target or ["cuda:90"]
-        for dim in dims
-        for name in dtypes
-        for report in api.inspect(resolved, architecture, dim, name)
-    ]
+    reports: list[Report] = []
+    wanted = [*product(target or ["cuda:90"], dims, dtypes)]
+    with progress("compiling kernels", quiet):
+        for done, (architecture, dim, name) in enumerate(wanted):
+            report(done, len(wanted))
+            reports += api.inspect(resolved, architecture, dim, name)
     if json:
         print_json(
             {
                 "name": resolved.name,
                 "spec": str(resolved.pattern),
                 "digest": compiler.digest(resolved),
-                "kernels": [asdict(report) for report in reports],
+                "kernels": [asdict(each) for each in reports],
             }
         )
         return
     print(f"{resolved.name}: {resolved.pattern}")
-    for report in reports:
-        print("\n" + "\n".join(_lines(report)))
+    for each in reports:
+        print("\n" + "\n".join(_lines(each)))
 
 
 def _lines(report: Report) -> list[str]:

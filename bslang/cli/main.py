@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -92,7 +93,7 @@ def _main() -> None:
     try:
         try:
             with limited(), installed():
-                app([_spelled(argument) for argument in sys.argv[1:]])
+                _run([_spelled(argument) for argument in sys.argv[1:]])
         finally:
             sys.stdout.flush()
     except SpecError as error:
@@ -138,6 +139,22 @@ def _main() -> None:
             file=sys.stderr,
         )
         sys.exit(BUG)
+
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # the kind that it is of; typer has no name for it
+
+
+def _run(arguments: Sequence[str]) -> None:
+    """Run a command. Wrong usage is a text on standard error, or with --json an object, as all errors."""
+    if not _json():
+        app(arguments)
+        return
+    try:
+        status = app(arguments, standalone_mode=False)
+    except _UsageError as error:
+        print_json({"error": error.format_message()})
+        sys.exit(error.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _json() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bslang import api
+from bslang.cli.bar import QuietOption, progress
 from bslang.cli.common import (
     BlockOption,
     HeadOption,
@@ -53,6 +54,7 @@ def stats(
             "--measure", help="Time the layout and dense attention on this machine, with 4 heads in fp32."
         ),
     ] = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Report what a layout costs compared with dense attention, and its properties."""
@@ -61,7 +63,8 @@ def stats(
     resolved = resolve_spec(spec, define, block)
 
     def timed(length: int, causal: bool) -> list[Measured]:
-        return api.measure(resolved, length, causal=causal, dim=dim, layer=layer)
+        with progress("measuring", quiet):
+            return api.measure(resolved, length, causal=causal, dim=dim, layer=layer)
 
     found = report(
         resolved,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from bslang import api, compiler
+from bslang.cli.bar import QuietOption, progress
 from bslang.cli.common import (
     BlockOption,
     JsonOption,
@@ -22,6 +21,7 @@ from bslang.cli.common import (
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.errors import BslangError
+from bslang.progress import report
 
 Target = Annotated[
     list[str] | None,
@@ -83,6 +83,7 @@ def verify(
     layer: LayerOption = 0,
     define: ParameterOption = None,
     block: BlockOption = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Check a layout's targets against dense fp64 attention on this machine, forward and backward."""
@@ -90,7 +91,7 @@ def verify(
     dims = head_dims_option(head_dim)
     dtypes = None if dtype is None else dtypes_option(dtype)
     resolved = resolve_spec(spec, define, block)
-    with _progress() as progress:
+    with progress("verifying", quiet):
         found = api.verify(
             resolved,
             target,
@@ -100,7 +101,7 @@ def verify(
             dtypes=dtypes,
             heads=heads,
             layer=layer,
-            progress=progress,
+            progress=report,
         )
     if json:
         about = {"name": resolved.name, "digest": compiler.digest(resolved)}
@@ -116,17 +117,3 @@ def verify(
         raise BslangError(said)
     if not json:
         print(f"\n{found.good}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("verifying", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -15,6 +15,7 @@ import torch
 from bslang import abi
 from bslang.errors import TargetError
 from bslang.gpu.machine.devices import DEVICES
+from bslang.progress import report
 from bslang.runtime.triton.beside import written
 from bslang.runtime.triton.binaries import ALIGNMENT, SUFFIX, TYPES, Binary
 from bslang.runtime.triton.launch import TritonTarget
@@ -98,7 +99,9 @@ def binaries(
     files: dict[str, str | bytes] = {}
     with knobs.compilation.scope():
         knobs.compilation.disable_line_info = True  # it would name folders of this machine
-        for (architecture, dim, dtype), kernel in product(wanted, target.kernels):
+        each = [*product(wanted, target.kernels)]
+        for done, ((architecture, dim, dtype), kernel) in enumerate(each):
+            report(done, len(each))
             made = compile_kernel(target, kernel, architecture, dim, dtype_of(dtype))
             suffix = "hsaco" if architecture.startswith("hip") else "cubin"
             file = f"{name}.{kernel}.{architecture.replace(':', '')}.d{dim}.{dtype}.{suffix}"

@@ -18,6 +18,7 @@ from bslang.call import Call
 from bslang.errors import TargetError
 from bslang.gpu.aot import check_call, dtype_of
 from bslang.layouts import Layout
+from bslang.progress import report
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES
 from bslang.runtime.triton.launch import TritonTarget, shared_memory, warp_lanes
@@ -119,11 +120,14 @@ def tune(
         check_call(head_dim, dtype_of(dtype))
     target.tuned = {}  # what was found before is no default
     found: list[Tuned] = []
+    total = len(head_dims) * len(dtypes) * len(KERNELS)
     for head_dim, dtype in product(head_dims, dtypes):
         shape = (1, heads, length, head_dim)
         try:
             passes = _Passes(layout, target, shape, dtype_of(dtype), device)
-            found += [passes.winner(kernel, bench or _do_bench()) for kernel in KERNELS]
+            for kernel in KERNELS:
+                report(len(found), total)
+                found.append(passes.winner(kernel, bench or _do_bench()))
         except torch.OutOfMemoryError:
             raise TargetError(
                 f"{length} tokens, {heads} heads of {head_dim} in {dtype} do not fit the GPU's memory"

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bslang import compiler
 from bslang.analysis.components import Parts, parts
 from bslang.analysis.costs import Crossover, crossovers
-from bslang.analysis.heads import given_heads, merged, ranges
+from bslang.analysis.extend import Extension
+from bslang.analysis.heads import ranges
 from bslang.analysis.properties import Answer, Properties
-from bslang.analysis.reach import Reach, reach
+from bslang.analysis.reach import Reach
 from bslang.analysis.square import Square
 from bslang.analysis.stats import Spread, Stats, asked_by_pairs
-from bslang.graph.blockgraph import BlockGraph
+from bslang.reports.figures import Asked
 from bslang.reports.lengths import usual_length
 from bslang.resolve.program import Resolved
 from bslang.shown import Shown
-from bslang.syntax.diagnostics import SpecError
 
 if TYPE_CHECKING:
     from bslang.verify.measure import Measured
@@ -53,11 +53,12 @@ class StatsReport(Shown):
     by_head: Groups
     measured: list[Measured]
     asked: list[str]
-    _square: Square = field(repr=False)
+    _ask: Asked
+    _short: Extension | None
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain values, as `bslang stats --json` prints it."""
-        followed = reach(self._square, self.layers or _JSON_LAYERS)
+        followed = self._ask.reach(self._short, self.layers or _JSON_LAYERS)
         return {
             "name": self.resolved.name,
             "spec": str(self.resolved.pattern),
@@ -66,7 +67,7 @@ class StatsReport(Shown):
             **self.stats.as_dict(),
             "hops": None if followed.sampled else followed.hops,
             "reach": asdict(followed),
-            "parts": asdict(parts(self._square)),
+            "parts": asdict(parts(self._ask.square())),
             "dense_is_faster": [asdict(crossing) for crossing in self.dense_is_faster],
             "properties": self.properties.as_dict(),
             **({"measured": [asdict(each) for each in self.measured]} if self.measured else {}),
@@ -75,7 +76,7 @@ class StatsReport(Shown):
 
     def __str__(self) -> str:
         found = self.stats
-        followed = reach(self._square, self.layers or 0)
+        followed = self._ask.reach(self._short, self.layers or 0)
         names = self.resolved.pattern.names()
         of = (("head", self.head), ("layer", self.layer))
         lines = [(name, f"{number}") for name, number in of if name in names]
@@ -91,7 +92,8 @@ class StatsReport(Shown):
         if self.heads or len(self.by_head) > 1:
             sections.append(_text(_heads(self.by_head)))
         if self.layers:
-            sections.append(_text(_field(followed, self._square, parts(self._square))))
+            square = self._ask.square()
+            sections.append(_text(_field(followed, square, parts(square))))
         return "\n\n".join(sections)
 
 
@@ -114,26 +116,24 @@ def stats(
     that is causal or not. Raises SpecError where the layout is undefined at the length, LimitError.
     """
     length = seq_len or usual_length(resolved)
-
-    def lowered(length: int) -> BlockGraph:
-        return compiler.lower(resolved, length, length, head=head, layer=layer)
-
-    graph = lowered(length)
-    properties = Properties.of(resolved.pattern, graph)
-    causal = properties.causal.holds is True
+    ask = Asked(resolved, length, head, layer, heads)
+    short, grid = ask.extension(), ask.grid
+    found = ask.figures(short)
+    counts, causal = found.counts, found.properties.causal.holds is True
     return StatsReport(
         resolved,
         head,
         layer,
         heads,
         layers,
-        Stats.of(graph, dim, causal),
-        properties,
-        crossovers(graph, lowered, dim, causal),
-        _by_head(resolved, length, layer, heads, dim),
+        Stats.counted(counts, grid, dim, causal),
+        found.properties,
+        crossovers(grid, (counts.full, counts.partial), ask.graph, dim, causal),
+        [(group, Stats.counted(each, grid, dim)) for group, each in found.by_head],
         measure(length, causal) if measure else [],
-        [str(part) for part in asked_by_pairs(resolved.pattern, graph.grid)],
-        Square.of(graph),
+        [] if short else [str(part) for part in asked_by_pairs(resolved.pattern, grid)],
+        ask,
+        short,
     )
 
 
@@ -280,24 +280,6 @@ def _reach(found: Reach) -> str:
 def _spread(spread: Spread) -> str:
     text = f"{spread.least:,} to {spread.most:,}, {spread.mean:,.1f} on average"
     return text + (f"; {spread.empty:,} empty" if spread.empty else "")
-
-
-def _by_head(resolved: Resolved, seq_len: int, layer: int, heads: int | None, dim: int) -> Groups:
-    """Figures of the heads, those with one set together.
-
-    heads: how many; for None, those that the layout tells apart, without those that mean nothing here.
-    """
-    count = heads or given_heads(resolved.pattern)
-    groups: list[tuple[list[int], BlockGraph]] = []
-    for group in compiler.heads_alike(resolved, range(count), layer):
-        try:
-            graph = compiler.lower(resolved, seq_len, seq_len, head=group[0], layer=layer)
-        except SpecError:
-            if heads is not None:
-                raise
-            continue
-        groups.append((group, graph))
-    return [(group, Stats.of(graph, dim)) for group, graph in merged(groups)]
 
 
 def _heads(by_head: Groups) -> Iterator[Line]:

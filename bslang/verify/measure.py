@@ -10,6 +10,7 @@ from statistics import median
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from bslang.progress import report
 from bslang.runtime.layout import CallableLayout
 
 MAX_DENSE_LENGTH = 32_768
@@ -91,14 +92,16 @@ def measure(
 
 def _in_turn(calls: list[Callable[[], object]], rounds: int) -> list[tuple[float, ...]]:
     """Seconds of each call, by round: what slows the machine down in a round slows all of them."""
-    repeats = []
+    repeats, found = [], []
     for call in calls:
         _seconds(call, 1)  # builds what later calls use
         repeats.append(max(1, round(_LEAST_SECONDS / max(_seconds(call, 1), 1e-6))))
-    return [
-        tuple(_seconds(call, times) for call, times in zip(calls, repeats, strict=True))
-        for _ in range(rounds)
-    ]
+    for done in range(rounds):
+        report(done, rounds)
+        found.append(
+            tuple(_seconds(call, times) for call, times in zip(calls, repeats, strict=True))
+        )
+    return found
 
 
 def _seconds(call: Callable[[], object], repeats: int) -> float:

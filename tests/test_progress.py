@@ -1,0 +1,57 @@
+"""Bars of long commands: on a terminal, for standard error, and nowhere else."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+import torch
+
+from bslang.cli.bar import progress
+from bslang.progress import report, reporting
+from bslang.verify.measure import measure
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+def test_a_bar_shows_what_is_done(shown: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("tuning"):
+        report(3, 20)
+    assert "tuning" in shown.getvalue() and "3/20" in shown.getvalue()
+    assert capsys.readouterr().out == ""  # which is for data
+
+
+def test_no_bar_where_it_is_unwanted(
+    shown: Terminal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("tuning", quiet=True):
+        report(3, 20)
+    assert shown.getvalue() == ""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # a file, or a pipe
+    with progress("tuning"):
+        report(3, 20)
+    assert sys.stderr.getvalue() == "" == capsys.readouterr().out  # type: ignore[attr-defined]  # as set
+
+
+def test_work_reports_its_parts() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return q * k + v
+
+    with reporting(lambda *step: seen.append(step)):
+        measure(attend, 8, causal=False, rounds=3)  # type: ignore[arg-type]  # called as a layout is
+    report(1, 1)  # to nobody
+    assert seen == [(0, 3), (1, 3), (2, 3)] * 2
