@@ -19,7 +19,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    """Standard error, put there after `capsys` has taken it."""
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
