@@ -18,32 +18,37 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    """Standard error, put there after `capsys` has taken it."""
-    terminal = Terminal()
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Standard error from now on. Not as a fixture: pytest puts its own there between the two."""
+    made = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", terminal)
-    return terminal
+    monkeypatch.setattr(sys, "stderr", made)
+    return made
 
 
-def test_a_bar_shows_what_is_done(shown: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_shows_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = terminal(monkeypatch)
     with progress("tuning"):
         report(3, 20)
+        print("data")
     assert "tuning" in shown.getvalue() and "3/20" in shown.getvalue()
-    assert capsys.readouterr().out == ""  # which is for data
+    assert capsys.readouterr().out == "data\n" and "data" not in shown.getvalue()
 
 
 def test_no_bar_where_it_is_unwanted(
-    shown: Terminal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shown = terminal(monkeypatch)
     with progress("tuning", quiet=True):
         report(3, 20)
     assert shown.getvalue() == ""
-    monkeypatch.setattr(sys, "stderr", io.StringIO())  # a file, or a pipe
+    piped = io.StringIO()  # a file, or a pipe
+    monkeypatch.setattr(sys, "stderr", piped)
     with progress("tuning"):
         report(3, 20)
-    assert sys.stderr.getvalue() == "" == capsys.readouterr().out  # type: ignore[attr-defined]  # as set
+    assert piped.getvalue() == "" == capsys.readouterr().out
 
 
 def test_work_reports_its_parts() -> None:

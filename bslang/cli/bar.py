@@ -32,7 +32,8 @@ def progress(doing: str, quiet: bool = False) -> Iterator[None]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(doing, total=None)
 
         def show(done: int, total: int) -> None:
