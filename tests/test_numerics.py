@@ -62,8 +62,8 @@ def check_reach(target: str, spec: str, softcap: float | None) -> None:
                 getattr(poisoned, name)[0, 1, at, ...].view(-1)[-1] = number
                 found = run(made, poisoned, softcap=softcap)
                 reach = reached(name, at, sees, meets)
-                for part, x in vars(found).items():
-                    before = getattr(clean, part)
+                for part in reach:
+                    x, before = getattr(found, part), getattr(clean, part)
                     assert torch.equal(x[0, 0], before[0, 0]), "the other head"
                     changed = (x[0, 1] != before[0, 1]).view(LENGTH, -1).any(-1)
                     assert not (changed & ~reach[part]).any(), (name, number, at, part)
