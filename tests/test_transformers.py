@@ -253,10 +253,10 @@ def test_layer_is_the_number_of_the_layer() -> None:
 # ---- torch.compile ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", ["causal", "last((layer + 1) * 4t)"])
-def test_models_compile_whole(spec: str) -> None:
+@pytest.mark.parametrize(("spec", "layers"), [("causal", 1), ("last((layer + 1) * 4t)", 2)])
+def test_models_compile_whole(spec: str, layers: int) -> None:
     register(spec, block=8, target="torch")
-    made = model()
+    made = model(num_hidden_layers=layers)
     made.set_attn_implementation("bslang")
     whole = torch.compile(made, backend="aot_eager", fullgraph=True)
     for call in ({}, {"attention_mask": RIGHT}):
@@ -268,7 +268,7 @@ def test_models_compile_whole(spec: str) -> None:
 
 def test_compiled_models_keep_packed_sequences_apart_and_refuse_what_eager_ones_do() -> None:
     register(SPARSE, block=8, target="torch")
-    made = model()
+    made = model(num_hidden_layers=1)
     made.set_attn_implementation("bslang")
     compiled = torch.compile(made, backend="aot_eager")
     positions = torch.cat((torch.arange(25), torch.arange(15)))[None]
