@@ -69,7 +69,7 @@ def memory(phase: str, length: int) -> Memory:
     prepared(ours(small).attend, small.inputs(), phase)()  # builds, loads, and starts threads
     given = workload.inputs()
     call = prepared(ours(workload).attend, given, phase)
-    workload.layout().plan(length, length, "end", torch.device("cpu"), workload.heads)
+    workload.layout()._plan(length, length, "end", torch.device("cpu"), workload.heads)
     before = _peak()
     result = call()
     after = _peak()

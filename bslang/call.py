@@ -136,7 +136,7 @@ class Call:
     ) -> Call:
         """The call that a user means. q: (batch, heads, len_q, dim); k: (batch, key heads, len_k, dim);
         names: of the layout's labels; scale: 1/sqrt(dim) for None; placed:
-        `CallableLayout.places`.
+        `CallableLayout._places`.
 
         Raises TypeError or ValueError for an option that is unknown or does not fit the tensors.
         """

@@ -69,8 +69,8 @@ class Layout(Reports, Exports, CallableLayout):
     """
 
     folder: Path | None = None
-    meaning: Meaning | None = None
-    base: Layout | None = (
+    _meaning: Meaning | None = None
+    _base: Layout | None = (
         None  # what `at_layer` made it of: it lives as long, for other layers to share
     )
     _at_heads: dict[int, Layout] = field(init=False, default_factory=dict)
@@ -80,14 +80,14 @@ class Layout(Reports, Exports, CallableLayout):
     )
 
     def __post_init__(self) -> None:
-        self.meaning = self.meaning or Meaning(self.spec, self.block, self.folder)
+        self._meaning = self._meaning or Meaning(self.spec, self.block, self.folder)
         super().__post_init__()
 
     @property
-    def resolved(self) -> Resolved:
+    def _resolved(self) -> Resolved:
         """Its pattern, as the compiler has it."""
-        assert self.meaning is not None
-        return self.meaning.resolved
+        assert self._meaning is not None
+        return self._meaning.resolved
 
     def at_heads(self, first_head: int) -> Layout:
         """The same layout for a part of a model's heads, of which the first has this number in the model.
@@ -100,7 +100,7 @@ class Layout(Reports, Exports, CallableLayout):
         if not self.by_head or first_head == self.first_head:
             return self
         if first_head not in self._at_heads:
-            view = replace(self, first_head=first_head, base=self.base or self)
+            view = replace(self, first_head=first_head, _base=self._base or self)
             self._at_heads[first_head] = view
         return self._at_heads[first_head]
 
@@ -110,19 +110,19 @@ class Layout(Reports, Exports, CallableLayout):
         """
         if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
             raise ValueError(f"layer must be an integer of at least 0, not {layer!r}")
-        return replace(self, layer=layer, base=self.base or self)
+        return replace(self, layer=layer, _base=self._base or self)
 
     def _for_target(self, name: str) -> Layout:
-        return layout_of(self.resolved, (name,), self.layer).at_heads(self.first_head)
+        return layout_of(self._resolved, (name,), self.layer).at_heads(self.first_head)
 
     @cached_property
-    def with_padding(self) -> Layout:
+    def _with_padding(self) -> Layout:
         """The layout that asks for the label of padding as well, made when a call first has some."""
         name = "padding"
         while name in self.labels:
             name += "_"
-        pattern = Intersection.of(self.resolved.pattern, Same(name))
-        resolved = replace(self.resolved, name=self.name, pattern=pattern)
+        pattern = Intersection.of(self._resolved.pattern, Same(name))
+        resolved = replace(self._resolved, name=self.name, pattern=pattern)
         return layout_of(resolved, tuple(self.targets), self.layer).at_heads(self.first_head)
 
     # ---- lengths -------------------------------------------------------------------------------
@@ -133,11 +133,11 @@ class Layout(Reports, Exports, CallableLayout):
         """The block graph of a head for len_q query tokens and len_k key tokens (None means len_q)."""
         len_k = len_q if len_k is None else len_k
         head += self.first_head
-        return compiler.lower(self.resolved, len_q, len_k, align, head=head, layer=self.layer)
+        return compiler.lower(self._resolved, len_q, len_k, align, head=head, layer=self.layer)
 
-    def tables(self, len_q: int, len_k: int, align: str, heads: Sequence[int]) -> Schedule:
+    def _tables(self, len_q: int, len_k: int, align: str, heads: Sequence[int]) -> Schedule:
         """The tables of some heads at a length; heads with one set share theirs."""
-        return compiler.tables(self.resolved, len_q, len_k, align, heads, self.layer)
+        return compiler.tables(self._resolved, len_q, len_k, align, heads, self.layer)
 
     # ---- decoding ------------------------------------------------------------------------------
 
@@ -149,11 +149,11 @@ class Layout(Reports, Exports, CallableLayout):
 
         def answer() -> Answer:
             graphs = (self.graph(length, head=head) for head in range(heads if self.by_head else 1))
-            return decoding.prefix_stable(self.resolved.pattern, graphs)
+            return decoding.prefix_stable(self._resolved.pattern, graphs)
 
         return self._answers.get((length, heads), answer)
 
-    def is_prefix_stable(self, length: int, heads: int) -> bool:
+    def _is_prefix_stable(self, length: int, heads: int) -> bool:
         """Whether `prefix_stable` holds."""
         return self.prefix_stable(length, heads).holds is True
 
@@ -201,8 +201,8 @@ class Layout(Reports, Exports, CallableLayout):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        verify_text(self.resolved)
-        files = () if self.folder is None else self.resolved.tables.values()
+        verify_text(self._resolved)
+        files = () if self.folder is None else self._resolved.tables.values()
         tables = tuple(matrix.file() for matrix in files)
         return rebuilt, (
             self.name,
@@ -219,10 +219,10 @@ class Layout(Reports, Exports, CallableLayout):
 
     def __eq__(self, other: object) -> bool:
         """Whether both have the same pairs at every length, block, targets, layer and first head."""
-        return self.key == other.key if isinstance(other, Layout) else NotImplemented
+        return self._key == other._key if isinstance(other, Layout) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return hash(self._key)
 
     def __str__(self) -> str:
         """What it is, its density at a small length, and a picture."""
@@ -235,7 +235,7 @@ class Layout(Reports, Exports, CallableLayout):
     def _repr_svg_(self) -> str | None:
         """The picture that notebooks show."""
         graph = partial(self._small, pictures.LARGE)
-        return pictures.drawing(self.name, self.resolved.pattern, graph, self.by_head)
+        return pictures.drawing(self.name, self._resolved.pattern, graph, self.by_head)
 
 
 # ---- layouts of patterns -----------------------------------------------------------------------
@@ -254,7 +254,7 @@ def layout_of(resolved: Resolved, targets: tuple[str, ...] | None = None, layer:
         if layout is None:
             # Out of its module, which its kernels refer to: nothing keeps a layout but those who use it.
             layout = vars(_imported(key, resolved, targets)).pop("LAYOUT")
-            layout.meaning.resolved = resolved  # so that its text is not read again
+            layout._meaning.resolved = resolved  # so that its text is not read again
             _KNOWN[key] = layout
     return layout.at_layer(layer) if layer else layout
 

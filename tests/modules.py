@@ -26,8 +26,8 @@ def layout(spec: str, target: str = "torch") -> Layout:
 
 def mask(made: Layout, heads: int, batch: int) -> torch.Tensor:
     """What torch calls attn_mask: bool (batch * heads, LENGTH, LENGTH), True where nothing is seen."""
-    grids = (compiler.grid(made.resolved, LENGTH, LENGTH, head=head) for head in range(heads))
-    seen = [torch.from_numpy(oracle.dense(made.resolved.pattern, grid)) for grid in grids]
+    grids = (compiler.grid(made._resolved, LENGTH, LENGTH, head=head) for head in range(heads))
+    seen = [torch.from_numpy(oracle.dense(made._resolved.pattern, grid)) for grid in grids]
     return ~torch.stack(seen).repeat(batch, 1, 1)
 
 

@@ -93,7 +93,7 @@ def agree(found: Sequence[torch.Tensor], truth: Sequence[torch.Tensor]) -> None:
 
 def pairs(spec: str, length: int = LENGTH) -> torch.Tensor:
     """The layout as eager attention takes a mask: fp32 (2, 1, length, length), added to scores."""
-    resolved = bslang.compile(spec, block=8).resolved
+    resolved = bslang.compile(spec, block=8)._resolved
     mask = torch.from_numpy(oracle.dense(resolved.pattern, compiler.grid(resolved, length, length)))
     assert mask.any(-1).all(), "a query without keys has output 0 here, and a mean in transformers"
     added = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(torch.float32).min)

@@ -183,7 +183,7 @@ def attention(target: CpuTarget) -> object:
 
     layout = layout_of(compiler.resolve(Source("layout.bsl", "all"), block=64))
     q = torch.zeros(1, 2, 70, 8)
-    return target.forward(q, q, q, layout.plan(70, 70, "end", q.device), Call(1.0))
+    return target.forward(q, q, q, layout._plan(70, 70, "end", q.device), Call(1.0))
 
 
 def test_older_kernels_are_refused() -> None:

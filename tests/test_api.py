@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,16 @@ def test_a_length_at_which_a_layout_means_nothing() -> None:
     with pytest.raises(SpecError, match=r"column 9 of `cols\(9\)` is out of range for 7 blocks"):
         layout(short, short, short)
     assert layout(long, long, long).shape == long.shape
+
+
+def test_a_layout_shows_its_users_what_is_theirs() -> None:
+    """No name of the package's own; the API reference has every method."""
+    described = {"name", "spec", "source", "block", "digest", "targets", "labels", "folder"}
+    described |= {"by_head", "by_layer", "layer", "first_head"}
+    layout = bslang.compile("causal")
+    methods = {name for name in dir(layout) if not name.startswith("_")} - described
+    page = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+    listed = set(re.findall(r"^        - (\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert methods == listed - {"__call__", "source"} and all(
+        callable(getattr(layout, m)) for m in methods
+    )

@@ -55,28 +55,28 @@ def test_softcaps(spec: str, target: str) -> None:
 
 def test_heads_with_one_set_share_a_graph() -> None:
     made = bslang.compile("last((head % 2 + layer) * 7t + 1t) & causal", block=8, target="torch")
-    found = compiler.tables(made.resolved, 40, 40, "end", range(6), 3)
+    found = compiler.tables(made._resolved, 40, 40, "end", range(6), 3)
     assert found.head_graph is not None and found.head_graph.tolist() == [0, 1] * 3
     assert len(found.graphs) == len(found.parameters) == 2
     assert [graph.grid.head for graph in found.graphs] == [0, 1]
     plain = bslang.compile("last(layer * 7t + 1t)", block=8, target="torch")
-    assert compiler.tables(plain.resolved, 40, 40, "end", range(6), 3).head_graph is None
+    assert compiler.tables(plain._resolved, 40, 40, "end", range(6), 3).head_graph is None
 
 
 def test_plans_are_kept_by_heads_only_where_heads_differ() -> None:
     device = torch.device("cpu")
     by_head = bslang.compile("last(head + 1) & causal", block=8, target="torch")
-    assert by_head.plan(9, 9, "end", device, 2) is by_head.plan(9, 9, "end", device, 2)
-    assert by_head.plan(9, 9, "end", device, 2) is not by_head.plan(9, 9, "end", device, 4)
+    assert by_head._plan(9, 9, "end", device, 2) is by_head._plan(9, 9, "end", device, 2)
+    assert by_head._plan(9, 9, "end", device, 2) is not by_head._plan(9, 9, "end", device, 4)
     plain = bslang.compile("last(2) & causal", block=8, target="torch")
-    assert plain.plan(9, 9, "end", device, 2) is plain.plan(9, 9, "end", device, 4)
+    assert plain._plan(9, 9, "end", device, 2) is plain._plan(9, 9, "end", device, 4)
 
 
 def test_layers_share_kernels_and_have_tables_of_their_own() -> None:
     made = bslang.compile("last(layer + 1)", block=8, target="torch")
     other = made.at_layer(2)
     assert (made.layer, other.layer) == (0, 2) and other.targets is made.targets
-    assert made.key in other.key and made.key != other.key
+    assert made._key in other._key and made._key != other._key
     assert made.graph(40).visited.size < other.graph(40).visited.size
     for layout, layer in ((other, 2), (made, 0), (other, 2)):
         Call("last(layer + 1)", layer=layer).check("torch")
@@ -130,7 +130,7 @@ def test_blocks_of_one_document_run_without_a_mask() -> None:
     text = inlined(str(files["layout.cpp"]), {HEADER: str(files[HEADER])})
     compared = "return q_label0 == k_label0;"
     assert compared in text
-    given, plan = call.inputs(), call.layout("cpu").plan(48, 48, "end", torch.device("cpu"))
+    given, plan = call.inputs(), call.layout("cpu")._plan(48, 48, "end", torch.device("cpu"))
     for end, alike in ((16, True), (17, False)):
         doc = (torch.arange(48) >= end).int().expand(1, 2, 48)
         told = options.Call(0.3, labels=Labels(doc, doc))
@@ -143,7 +143,7 @@ def test_blocks_of_one_document_run_without_a_mask() -> None:
 
 def test_label_ranges() -> None:
     made = bslang.compile("same(doc)", block=(4, 3), target="torch")
-    plan = made.plan(5, 11, "end", torch.device("cpu"))  # queries at 6 .. 10, keys at 0 .. 10
+    plan = made._plan(5, 11, "end", torch.device("cpu"))  # queries at 6 .. 10, keys at 0 .. 10
     k = torch.tensor([5, 5, 4, 4, 9, -1, 0, 0, 7, 2, 3], dtype=torch.int32)[None, None]
     found = plan.labels(options.Call(1.0, labels=Labels(k[..., 6:], k)))
     assert found is not None and {label.dtype for label in found} == {torch.int32}
@@ -227,7 +227,7 @@ def test_operators_with_labels_pass_opcheck() -> None:
     told = options.Call(0.25, labels=labels).pack()
     for grad in (False, True):
         q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
-        torch.library.opcheck(op.attention, (q, k, v, made.key, *told))
+        torch.library.opcheck(op.attention, (q, k, v, made._key, *told))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -90,7 +90,7 @@ def source(case: Case) -> str:
 
 
 def plan(case: Case) -> DevicePlan:
-    return layout(case).plan(case.len_q, case.len_k, case.align, torch.device("cpu"))
+    return layout(case)._plan(case.len_q, case.len_k, case.align, torch.device("cpu"))
 
 
 def check(
@@ -347,7 +347,7 @@ def test_labels_and_heads_compile_with_no_warning(
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-Wall", "-Wextra", "-Werror"))
     call = Call(spec, (32, 32), 70, 90, layer=1)
     made, given = CpuTarget(source(Case(spec, call.block, 70, 90, "end"))), call.inputs()
-    plan = call.layout("cpu").plan(70, 90, "end", torch.device("cpu"), call.heads)
+    plan = call.layout("cpu")._plan(70, 90, "end", torch.device("cpu"), call.heads)
     names = call.layout("cpu").labels
     told = options.Call.of(given.q, given.k, names, 0.25, labels=call.labels())
     out, _ = made.forward(given.q, given.k, given.v, plan, told)
@@ -362,7 +362,7 @@ def test_text_compiles_as_users_build_it_with_no_warning(
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-Wall", "-Wextra", "-Werror"))
     case = Case(spec, (32, 32), 300, 310, "end")
     given = inputs(300, 310, dim=64)
-    quick = results(layout(case).target(given.q), case, given)  # type: ignore[arg-type]
+    quick = results(layout(case)._target(given.q), case, given)  # type: ignore[arg-type]
     for x, y in zip(results(CpuTarget(source(case)), case, given), quick, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-5)
 

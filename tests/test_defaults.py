@@ -72,7 +72,7 @@ def check_defaults(target: str, spec: str) -> None:
     made, given = bslang.compile(spec, block=8, target=target), inputs(44, 44, key_heads=2)
     doc = torch.arange(44) // 9 * 2**40
     before = results(made, given, doc)
-    made.plans._values.clear()
+    made._plans._values.clear()
     torch.set_default_dtype(torch.float16)
     torch.set_default_device("meta")
     try:
@@ -123,12 +123,12 @@ def test_precision_by_either_setting() -> None:
 def test_tables_of_a_captured_graph_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A replay reads them, though the layout has met many other lengths since."""
     made, cpu = bslang.compile("causal", block=8, target="torch"), torch.device("cpu")
-    lost = weakref.ref(made.plan(100, 100, "end", cpu))
+    lost = weakref.ref(made._plan(100, 100, "end", cpu))
     monkeypatch.setattr(layouts, "is_capturing", lambda device: True)
-    kept = weakref.ref(made.plan(200, 200, "end", cpu))
+    kept = weakref.ref(made._plan(200, 200, "end", cpu))
     monkeypatch.undo()
     for length in range(1, 2 * layouts.PLANS):
-        made.plan(length, length, "end", cpu)
+        made._plan(length, length, "end", cpu)
     try:
         assert kept() is not None and lost() is None
     finally:

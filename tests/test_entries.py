@@ -50,7 +50,7 @@ def native(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def generated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return layouts.module(layout().resolved, ("torch",)).attention(q, k, v)  # type: ignore[no-any-return]
+    return layouts.module(layout()._resolved, ("torch",)).attention(q, k, v)  # type: ignore[no-any-return]
 
 
 def padded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

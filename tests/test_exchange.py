@@ -217,7 +217,7 @@ def test_safetensors_give_the_layout_back(tmp_path: Path) -> None:
         ours = bslang.compile(spec, block=BLOCK, target="torch", folder=tmp_path).at_layer(2)
         ours.to_safetensors(path, 100, heads=heads)
         again = bslang.from_safetensors(path, target="torch")
-        assert (again.key, again.digest, again.layer) == (ours.key, ours.digest, 2)
+        assert (again._key, again.digest, again.layer) == (ours._key, ours.digest, 2)
         assert torch.equal(again.to_dense(100, head=3), ours.to_dense(100, head=3))
     with pytest.raises(ValueError, match="pass the number of heads"):
         layout("every(2, offset=head)").to_safetensors(path, 100)

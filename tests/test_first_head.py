@@ -93,8 +93,8 @@ def test_packed_compiled_and_exported(mixed: bslang.Layout, q: torch.Tensor) -> 
 def test_layouts_of_some_heads_are_known_by_it(mixed: bslang.Layout, q: torch.Tensor) -> None:
     half = mixed.at_heads(2)
     assert half is mixed.at_heads(2) and half.at_heads(2) is half and half is not mixed
-    key = Key.parse(half.key)
-    assert key.first_head == 2 and Key.parse(mixed.at_layer(3).at_heads(2).key).layer == 3
+    key = Key.parse(half._key)
+    assert key.first_head == 2 and Key.parse(mixed.at_layer(3).at_heads(2)._key).layer == 3
     assert half.at_layer(3).first_head == 2
     assert LAYOUTS.rebuild is not None and LAYOUTS.rebuild(key).first_head == 2
     again = pickle.loads(pickle.dumps(half))

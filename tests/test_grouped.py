@@ -49,7 +49,7 @@ def check(case: Case, options: dict[str, Any], target: str) -> None:
 def test_what_a_kernel_sees(case: Case, options: dict[str, Any], seen: tuple[int, int]) -> None:
     tensors = inputs(case.len_q, case.len_k, **given(options))
     q, k = tensors.q.detach(), tensors.k
-    plan = layout(case, "torch").plan(
+    plan = layout(case, "torch")._plan(
         case.len_q, case.len_k, case.align, q.device, heads=q.shape[1]
     )
     made, there, _ = side_by_side(q, k, plan, calling.Call(1.0))

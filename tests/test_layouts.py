@@ -70,7 +70,7 @@ def test_layouts_of_other_targets_leave_nothing_behind() -> None:
 def test_a_layout_lives_as_long_as_its_backward_pass() -> None:
     q = Q.clone().requires_grad_()
     layout = bslang.compile("last(7t)", block=8, target="torch")
-    out, key = layout(q, q, q), layout.key
+    out, key = layout(q, q, q), layout._key
     del layout
     gc.collect()
     assert key in LAYOUTS
@@ -101,15 +101,15 @@ def test_layers_share_what_is_generated(monkeypatch: pytest.MonkeyPatch) -> None
     for layer in layers:
         layer(Q, Q, Q, key_padding=padding)
     assert len(imported) == 2  # with padding, and without
-    assert len({id(layer.with_padding.plans) for layer in layers}) == 1
-    assert len({id(layer.plans) for layer in layers}) == 1
+    assert len({id(layer._with_padding._plans) for layer in layers}) == 1
+    assert len({id(layer._plans) for layer in layers}) == 1
 
 
 def test_of_several_layouts_with_one_key_the_last_is_found() -> None:
     first = bslang.compile("last(2)", block=8, target="torch").at_layer(3)
     second = first.at_layer(3)
-    assert first.key == second.key and LAYOUTS.find(first.key) is second
-    key = first.key
+    assert first._key == second._key and LAYOUTS.find(first._key) is second
+    key = first._key
     del second
     gc.collect()
     assert LAYOUTS.find(key) is first  # and no other is made
@@ -235,7 +235,7 @@ def test_layouts_may_be_collected_while_others_are_added() -> None:
             held = base.at_layer(7)
             held.__dict__["circle"] = held  # only the collector frees it
             held = base.at_layer(7)
-            assert LAYOUTS.find(held.key) is held
+            assert LAYOUTS.find(held._key) is held
     finally:
         gc.set_threshold(*threshold)
 

@@ -100,12 +100,12 @@ def test_exports_have_the_length(tmp_path: Path) -> None:
     assert np.array_equal(found.numpy(), held)
     layout.to_safetensors(tmp_path / "half.safetensors", 41)
     again = bslang.from_safetensors(tmp_path / "half.safetensors")
-    assert str(again.resolved.pattern) == str(layout.resolved.pattern)
+    assert str(again._resolved.pattern) == str(layout._resolved.pattern)
     assert np.array_equal(again.to_dense(30).numpy(), mask(HALF, 30, 30))
 
 
 def test_verify_finds_no_difference() -> None:
-    resolved = bslang.compile(HALF, block=8).resolved
+    resolved = bslang.compile(HALF, block=8)._resolved
     found = api.verify(resolved, ["cpu", "torch"], dtypes=["fp32"], lengths=[41])
     assert found.calls and not found.failures and not found.meaningless
 

@@ -41,7 +41,7 @@ def layout(spec: str, target: str = "torch", block: int = 8) -> Layout:
 
 def mask(made: Layout, length: int, head: int = 0) -> np.ndarray:  # type: ignore[type-arg]
     return oracle.dense(
-        made.resolved.pattern, compiler.grid(made.resolved, length, length, head=head)
+        made._resolved.pattern, compiler.grid(made._resolved, length, length, head=head)
     )
 
 
@@ -51,7 +51,7 @@ def mask(made: Layout, length: int, head: int = 0) -> np.ndarray:  # type: ignor
 def check_operators(target: str, dtype: torch.dtype, block: int = 8) -> None:
     made = layout(BIGBIRD, target, block)
     packed = layout("same(doc) & causal", target, block)
-    for one in (made, made.with_padding, packed):
+    for one in (made, made._with_padding, packed):
         vars(one.targets[target])["dtypes"] = DTYPES[target]  # bf16 too, see tests/interpreter.py
     given = inputs(24, 24, dtype=dtype)
     doc = (torch.arange(24, dtype=torch.int32) // 9)[None, None]
@@ -59,14 +59,14 @@ def check_operators(target: str, dtype: torch.dtype, block: int = 8) -> None:
     for grad in (True,) if target == "triton" else (False, True):  # its interpreter is slow
         q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
         padded = Call(0.25, softcap=5.0, padding=padding)
-        torch.library.opcheck(op.attention, (q, k, v, made.key, *Call(0.25).pack()))
-        torch.library.opcheck(op.attention, (q, k, v, made.key, *padded.pack()))
+        torch.library.opcheck(op.attention, (q, k, v, made._key, *Call(0.25).pack()))
+        torch.library.opcheck(op.attention, (q, k, v, made._key, *padded.pack()))
         of_documents = Call(0.25, labels=Labels(doc, doc))
-        torch.library.opcheck(op.attention, (q, k, v, packed.key, *of_documents.pack()))
+        torch.library.opcheck(op.attention, (q, k, v, packed._key, *of_documents.pack()))
     with torch.no_grad():
         out, lse = made(given.q, given.k, given.v, return_lse=True)  # type: ignore[misc]
     results = (given.grad_out, given.grad_lse, given.q, given.k, given.v, out, lse)
-    torch.library.opcheck(op.attention_backward, (*results, made.key, *Call(0.25).pack()))
+    torch.library.opcheck(op.attention_backward, (*results, made._key, *Call(0.25).pack()))
 
 
 @pytest.mark.parametrize(("target", "dtype"), [(t, d) for t in TARGETS for d in DTYPES[t]], ids=str)
@@ -221,7 +221,7 @@ def test_layouts_are_pickled_and_copied(tmp_path: Path) -> None:
     for made in (layout(BIGBIRD), deep, table):
         assert copy.copy(made) is made and copy.deepcopy(made) is made
         again = pickle.loads(pickle.dumps(made))
-        assert (again.key, again.digest, again.layer) == (made.key, made.digest, made.layer)
+        assert (again._key, again.digest, again.layer) == (made._key, made.digest, made.layer)
         given = inputs(40, 40)
         assert torch.equal(again(given.q, given.k, given.v), made(given.q, given.k, given.v))
 

@@ -105,7 +105,7 @@ def test_verify_compares_with_the_meaning(monkeypatch: pytest.MonkeyPatch) -> No
     found = mixed.verify(100, target="torch", dtype="fp32", head_dim=16, heads=2)
     assert [row.who for row in found.rows] == ["torch on cpu, fp32"] and not found.failures
     assert str(found).endswith(found.good) and "torch on cpu, fp32" in str(found)
-    other = layouts.layout_of(mixed.resolved, ("torch",), 0)
+    other = layouts.layout_of(mixed._resolved, ("torch",), 0)
     monkeypatch.setattr(layouts.Layout, "_for_target", lambda self, name: other)
     found = mixed.verify(100, target="torch", dtype="fp32", head_dim=16, heads=2)
     assert found.failures and "Do not use this target" in repr(found)

@@ -92,7 +92,7 @@ def check_split_rows(case: Case, options: dict[str, Any]) -> int:
             patch.setattr(f"bslang.schedule.programs.{name}", 1)
         made = layout(case)  # held, so that `check` calls the same
         check(case, options)
-        plan = made.plan(case.len_q, case.len_k, case.align, torch.device("cpu"))
+        plan = made._plan(case.len_q, case.len_k, case.align, torch.device("cpu"))
         tables = (made for made in plan.made.values() if not isinstance(made, torch.Tensor))
         return sum(each.slots for each in tables)
 

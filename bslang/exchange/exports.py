@@ -36,7 +36,7 @@ class Exports(ABC):
 
     @property
     @abstractmethod
-    def resolved(self) -> Resolved:
+    def _resolved(self) -> Resolved:
         """Its pattern, as the compiler has it."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Exports(ABC):
         len_k, device = len_q if len_k is None else len_k, torch.device(device)
         pair = self._labels(labels, len_q, len_k, align, device)
         self._whole()
-        return block_mask(self.resolved, len_q, len_k, align, heads, self.layer, pair, device)
+        return block_mask(self._resolved, len_q, len_k, align, heads, self.layer, pair, device)
 
     def to_dense(
         self,
@@ -130,7 +130,7 @@ class Exports(ABC):
         """
         from bslang.analysis.export import attributed
 
-        return attributed(self.resolved.pattern, self.graph(seq_len, head=head), self.name)
+        return attributed(self._resolved.pattern, self.graph(seq_len, head=head), self.name)
 
     def to_safetensors(
         self,
@@ -150,7 +150,7 @@ class Exports(ABC):
         if self.by_head and heads is None:
             raise ValueError("the heads of this layout differ: pass the number of heads, `heads=`")
         len_k = len_q if len_k is None else len_k
-        save(path, self.resolved, len_q, len_k, align, heads or 1, self.layer)
+        save(path, self._resolved, len_q, len_k, align, heads or 1, self.layer)
 
     def _whole(self) -> None:
         """Raise ValueError for a layout of some heads, which other libraries' masks count from 0."""

@@ -160,7 +160,7 @@ class _Passes:
             for _ in range(4)
         )
         self.grad_lse = torch.zeros(shape[:3], dtype=torch.float32, device=device)
-        self.plan: DevicePlan = layout.plan(length, length, "end", device, heads)
+        self.plan: DevicePlan = layout._plan(length, length, "end", device, heads)
         one = {
             name: torch.zeros(length, dtype=torch.int64, device=device) for name in layout.labels
         }

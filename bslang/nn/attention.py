@@ -128,7 +128,7 @@ class BlockSparseAttention(nn.Module):
                 "same position; decode sequences of other lengths in separate batches"
             )
         # Asked for all that fits in, so once, and again when the buffers grow.
-        asked = (self.layout.key, cache.room(cache.length + length))
+        asked = (self.layout._key, cache.room(cache.length + length))
         if cache.asked != asked:
             if torch.compiler.is_compiling():
                 raise RuntimeError(

@@ -54,7 +54,7 @@ class Reports(ABC):
 
     @property
     @abstractmethod
-    def resolved(self) -> Resolved:
+    def _resolved(self) -> Resolved:
         """Its pattern, as the compiler has it."""
 
     @abstractmethod
@@ -75,7 +75,7 @@ class Reports(ABC):
         heads = [self._head(number) for number in _listed(head)]
         if not heads:
             raise ValueError("head is the number of a head, or a list of at least one")
-        return show(self.resolved, _length(seq_len), heads=heads, layer=self.layer, letters=terms)
+        return show(self._resolved, _length(seq_len), heads=heads, layer=self.layer, letters=terms)
 
     def stats(
         self,
@@ -104,7 +104,7 @@ class Reports(ABC):
         for name, number in (("head_dim", head_dim), ("heads", heads), ("layers", layers)):
             _whole(name, 1 if number is None else number, 1)
         return stats(
-            self.resolved,
+            self._resolved,
             _length(seq_len),
             dim=head_dim,
             head=self._head(head),
@@ -126,7 +126,7 @@ class Reports(ABC):
         from bslang.reports.why import why
 
         length, number = _length(seq_len), self._head(head)
-        return why(self.resolved, query, key, length, head=number, layer=self.layer)
+        return why(self._resolved, query, key, length, head=number, layer=self.layer)
 
     def verify(
         self,
@@ -158,7 +158,7 @@ class Reports(ABC):
         def mask(len_q: int, len_k: int, *, head: int, labels: Labels) -> Bools:
             head += self.first_head
             return compiler.mask(
-                self.resolved, len_q, len_k, head=head, layer=self.layer, labels=labels
+                self._resolved, len_q, len_k, head=head, layer=self.layer, labels=labels
             )
 
         return verify(
@@ -170,7 +170,7 @@ class Reports(ABC):
             else [_whole("seq_len", n, 1) for n in _listed(seq_len)],
             head_dims=[_whole("head_dim", n, 1) for n in _listed(head_dim)],
             dtypes=None if dtype is None else _listed(dtype),
-            heads=compiler.heads(self.resolved) if heads is None else _whole("heads", heads, 1),
+            heads=compiler.heads(self._resolved) if heads is None else _whole("heads", heads, 1),
         )
 
     def explorer(self, seq_len: OneOrMore | None = None, *, compare: Reports | None = None) -> Page:
@@ -197,7 +197,7 @@ class Reports(ABC):
             found = compiler.resolve(Source("<spec>", named, self.folder), block=self.block)
         except SpecError:  # the name of a primitive, say
             return self.spec
-        return named if found == self.resolved else self.spec
+        return named if found == self._resolved else self.spec
 
     @property
     def source(self) -> str:
@@ -231,7 +231,7 @@ class Reports(ABC):
             raise ValueError(
                 f"this layout is that of heads from {self.first_head} on: explore `at_heads(0)`, all heads"
             )
-        pattern = self.resolved.pattern
+        pattern = self._resolved.pattern
         if self.layer and "layer" in pattern.names():
             pattern = pattern.at({"layer": self.layer})
         source = Source(f"{self.name}.bsl", str(pattern), self.folder)

@@ -33,7 +33,7 @@ def _products(q: torch.Tensor, k: torch.Tensor, layout: str, about: str) -> int:
     batch, heads, len_q, dim = q.shape
     if not batch * heads * len_q * k.shape[2]:
         return 0
-    schedule = LAYOUTS.find(layout).schedule(len_q, k.shape[2], about.split()[0], heads)
+    schedule = LAYOUTS.find(layout)._schedule(len_q, k.shape[2], about.split()[0], heads)
     areas = np.array([_area(graph) for graph in schedule.graphs], dtype=np.int64)
     one = schedule.head_graph is None
     pairs = heads * int(areas[0]) if one else int(areas[schedule.head_graph].sum())

@@ -53,26 +53,28 @@ class CallableLayout(ABC):
     labels: tuple[str, ...] = ()
     layer: int = 0
     first_head: int = 0
-    plans: Recent[DevicePlan] = field(default_factory=partial(Recent, PLANS))
-    key: str = field(init=False)
+    _plans: Recent[DevicePlan] = field(default_factory=partial(Recent, PLANS))
+    _key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key = str(Key(self.spec, self.block, tuple(self.targets), self.layer, self.first_head))
+        self._key = str(
+            Key(self.spec, self.block, tuple(self.targets), self.layer, self.first_head)
+        )
         LAYOUTS.add(self)
 
     # ---- what the compiler hands over ----------------------------------------------------------
 
     @property
     @abstractmethod
-    def with_padding(self) -> CallableLayout:
+    def _with_padding(self) -> CallableLayout:
         """The layout narrowed by one more label, the last one, which queries and keys have to share."""
 
     @abstractmethod
-    def tables(self, len_q: int, len_k: int, align: str, heads: Sequence[int]) -> Any:
+    def _tables(self, len_q: int, len_k: int, align: str, heads: Sequence[int]) -> Any:
         """The `bslang.schedule.Schedule` of some heads at a length, in tokens."""
 
     @abstractmethod
-    def is_prefix_stable(self, length: int, heads: int) -> bool:
+    def _is_prefix_stable(self, length: int, heads: int) -> bool:
         """Whether no row of the first heads depends on the length, up to this one, and no key lies ahead of
         its query."""
 
@@ -80,7 +82,7 @@ class CallableLayout(ABC):
     def at_heads(self, first_head: int) -> CallableLayout:
         """The same layout for heads from another one on."""
 
-    def places(self, len_q: int) -> bool:
+    def _places(self, len_q: int) -> bool:
         """Whether it matters where behind the keys some queries stand. Of `all`, and of the one query of
         `causal`, it is known without a length that it does not."""
         return not (self.spec == "all" or (self.spec == "causal" and len_q == 1))
@@ -132,16 +134,16 @@ class CallableLayout(ABC):
         as for torch's own attention.
         """
         first_head = options.pop("first_head", None)
-        key = self.key
+        key = self._key
         if first_head is not None:
             key = self._key_at(first_head)
         q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
         check_transforms(q, k, v)
         k, v = share_batch(q, k, v)
-        call = Call.of(q, k, self.labels, scale, placed=self.places(q.shape[2]), **options)
+        call = Call.of(q, k, self.labels, scale, placed=self._places(q.shape[2]), **options)
         if not torch.compiler.is_compiling():  # the operator would say so, from further away
-            self.target(q)
+            self._target(q)
             if _COUNTERS in sys.modules:
                 from bslang.runtime.flops import tell_counters
 
@@ -155,7 +157,7 @@ class CallableLayout(ABC):
             from bslang.runtime.untraced import key_at
 
             return key_at(self, first_head)  # type: ignore[no-any-return]  # torch does not type it
-        return self.at_heads(first_head).key
+        return self.at_heads(first_head)._key
 
     @overload
     def packed(
@@ -223,7 +225,7 @@ class CallableLayout(ABC):
         out, lse = call(self, q, k, v, (of_q, cu_seqlens_k), {"scale": scale, **options})
         return (out, lse) if return_lse else out
 
-    def target(self, q: torch.Tensor) -> Target:
+    def _target(self, q: torch.Tensor) -> Target:
         """The first of the layout's targets that runs a tensor. Raises TargetError where none does."""
         reasons = []
         for name, target in self.targets.items():
@@ -241,22 +243,22 @@ class CallableLayout(ABC):
             "The torch target runs on every device: compile with target='torch' among them"
         )
 
-    def plan(
+    def _plan(
         self, len_q: int, len_k: int, align: str, device: torch.device, heads: int = 1
     ) -> DevicePlan:
         """The tables of a call on a device; made once for each length and kept while in use."""
         layer = self.layer if self.by_layer else 0
-        plan = self.plans.get(
+        plan = self._plans.get(
             (len_q, len_k, align, device, self._numbers(heads), layer),
-            lambda: DevicePlan.of(self.schedule(len_q, len_k, align, heads), device),
+            lambda: DevicePlan.of(self._schedule(len_q, len_k, align, heads), device),
         )
         if is_capturing(device):
             CAPTURED.add(plan)
         return plan
 
-    def schedule(self, len_q: int, len_k: int, align: str, heads: int) -> Any:
+    def _schedule(self, len_q: int, len_k: int, align: str, heads: int) -> Any:
         """The `bslang.schedule.Schedule` of a call of some heads, from the layout's first on."""
-        return self.tables(len_q, len_k, align, self._numbers(heads))
+        return self._tables(len_q, len_k, align, self._numbers(heads))
 
     def _numbers(self, heads: int) -> range:
         first = self.first_head if self.by_head else 0

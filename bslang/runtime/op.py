@@ -25,9 +25,9 @@ def _found(
 ) -> tuple[Target, DevicePlan, Call]:
     """The kernels of a call and their tables, and what the call says to them."""
     if call.padding is not None:
-        layout, call = layout.with_padding, call.padding_as_label(q.shape[2])
-    plan = layout.plan(q.shape[2], k.shape[2], call.align, q.device, q.shape[1])
-    return layout.target(q), plan, call
+        layout, call = layout._with_padding, call.padding_as_label(q.shape[2])
+    plan = layout._plan(q.shape[2], k.shape[2], call.align, q.device, q.shape[1])
+    return layout._target(q), plan, call
 
 
 def _is_empty(q: torch.Tensor, k: torch.Tensor) -> bool:
@@ -127,7 +127,7 @@ def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple
     packed = (ctx.key, tensors, ctx.numbers, ctx.about)
     given = (grad_out, grad_lse, q, k, v, out, lse, *packed)
     # The torch target is made of torch's operators: run as they are, these have gradients in turn.
-    plain = torch.is_grad_enabled() and ctx.layout.target(q).name == "torch"
+    plain = torch.is_grad_enabled() and ctx.layout._target(q).name == "torch"
     grads = _attention_backward(*given) if plain else attention_backward(*given)
     call = Call.unpack(*packed[1:])
     of_tensors: list[torch.Tensor | None] = [None] * len(tensors)

@@ -35,7 +35,7 @@ def attend(
     of_q, of_k = _checked(ends, q, k, options.get("align", "end"))
     lengths = list(zip(_lengths(of_q), _lengths(of_k), strict=True))
     longest = max((queries for queries, keys in lengths if queries == keys), default=0)
-    stable = longest > 0 and layout.is_prefix_stable(longest, q.shape[1])
+    stable = longest > 0 and layout._is_prefix_stable(longest, q.shape[1])
     batches: dict[tuple[int, int], list[int]] = {}
     for number, (queries, keys) in enumerate(lengths):
         if queries:

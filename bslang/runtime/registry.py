@@ -67,10 +67,10 @@ class Registry:
     def add(self, layout: Runnable) -> None:
         """Make a layout known to the operators."""
         # The reference first: making it may collect others, which are forgotten then.
-        reference = weakref.ref(layout, partial(self._forget, layout.key))
+        reference = weakref.ref(layout, partial(self._forget, layout._key))
         with self._lock:
-            others = [other for other in self._layouts.get(layout.key, ()) if other() is not None]
-            self._layouts[layout.key] = [*others, reference]
+            others = [other for other in self._layouts.get(layout._key, ()) if other() is not None]
+            self._layouts[layout._key] = [*others, reference]
 
     def find(self, key: str) -> Runnable:
         """The layout of a key. Raises RuntimeError where there is none and none can be made."""

@@ -41,10 +41,10 @@ class Attention:
         """layouts: one for each layer, where there are several; else one for all."""
         self.name, self.allow_noncausal = name, allow_noncausal
         self.given, self.listed = list(layouts), several  # as they are saved
-        if not several and "layer" in layouts[0].resolved.pattern.names():
+        if not several and "layer" in layouts[0]._resolved.pattern.names():
             layouts, several = layouts * _LAYERS, True
         self.layouts: list[Layout] = [
-            one.at_layer(layer) if "layer" in one.resolved.pattern.names() else one
+            one.at_layer(layer) if "layer" in one._resolved.pattern.names() else one
             for layer, one in enumerate(layouts)
         ]
         self.several = several

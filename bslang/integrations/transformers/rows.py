@@ -163,7 +163,7 @@ def _require_prefix_stable(
 def _require_causal(layout: Layout, length: int, heads: int) -> None:
     """Raise ValueError where a query sees a later key, with the pair."""
     for head in range(heads if layout.by_head else 1):
-        answer = is_causal(layout.resolved.pattern, layout.graph(length, head=head))
+        answer = is_causal(layout._resolved.pattern, layout.graph(length, head=head))
         if not answer.holds:
             raise ValueError(
                 f"the model is a decoder, and in `{layout.spec}` {answer.because}: intersect it with "

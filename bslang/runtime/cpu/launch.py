@@ -145,7 +145,7 @@ class CpuTarget:
         reason = f"cannot run: {self._loaded}"
         if reason not in _WARNED:
             _WARNED.add(reason)
-            # 4: Layout.target, Layout.__call__, and whoever called the layout
+            # 4: Layout._target, Layout.__call__, and whoever called the layout
             warnings.warn(f"the cpu target {reason}", RuntimeWarning, stacklevel=4)
         return reason
 
