@@ -14,6 +14,7 @@ from bslang._version import __version__
 from bslang.errors import BslangError, LimitError, PatternError, TargetError
 
 if TYPE_CHECKING:
+    from bslang import nn as nn
     from bslang.api import compile, from_dense, from_flex, from_safetensors, load
     from bslang.layouts import Layout, attention
     from bslang.syntax.diagnostics import SpecError
@@ -55,4 +56,8 @@ def __getattr__(name: str) -> Any:
 
         with installed():
             return getattr(import_module(_HOMES[name]), name)
+    if name == "nn":  # as `torch.nn` after `import torch`
+        from importlib import import_module
+
+        return import_module("bslang.nn")
     raise AttributeError(f"module 'bslang' has no attribute {name!r}")

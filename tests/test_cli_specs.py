@@ -59,6 +59,7 @@ def test_a_definition_of_standard_input(run: Run) -> None:  # noqa: F811
     spec = b"a = last(2)\nb = last(3)\n"
     assert run("show", "-:b", stdin=spec).out.startswith("b: last(3)\n")
     assert run("show", "-:c", stdin=spec).status == 1
+    assert "pick one: -:a, -:b\n" in run("show", "-", stdin=spec).err
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("2k", 2048), ("1M", 2**20), ("0100", 100)])

@@ -302,6 +302,8 @@ def test_the_frame_of_the_playground_is_light_or_dark_as_its_page(browser: Any) 
     }
     types = {"js": "text/javascript"}
     page = browser.new_page(color_scheme="dark")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
 
     def answer(route: Any) -> None:
         path = "/" + route.request.url.partition("://")[2].partition("/")[2]
@@ -317,4 +319,9 @@ def test_the_frame_of_the_playground_is_light_or_dark_as_its_page(browser: Any) 
     page.evaluate("document.body.dataset.mdColorScheme = 'default'")
     page.evaluate("document.querySelector('iframe').src = 'frame.html'")  # another layout
     frame.locator("html[data-theme=light]").wait_for(state="attached")
+    # As while the frame loads.
+    page.evaluate("document.querySelector('iframe').contentDocument.documentElement.remove()")
+    page.evaluate("document.body.dataset.mdColorScheme = 'slate'")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert errors == []
     page.close()

@@ -293,5 +293,5 @@ def test_modules_are_shown_with_their_layout() -> None:
 
 
 def test_importing_the_modules_registers_the_operators() -> None:
-    code = "import bslang.nn, torch; torch.ops.bslang.attention.default"
+    code = "import bslang, torch; bslang.nn.Rotary; torch.ops.bslang.attention.default"
     subprocess.run([sys.executable, "-c", code], check=True)

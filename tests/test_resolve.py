@@ -98,6 +98,11 @@ def test_private_names_are_used_but_not_picked() -> None:
     assert codes(text, "_near") == ["E210"]
 
 
+def test_the_definitions_of_a_text_are_offered_by_name() -> None:
+    with pytest.raises(SpecError, match=r"pick one: near, wide$"):
+        compiler.resolve(Source("<spec>", "near = last(3)\nwide = last(9)"))
+
+
 def test_errors_in_what_is_not_picked_are_errors() -> None:
     assert codes("good = last(3)\nbad = windw(3)\n_bad = last(0)", "good") == ["E201", "E303"]
 

@@ -1,4 +1,4 @@
-"""Modules of torch whose attention is a layout: to build a model of, or to put into one that is there.
+"""Torch modules whose attention is a layout, for new models or in place of modules of existing ones.
 
 from bslang.nn import BlockSparseAttention
 

@@ -69,7 +69,7 @@ class Lattice(Primitive):
             if isinstance(value, tuple) and len(value) != len(self.sizes):
                 noun, one = ("number", "1") if field == "radius" else ("value", "true")
                 refuse(
-                    f"`{field}` has {len(value)} {noun}s, and the grid {len(self.sizes)} sides",
+                    f"`{field}` has {len(value)} {noun}s, but the grid has {len(self.sizes)} sides",
                     f"give one {noun} for all sides, as in `{field}={one}`, or one for each",
                     field,
                 )
@@ -78,14 +78,14 @@ class Lattice(Primitive):
                 self._by_side(flags)[axis] for flags in (self.clamp, self.wrap, self.causal)
             )
             for field, other, both, why in (
-                ("clamp", "wrap", clamp and wrap, "a side that goes round has no edge"),
+                ("clamp", "wrap", clamp and wrap, "a ring has no edge"),
                 (
                     "clamp",
                     "causal",
                     clamp and causal,
                     "a shifted window looks ahead at the first edge",
                 ),
-                ("wrap", "causal", wrap and causal, "what goes round has no earlier and later"),
+                ("wrap", "causal", wrap and causal, "a ring has no order to look back in"),
             ):
                 if both:
                     hint = f"give each side one of them, as in `{field}=(true, false)`"

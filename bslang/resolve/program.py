@@ -132,7 +132,9 @@ class Program:
                 private = ", and a name without `_` is public" if self._module.definitions else ""
                 hint = f"write one: `name = window(3)`, or `window(3)` alone{private}"
                 self._refuse("this file defines no layout", hint)
-            choices = ", ".join(f"{self.source.name}:{name}" for name in names)
+            # Standard input is `-` in a command, and a text given in Python has no name.
+            place = {"<stdin>": "-:", "<spec>": ""}.get(self.source.name, f"{self.source.name}:")
+            choices = ", ".join(place + name for name in names)
             self._refuse("this file defines several layouts", f"pick one: {choices}")
         if name not in self._module.definitions:
             close = closest(name, names)

@@ -4,7 +4,7 @@ const frame = document.querySelector("iframe.explorer");
 const follow = () => {
   const inside = frame.contentDocument;
   const theme = document.body.dataset.mdColorScheme === "slate" ? "dark" : "light";
-  if (inside?.documentElement.dataset.theme && inside.documentElement.dataset.theme !== theme) {
+  if (inside?.documentElement?.dataset.theme && inside.documentElement.dataset.theme !== theme) {
     inside.getElementById("theme").click();
   }
 };
