@@ -120,6 +120,9 @@ def test_what_does_not_fit_is_refused(layout: bslang.Layout) -> None:
         BslangError, match="key 20000 is out of range for 16384 tokens; seq_len sets another"
     ):
         layout.why(0, 20000)
+    for query, key, name in ((1.5, 0, "query"), (0, "1", "key")):
+        with pytest.raises(TypeError, match=f"{name} must be an integer, not "):
+            layout.why(query, key)  # type: ignore[arg-type]
     for wrong in (0, -1, True, 1.5, "1k"):
         with pytest.raises(ValueError, match="seq_len must be an integer of at least 1"):
             layout.stats(wrong)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -121,12 +122,13 @@ class Reports(ABC):
 
         query, key: positions in tokens, negative from the end. seq_len: 16384 for None. The result has
         `sees` (None where the labels of a call decide), `verdict.reasons` and `as_dict()`. Raises
-        BslangError for positions outside of the length.
+        BslangError for positions outside of the length, TypeError for positions that are not integers.
         """
         from bslang.reports.why import why
 
         length, number = _length(seq_len), self._head(head)
-        return why(self._resolved, query, key, length, head=number, layer=self.layer)
+        asked = _position("query", query), _position("key", key)
+        return why(self._resolved, *asked, length, head=number, layer=self.layer)
 
     def verify(
         self,
@@ -252,6 +254,13 @@ def _listed(given: T | Sequence[T]) -> list[T]:
 
 def _length(seq_len: int | None) -> int | None:
     return None if seq_len is None else _whole("seq_len", seq_len, 1)
+
+
+def _position(name: str, given: int) -> int:
+    try:
+        return index(given)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {given!r}") from None
 
 
 def _whole(name: str, number: object, least: int) -> int:
