@@ -128,6 +128,8 @@ def test_what_does_not_fit_is_refused(layout: bslang.Layout) -> None:
             layout.stats(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="head must be an integer of at least 0"):
         layout.show(head=-1)
+    with pytest.raises(TypeError, match=r"compare must be a bslang\.Layout, not str"):
+        layout.explorer(compare="causal")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a list of at least one"):
         layout.show(head=[])
     with pytest.raises(ValueError, match=r"labels of a call \(doc\)"):

@@ -90,7 +90,7 @@ class BlockSparseAttention(nn.Module):
         `key_padding`, `labels` and the others of a call (`bslang.call.Options`). With a cache, labels are
         of all key positions, those that it held as well, or pairs (of x, of all key positions).
 
-        Raises TypeError or ValueError for what does not fit, and where the layout cannot be decoded with
+        Raises TypeError or ValueError for invalid arguments, and if the layout cannot be decoded with
         a cache (`Layout.reachable` has the same condition).
         """
         if x.dim() != 3 or x.shape[-1] != self.embed_dim:

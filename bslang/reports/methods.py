@@ -180,8 +180,10 @@ class Reports(ABC):
 
         seq_len: lengths to choose among; 8 to 128 blocks for None. compare: another layout beside this
         one. The result has `save(path)` and `html`. Raises ValueError for a layout of some heads
-        (`at_heads`): the page counts heads from 0.
+        (`at_heads`): the page counts heads from 0. Raises TypeError if `compare` is not a layout.
         """
+        if not isinstance(compare, Reports | None):
+            raise TypeError(f"compare must be a bslang.Layout, not {type(compare).__name__}")
         from bslang.reports.page import explore
 
         lengths = [] if seq_len is None else [_whole("seq_len", n, 1) for n in _listed(seq_len)]

@@ -195,13 +195,14 @@ class CallableLayout(ABC):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Attention inside each of several sequences that lie end to end, the layout applied to each.
 
-        q: (1, heads, tokens, dim); k, v: (1, key heads, tokens, dim). cu_seqlens: integers (sequences +
-        1,), where each begins and the last ends; on a GPU they are waited for, so pass a list or a tensor
-        of the CPU. cu_seqlens_k: the same of k and v, where keys have lengths of their own: the queries of
-        each sequence are the last of its keys, with align="start" the first; a sequence may have no queries,
-        or no keys. cu_seqlens_q is another name of cu_seqlens. The rest is as in a call, with the options
-        that count no tokens (`softcap`). Layouts with labels are refused, since `same(doc)` says what lies
-        together by itself. Raises TypeError or ValueError for what does not fit.
+        q: (1, heads, tokens, dim); k, v: (1, key heads, tokens, dim). cu_seqlens: integers (sequences + 1,),
+        the offset at which each sequence begins and the end of the last. Pass a list or a CPU tensor: with a
+        GPU tensor, the call waits for the GPU. cu_seqlens_k: the same for k and v if sequences have other
+        numbers of keys than of queries. The queries of a sequence are then at its last positions, with
+        align="start" at its first; a sequence may have no queries, or no keys. cu_seqlens_q is another name
+        of cu_seqlens. The rest is as in a call, with the options that do not count tokens (`softcap`,
+        `sinks`, `first_head`). Raises TypeError or ValueError for invalid arguments, and ValueError for
+        layouts with labels: call those with `labels`.
         """
         if self.labels:
             raise ValueError(
