@@ -72,6 +72,12 @@ def test_a_file_that_is_none(file: str) -> None:
     assert caught.value.diagnostics[0].code == "E001"
 
 
+def test_a_published_layout_is_a_file_of_the_library() -> None:
+    with pytest.raises(SpecError, match=r"the library has one: `std/bigbird\.bsl`"):
+        bslang.load("bigbird")
+    assert bslang.load("std/bigbird.bsl").name == "bigbird"
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

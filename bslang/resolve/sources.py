@@ -64,6 +64,8 @@ def source_of(path: Path) -> Source:
         hint = f"specs there: {near}" if near else "that folder has no spec file"
         if "(" in name:
             hint = "`bslang.compile` takes an expression"
+        elif name.isidentifier() and (resource("std") / f"{name}.bsl").is_file():
+            hint = f"the library has one: `{LIBRARY}{name}.bsl`"
         raise refuse("no such file", hint) from None
     except IsADirectoryError:
         near = ", ".join(str(p) for p in specs_in(path))
