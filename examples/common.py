@@ -22,7 +22,7 @@ def sizes(doc: str, **defaults: Any) -> argparse.Namespace:
     for name, value in ({"output": "build"} | defaults).items():
         first, nargs = (value[0], "+") if isinstance(value, list) else (value, None)
         parser.add_argument(
-            f"--{name}", type=type(first), nargs=nargs, default=value, help=f"{value}"
+            f"--{name}", type=type(first), nargs=nargs, default=value, help=f"default: {value}"
         )
     return parser.parse_args([] if "ipykernel" in sys.modules else None)
 
