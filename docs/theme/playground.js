@@ -5,7 +5,7 @@ const follow = () => {
   const inside = frame.contentDocument;
   const theme = document.body.dataset.mdColorScheme === "slate" ? "dark" : "light";
   if (inside?.documentElement?.dataset.theme && inside.documentElement.dataset.theme !== theme) {
-    inside.getElementById("theme").click();
+    inside.getElementById("theme")?.click(); // not there while the frame loads, which ends in `follow`
   }
 };
 frame.addEventListener("load", follow);
