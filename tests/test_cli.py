@@ -318,7 +318,7 @@ def test_a_bug_is_70(run: Run, monkeypatch: pytest.MonkeyPatch, error: type[Exce
     done = run("show", "spec.bsl:near")
     assert (done.status, done.out) == (70, "")
     assert "it broke" in done.err
-    assert "This is a bug of bslang's" in done.err
+    assert "This is a bug in bslang" in done.err
 
 
 def test_version_and_help(run: Run) -> None:

@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 from strategies import Bools, Case, mask_of
-from test_lowering import lowered
 
 from bslang import compiler
 from bslang.analysis.properties import Properties
@@ -94,7 +93,7 @@ def test_grids_by_hand(unit: str) -> None:
         few = 1 + place % len(expected)
         case = Case(text, (side, side), few, len(expected), "end")
         np.testing.assert_array_equal(case.mask(), expected[-few:], err_msg=text)
-        np.testing.assert_array_equal(mask_of(lowered(case)), expected[-few:], err_msg=text)
+        np.testing.assert_array_equal(mask_of(case.lowered()), expected[-few:], err_msg=text)
         printed = str(case.resolved.pattern)
         again = compiler.resolve(Source("<again>", printed), block=(side, side)).pattern
         assert again == case.resolved.pattern and str(again) == printed

@@ -115,10 +115,10 @@ WRONG: list[tuple[object, str]] = [
         "static, not read yet: `encoder_attention_type`",
     ),
     ({"sparse_attention": {"num_heads": 4}}, "add `mode`"),
-    ({"cls": "a.OwnSparsityConfig", "sparse_attention": {}}, '`cls` is "OwnSparsityConfig"; the classes'),
+    ({"cls": "a.OwnSparsityConfig", "sparse_attention": {}}, '`cls` is "OwnSparsityConfig"; supported classes'),
     (
         {"cls": "FixedSparsityConfig", "sparse_attention": {"mode": "bigbird"}},
-        '`cls` is FixedSparsityConfig, of mode "fixed"',
+        '`cls` is FixedSparsityConfig, which belongs to mode "fixed"',
     ),
     ({"model_type": "llama4", "no_rope_layers": [1]}, "each of 48 layers, not 1"),
     ({"model_type": "longformer", "attention_window": 5}, "must be even, not 5"),

@@ -188,6 +188,8 @@ def test_labels_are_decided_where_the_worst_case_is_known() -> None:
     where = "which comes later where their labels are equal"
     assert ahead.causal.because == f"query 0 sees key 1, {where}"
     assert answers("all - same(doc)").causal.holds is None
+    by_head = answers("heads { 0 -> window(3); 1: -> same(doc) }")  # of head 0, which has no labels
+    assert by_head.symmetric.holds and "labels" not in by_head.causal.because
 
 
 @examples(50)

@@ -348,7 +348,7 @@ def test_padding_stands_anywhere_where_queries_see_all(spec: str) -> None:
     alone = made(q[1:], k[1:, :, :13], v[1:, :, :13])
     torch.testing.assert_close(out[1:], alone)  # type: ignore[index]
     if spec == "causal":  # of two queries, the first does not see the second's key
-        with pytest.raises(ValueError, match="pad on the left"):
+        with pytest.raises(ValueError, match="Pad on the left"):
             made(given.q[:, :, -2:], k, v, key_padding=torch.tensor([24, 13]))
 
 
@@ -366,7 +366,7 @@ def test_traced_programs_stop_at_padding_that_covers_queries() -> None:
     q, k, v = given.q[:, :, -1:], given.k, given.v
     for expected, lengths in (
         (None, [24, 24]),
-        ("pad on the left", [24, 13]),
+        ("Pad on the left", [24, 13]),
         ("lengths", [24, 25]),
     ):
         options = {"key_padding": torch.tensor(lengths)}

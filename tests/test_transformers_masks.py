@@ -207,7 +207,9 @@ def test_other_masks_of_all_pairs_are_refused(mask: torch.Tensor) -> None:
     register("causal", **FEW)
     made = model()
     made.set_attn_implementation("bslang")
-    with pytest.raises(ValueError, match=r"attention_mask must be \(batch, length\).*It is \(2, "):
+    with pytest.raises(
+        ValueError, match=r"attention_mask must be \(batch, length\).*Its shape is \(2, "
+    ):
         made(tokens(), attention_mask=mask)
 
 

@@ -100,13 +100,21 @@ def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
 
     Raises LimitError.
     """
-    if pattern.needs_labels and not _GrowsWithLabels(graph.grid.head, True)(pattern):
+    labelled = _needs_labels(pattern, graph)
+    if labelled and not _GrowsWithLabels(graph.grid.head, True)(pattern):
         return _LABELS
     pair = first_pair(graph, ahead=True)
     if pair is None:
         return YES
-    where = " where their labels are equal" if pattern.needs_labels else ""
+    where = " where their labels are equal" if labelled else ""
     return Answer(False, pair, f"query {pair[0]} sees key {pair[1]}, which comes later{where}")
+
+
+def _needs_labels(pattern: Pattern, graph: BlockGraph) -> bool:
+    """Whether the graph's own head and layer ask for labels: others of the layout may."""
+    if not pattern.needs_labels:
+        return False
+    return pattern.at({"head": graph.grid.head, "layer": graph.grid.layer}).needs_labels
 
 
 class _GrowsWithLabels(Fold[bool]):
@@ -147,7 +155,7 @@ def is_symmetric(pattern: Pattern, graph: BlockGraph) -> Answer:
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE
-    if pattern.needs_labels:
+    if _needs_labels(pattern, graph):
         return _LABELS
     pair: Pair | None
     if grid.q.block == grid.k.block:
@@ -176,7 +184,7 @@ def has_star(pattern: Pattern, graph: BlockGraph) -> Answer:
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE
-    if pattern.needs_labels:
+    if _needs_labels(pattern, graph):
         return _LABELS
     mirrored = graph.transpose()
     # A token of a star lies in blocks whose rows and columns have no gap; only these are asked. Where
@@ -235,7 +243,7 @@ def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
     meant = pattern.at({"head": grid.head, "layer": grid.layer})
     if _KeepsRows(grid)(meant):
         return YES
-    if pattern.needs_labels:
+    if _needs_labels(pattern, graph):
         return _LABELS
     compared = 0
     for length in _shorter(meant, grid):

@@ -152,7 +152,7 @@ def _views(
         missing = f"{len(settings) - place:,} of {len(settings):,} settings of {subject.label}"
         why = f"the page would pass {MAX_PAGE_BYTES:,} bytes (MAX_PAGE_BYTES)"
         if further.exhausted:
-            why = f"they take more than {further.allowed:,} steps, a part of MAX_WORK"
+            why = f"they take too long (over {further.allowed:,} steps); --serve computes them on request"
         left_out.append(f"{missing}: {why}")
         break
     return found

@@ -63,7 +63,9 @@ def source_of(path: Path) -> Source:
         near = ", ".join(str(p) for p in specs_in(path.parent))
         hint = f"specs there: {near}" if near else "that folder has no spec file"
         if "(" in name:
-            hint = "`bslang.compile` takes an expression"
+            hint = (
+                "`bslang.compile` takes an expression; commands read it from standard input (`-`)"
+            )
         elif name.isidentifier() and (resource("std") / f"{name}.bsl").is_file():
             hint = f"the library has one: `{LIBRARY}{name}.bsl`"
         raise refuse("no such file", hint) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,17 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attended:
-    """The results of a call and its gradients; lse where finite, 0 for a query without keys; dsinks: () for a
-    call without sinks."""
+    """The results of a call and its gradients; lse where finite, 0 for a query without keys."""
 
     out: torch.Tensor
     lse: torch.Tensor
     dq: torch.Tensor
     dk: torch.Tensor
     dv: torch.Tensor
-    dsinks: torch.Tensor = field(
-        default_factory=lambda: torch.zeros((), dtype=torch.float64, device="cpu")
-    )
 
     def error(self, other: Attended) -> dict[str, float]:
         """The largest difference from another, by name, both taken as fp64 on the CPU."""
@@ -43,6 +39,13 @@ class Attended:
         """The error over the largest number of the truth, by name."""
         sizes = {name: float(true.abs().max()) or 1.0 for name, true in vars(truth).items()}
         return {name: error / sizes[name] for name, error in self.error(truth).items()}
+
+
+@dataclass(frozen=True)
+class AttendedWithSinks(Attended):
+    """Those of a call with sinks, and the gradient of these."""
+
+    dsinks: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def dense(
     out = weights @ v.repeat_interleave(group, 1) * some[..., None]
     total = (out * given.grad_out.to(dtype)).sum() + (lse * given.grad_lse.to(dtype)).sum()
     grads = torch.autograd.grad(total, inputs)
-    return Attended(out.detach(), lse.detach(), *grads)
+    made = Attended if sinks is None else AttendedWithSinks
+    return made(out.detach(), lse.detach(), *grads)
 
 
 def rounding(
@@ -154,4 +158,5 @@ def run(
     assert not out[none].any(), "a query without keys has output 0"
     lse = lse.masked_fill(none, 0)
     grads = torch.autograd.grad((out, lse), inputs, (given.grad_out, given.grad_lse))
-    return Attended(out.detach(), lse.detach(), *grads)
+    made = Attended if sinks is None else AttendedWithSinks
+    return made(out.detach(), lse.detach(), *grads)
