@@ -115,7 +115,7 @@ WRONG: list[tuple[object, str]] = [
         "static, not read yet: `encoder_attention_type`",
     ),
     ({"sparse_attention": {"num_heads": 4}}, "add `mode`"),
-    ({"cls": "a.OwnSparsityConfig", "sparse_attention": {}}, '`cls` is "OwnSparsityConfig"; supported classes'),
+    ({"cls": "a.OwnSparsityConfig", "sparse_attention": {}}, '"OwnSparsityConfig"; supported classes'),
     (
         {"cls": "FixedSparsityConfig", "sparse_attention": {"mode": "bigbird"}},
         '`cls` is FixedSparsityConfig, which belongs to mode "fixed"',
