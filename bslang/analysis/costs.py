@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from bslang.errors import BslangError
-from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Grid
 
 FILE = Path(__file__).with_name("costs.json")
@@ -49,7 +49,7 @@ class Costs:
 
     def sparse_seconds(self, graph: BlockGraph) -> float:
         """What a call of a layout takes, by its blocks."""
-        return self.seconds(*_blocks(graph), graph.grid.q.block * graph.grid.k.block)
+        return self.seconds(*graph.blocks_by_class, graph.grid.q.block * graph.grid.k.block)
 
     def seconds(self, full: int, partial: int, pairs: int) -> float:
         """What a call takes with so many full and partial blocks of some pairs each."""
@@ -88,8 +88,8 @@ def crossovers(
     """Of each phase, for heads of a dimension; none where such heads or blocks were not measured.
 
     grid, blocks: of the layout at some length, with as many queries as keys: its full and partial blocks;
-    lower: from another length in tokens to its block graph, where a BslangError says that it means nothing
-    there. Looked at are that one length and the powers of two that were measured.
+    lower: gives the block graph of another length in tokens, and raises BslangError where the layout is
+    undefined. Only that one length and the powers of two that were measured are compared.
     """
     measured = [costs for costs in known() if costs.dim == dim]
     sides = (grid.q.block, grid.k.block)
@@ -99,14 +99,8 @@ def crossovers(
     for length in measured[0].dense:
         if length >= max(sides) and length != grid.k.stop:
             with suppress(BslangError):
-                found[length] = _blocks(lower(length))
+                found[length] = lower(length).blocks_by_class
     return [_crossover(costs, found, sides[0] * sides[1], causal) for costs in measured]
-
-
-def _blocks(graph: BlockGraph) -> Blocks:
-    size = graph.stop - graph.start
-    full = int(size[graph.kind == FULL].sum())
-    return full, int(size.sum()) - full
 
 
 def _crossover(costs: Costs, found: Mapping[int, Blocks], pairs: int, causal: bool) -> Crossover:

@@ -5,7 +5,8 @@ lengths that differ by a multiple of s have the same kinds of block rows, column
 or more often. How often a kind of block occurs is a polynomial of degree 2 in the number of steps s, of a
 kind of row or column one of degree 1, once everything between the ends and the diagonal has room. So is the
 place of the first of a kind. The most and the least of rows, whose blocks grow by whole numbers with each
-step, are those of one kind for good once steps outweigh the blocks within reach: `LEAST` is past that.
+step, are those of one kind for good once steps outweigh the blocks within reach: `extension` counts no
+length below that.
 
 Four lengths are counted: three determine a polynomial, and the fourth has to agree with it.
 """

@@ -9,7 +9,7 @@ import numpy as np
 
 from bslang.analysis.pairs import count_pairs
 from bslang.errors import LimitError
-from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Grid, Ints
 from bslang.ir.mask import labels
 from bslang.ir.pattern import Pattern, Primitive
@@ -66,11 +66,10 @@ class Counts:
     def of(cls, graph: BlockGraph) -> Counts:
         """Count the blocks of a graph, its token pairs, and the blocks of its rows and columns."""
         first = graph.grid.q.first
-        size = graph.stop - graph.start
-        full, blocks = int(size[graph.kind == FULL].sum()), int(size.sum())
+        full, partial = graph.blocks_by_class
         return cls(
             full=full,
-            partial=blocks - full,
+            partial=partial,
             pairs=_pairs(graph),
             rows=Spread.of(graph.blocks_by_row[first:], first),
             columns=Spread.of(graph.transpose().blocks_by_row),

@@ -106,13 +106,12 @@ def explorer(
         paths = [compiler.split_name(each)[0] for each in specs]
         _serve(subjects, [path for path in paths if is_file(path)], port or 0)
         return
-    from bslang.explorer.data import data
-    from bslang.explorer.page import page
+    from bslang.reports.page import explore
 
     made = subjects()
-    text = page(found := data(made))
-    write_output(output or Path(f"{made[0].resolved.name}.html"), text)
-    for missing in found["left_out"]:
+    found = explore(made)
+    write_output(output or Path(f"{made[0].resolved.name}.html"), found.html)
+    for missing in found.left_out:
         typer.echo(f"left out: {missing}; `--serve` has every setting", err=True)
 
 

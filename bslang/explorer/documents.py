@@ -14,7 +14,6 @@ from bslang import compiler
 from bslang.errors import shortened
 from bslang.ir.fold import Fold
 from bslang.ir.heads import Heads
-from bslang.ir.mask import labels
 from bslang.ir.pattern import (
     Complement,
     Difference,
@@ -37,11 +36,6 @@ MOST = 1024
 def written(label: str) -> str:
     """How a spec writes the pattern of a label: the name of its axis, which no parameter can have."""
     return f"same({label})"
-
-
-def names(pattern: Pattern) -> tuple[str, ...]:
-    """The labels of a pattern whose documents a reader may give, in order."""
-    return labels(pattern)
 
 
 def lengths(text: str) -> tuple[int, ...]:

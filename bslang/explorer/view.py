@@ -17,9 +17,9 @@ from bslang.analysis.reach import reach
 from bslang.analysis.square import Square
 from bslang.analysis.stats import Stats
 from bslang.budget import share
-from bslang.explorer.documents import names
 from bslang.explorer.drawn import Drawn
 from bslang.explorer.masks import embedded
+from bslang.ir.mask import labels
 from bslang.resolve.program import Resolved
 
 LAYERS = 16
@@ -59,7 +59,7 @@ def view(written: Resolved, drawn: Drawn, effort: float = WHOLE) -> View:
         "runs": drawn.runs() if drawn.exact else None,
         "coarse": drawn.coarse(),
         "masks": embedded(drawn) if drawn.exact else None,
-        "labels": names(drawn.resolved.pattern),
+        "labels": labels(drawn.resolved.pattern),
         "figures": {
             "blocks": found.blocks,
             "full": found.full,

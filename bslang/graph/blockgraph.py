@@ -61,6 +61,13 @@ class BlockGraph:
         """Every block that is not empty."""
         return Runs.of_rows(self.grid.m, self.row, self.start, self.stop)
 
+    @property
+    def blocks_by_class(self) -> tuple[int, int]:
+        """How many blocks are full, and partial."""
+        size = self.stop - self.start
+        full = int(size[self.kind == FULL].sum())
+        return full, int(size.sum()) - full
+
     @cached_property
     def blocks_by_row(self) -> Ints:
         """int64 (n,): blocks that each block row visits."""
