@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bslang.api import compile, from_dense, from_flex, from_safetensors, load
     from bslang.layouts import Layout, attention
     from bslang.syntax.diagnostics import SpecError
+    from bslang.trees import tree
 
 _HOMES = {
     "attention": "bslang.layouts",
@@ -28,6 +29,7 @@ _HOMES = {
     "load": "bslang.api",
     "Layout": "bslang.layouts",
     "SpecError": "bslang.syntax.diagnostics",
+    "tree": "bslang.trees",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "from_flex",
     "from_safetensors",
     "load",
+    "tree",
 ]
 
 

@@ -65,16 +65,16 @@ def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, placed: bool) -> 
     if told.dtype == torch.bool and _has_shape(told, batch, len_k):
         if placed and len_q:
             covered = told[:, len_k - len_q :].all(-1) & ~told.all(-1)
-            _require(~covered, f"{_COVERED}. If a query is padding, its whole row must be padding")
+            require(~covered, f"{_COVERED}. If a query is padding, its whole row must be padding")
         return told
     if _dtype(told) in _INTEGERS and _has_shape(told, batch):
         fits = (told >= 0) & (told <= len_k)
-        _require(fits, "key_padding must be lengths from 0 to the number of keys")
+        require(fits, "key_padding must be lengths from 0 to the number of keys")
         if placed and len_q:
             # In tensors: a traced program compares no lengths, and holds for all.
             fewer = torch.full_like(told, len_k - len_q, dtype=torch.int64) > 0
             covered = fewer & (told > 0) & (told < len_k)
-            _require(
+            require(
                 ~covered, f"{_COVERED}. Where queries are padding too, pass key_padding as bool"
             )
         return torch.arange(len_k, dtype=torch.int64, device=k.device) >= told[:, None]
@@ -90,7 +90,7 @@ _COVERED = (
 )
 
 
-def _require(holds: torch.Tensor, message: str) -> None:
+def require(holds: torch.Tensor, message: str) -> None:
     """Raise ValueError unless a condition holds in every row.
 
     Nobody waits for a GPU, and a traced program has no values: these stop with RuntimeError when they come

@@ -40,6 +40,7 @@ MAY_USE = {
         "call": "labels sinks",
         "labels": "",
         "sinks": "",
+        "trees": "labels",
         "runtime": "abi cache call files labels sinks _version",
         "exchange": "analysis compiler graph ir labels patterns resolve syntax _version",
         "generated": "cache",
@@ -68,7 +69,7 @@ MAY_USE = {
         "files": "",
         "cache": "files",
         "_version": "",
-        "__init__": "api layouts syntax _version",
+        "__init__": "api layouts syntax trees _version",
         "__main__": "cli",
     }.items()
 }
@@ -85,7 +86,7 @@ HOMES = {
         "scipy": "exchange/sparse",
         "safetensors": "exchange/archive",
         "torch": "call configs/asked configs/masks exchange/exports exchange/flex exchange/mask gpu "
-        "integrations labels layouts nn runtime sinks verify",
+        "integrations labels layouts nn runtime sinks trees verify",
         "typing_extensions": "call layouts nn runtime verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",
