@@ -170,6 +170,36 @@ def test_steady_pairs_follow_from_places() -> None:
                 assert seen.setdefault(key, bool(mask[q, k])) == mask[q, k], (spec, q, k)
 
 
+SHIFTS = {
+    "all": 1,
+    "last(9t)": 1,
+    "window(3)": 4,
+    "chunks(10t) & causal": 10,
+    "strided(3)": 12,
+    "{q, k : 0 <= q - k < 5 & (q + k) % 3 == 0}": 3,
+    "{q, k : abs(q - k) < 5 & max(k, 0) % 6 == 1}": 6,
+    "last(5t) - cols(0)": None,
+    "window(3, clamp=true)": None,
+    "last(2) | global(-1)": 4,
+    "rows(0)": None,
+}
+
+
+def test_pairs_move_along_the_diagonal() -> None:
+    """By the definition: moved by so much, a short layout is the end of a longer one."""
+    for spec, shift in SHIFTS.items():
+        pattern = resolved(spec).pattern
+        found = steady(pattern, Grid.of(64, 64, (4, 4)))
+        assert found is not None and found.shift == shift, spec
+        short = dense(pattern, Grid.of(64, 64, (4, 4)))
+        moves = [
+            move
+            for move in range(1, (shift or 24) + 1)
+            if (dense(pattern, Grid.of(64 + move, 64 + move, (4, 4)))[move:, move:] == short).all()
+        ]
+        assert shift in moves if shift else not moves, spec
+
+
 def place(x: int, length: int, found: Steady) -> object:
     if x < found.reach or length - x < found.reach:
         return (x, "first") if x < found.reach else (length - x, "last")

@@ -18,7 +18,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, product
@@ -27,27 +27,39 @@ from math import lcm
 import numpy as np
 
 from bslang.errors import BslangError
+from bslang.ir.bounds import bounds
 from bslang.ir.expr import COMPARISONS, Number, Op, Term, Var
 from bslang.ir.grid import At, Grid
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import SYMBOLIC, holds
+from bslang.limits import MAX_NUMBER
 
 MOST_PIECES = 64
 """Linear forms that one number may be piece by piece, as `min(q, 7)` is two."""
 
 _ZERO = Fraction(0)
 
+_POSITIONS = dict.fromkeys(("q", "k"), (0, MAX_NUMBER)) | dict.fromkeys(
+    ("len_q", "len_k", "n", "m"), (1, MAX_NUMBER)
+)
+"""The bounds of what a predicate may ask."""
+
 
 @dataclass(frozen=True)
 class Steady:
-    """The period and the reach of a steady layout, in tokens."""
+    """What is known of a steady layout, in tokens.
+
+    period, reach: as above. shift: pairs that move along the diagonal by a multiple of it, and the length
+    with them, stay in the layout or out of it; None where the ends of the sequence matter, as in `cols(0)`.
+    """
 
     period: int
     reach: int
+    shift: int | None
 
 
 def steady(pattern: Pattern, grid: Grid) -> Steady | None:
-    """The period and the reach of a layout on a grid; None where it is not known to be steady.
+    """What is known of a layout on a grid; None where it is not known to be steady.
 
     The grid has as many queries as keys, and square blocks; it is one of a head and a layer, whatever
     its length.
@@ -68,7 +80,7 @@ def steady(pattern: Pattern, grid: Grid) -> Steady | None:
         walk.truth(said.number if isinstance(said, Term) else said)
     except (_UnsteadyError, BslangError):  # errors are those of the layout at its own length
         return None
-    return Steady(walk.period, walk.reach)
+    return Steady(walk.period, walk.reach, walk.shift or None)
 
 
 class _UnsteadyError(Exception):
@@ -113,12 +125,22 @@ class _Piece:
 _Pieces = tuple[_Piece, ...]
 
 
+def _is_certain(op: str, left: Number, right: Number) -> bool:
+    """Whether a comparison, `>=` or `<=`, holds for all positions, as `k >= 0` does."""
+    try:
+        (least, most), (low, high) = (bounds(each, _POSITIONS) for each in (left, right))
+    except (ValueError, ArithmeticError):
+        return False
+    return bool(least >= high if op == ">=" else most <= low)
+
+
 class _Walk:
     """A walk over a predicate that collects what its comparisons ask of the period and the reach."""
 
     def __init__(self, side: int) -> None:
         self.side = side
         self.period, self.reach = side, side
+        self.shift = 1  # 0 for none
         self._known: dict[Number, _Pieces | None] = {}
 
     def truth(self, number: Number) -> None:
@@ -129,18 +151,24 @@ class _Walk:
         if number.op in COMPARISONS:
             left, right = map(self.pieces, number.args)
             if number.args[0] != number.args[1]:  # whatever it is, it equals itself
-                self._compare(left, right)
+                self._compare(left, right, _is_certain(">=", number, 1) or _is_certain("<=", number, 0))
         elif number.op in ("&", "|", "^", "not"):
             for arg in number.args:
                 self.truth(arg)
         else:
             raise _UnsteadyError
 
-    def _compare(self, left: _Pieces, right: _Pieces) -> None:
-        """Whichever pieces two numbers are, the sign of their difference is steady."""
+    def _compare(self, left: _Pieces, right: _Pieces, certain: bool = False) -> None:
+        """Whichever pieces two numbers are, the sign of their difference is steady.
+
+        certain: whether all positions give one result.
+        """
         for a, b in product(left, right):
             apart = a.plus(b.times(Fraction(-1)))
             self.period = lcm(self.period, apart.period)
+            if not certain:
+                along = sum(apart.linear) == 0
+                self.shift = lcm(self.shift, apart.period) if self.shift and along else 0
             sizes = {abs(each) for each in apart.linear if each}
             # Of a place, of the distance of two (or of one from the end), or of the length alone.
             signs = sum(each > 0 for each in apart.linear) - sum(each < 0 for each in apart.linear)
@@ -191,18 +219,30 @@ class _Walk:
         elif op in ("//", "%"):
             yield from (self._divided(op, a, b) for a, b in product(*args))
         elif op in ("min", "max"):
-            self._compare(*args)
-            yield from (piece for pieces in args for piece in pieces)
+            yield from self._chosen(op, number.args, args)
         elif op == "abs":
-            self._compare(args[0], (_Piece.rest(0, 0),))
-            yield from args[0]
-            yield from (piece.times(Fraction(-1)) for piece in args[0])
+            opposite = tuple(piece.times(Fraction(-1)) for piece in args[0])
+            yield from self._chosen("max", (number.args[0], 0), (args[0], opposite))
         elif op == "rank":
             for edge in args[1:]:
                 self._compare(args[0], edge)
             yield _Piece.rest(0, len(args) - 1)
         else:
             raise _UnsteadyError
+
+    def _chosen(
+        self, op: str, numbers: tuple[Number, ...], pieces: Sequence[_Pieces]
+    ) -> Iterator[_Piece]:
+        """The pieces of the one of two numbers that is the smaller or the larger: of both, unless all
+        positions choose one."""
+        first, second = (">=", "<=") if op == "max" else ("<=", ">=")
+        if _is_certain(first, *numbers):
+            yield from pieces[0]
+        elif _is_certain(second, *numbers):
+            yield from pieces[1]
+        else:
+            self._compare(pieces[0], self.pieces(numbers[1]))
+            yield from (*pieces[0], *pieces[1])
 
     def _product(self, a: _Piece, b: _Piece) -> _Piece:
         for factor, piece in ((a.known, b), (b.known, a)):
