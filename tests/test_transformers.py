@@ -183,20 +183,6 @@ def test_chunks_of_rows_padded_on_the_right() -> None:
     agree(found[:1], found[1:])
 
 
-def test_a_window_of_the_cache() -> None:
-    """Sliding caches drop keys: refused as soon as one is gone."""
-    made = model("Mistral", sliding_window=12)
-    register("last(12t)", block=8, target="torch")
-    made.set_attn_implementation("bslang")
-    short = {"max_new_tokens": 3, "do_sample": False}
-    assert made.generate(tokens(length=9), **short).shape == (2, 12)
-    with pytest.raises(ValueError, match=r"has dropped keys .* past_key_values=DynamicCache\(\)"):
-        made.generate(tokens(), **GREEDY)
-    found = made.generate(tokens(), past_key_values=transformers.DynamicCache(), **GREEDY)
-    made.set_attn_implementation("eager")
-    assert torch.equal(found, made.generate(tokens(), **GREEDY))
-
-
 def test_layouts_that_change_with_the_length_do_not_generate() -> None:
     made = model()
     register("causal & (last(4t) | global(-1))", block=8, target="torch")
@@ -259,9 +245,21 @@ def test_models_compile_whole(spec: str, layers: int) -> None:
     made = model(num_hidden_layers=layers)
     made.set_attn_implementation("bslang")
     whole = torch.compile(made, backend="aot_eager", fullgraph=True)
-    for call in ({}, {"attention_mask": RIGHT}):
-        agree([whole(tokens(), **call).logits], [made(tokens(), **call).logits])
-    with pytest.raises(RuntimeError, match="padding on the right only"):
+    for mask in (None, RIGHT, LEFT):
+        kept = slice(None) if mask is None else mask.bool()
+        found, truth = (each(tokens(), attention_mask=mask).logits[kept] for each in (whole, made))
+        agree([found], [truth])
+    torch._dynamo.reset()
+
+
+def test_compiled_models_refuse_padding_on_the_left_where_the_first_token_matters() -> None:
+    register(SPARSE, block=8, target="torch")
+    made = model(num_hidden_layers=1)
+    made.set_attn_implementation("bslang")
+    whole = torch.compile(made, backend="aot_eager", fullgraph=True)
+    with pytest.raises(
+        RuntimeError, match=r"where a sequence begins: .* padding on the right only"
+    ):
         whole(tokens(), attention_mask=LEFT)
     torch._dynamo.reset()
 

@@ -151,7 +151,9 @@ class _Walk:
         if number.op in COMPARISONS:
             left, right = map(self.pieces, number.args)
             if number.args[0] != number.args[1]:  # whatever it is, it equals itself
-                self._compare(left, right, _is_certain(">=", number, 1) or _is_certain("<=", number, 0))
+                self._compare(
+                    left, right, _is_certain(">=", number, 1) or _is_certain("<=", number, 0)
+                )
         elif number.op in ("&", "|", "^", "not"):
             for arg in number.args:
                 self.truth(arg)

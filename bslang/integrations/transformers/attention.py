@@ -10,7 +10,8 @@ import torch
 from bslang import api
 from bslang.integrations.transformers.given import take, with_offsets
 from bslang.integrations.transformers.models import NUMBER
-from bslang.integrations.transformers.rows import Decoder, packed, padded
+from bslang.integrations.transformers.needs import Decoder
+from bslang.integrations.transformers.rows import packed, padded
 from bslang.integrations.transformers.watch import called
 from bslang.layouts import Layout
 from bslang.runtime.sharded import first_head, needs_first_head

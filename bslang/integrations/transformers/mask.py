@@ -3,6 +3,7 @@
     None                      all keys are there, and the queries are the last of them
     bool (batch, keys)        True where a key is there; the queries are the last of the keys
     int8 (batch, length)      the same of a cache with room: its keys past the length are unfilled
+    uint8 (batch, length)     the same of a cache that has dropped keys: it has the last ones of the length
     int64 (sequences + 1,)    where packed sequences begin, all rows of the batch end to end
 
 The second is what transformers itself takes as `attention_mask`; `generate` passes what it got through twice.
@@ -23,6 +24,9 @@ Tensor = torch.Tensor
 
 ROOM = torch.int8
 """The dtype of a mask whose length is less than the number of keys."""
+
+DROPPED = torch.uint8
+"""The dtype of a mask whose length is more than the number of keys."""
 
 _REPLACED = {
     "causal_mask_function",
@@ -52,16 +56,12 @@ def mask(
     allow_...: set where transformers has put nothing of its own into mask_function; torch.compile cannot
     look into that.
     """
-    if kv_offset > 0:
-        raise ValueError(
-            "a cache with a sliding window has dropped keys that the layout may see: pass a cache that keeps "
-            "all, past_key_values=DynamicCache()"
-        )
     if torch.compiler.is_compiling() and (allow_is_causal_skip or allow_is_bidirectional_skip):
         causal, packed = allow_is_causal_skip, None
     else:
         causal, packed = _read(mask_function)
-    length = int(q_offset) + q_length
+    length, kept = int(q_offset) + q_length, kv_length
+    kv_length += kv_offset
     if not causal and attention_mask is None and q_length == kv_length:
         packed = positions.packed(batch_size, q_length) if packed is None else packed
     if packed is not None and not torch.compiler.is_exporting():
@@ -77,11 +77,12 @@ def mask(
     if length > kv_length:
         raise ValueError(f"{length} tokens, but the mask has room for only {kv_length} keys")
     if attention_mask is None:
-        if length == kv_length:
+        if length == kept:
             return None
         if not causal:
             raise ValueError(_REST.format(length=length, keys=kv_length))
-        return torch.ones((batch_size, length), dtype=ROOM, device=device)
+        dtype = ROOM if length < kv_length else DROPPED
+        return torch.ones((batch_size, length), dtype=dtype, device=device)
     if attention_mask.dim() != 2 or attention_mask.shape[1] < length:
         raise ValueError(
             f"attention_mask must be (batch, {length}), one entry per token so far; "
@@ -95,8 +96,8 @@ def mask(
             raise ValueError(_REST.format(length=length, keys=kv_length))
         return attention_mask
     mask = attention_mask[:, :length]
-    if length < kv_length:
-        return mask.to(ROOM)
+    if length < kv_length or kept < kv_length:
+        return mask.to(ROOM if length < kv_length else DROPPED)
     if not compiling and mask.all():
         return None
     return mask
