@@ -84,7 +84,10 @@ def padded(
     return rows.left_padded(q, k, v, mask, starts)
 
 
-_ON_THE_RIGHT = "it matters in `{}` where a sequence begins: with it, torch.compile takes padding on the right only"
+_ON_THE_RIGHT = (
+    "it matters in `{}` where a sequence begins, and torch.compile cannot ask: compiled models take padding "
+    "on the right only"
+)
 
 
 class _Rows:
