@@ -15,6 +15,7 @@ from bslang.errors import BslangError, LimitError, PatternError, TargetError
 
 if TYPE_CHECKING:
     from bslang import nn as nn
+    from bslang import select as select
     from bslang.api import compile, from_dense, from_flex, from_safetensors, load
     from bslang.layouts import Layout, attention
     from bslang.syntax.diagnostics import SpecError
@@ -59,8 +60,8 @@ def __getattr__(name: str) -> Any:
 
         with installed():
             return getattr(import_module(_HOMES[name]), name)
-    if name == "nn":  # as `torch.nn` after `import torch`
+    if name in ("nn", "select"):  # as `torch.nn` after `import torch`
         from importlib import import_module
 
-        return import_module("bslang.nn")
+        return import_module(f"bslang.{name}")
     raise AttributeError(f"module 'bslang' has no attribute {name!r}")

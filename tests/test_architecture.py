@@ -54,6 +54,7 @@ MAY_USE = {
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",
         "nn": "call labels layouts runtime",
+        "select": "compiler graph ir layouts resolve runtime syntax",
         "integrations": "analysis api compiler graph layouts runtime",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
         "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
@@ -80,14 +81,14 @@ HOMES = {
     for library, homes in {
         "lark": "syntax/parser",
         "numpy": "analysis exchange explorer/drawn explorer/masks graph ir layouts lint patterns picture "
-        "runtime schedule verify",
+        "runtime schedule select verify",
         "jinja2": "codegen/environment explorer/page",
         "networkx": "analysis gpu/machine/code",
         "scipy": "exchange/sparse",
         "safetensors": "exchange/archive",
         "torch": "call configs/asked configs/masks exchange/exports exchange/flex exchange/mask gpu "
-        "integrations labels layouts nn runtime sinks trees verify",
-        "typing_extensions": "call layouts nn runtime verify",
+        "integrations labels layouts nn runtime select sinks trees verify",
+        "typing_extensions": "call layouts nn runtime select verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",
         "rich": "cli",
