@@ -97,12 +97,16 @@ def test_masks_of_other_lengths_are_refused(places: int, queries: int) -> None:
 
 
 def test_other_tokens_than_the_keys_are_refused() -> None:
-    """Encoders ask for masks of as many keys as tokens; of more, only a mask tells what they are."""
-    register("all", **FEW)
-    made = model("Bert", is_decoder=True, add_cross_attention=True)
-    made.set_attn_implementation("bslang")
-    with pytest.raises(ValueError, match=r"also has cross-attention|whether the others belong"):
-        made(tokens(), encoder_hidden_states=torch.randn(2, 50, 32))
+    """Masks of other tokens are those of cross-attention, which this module does not compute."""
+    function = Attention("f", [bslang.compile("all", **FEW)], False, False)
+    q, k = torch.randn(2, 4, LENGTH, 8), torch.randn(2, 4, 50, 8)
+    config = configured("Bert")
+    config._attn_implementation = register("all", **FEW)
+    mask = transformers.masking_utils.create_bidirectional_mask(
+        config, torch.zeros(2, LENGTH, 32), None, encoder_hidden_states=torch.zeros(2, 50, 32)
+    )
+    with pytest.raises(ValueError, match=r"the queries are 40 tokens, and there are 50 keys"):
+        function(nn.Module(), q, k, k, mask)
 
 
 @pytest.mark.parametrize("spec", ["causal", SPARSE])

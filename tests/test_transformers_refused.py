@@ -93,14 +93,6 @@ def test_the_text_of_a_model_with_images() -> None:
         made(tokens(), token_type_ids=images, use_cache=False)
 
 
-def test_cross_attention_is_refused() -> None:
-    register("all", block=8, target="torch")
-    made = model("Bert", is_decoder=True, add_cross_attention=True)
-    made.set_attn_implementation("bslang")
-    with pytest.raises(ValueError, match=r"also has cross-attention \(add_cross_attention\)"):
-        made(tokens(), encoder_hidden_states=torch.randn(2, LENGTH, 32))
-
-
 # ---- registration -----------------------------------------------------------------------------------
 
 

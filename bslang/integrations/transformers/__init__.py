@@ -21,7 +21,7 @@ from bslang.missing import MissingPackageError, installed
 with installed():  # torch first: without it, transformers fails in its own way
     from bslang.layouts import Layout
 with installed():
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
     from transformers.masking_utils import flash_attention_mask
 
 if "q_offset" not in inspect.signature(flash_attention_mask).parameters:  # of an older version
@@ -30,7 +30,7 @@ if "q_offset" not in inspect.signature(flash_attention_mask).parameters:  # of a
 with installed():
     from bslang.integrations.transformers import hooks, saved
     from bslang.integrations.transformers.attention import Attention
-    from bslang.integrations.transformers.models import number_layers, refuse
+    from bslang.integrations.transformers.models import layers_of, name_modules, refuse, stays_dense
     from bslang.integrations.transformers.watch import watch
 
 __all__ = ["attach", "register"]
@@ -49,11 +49,12 @@ def attach(
     block: api.Block | None = None,
     target: api.Targets | None = None,
     allow_noncausal: bool = False,
+    decoder: Given | None = None,
 ) -> str:
     """Make a layout the attention of a transformers model, or of a part of one.
 
-    layout, block, target, allow_noncausal: as for `register`; a sequence has a layout for each layer of the
-    model. name: of the attention in transformers' registry; None makes one from the layout.
+    layout, block, target, allow_noncausal, decoder: as for `register`; a sequence has a layout for each layer
+    of the model. name: of the attention in transformers' registry; None makes one from the layout.
 
     The model's first forward pass raises ValueError if any of its attention layers does not use the layout.
     `save_pretrained` saves the layout with the model's configuration. `from_pretrained` restores it if
@@ -64,14 +65,12 @@ def attach(
     """
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"model must be a transformers.PreTrainedModel, not {type(model).__name__}")
-    layouts, listed = _layouts(layout, block, target)
-    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    if listed and layers is not None and layers != len(layouts):
-        raise ValueError(f"the model has {layers} layers, and there are {len(layouts)} layouts")
-    attention = Attention(name or "", layouts, listed, allow_noncausal)
+    attention = _attention(name or "", layout, block, target, allow_noncausal, decoder)
+    _check_layers(model.config, attention)
     if name is None:
         text = json.dumps(saved.described(attention), sort_keys=True)
-        name = attention.name = f"bslang_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        name = f"bslang_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        attention.rename(name)
     for part in model.modules():
         if isinstance(part, PreTrainedModel):
             refuse(part, name)
@@ -80,7 +79,12 @@ def attach(
     model.set_attn_implementation(name)
     if model.config._attn_implementation != name:
         raise ValueError(f"{type(model).__name__} does not accept the attention {name!r}")
-    number_layers(model, name)
+    name_modules(model, name, anew=True)
+    if stays_dense(model, name) and attention.decoder is None:
+        raise ValueError(
+            f"{type(model).__name__} is a decoder beside an encoder, and would stay dense: attach to the "
+            "whole model, with the layout of its decoder as `decoder`"
+        )
     watch(model, name, whole=True)
     return name
 
@@ -92,6 +96,7 @@ def register(
     block: api.Block | None = None,
     target: api.Targets | None = None,
     allow_noncausal: bool = False,
+    decoder: Given | None = None,
 ) -> str:
     """Register a layout as an attention of transformers, under a name that models take as
     `attn_implementation`.
@@ -99,17 +104,50 @@ def register(
     layout: a compiled layout, the text of a spec, or a file (`"patterns.bsl:bigbird"`); or a sequence of
     these, one for each layer of the model. `layer` in a spec is the number of the model's layer. block,
     target: as for `bslang.compile`, unless the layout is compiled already. allow_noncausal: allow decoders
-    a layout in which a query sees later keys; without it, their first call raises an error.
+    a layout in which a query sees later keys; without it, their first call raises an error. decoder: the
+    layout, or those of the layers, that the decoder of an encoder-decoder model has for its own tokens; None
+    leaves it dense. Cross-attention is always dense.
 
     A name that was registered before gets the new layout, also in models that use it. Models whose
     attention does not use transformers' registry are refused, when they take the name or in their first
     forward pass. Returns the name. Raises SpecError, TargetError or ValueError for an invalid layout or
     name.
     """
-    layouts, listed = _layouts(layout, block, target)
+    attention = _attention(name, layout, block, target, allow_noncausal, decoder)
     saved.check_name(name)
-    saved.put(name, Attention(name, layouts, listed, allow_noncausal))
+    saved.put(name, attention)
     return name
+
+
+def _attention(
+    name: str,
+    layout: Given,
+    block: api.Block | None,
+    target: api.Targets | None,
+    allow_noncausal: bool,
+    decoder: Given | None,
+) -> Attention:
+    layouts, listed = _layouts(layout, block, target)
+    own = None if decoder is None else Attention(name, *_layouts(decoder, block, target), False)
+    return Attention(name, layouts, listed, allow_noncausal, own)
+
+
+def _check_layers(config: PreTrainedConfig, attention: Attention) -> None:
+    """Raise ValueError where there are not as many layouts as layers, or there is no decoder apart."""
+    both = getattr(config, "is_encoder_decoder", False)
+    own = attention.decoder
+    if own is not None and not both:
+        raise ValueError("decoder is for models of an encoder and a decoder: pass `layout` alone")
+    each: tuple[tuple[str, Attention | None], ...] = (("", attention),)
+    if both:
+        each = (("encoder", attention), ("decoder", own))
+    for side, its in each:
+        layers = layers_of(config, side)
+        if its is not None and its.listed and layers not in (None, len(its.given)):
+            where = f" in its {side}" if side else ""
+            raise ValueError(
+                f"the model has {layers} layers{where}, and there are {len(its.given)} layouts"
+            )
 
 
 def _layouts(

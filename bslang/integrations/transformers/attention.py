@@ -9,7 +9,8 @@ import torch
 
 from bslang import api
 from bslang.integrations.transformers.given import take, with_offsets
-from bslang.integrations.transformers.models import NUMBER
+from bslang.integrations.transformers.mask import ROOM
+from bslang.integrations.transformers.models import CROSS, DECODER, NUMBER, UNKNOWN, role
 from bslang.integrations.transformers.needs import Decoder
 from bslang.integrations.transformers.rows import packed, padded
 from bslang.integrations.transformers.watch import called
@@ -37,9 +38,16 @@ class Attention:
     """An attention function of transformers."""
 
     def __init__(
-        self, name: str, layouts: list[Layout], several: bool, allow_noncausal: bool
+        self,
+        name: str,
+        layouts: list[Layout],
+        several: bool,
+        allow_noncausal: bool,
+        decoder: Attention | None = None,
     ) -> None:
-        """layouts: one for each layer, where there are several; else one for all."""
+        """layouts: one for each layer, where there are several; else one for all. decoder: what decoders of
+        encoder-decoder models have in its place; None for dense attention."""
+        self.decoder = decoder
         self.name, self.allow_noncausal = name, allow_noncausal
         self.given, self.listed = list(layouts), several  # as they are saved
         if not several and "layer" in layouts[0]._resolved.pattern.names():
@@ -49,6 +57,12 @@ class Attention:
             for layer, one in enumerate(layouts)
         ]
         self.several = several
+
+    def rename(self, name: str) -> None:
+        """Have another name in messages."""
+        self.name = name
+        if self.decoder is not None:
+            self.decoder.rename(name)
 
     def layout(self, module: torch.nn.Module) -> Layout:
         """The layout of a layer."""
@@ -91,42 +105,77 @@ class Attention:
         _check_call(module, dropout, kwargs)
         options: dict[str, Any] = {"scale": scaling, "softcap": softcap, "sinks": s_aux}
         mask, shown = take(attention_mask, query, key)
-        if _is_of_decoder(module):
-            out = self._dense(module, query, key, value, mask, options)
+        its = role(module)
+        if its == CROSS:
+            out = self._across(query, key, value, mask, options)
             return out.transpose(1, 2).contiguous(), None
-        layout = _of_heads(self.layout(module), module, query)
+        if its == UNKNOWN:
+            raise ValueError(
+                f"a layout is for self-attention; {type(module).__name__} is of a model that has "
+                "cross-attention too, and does not tell which of them it computes"
+                + "; run the model once without torch.compile"
+                * torch.compiler.is_compiling()
+            )
+        if its == DECODER:
+            return self._in_decoder.attend(module, query, key, value, mask, True, options), None
         if is_causal is None:
             is_causal = getattr(module, "is_causal", True)
         mask = with_offsets(mask, query, cu_seq_lens_q, cu_seq_lens_k)
-        model = Decoder(is_causal if shown is None else shown, self.allow_noncausal)
-        attend = packed if mask is not None and mask.dim() == 1 else padded
-        out = attend(layout, query, key, value, mask, model, options)
-        return out.transpose(1, 2).contiguous(), None
+        causal = is_causal if shown is None else shown
+        return self.attend(module, query, key, value, mask, causal, options), None
 
-    @cached_property
-    def dense(self) -> dict[str, Layout]:
-        """What decoders of encoder-decoder models have: dense attention, to their own tokens and others."""
-        block, targets = self.given[0].block, tuple(self.given[0].targets)
-        return {spec: api.compile(spec, block=block, target=targets) for spec in ("causal", "all")}
-
-    def _dense(
+    def attend(
         self,
         module: torch.nn.Module,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         mask: Tensor | None,
+        causal: bool,
         options: dict[str, Any],
     ) -> Tensor:
-        if getattr(module, "is_causal", False):
-            whole = Decoder(causal=True, allow_noncausal=False)
-            return padded(self.dense["causal"], query, key, value, mask, whole, options)
+        """Self-attention by the layout of a module; causal: whether the model is a decoder."""
+        layout = _of_heads(self.layout(module), module, query)
+        model = Decoder(causal, self.allow_noncausal)
+        attend = packed if mask is not None and mask.dim() == 1 else padded
+        return attend(layout, query, key, value, mask, model, options).transpose(1, 2).contiguous()
+
+    @cached_property
+    def _in_decoder(self) -> Attention:
+        """What decoders of encoder-decoder models have for their own tokens."""
+        return self.decoder or Attention(self.name, [self._dense("causal")], False, False)
+
+    @cached_property
+    def _all(self) -> Layout:
+        """What cross-attention has."""
+        return self._dense("all")
+
+    def _dense(self, spec: str) -> Layout:
+        return api.compile(spec, block=self.given[0].block, target=tuple(self.given[0].targets))
+
+    def make_dense(self) -> None:
+        """Compile what a model needs besides the layout: torch.compile cannot."""
+        _ = self._in_decoder, self._all
+
+    def _across(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        options: dict[str, Any],
+    ) -> Tensor:
+        """Dense attention to other tokens."""
+        if (
+            mask is not None and mask.dtype == ROOM
+        ):  # of as many keys as there are queries: the others are padding
+            mask = torch.nn.functional.pad(mask, (0, key.shape[2] - mask.shape[1]))
         if mask is not None and mask.shape != (key.shape[0], key.shape[2]):
             raise ValueError(
-                f"the mask of {key.shape[2]} keys of the encoder has shape {tuple(mask.shape)}"
+                f"the mask of {key.shape[2]} keys of cross-attention has shape {tuple(mask.shape)}"
             )
         padding = None if mask is None else ~mask.bool()
-        out = self.dense["all"](query, key, value, key_padding=padding, align="start", **options)
+        out = self._all(query, key, value, key_padding=padding, align="start", **options)
         assert isinstance(out, Tensor)
         return out
 
@@ -158,18 +207,3 @@ def _check_call(module: torch.nn.Module, dropout: float, kwargs: dict[str, Any])
             raise ValueError(
                 f"{type(module).__name__} passes {what} ({name}), which bslang does not support"
             )
-    config = getattr(module, "config", None)
-    told = isinstance(getattr(module, "is_decoder", None), bool)  # as attention of BART and its kin
-    for name in ("is_encoder_decoder", "add_cross_attention"):
-        if getattr(config, name, False) and not (told and name == "is_encoder_decoder"):
-            raise ValueError(
-                f"a layout is for self-attention; this model also has cross-attention ({name})"
-            )
-
-
-def _is_of_decoder(module: torch.nn.Module) -> bool:
-    """Whether a module is in the decoder of an encoder-decoder model."""
-    config = getattr(module, "config", None)
-    return bool(
-        getattr(config, "is_encoder_decoder", False) and getattr(module, "is_decoder", False)
-    )

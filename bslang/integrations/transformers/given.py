@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bslang.integrations.transformers.mask import DROPPED, ROOM
+from bslang.integrations.transformers.mask import DROPPED, OTHERS, ROOM
 
 Tensor = torch.Tensor
 
@@ -24,7 +24,7 @@ def take(mask: Any, query: Tensor, key: Tensor) -> tuple[Tensor | None, bool | N
         return None, None
     if isinstance(mask, Tensor):
         if mask.dim() <= 2 and not mask.is_floating_point():
-            known = mask.dim() == 1 or mask.dtype in (torch.bool, ROOM, DROPPED)
+            known = mask.dim() == 1 or mask.dtype in (torch.bool, ROOM, DROPPED, OTHERS)
             return (mask if known else mask.bool()), None
         if mask.dim() == 4 and mask.shape[-1] == key.shape[2]:
             found = _of_pairs(mask, query)

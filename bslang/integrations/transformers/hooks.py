@@ -44,7 +44,7 @@ def _takes(original: Callable[..., str]) -> Callable[..., str]:
         if held is not None:
             refuse(self, name)
             if getattr(self.config, "is_encoder_decoder", False):
-                held.dense  # noqa: B018  # made now: torch.compile cannot
+                held.make_dense()
             watch(self, name)
             positions.note(self)
         return name

@@ -4,6 +4,7 @@
     bool (batch, keys)        True where a key is there; the queries are the last of the keys
     int8 (batch, length)      the same of a cache with room: its keys past the length are unfilled
     uint8 (batch, length)     the same of a cache that has dropped keys: it has the last ones of the length
+    int16 (batch, keys)       True where a key is there, and the queries may be other tokens
     int64 (sequences + 1,)    where packed sequences begin, all rows of the batch end to end
 
 The second is what transformers itself takes as `attention_mask`; `generate` passes what it got through twice.
@@ -27,6 +28,9 @@ ROOM = torch.int8
 
 DROPPED = torch.uint8
 """The dtype of a mask whose length is more than the number of keys."""
+
+OTHERS = torch.int16
+"""The dtype of a mask of keys that only cross-attention takes."""
 
 _REPLACED = {
     "causal_mask_function",
@@ -68,19 +72,16 @@ def mask(
         return _offsets(packed)  # type: ignore[no-any-return]  # as below
     if packed is not None:  # transformers cannot tell whether any are, since nothing runs yet
         torch._assert_async((packed == 0).all(), "exported models take no packed sequences")
-    crosses = getattr(kwargs.get("config"), "is_encoder_decoder", False)
-    if crosses and not causal:  # perhaps of keys of the encoder; the attention knows its module
+    if not causal and length != kept:  # the keys may be other tokens than the queries
         if attention_mask is None:
-            return None
-        if attention_mask.shape == (batch_size, kv_length):
-            return attention_mask.bool()
+            return torch.ones((batch_size, kept), dtype=OTHERS, device=device)
+        if length > kept and attention_mask.shape == (batch_size, kept):
+            return attention_mask.to(OTHERS)
     if length > kv_length:
         raise ValueError(f"{length} tokens, but the mask has room for only {kv_length} keys")
     if attention_mask is None:
         if length == kept:
             return None
-        if not causal:
-            raise ValueError(_REST.format(length=length, keys=kv_length))
         dtype = ROOM if length < kv_length else DROPPED
         return torch.ones((batch_size, length), dtype=dtype, device=device)
     if attention_mask.dim() != 2 or attention_mask.shape[1] < length:
@@ -93,7 +94,7 @@ def mask(
     if length < kv_length and not causal and (compiling or attention_mask[:, length:].any()):
         # Keys that no query stands at, as of a prefix: where they lie, only their number says.
         if attention_mask.shape[1] != kv_length:
-            raise ValueError(_REST.format(length=length, keys=kv_length))
+            raise ValueError(REST.format(length=length, keys=kv_length))
         return attention_mask
     mask = attention_mask[:, :length]
     if length < kv_length or kept < kv_length:
@@ -103,7 +104,7 @@ def mask(
     return mask
 
 
-_REST = (
+REST = (
     "the queries are {length} tokens, and there are {keys} keys that they may see: pass a mask of all "
     "tokens (attention_mask), which says whether the others belong to the sequence"
 )

@@ -1,4 +1,4 @@
-"""What the modules of a model are: which compute attention, by whose code, and in which layer."""
+"""What the modules of a model are: which compute attention, by whose code, in which layer, and to whom."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 NUMBER = "_bslang_layer"
 """The attribute that says the number of a module's layer where its own `layer_idx` does not; None where
 that cannot be told."""
+
+ROLE = "_bslang_role"
+"""The attribute that says what a module's attention is, one of the following."""
+
+SELF, DECODER, CROSS, UNKNOWN = "self", "decoder", "cross", "unknown"
+"""To a model's own tokens; the same in the decoder of an encoder-decoder model; to other tokens; or what its
+names do not tell."""
+
+_CROSS = re.compile("cross|encoder_attn|encdec", re.IGNORECASE)
+_SIDE = re.compile("(?<![a-z])(en|de)coder")
 
 _ASKS = "ALL_ATTENTION_FUNCTIONS"
 """What code names that takes its attention from transformers' registry."""
@@ -115,11 +125,12 @@ def attention_modules(model: PreTrainedModel, name: str) -> Iterator[tuple[str, 
                 yield path, module
 
 
-def number_layers(model: PreTrainedModel, name: str) -> None:
-    """Give each attention module the number of its layer (NUMBER) where `layer_idx` says none, a negative
-    one, or the same as that of another layer.
+def name_modules(model: PreTrainedModel, name: str, *, anew: bool = False) -> None:
+    """Give each attention module its role (ROLE) and, where `layer_idx` says none, a negative one, or the
+    same as that of another layer, the number of its layer (NUMBER).
 
-    The number is that in the module's path, `encoder.layer.3.attention`, if there is exactly one.
+    The number is that in the module's path, `encoder.layer.3.attention`, if there is exactly one. anew: also
+    where a module is already known to be in a decoder, of a model that has this one as its part.
     """
     stacks: dict[str, list[tuple[list[str], nn.Module]]] = defaultdict(list)
     for path, module in attention_modules(model, name):
@@ -127,10 +138,63 @@ def number_layers(model: PreTrainedModel, name: str) -> None:
             steps = path.split(".")
             stack = ".".join("#" if step.isdigit() else step for step in steps)
             stacks[stack].append(([step for step in steps if step.isdigit()], module))
+            if anew or getattr(module, ROLE, None) != DECODER:
+                setattr(module, ROLE, _role(model, path, module))
     for members in stacks.values():
         if not _distinct([getattr(module, "layer_idx", None) for _, module in members]):
             for numbers, module in members:
                 setattr(module, NUMBER, int(numbers[0]) if len(numbers) == 1 else None)
+
+
+def layers_of(config: PreTrainedConfig, side: str = "") -> int | None:
+    """How many layers a model has, or its "encoder" or "decoder"; None where its configuration does not
+    tell."""
+    try:
+        part = getattr(config, side, config) if side else config.get_text_config()
+    except ValueError:  # it has several
+        return None
+    for name in (f"{side}_layers", "num_hidden_layers", "num_layers"):
+        found = getattr(part, name, None)
+        if isinstance(found, int):
+            return found
+    return None
+
+
+def stays_dense(model: PreTrainedModel, name: str) -> bool:
+    """Whether all attention modules are in a decoder of an encoder-decoder model."""
+    roles = {role(module) for _, module in attention_modules(model, name) if asks(module)}
+    return DECODER in roles and SELF not in roles
+
+
+def _role(model: PreTrainedModel, path: str, module: nn.Module) -> str:
+    """What the attention of a module is, by the names on its path in a model."""
+    kind = type(module).__name__
+    if "Merged" in kind:  # to a decoder's own tokens and the encoder's at once
+        return UNKNOWN
+    if getattr(module, "is_cross_attention", False) is True or _CROSS.search(f"{path} {kind}"):
+        return CROSS
+    if not getattr(model.config, "is_encoder_decoder", False):
+        return SELF
+    side = _SIDE.search(path) or re.search("(en|de)coder", type(model).__name__.lower())
+    in_decoder = getattr(module, "is_decoder", None if side is None else side[1] == "de")
+    return UNKNOWN if in_decoder is None else DECODER if in_decoder else SELF
+
+
+def role(module: nn.Module) -> str:
+    """What the attention of a module is, also of one whose model has not run yet."""
+    known = getattr(module, ROLE, None)
+    if known is not None:
+        return str(known)
+    if getattr(module, "is_cross_attention", False) is True:
+        return CROSS
+    config = getattr(module, "config", None)
+    both = getattr(config, "is_encoder_decoder", False)
+    in_decoder = getattr(module, "is_decoder", None)
+    if getattr(config, "add_cross_attention", False) or (both and in_decoder is None):
+        return UNKNOWN
+    if both and in_decoder:
+        return DECODER if getattr(module, "is_causal", False) else UNKNOWN
+    return SELF
 
 
 def _distinct(numbers: list[object]) -> bool:

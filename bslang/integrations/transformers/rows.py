@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bslang.integrations.transformers.mask import DROPPED, ROOM
+from bslang.integrations.transformers.mask import DROPPED, OTHERS, REST, ROOM
 from bslang.integrations.transformers.needs import (
     Decoder,
     require,
@@ -52,6 +52,8 @@ def padded(
 ) -> Tensor:
     """Attention of queries that are the last of the keys; mask: as the mask function gives it."""
     queries, keys = q.shape[2], k.shape[2]
+    if mask is not None and mask.dtype == OTHERS:
+        raise ValueError(REST.format(length=queries, keys=keys))
     dropped = 0  # keys that the cache no longer has
     if mask is not None and mask.dtype == ROOM and mask.shape[1] < keys:
         keys = mask.shape[1]

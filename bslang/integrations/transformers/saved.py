@@ -15,9 +15,10 @@ from bslang.layouts import Layout, rebuilt
 
 KEY = "bslang"
 """The key of a configuration under which its layouts stand: `layouts`, each with its canonical text; which
-of them each layer has (`layers`, null where all have the first); and `name`, the attention they are."""
+of them each layer has (`layers`, null where all have the first); both again in `decoder`, where decoders have
+some of their own; and `name`, the attention they are."""
 
-_VERSION = 1
+_VERSION = 2
 
 
 def of_name(name: object) -> Attention | None:
@@ -46,15 +47,20 @@ def put(name: str, attention: Attention) -> None:
 
 def described(attention: Attention) -> dict[str, Any]:
     """The layouts of an attention, as JSON."""
+    own = attention.decoder
+    return {
+        "version": 1 if own is None else _VERSION,  # the first has no decoders
+        "name": attention.name,
+        **_of_layers(attention),
+        "allow_noncausal": attention.allow_noncausal,
+        **({} if own is None else {"decoder": _of_layers(own)}),
+    }
+
+
+def _of_layers(attention: Attention) -> dict[str, Any]:
     unique = list(dict.fromkeys(attention.given))
     layers = [unique.index(layout) for layout in attention.given] if attention.listed else None
-    return {
-        "version": _VERSION,
-        "name": attention.name,
-        "layouts": [_layout(layout) for layout in unique],
-        "layers": layers,
-        "allow_noncausal": attention.allow_noncausal,
-    }
+    return {"layouts": [_layout(layout) for layout in unique], "layers": layers}
 
 
 def _layout(layout: Layout) -> dict[str, Any]:
@@ -131,7 +137,7 @@ def _name(kept: Any) -> Any:
 def _register(kept: Any) -> None:
     name = _name(kept)
     check_name(name)
-    if kept.get("version") != _VERSION:
+    if kept.get("version") not in (1, _VERSION):
         raise ValueError(
             f"this model was saved with layouts of a newer bslang (version {kept.get('version')!r} of their "
             "description): update bslang"
@@ -157,6 +163,13 @@ def _register(kept: Any) -> None:
 
 def _attention(kept: dict[str, Any]) -> Attention:
     """What a description describes."""
+    own = kept.get("decoder")
+    decoder = None if own is None else Attention(kept["name"], *_listed(own), False)
+    return Attention(kept["name"], *_listed(kept), bool(kept["allow_noncausal"]), decoder)
+
+
+def _listed(kept: dict[str, Any]) -> tuple[list[Layout], bool]:
+    """Layouts, and whether each is that of a layer."""
     layouts = [
         rebuilt(
             "layout",
@@ -170,8 +183,7 @@ def _attention(kept: dict[str, Any]) -> Attention:
         for one in kept["layouts"]
     ]
     listed = kept["layers"] is not None
-    given = [layouts[number] for number in kept["layers"]] if listed else layouts
-    return Attention(kept["name"], given, listed, bool(kept["allow_noncausal"]))
+    return [layouts[number] for number in kept["layers"]] if listed else layouts, listed
 
 
 def _meaning(kept: dict[str, Any]) -> Any:
@@ -180,4 +192,5 @@ def _meaning(kept: dict[str, Any]) -> Any:
         (one["spec"], one["block"], one["layer"], one["first_head"], one["tables"])
         for one in kept["layouts"]
     ]
-    return layouts, kept["layers"]
+    own = kept.get("decoder")
+    return layouts, kept["layers"], None if own is None else _meaning(own)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from bslang.integrations.transformers.models import attention_modules, number_layers
+from bslang.integrations.transformers.models import attention_modules, layers_of, name_modules
 
 _RUNNING: list[_Pass] = []
 """The first passes that are running."""
@@ -49,7 +49,7 @@ class _Watch:
             return
         self.handle.remove()
         if model.config._attn_implementation == self.name:
-            number_layers(model, self.name)
+            name_modules(model, self.name)
             _Pass(model, self)
 
 
@@ -103,7 +103,7 @@ class _Pass:
                 f"{kind} never called the layout {self.by.name!r}: none of its attention "
                 "modules uses a layout"
             )
-        layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0) or 0
+        layers = layers_of(model.config) or 0
         if max(self.calls.values(), default=0) > 1 and len(self.calls) < layers:
             self.shared(kind)
 
