@@ -67,6 +67,9 @@ MAX_FOLLOWED = 1024
 MAX_EDGES = 2**18
 """Pairs of blocks that `graph` writes, and that `stats` looks at one by one; beyond, at a sample."""
 
+MAX_RANGES = 2**20
+"""Ranges that `Layout.to_ranges` writes."""
+
 MAX_PAGE_BYTES = 5_000_000
 """Size of a page that `explorer` writes; settings that would make it larger are left out."""
 

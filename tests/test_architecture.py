@@ -86,7 +86,8 @@ HOMES = {
         "networkx": "analysis gpu/machine/code",
         "scipy": "exchange/sparse",
         "safetensors": "exchange/archive",
-        "torch": "call configs/asked configs/masks exchange/exports exchange/flex exchange/mask gpu "
+        "torch": "call configs/asked configs/masks exchange/cudnn exchange/exports exchange/fa4 "
+        "exchange/flashmask exchange/flex exchange/mask exchange/ranges exchange/tiling gpu "
         "integrations labels layouts nn runtime select sinks trees verify",
         "typing_extensions": "call layouts nn runtime select verify",
         "triton": "gpu integrations runtime",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,10 @@ from bslang.labels import LabelsOfCall, take_labels
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
+    from bslang.exchange.cudnn import CudnnBlocks
+    from bslang.exchange.fa4 import Fa4
+    from bslang.exchange.flashmask import FlashMask
+    from bslang.exchange.ranges import Ranges
     from bslang.exchange.sparse import Bsr
     from bslang.graph.blockgraph import BlockGraph
     from bslang.resolve.program import Resolved
@@ -32,6 +36,7 @@ class Exports(ABC):
     layer: int
     first_head: int
     name: str
+    block: tuple[int, int]
     by_head: bool
 
     @property
@@ -68,6 +73,122 @@ class Exports(ABC):
         pair = self._labels(labels, len_q, len_k, align, device)
         self._whole()
         return block_mask(self._resolved, len_q, len_k, align, heads, self.layer, pair, device)
+
+    def to_fa4(
+        self,
+        len_q: int,
+        len_k: int | None = None,
+        *,
+        arch: str,
+        block_size: tuple[int, int] | None = None,
+        backward_block_size: tuple[int, int] | None = None,
+        heads: int | None = None,
+        align: str = "end",
+        device: torch.device | str = "cpu",
+    ) -> Fa4:
+        """The block lists of FlashAttention 4 (`flash_attn.cute`) for its forward and its backward pass, with
+        the source of the mask of partial blocks; see `bslang.exchange.fa4.Fa4`.
+
+        arch: "sm90" or "sm100", the GPU. block_size: tokens per block (query, key), whatever the block of the
+        layout is; None means (128, 128) on sm90 and (256, 128) on sm100. FlashAttention 4 refuses those
+        that do not fit its tiles, which depend on the head dimension. backward_block_size: that of the
+        backward pass; None means block_size. heads: the number of query heads, required if they differ. The
+        lists are for calls with these lengths in every row: varlen functions have no backward pass for them.
+
+        Raises TargetError for a GPU where FlashAttention 4 does not read the lists, ValueError for another
+        arch, an invalid block, or a layout with labels, PatternError if the mask needs what CuTe functions
+        cannot be written with here.
+        """
+        from bslang.exchange.fa4 import to_fa4
+
+        graphs, order = self._heads(len_q, len_k, align, heads, "the lists of FlashAttention 4")
+        sizes = (block_size, backward_block_size)
+        return to_fa4(self._resolved, self.layer, graphs, order, arch, sizes, torch.device(device))
+
+    def to_cudnn(
+        self,
+        len_q: int,
+        len_k: int | None = None,
+        *,
+        block_size: int | None = None,
+        intervals: bool = False,
+        heads: int | None = None,
+        align: str = "end",
+        device: torch.device | str = "cpu",
+    ) -> CudnnBlocks:
+        """The block lists of cuDNN's block-sparse attention (`cudnn.BSA`); see
+        `bslang.exchange.cudnn.CudnnBlocks`.
+
+        block_size: 64 or 128, whatever the block of the layout is; None means the layout's block.
+        intervals: whether to give partial blocks an interval of keys for each query. Its released kernels
+        compute blocks whole, so that without intervals a layout with partial blocks is refused. heads: the
+        number of query heads, required if they differ.
+
+        Raises PatternError for a partial block, or with intervals for a query that sees keys of a block on
+        both sides of one that it does not see, ValueError for another block_size or a layout with labels.
+        """
+        from bslang.exchange.cudnn import SIDES, to_cudnn
+
+        side = self.block if block_size is None else (block_size, block_size)
+        if side[0] != side[1] or side[0] not in SIDES:
+            raise ValueError(
+                f"cuDNN's blocks are squares of 64 or 128 tokens, not {side[0]} x {side[1]}: pass "
+                "block_size=64 or block_size=128"
+            )
+        graphs, order = self._heads(len_q, len_k, align, heads, "cuDNN's lists")
+        return to_cudnn(graphs, order, side[0], intervals, torch.device(device))
+
+    def to_ranges(
+        self,
+        len_q: int,
+        len_k: int | None = None,
+        *,
+        head: int | None = None,
+        align: str = "end",
+        device: torch.device | str = "cpu",
+    ) -> Ranges:
+        """The query and key ranges of MagiAttention's `flex_flash_attn_func`, of which no two share a pair;
+        see `bslang.exchange.ranges.Ranges`. A range is as long as the keys of its queries change alike.
+
+        head: whose, required if heads differ, as ranges are for all heads of a call. Any layout has ranges,
+        with as many of them as queries have intervals of keys at worst. Raises ValueError for a layout with
+        labels, LimitError for more than MAX_RANGES.
+        """
+        from bslang.exchange.ranges import to_ranges
+
+        self._decided("ranges")
+        if self.by_head and head is None:
+            raise ValueError(
+                "the heads of this layout differ, and ranges are for all heads of a call: pass `head=`, and "
+                "call MagiAttention once for each"
+            )
+        return to_ranges(self.graph(len_q, len_k, align, head or 0), torch.device(device))
+
+    def to_flashmask(
+        self,
+        len_q: int,
+        len_k: int | None = None,
+        *,
+        heads: int | None = None,
+        key_heads: int | None = None,
+        align: str = "end",
+        device: torch.device | str = "cpu",
+    ) -> FlashMask:
+        """The row indices of FlashMask, in the form with the fewest columns that holds the layout; see
+        `bslang.exchange.flashmask.FlashMask`.
+
+        heads: the number of query heads, required if they differ; key_heads: that of key heads, None means
+        heads. Query heads of one key head must be alike.
+
+        Raises PatternError if a key is masked for more than two intervals of queries, ValueError for a layout
+        with labels, for key_heads that do not divide heads, and for query heads that are not alike.
+        """
+        from bslang.exchange.flashmask import to_flashmask
+
+        graphs, order = self._heads(len_q, len_k, align, heads, "FlashMask's indices")
+        if len(order) > 1:
+            order = _of_key_heads(order, len(order) if key_heads is None else key_heads)
+        return to_flashmask(graphs, order, torch.device(device))
 
     def to_dense(
         self,
@@ -106,11 +227,7 @@ class Exports(ABC):
         """
         from bslang.exchange.sparse import to_bsr
 
-        if self.labels:
-            raise ValueError(
-                f"the masks of this layout need the labels of a call ({', '.join(self.labels)}), and "
-                "BSR cannot hold them; `to_flex` takes labels"
-            )
+        self._decided("BSR")
         return to_bsr(self.graph(len_q, len_k, align, head))
 
     def to_scipy(
@@ -152,6 +269,25 @@ class Exports(ABC):
         len_k = len_q if len_k is None else len_k
         save(path, self._resolved, len_q, len_k, align, heads or 1, self.layer)
 
+    def _heads(
+        self, len_q: int, len_k: int | None, align: str, heads: int | None, what: str
+    ) -> tuple[Sequence[BlockGraph], list[int]]:
+        """The distinct graphs of all heads, and the graph of each head, for a format without labels."""
+        from bslang.exchange.tiling import graphs_of
+
+        self._decided(what)
+        self._whole()
+        len_k = len_q if len_k is None else len_k
+        return graphs_of(self._resolved, len_q, len_k, align, heads, self.layer)
+
+    def _decided(self, what: str) -> None:
+        """Raise ValueError for a layout whose pairs depend on what a call passes."""
+        if self.labels:
+            raise ValueError(
+                f"the masks of this layout need the labels of a call ({', '.join(self.labels)}), and "
+                f"{what} cannot hold them; `to_flex` takes labels"
+            )
+
     def _whole(self) -> None:
         """Raise ValueError for a layout of some heads, which other libraries' masks count from 0."""
         if self.first_head:
@@ -173,6 +309,20 @@ class Exports(ABC):
         )
         labels = take_labels(given, self.labels, q, k, align)
         return None if labels is None else (labels.q, labels.k)
+
+
+def _of_key_heads(order: list[int], key_heads: int) -> list[int]:
+    """The graph of each key head, from that of each query head."""
+    if key_heads < 1 or len(order) % key_heads:
+        raise ValueError(f"key_heads must divide the {len(order)} heads, and {key_heads} does not")
+    group = len(order) // key_heads
+    for head, graph in enumerate(order):
+        if graph != order[head // group * group]:
+            raise ValueError(
+                "FlashMask has one mask for the query heads of a key head, and heads "
+                f"{head // group * group} and {head} differ"
+            )
+    return order[::group]
 
 
 def _tensors(labels: Any) -> list[torch.Tensor]:

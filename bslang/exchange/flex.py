@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 
-from bslang import compiler
 from bslang.errors import LimitError, PatternError
 from bslang.exchange.mask import mask_mod
 from bslang.exchange.tiles import Tiles
-from bslang.graph.blockgraph import BlockGraph
+from bslang.exchange.tiling import block_lists, graphs_of, on_device
 from bslang.ir.mask import labels as label_names
 from bslang.ir.runs import Bools
 from bslang.limits import MAX_MASK_WORK
@@ -32,46 +29,23 @@ def block_mask(
 ) -> BlockMask:
     """The BlockMask of a call; see `Layout.to_flex`. labels: as `mask_mod` takes them."""
     pattern = resolved.pattern
-    by_head = "head" in pattern.names()
-    if by_head and heads is None:
-        raise ValueError("the heads of this layout differ: pass the number of heads, `heads=`")
-    schedule = compiler.tables(resolved, len_q, len_k, align, range(heads or 1), layer)
-    graphs: Sequence[BlockGraph] = schedule.graphs
+    graphs, order = graphs_of(resolved, len_q, len_k, align, heads, layer)
     head_graph = None
-    if schedule.head_graph is not None and len(graphs) > 1:
-        head_graph = torch.from_numpy(schedule.head_graph).to(device)
+    if len(graphs) > 1:
+        head_graph = torch.tensor(order, dtype=torch.int32, device=device)
     drawn = any(primitive.drawn for primitive in pattern.primitives())
     whole = None if drawn or len(graphs) > 1 else pattern.at({"head": 0, "layer": layer})
     mod = mask_mod(whole, graphs, head_graph, label_names(pattern), labels, device)
 
     tiles = [Tiles.of(graph) for graph in graphs]
-    order = [0] if head_graph is None else head_graph.tolist()
-    partial = _lists([tile.visited & ~tile.full for tile in tiles], order, device)
-    full = _lists([tile.full for tile in tiles], order, device)
+    partial = block_lists([tile.visited & ~tile.full for tile in tiles], order, graphs[0].grid.m)
+    full = block_lists([tile.full for tile in tiles], order, graphs[0].grid.m)
     return BlockMask.from_kv_blocks(
-        *partial,
-        *full,
+        *on_device(partial, device),
+        *on_device(full, device),
         BLOCK_SIZE=resolved.block,
         mask_mod=mod,
         seq_lengths=(len_q, len_k),
-    )
-
-
-def _lists(
-    marks: Sequence[Bools], order: Sequence[int], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The marked columns of each row, int32: how many (1, heads, rows), and which (1, heads, rows, m)."""
-    counts, indices = [], []
-    for mark in marks:
-        row, column = mark.nonzero()
-        count = mark.sum(axis=1)
-        listed = np.zeros(mark.shape, dtype=np.int32)
-        listed[row, np.arange(row.size) - np.repeat(np.cumsum(count) - count, count)] = column
-        counts.append(count.astype(np.int32))
-        indices.append(listed)
-    return (
-        torch.from_numpy(np.stack([counts[graph] for graph in order])[None]).to(device),
-        torch.from_numpy(np.stack([indices[graph] for graph in order])[None]).to(device),
     )
 
 
