@@ -97,7 +97,7 @@ _NUMBERS = tuple(
     for name, kind in NUMBERS.items()
 )
 _SIZES = "batch heads key_heads len_q len_k q_start"
-_TILES = "HEAD_DIM PAD TILE_Q TILE_K PRECISION"
+_TILES = "HEAD_DIM PAD VALUE_DIM VALUE_PAD TILE_Q TILE_K PRECISION"
 
 
 STRIDES = {"batch": "i64", "head": "i64", "row": "i32"}
@@ -151,7 +151,7 @@ KERNELS = {
         (),
         _group("i32", f"lanes start length block heads {_SINKS}"),
         (),
-        _group("constexpr", "HEAD_DIM PAD TILE"),
+        _group("constexpr", "VALUE_DIM VALUE_PAD TILE"),
     ),
     "delta": Kernel(
         "_delta",
@@ -160,7 +160,7 @@ KERNELS = {
         _strides("do"),
         _group("i32", "heads len_q"),
         (),
-        _group("constexpr", "HEAD_DIM PAD TILE_Q"),
+        _group("constexpr", "VALUE_DIM VALUE_PAD TILE_Q"),
     ),
     "dq": _walk(
         "_backward_dq",
@@ -202,11 +202,11 @@ The last is the first of one class for each mask."""
 
 
 STRUCTS = {
-    "Tensor": (*_group("void*", "data"), *_group("int64_t", "batch head row")),
+    "Tensor": (*_group("void*", "data"), *_group("int64_t", "batch head row dim")),
     "Table": (*_group("const int32_t*", "order pointer runs"), *_group("int64_t", "programs")),
     "Arguments": (
         *_group("int64_t", "abi threads dtype"),
-        *_group("int64_t", "batch heads key_heads len_q len_k dim"),
+        *_group("int64_t", "batch heads key_heads len_q len_k"),
         *_group("int64_t", "q_start q_first q_step"),
         *_group("double", " ".join(NUMBERS)),
         *_group("Table", "by_row by_col"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bslang import compiler
+from bslang.dims import GivenDims
 from bslang.errors import BslangError
 from bslang.files import HEADER, inlined
 from bslang.missing import installed
@@ -146,16 +147,16 @@ def files(
     march: str = "",
     *,
     architectures: Sequence[str] = (),
-    head_dims: Sequence[int] = (64, 128),
+    head_dims: Sequence[GivenDims] = (64, 128),
     dtypes: Sequence[str] = ("bf16",),
 ) -> dict[str, str | bytes]:
     """The generated files of a layout by name, the module first; see `compiler.emit`.
 
     march: a processor as the compiler's -march names it, "x86-64-v3" say. The C++ is then built for it
     now, and the module needs no compiler where it runs. architectures: GPUs, such as "cuda:90" and
-    "hip:gfx942", for which the Triton kernels are compiled now, for each of the head dimensions and
-    dtypes ("fp32", "fp16", "bf16"). Raises TargetError for what is unknown, BuildError where the C++
-    cannot be built.
+    "hip:gfx942", for which the Triton kernels are compiled now, for each of the head dimensions (numbers,
+    or pairs (of q and k, of v)) and dtypes ("fp32", "fp16", "bf16"). Raises TargetError for what is
+    unknown, BuildError where the C++ cannot be built.
     """
     verify_text(resolved)  # from now on the module has no more than the text
     made = compiler.emit(resolved, targets, march)
@@ -179,7 +180,7 @@ def files(
 
 
 @installed()
-def inspect(resolved: Resolved, architecture: str, head_dim: int, dtype: str) -> list[Report]:
+def inspect(resolved: Resolved, architecture: str, head_dim: GivenDims, dtype: str) -> list[Report]:
     """What is in the machine code of a layout's Triton kernels, compiled for an architecture that need
     not be there; the arguments are as for `files`. Raises TargetError for what is unknown."""
     from bslang.gpu.inspect import inspect
@@ -191,7 +192,7 @@ def inspect(resolved: Resolved, architecture: str, head_dim: int, dtype: str) ->
 def tune(
     path: str | Path,
     length: int,
-    head_dims: Sequence[int] = (64, 128),
+    head_dims: Sequence[GivenDims] = (64, 128),
     dtypes: Sequence[str] = ("bf16",),
     heads: int = 16,
 ) -> Path:
@@ -223,7 +224,7 @@ def verify(
     *,
     devices: Sequence[str] | None = None,
     lengths: Sequence[int] | None = None,
-    head_dims: Sequence[int] = (64,),
+    head_dims: Sequence[GivenDims] = (64,),
     dtypes: Sequence[str] | None = None,
     heads: int | None = None,
     layer: int = 0,

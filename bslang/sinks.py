@@ -85,7 +85,7 @@ def gradient(
 ) -> torch.Tensor:
     """The gradient of the sinks, (heads,).
 
-    grad_out, out: (batch, heads, len_q, dim); padded: queries that are padding, bool (batch, 1, len_q),
+    grad_out, out: (batch, heads, len_q, value dim); padded: queries that are padding, bool (batch, 1, len_q),
     whose gradients count while they are numbers; None for none.
     """
     import torch

@@ -41,16 +41,17 @@ MAY_USE = {
         "labels": "",
         "sinks": "",
         "trees": "labels",
-        "runtime": "abi cache call files labels sinks _version",
+        "dims": "",
+        "runtime": "abi cache call dims files labels sinks _version",
         "exchange": "analysis compiler graph ir labels patterns resolve syntax _version",
         "generated": "cache",
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
         "reports resolve runtime schedule syntax",
-        "verify": "call runtime shown",
-        "reports": "analysis compiler explorer files graph ir lint picture resolve runtime shown syntax "
+        "verify": "call dims runtime shown",
+        "reports": "analysis compiler dims explorer files graph ir lint picture resolve runtime shown syntax "
         "verify",
-        "gpu": "abi call layouts runtime",
-        "api": "compiler exchange files generated gpu layouts resolve runtime syntax verify",
+        "gpu": "abi call dims layouts runtime",
+        "api": "compiler dims exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",
         "nn": "call labels layouts runtime",
@@ -58,8 +59,8 @@ MAY_USE = {
         "integrations": "analysis api compiler graph layouts runtime",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
         "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
-        "cli": "analysis api compiler configs editors explorer files gpu graph lint patterns picture reports "
-        "resolve stages syntax verify _version",
+        "cli": "analysis api compiler configs dims editors explorer files gpu graph lint patterns picture "
+        "reports resolve stages syntax verify _version",
         "budget": "",
         "errors": "",
         "limits": "",

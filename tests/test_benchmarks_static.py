@@ -15,6 +15,7 @@ from benchmarks.flex import FLEX, flex, per_scores
 from benchmarks.static import Kernel, Run
 from benchmarks.workloads import BIGBIRD
 from bslang import compiler
+from bslang.dims import Dims
 from bslang.gpu import inspect
 from bslang.gpu.machine.report import Loop, Report
 from bslang.runtime.triton.launch import TritonTarget
@@ -28,6 +29,7 @@ REPORT = Report(
     kernel="forward",
     architecture="cuda:90",
     head_dim=64,
+    value_dim=64,
     dtype="bf16",
     constants={"TILE_Q": 128, "TILE_K": 64},
     warps=WANTED.warps,
@@ -127,7 +129,7 @@ def test_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("Triton interprets in this process")
 
     def one(target: TritonTarget, architecture: str, dim: int, dtype: str) -> list[Report]:
-        return [inspect._report(target, "forward", architecture, dim, dtype)]
+        return [inspect._report(target, "forward", architecture, Dims.of(dim), dtype)]
 
     monkeypatch.setattr(inspect, "inspect", one)
     found = static.run([BIGBIRD], [64], ["cuda:90"], [64])

@@ -238,7 +238,7 @@ def test_compile_builds_for_a_processor(march: Run) -> None:
     assert march("native", "--json").json["files"] == files
     assert {name: Path("out", name).read_bytes() for name in names("out")} == first
     assert b"Library  near.native.so" in first["near.py"]
-    code = "import near, torch; print(near.LAYOUT._target(torch.zeros(1, 1, 9, 8)).name)"
+    code = "import near, torch; print(near.LAYOUT._target(*[torch.zeros(1, 1, 9, 8)] * 2).name)"
     env = os.environ | {"PATH": "", "CXX": ""}
     used = subprocess.run(
         [sys.executable, "-c", code],

@@ -362,7 +362,7 @@ def test_text_compiles_as_users_build_it_with_no_warning(
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-Wall", "-Wextra", "-Werror"))
     case = Case(spec, (32, 32), 300, 310, "end")
     given = inputs(300, 310, dim=64)
-    quick = results(layout(case)._target(given.q), case, given)  # type: ignore[arg-type]
+    quick = results(layout(case)._target(given.q, given.v), case, given)  # type: ignore[arg-type]
     for x, y in zip(results(CpuTarget(source(case)), case, given), quick, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-5)
 

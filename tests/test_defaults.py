@@ -13,6 +13,7 @@ import torch
 from reference import Inputs, inputs, run
 
 import bslang
+from bslang.dims import Dims
 from bslang.gpu.aot import choice
 from bslang.runtime import layout as layouts
 from bslang.runtime import plan as plans
@@ -143,5 +144,5 @@ def test_tables_of_a_captured_graph_stay(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_warps_of_cdna_are_twice_as_wide(kernel: str, wide: int, narrow: int) -> None:
     sides = ((128, 128), (64, 64))
     for architecture, warps in (("hip:gfx942", wide), ("cuda:90", narrow)):
-        found = choice(kernel, architecture, 128, torch.bfloat16, sides)
+        found = choice(kernel, architecture, Dims.of(128), torch.bfloat16, sides)
         assert found.options["num_warps"] == warps

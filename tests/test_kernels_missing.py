@@ -160,14 +160,14 @@ def test_a_library_runs_without_a_compiler_and_without_its_source(travelled: Pat
     q = torch.zeros(1, 1, 9, 8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert layout._target(q).name == "cpu"
+        assert layout._target(q, q).name == "cpu"
         found = results(layout)
     for x, y in zip(found, expected, strict=True):
         torch.testing.assert_close(x, y)
 
 
 def test_a_library_beside_a_module_is_not_imported_in_its_place(travelled: Path) -> None:
-    code = "import near, torch; print(near.LAYOUT._target(torch.zeros(1, 1, 9, 8)).name)"
+    code = "import near, torch; print(near.LAYOUT._target(*[torch.zeros(1, 1, 9, 8)] * 2).name)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=travelled, capture_output=True, text=True, check=False
     )
@@ -193,7 +193,7 @@ def refused(folder: Path, reason: str) -> None:
     with pytest.warns(RuntimeWarning, match=reason) as caught:
         results(layout)
     assert len(caught) == 1
-    assert layout._target(torch.zeros(1, 1, 9, 8)).name == "torch"
+    assert layout._target(*[torch.zeros(1, 1, 9, 8)] * 2).name == "torch"
 
 
 def digest_of(folder: Path) -> str:

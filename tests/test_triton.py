@@ -31,7 +31,10 @@ RUNS: list[tuple[Case, dict[str, Any]]] = [
     (Case(f"({BIGBIRD}) & causal", (64, 64), 130, 200, "end"), {"dtype": BRAIN, "dim": 64}),
     (Case("all", (64, 64), 100, 100, "end"), {"dim": 24, "dtype": BRAIN}),
     (Case("none", (16, 16), 20, 40, "end"), {}),
-    (Case("causal", (32, 16), 50, 90, "end"), {"dim": 24, "heads": 4, "key_heads": 2}),
+    (
+        Case("causal", (32, 16), 50, 90, "end"),
+        {"dim": 24, "value_dim": 72, "heads": 4, "key_heads": 2},
+    ),
     (Case("causal", (64, 64), 90, 60, "start"), {"heads": 3, "key_heads": 3, "dtype": HALF}),
     (Case(SINKS, (64, 64), 100, 180, "end"), {"dim": 24, "heads": 4}),
     (Case("causal.T", (5, 3), 17, 21, "end"), {"dim": 72, "dtype": BRAIN}),
@@ -77,9 +80,15 @@ def test_results(interpreting: Executor, case: Case, options: dict[str, Any]) ->
 
 SPLIT: list[tuple[Case, dict[str, Any]]] = [
     (Case("rows(0) | window(3)", (16, 16), 147, 147, "end"), {"batch": 2}),
-    (Case("cols(0) | causal", (16, 16), 90, 131, "end"), {"heads": 4, "key_heads": 2, "dim": 24}),
+    (
+        Case("cols(0) | causal", (16, 16), 90, 131, "end"),
+        {"heads": 4, "key_heads": 2, "dim": 24, "value_dim": 40},
+    ),
     (Case("causal", (16, 16), 3, 139, "end"), {"dtype": HALF}),  # decoding
-    (Case("causal", (16, 16), 1, 139, "end"), {"heads": 6, "key_heads": 2}),
+    (
+        Case("causal", (16, 16), 1, 139, "end"),
+        {"heads": 6, "key_heads": 2, "dim": 40, "value_dim": 24},
+    ),
     (Case("last(40t) | cols(:4t)", (5, 3), 61, 83, "end"), {}),
     (Case("rows(9t:20t)", (16, 32), 71, 103, "start"), {}),  # parts in which queries see no key
 ]

@@ -21,6 +21,7 @@ from test_cli import Run, run  # noqa: F401  # a fixture
 import bslang
 from bslang import compiler, layouts
 from bslang.codegen.triton import held, streamed
+from bslang.dims import Dims
 from bslang.errors import TargetError
 from bslang.files import write_whole
 from bslang.gpu import tune as tuner
@@ -34,6 +35,7 @@ from bslang.syntax.source import Source
 pytest.importorskip("triton")
 
 SPEC, BRAIN = "near = last(3)", torch.bfloat16
+SIZE = Dims.of(64)
 H100, A100, L40 = 227 * 1024, 163 * 1024, 99 * 1024
 _MODULES = iter(range(1000))
 
@@ -57,8 +59,9 @@ def test_candidates_fit_the_device_and_the_blocks(
     most = (met_q, held_k) if kernel == "dkdv" else (held_q, met_k)
     for shared in (H100, A100, L40):
         for itemsize in (2, 4):
-            found = candidates(kernel, dim, itemsize, given, shared)
-            assert found[0] == launch(kernel, dim, itemsize, given, shared=shared)
+            dims = Dims.of(dim)
+            found = candidates(kernel, dims, itemsize, given, shared)
+            assert found[0] == launch(kernel, dims, itemsize, given, shared=shared)
             assert 2 <= len(found) <= 8
             assert len({str(each) for each in found}) == len(found)
             for each in found:
@@ -75,7 +78,7 @@ def test_candidates_fit_the_device_and_the_blocks(
 
 
 def test_candidates_differ_in_one_respect() -> None:
-    first, *others = candidates("forward", 64, 2, sides((128, 128)), H100)
+    first, *others = candidates("forward", SIZE, 2, sides((128, 128)), H100)
     assert others
     for each in others:
         pairs = [(each.constants[n], first.constants[n]) for n in ("TILE_Q", "TILE_K")]
@@ -110,7 +113,7 @@ class Clock:
 
     def __call__(self, call: Callable[[], object]) -> float:
         q = torch.zeros(1, 1, 1, 64, dtype=BRAIN)
-        return sum(self.times(kernel, self.target._launch(kernel, q)) for kernel in KERNELS)
+        return sum(self.times(kernel, self.target._launch(kernel, q, q)) for kernel in KERNELS)
 
 
 @pytest.fixture
@@ -160,7 +163,7 @@ def test_the_fastest_wins(tmp_path: Path, device: list[Launch]) -> None:
 
     found = tuned(layout, times)
     for kernel in KERNELS:
-        options = launch(kernel, 64, 2, target.sides, shared=H100).options
+        options = launch(kernel, SIZE, 2, target.sides, shared=H100).options
         chosen = found[kernel].options
         if options["num_warps"] == 4:
             assert chosen == {"num_warps": 8, "num_stages": options["num_stages"]}
@@ -175,7 +178,7 @@ def test_the_default_stays_unless_much_is_saved(
     tmp_path: Path, device: list[Launch], share: float, wins: bool
 ) -> None:
     layout, target = imported(made(tmp_path))
-    normal = {k: launch(k, 64, 2, target.sides, shared=H100) for k in KERNELS}
+    normal = {k: launch(k, SIZE, 2, target.sides, shared=H100) for k in KERNELS}
 
     def times(kernel: str, chosen: Launch) -> float:
         return 0.0 if kernel != "dq" else 1.0 if chosen == normal["dq"] else share
@@ -197,7 +200,7 @@ def test_what_computes_something_else_does_not_win(
     layout, target = imported(made(tmp_path))
     monkeypatch.setattr(tuner, "_agree", lambda result, expected: False)
     for kernel, each in tuned(layout, half).items():
-        default = launch(kernel, 64, 2, target.sides, shared=H100)
+        default = launch(kernel, SIZE, 2, target.sides, shared=H100)
         assert each.tile.items() <= default.constants.items()
         assert each.times["best"] == each.times["default"]
 
@@ -209,13 +212,16 @@ def test_what_a_device_refuses_is_left_out(
     start = TritonTarget._start
 
     def refuse(self: Any, kernel: str, chosen: Launch, *rest: Any) -> None:
-        if chosen.options["num_warps"] != target.default(kernel, rest[1][0]).options["num_warps"]:
+        if (
+            chosen.options["num_warps"]
+            != target.default(kernel, *rest[1][:1] * 2).options["num_warps"]
+        ):
             raise RuntimeError("out of resource: shared memory")
         start(self, kernel, chosen, *rest)
 
     monkeypatch.setattr(TritonTarget, "_start", refuse)
     for kernel, each in tuned(layout, lambda k, chosen: 1 / chosen.options["num_warps"]).items():
-        default = launch(kernel, 64, 2, target.sides, shared=H100)
+        default = launch(kernel, SIZE, 2, target.sides, shared=H100)
         assert each.options["num_warps"] == default.options["num_warps"]
 
 
@@ -245,7 +251,7 @@ def streamed_rows(path: Path, device: list[Launch], dtype: torch.dtype = BRAIN) 
     """What calls of a module in another process launch: the rows streamed of each kernel."""
     _, target = imported(path)
     q = torch.zeros(1, 1, 8, 64, dtype=dtype)
-    chosen = {kernel: target._launch(kernel, q) for kernel in KERNELS}
+    chosen = {kernel: target._launch(kernel, q, q) for kernel in KERNELS}
     assert all(each.constants["SOFTCAP"] == 0.0 for each in chosen.values())  # the call says others
     return [chosen[k].constants["TILE_Q" if k == "dkdv" else "TILE_K"] for k in KERNELS]
 
@@ -354,11 +360,11 @@ def tuned_for_real(folder: Path) -> None:
 def compare_tuned(folder: Path) -> None:
     path = made(folder, "near = last(3) | cols(0)")
     layout, target = imported(path)
-    normal = {kernel: target.default(kernel, torch.zeros(1, 1, 1, 16)) for kernel in KERNELS}
+    normal = {kernel: target.default(kernel, *[torch.zeros(1, 1, 1, 16)] * 2) for kernel in KERNELS}
 
     def bench(call: Callable[[], object]) -> float:
         q = torch.zeros(1, 1, 1, 16)
-        return sum(1.0 + (target._launch(k, q) == normal[k]) for k in KERNELS)
+        return sum(1.0 + (target._launch(k, q, q) == normal[k]) for k in KERNELS)
 
     cpu = torch.device("cpu")
     found = tune(layout, 80, [16], ["fp32"], 2, device=cpu, bench=bench)
@@ -366,7 +372,7 @@ def compare_tuned(folder: Path) -> None:
     again, other = imported(path)
     assert list(other.tuned.values()) == sorted(found, key=lambda each: each.key)
     for kernel in KERNELS:
-        assert other._launch(kernel, torch.zeros(1, 1, 1, 16)) != normal[kernel]
+        assert other._launch(kernel, *[torch.zeros(1, 1, 1, 16)] * 2) != normal[kernel]
     given = inputs(80, 80)
     plain = bslang.compile("last(3) | cols(0)", block=64, target="torch")
     errors = attended(again, given).error(attended(plain, given))
@@ -399,7 +405,7 @@ def test_the_command_lists_the_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def on_the_cpu(layout: bslang.Layout, length: int, dims: Any, dtypes: Any, heads: int) -> Any:
-        assert (length, dims, dtypes) == (4096, [64], ["bf16"])
+        assert (length, dims, dtypes) == (4096, [SIZE], ["bf16"])
         return tuned(layout, half).values()
 
     monkeypatch.setattr(tuner, "tune", on_the_cpu)

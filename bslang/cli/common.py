@@ -12,6 +12,7 @@ import typer
 
 from bslang import compiler
 from bslang.budget import allow
+from bslang.dims import Dims
 from bslang.errors import BslangError, shortened
 from bslang.files import write_whole
 from bslang.syntax.diagnostics import Diagnostic
@@ -77,7 +78,7 @@ HeadDimsOption = Annotated[
     typer.Option(
         "--head-dim",
         metavar="D,D,...",
-        help="Head dimensions to compile for. Default: 64,128.",
+        help="Head dimensions to compile for; 192/128: of keys and of values. Default: 64,128.",
         show_default=False,
     ),
 ]
@@ -91,6 +92,10 @@ DtypesOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+_NUMBER = "(0*[1-9][0-9]{0,8})"
+"""A number of at least 1, as a regular expression."""
 
 
 def parameter_options(define: list[str] | None) -> dict[str, str]:
@@ -118,16 +123,27 @@ def block_option(block: str | None) -> tuple[int, int] | None:
         raise typer.BadParameter(str(error), param_hint="--block") from None
 
 
-def head_dims_option(dims: str | None) -> list[int]:
-    """`--head-dim 64,128` as numbers, in order; typer.BadParameter for one that is none."""
-    return numbers_option("64,128" if dims is None else dims, "--head-dim", "64,128")
+def head_dims_option(dims: str | None) -> list[Dims]:
+    """`--head-dim 64,192/128` as dimensions of keys and of values, in order; typer.BadParameter for one that
+    is none."""
+    found = []
+    for part in ("64,128" if dims is None else dims).split(","):
+        match = re.fullmatch(rf"\s*{_NUMBER}(?:/{_NUMBER})?\s*", part, re.ASCII)
+        if match is None:
+            message = (
+                f"{dims!r} is not a list of numbers of at least 1, or of pairs of them (of keys and of "
+                "values), such as 64,192/128"
+            )
+            raise typer.BadParameter(message, param_hint="--head-dim")
+        found.append(Dims(int(match[1]), int(match[2] or match[1])))
+    return list(dict.fromkeys(found))
 
 
 def numbers_option(numbers: str, option: str, example: str) -> list[int]:
     """An option's `64,128` as numbers from 1 on, in order; typer.BadParameter for one that is none."""
     parts = numbers.split(",")
     for part in parts:
-        if not re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", part, re.ASCII):
+        if not re.fullmatch(rf"\s*{_NUMBER}\s*", part, re.ASCII):
             message = f"{numbers!r} is not a list of numbers of at least 1, such as {example}"
             raise typer.BadParameter(message, param_hint=option)
     return list(dict.fromkeys(map(int, parts)))

@@ -21,6 +21,7 @@ from bslang.cli.common import (
     print_json,
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
+from bslang.dims import Dims
 from bslang.progress import report
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def inspect(
 def _lines(report: Report) -> list[str]:
     sides = ("TILE_Q", "TILE_K", "TILE")  # the last in `_merge` and `_sum`: rows that they join
     tile = " x ".join(str(report.constants[n]) for n in sides if n in report.constants)
-    title = f"{report.kernel} for {report.architecture}, head dimension {report.head_dim}, {report.dtype}"
+    dims = Dims(report.head_dim, report.value_dim)
+    title = f"{report.kernel} for {report.architecture}, head dimension {dims}, {report.dtype}"
     running = (
         f"{report.programs} programs, {report.programs * report.warps} of {report.most_warps} warps"
     )

@@ -51,7 +51,14 @@ Lengths = Annotated[
         show_default=False,
     ),
 ]
-Dims = Annotated[str, typer.Option("--head-dim", metavar="D,D,...", help="Head dimensions.")]
+Dims = Annotated[
+    str,
+    typer.Option(
+        "--head-dim",
+        metavar="D,D,...",
+        help="Head dimensions; 192/128: of keys and of values.",
+    ),
+]
 Dtypes = Annotated[
     str | None,
     typer.Option(

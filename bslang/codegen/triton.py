@@ -52,9 +52,10 @@ class Signature:
     def of(cls, kernel: abi.Kernel, *, heads: bool, labels: bool) -> Signature:
         lines = []
         for group in kernel.groups(heads=heads, labels=labels):
-            each = (f"{x.name}: tl.constexpr" if x.is_constant else x.name for x in group)
+            # No-break spaces, so that a line ends after an argument.
+            each = (f"{x.name}:\xa0tl.constexpr" if x.is_constant else x.name for x in group)
             lines += textwrap.wrap(", ".join(each) + ",", LINE - 4, break_long_words=False)
-        return cls(kernel.function, lines)
+        return cls(kernel.function, [line.replace("\xa0", " ") for line in lines])
 
 
 @dataclass(frozen=True)

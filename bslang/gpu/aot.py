@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bslang import abi
+from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.gpu.machine.devices import DEVICES
 from bslang.progress import report
@@ -29,27 +30,28 @@ _ALIGNED = [["tt.divisibility", ALIGNMENT]]
 
 
 def compile_kernel(
-    target: TritonTarget, kernel: str, architecture: str, head_dim: int, dtype: torch.dtype
+    target: TritonTarget, kernel: str, architecture: str, head_dim: GivenDims, dtype: torch.dtype
 ) -> Any:
     """Compile a kernel, by its name in `TritonTarget.kernels`, as a call on that device would.
 
-    architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ... Tensors are assumed to be aligned to
-    16 bytes, and if the head dimension is a multiple of 16, their strides too.
+    architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ...; head_dim: that of all tensors, or a
+    pair (of q and k, of v). Tensors are assumed to be aligned to 16 bytes, and if their head dimension is a
+    multiple of 16, their strides too.
 
     Returns triton's CompiledKernel; its machine code is `asm["cubin"]` or `asm["hsaco"]`. Raises
     TargetError for an unknown architecture, for a head dimension or dtype that kernels do not take, and if
     Triton is missing or fails.
     """
-    check(target, architecture, head_dim, dtype)
+    dims = Dims.of(head_dim)
+    check(target, architecture, dims, dtype)
     import triton
     from triton.compiler import ASTSource
 
-    chosen = choice(kernel, architecture, head_dim, dtype, target.sides)
+    chosen = choice(kernel, architecture, dims, dtype, target.sides)
     function = target.kernels[kernel]
     signature = _signature(kernel, function, dtype)
     aligned = {
-        (function.arg_names.index(name),): _ALIGNED
-        for name in _aligned(kernel, signature, head_dim)
+        (function.arg_names.index(name),): _ALIGNED for name in _aligned(kernel, signature, dims)
     }
     source = ASTSource(function, signature, chosen.constants, aligned)
     try:
@@ -57,7 +59,7 @@ def compile_kernel(
     except Exception as error:  # of whatever kind: ptxas fails, an operation has no lowering
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise TargetError(
-            f"triton cannot compile {kernel} for {architecture}, head dimension {head_dim} and "
+            f"triton cannot compile {kernel} for {architecture}, head dimension {dims} and "
             f"{TYPES[dtype]}: {reason}"
         ) from error
 
@@ -65,14 +67,14 @@ def compile_kernel(
 def choice(
     kernel: str,
     architecture: str,
-    head_dim: int,
+    dims: Dims,
     dtype: torch.dtype,
     sides: Sides,
 ) -> Launch:
     """The constants and options of a kernel as a call on that device would choose them."""
     device = DEVICES[architecture]
     return launch(
-        kernel, head_dim, dtype.itemsize, sides, shared=device.program * 1024, lanes=device.lanes
+        kernel, dims, dtype.itemsize, sides, shared=device.program * 1024, lanes=device.lanes
     )
 
 
@@ -81,7 +83,7 @@ def binaries(
     name: str,
     module: str,
     architectures: Sequence[str],
-    head_dims: Sequence[int],
+    head_dims: Sequence[GivenDims],
     dtypes: Sequence[str],
     about: dict[str, Any],
 ) -> dict[str, str | bytes]:
@@ -90,23 +92,28 @@ def binaries(
     target: the module's kernels; module: its text, without which the manifest counts for nothing;
     about: what else the manifest says of the layout. Raises TargetError as `compile_kernel`.
     """
-    wanted = list(product(architectures, head_dims, dtypes))
-    for architecture, dim, dtype in wanted:
-        check(target, architecture, dim, dtype_of(dtype))
+    wanted = list(product(architectures, dict.fromkeys(map(Dims.of, head_dims)), dtypes))
+    for architecture, dims, dtype in wanted:
+        check(target, architecture, dims, dtype_of(dtype))
     from triton import knobs
 
     entries: list[Binary] = []
     files: dict[str, str | bytes] = {}
     with knobs.compilation.scope():
         knobs.compilation.disable_line_info = True  # it would name folders of this machine
-        each = [*product(wanted, target.kernels)]
-        for done, ((architecture, dim, dtype), kernel) in enumerate(each):
+        each = dict.fromkeys(
+            (kernel, architecture, of_kernel, dtype)
+            for (architecture, dims, dtype), kernel in product(wanted, target.kernels)
+            for of_kernel in compiled_for(kernel, dims)
+        )
+        for done, (kernel, architecture, dims, dtype) in enumerate(each):
             report(done, len(each))
-            made = compile_kernel(target, kernel, architecture, dim, dtype_of(dtype))
+            made = compile_kernel(target, kernel, architecture, dims, dtype_of(dtype))
             suffix = "hsaco" if architecture.startswith("hip") else "cubin"
-            file = f"{name}.{kernel}.{architecture.replace(':', '')}.d{dim}.{dtype}.{suffix}"
+            of_dims = str(dims).replace("/", "x")
+            file = f"{name}.{kernel}.{architecture.replace(':', '')}.d{of_dims}.{dtype}.{suffix}"
             files[file] = made.asm[suffix]
-            entries.append(_entry(file, kernel, architecture, dim, dtype, target, made))
+            entries.append(_entry(file, kernel, architecture, dims, dtype, target, made))
     manifest = written(
         f"kernels of {name}.py compiled ahead of time",
         module,
@@ -115,16 +122,24 @@ def binaries(
     return {f"{name}{SUFFIX}": manifest, **files}
 
 
+def compiled_for(kernel: str, dims: Dims) -> list[Dims]:
+    """The dimensions that a kernel is compiled for, in calls of some. Kernels of outputs have those of
+    values alone; "sum" joins gradients of either."""
+    if kernel in ("merge", "delta"):
+        return [Dims.of(dims.value)]
+    return [*dict.fromkeys(map(Dims.of, dims))] if kernel == "sum" else [dims]
+
+
 def _entry(
     file: str,
     kernel: str,
     architecture: str,
-    head_dim: int,
+    dims: Dims,
     dtype: str,
     target: TritonTarget,
     made: Any,
 ) -> Binary:
-    chosen = choice(kernel, architecture, head_dim, dtype_of(dtype), target.sides)
+    chosen = choice(kernel, architecture, dims, dtype_of(dtype), target.sides)
     metadata = json.loads(json.dumps(made.metadata._asdict(), default=vars))
     # The folder of Triton's libraries, and a key of its cache: nothing that a launch asks for.
     metadata = {name: x for name, x in metadata.items() if name not in ("extern_libs", "hash")}
@@ -133,12 +148,13 @@ def _entry(
         sha256=hashlib.sha256(made.asm[file.rpartition(".")[2]]).hexdigest(),
         kernel=kernel,
         architecture=architecture,
-        head_dim=head_dim,
+        head_dim=dims.key,
+        value_dim=dims.value,
         dtype=dtype,
         constants=chosen.constants,
         options=chosen.options,
         arguments=dict(made.src.signature),
-        aligned=tuple(_aligned(kernel, made.src.signature, head_dim)),
+        aligned=tuple(_aligned(kernel, made.src.signature, dims)),
         metadata=metadata,
     )
 
@@ -167,32 +183,31 @@ def dtype_of(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def check(target: TritonTarget, architecture: str, head_dim: int, dtype: torch.dtype) -> None:
+def check(target: TritonTarget, architecture: str, dims: Dims, dtype: torch.dtype) -> None:
     """Raise TargetError for what kernels do not take, and where Triton does not compile."""
     if target.uncompiled:
         raise TargetError(f"kernels cannot be compiled ahead of time: {target.uncompiled}")
     gpu(architecture)
-    check_call(head_dim, dtype)
+    check_call(dims, dtype)
 
 
-def check_call(head_dim: int, dtype: torch.dtype) -> None:
+def check_call(dims: Dims, dtype: torch.dtype) -> None:
     """Raise TargetError for a head dimension or a dtype that kernels do not take."""
-    if not 1 <= head_dim <= MAX_DIM:
-        raise TargetError(f"the head dimension must be from 1 to {MAX_DIM}, not {head_dim}")
+    if not all(1 <= dim <= MAX_DIM for dim in dims):
+        raise TargetError(f"the head dimension must be from 1 to {MAX_DIM}, not {dims}")
     if dtype not in DTYPES.values():
         raise TargetError(f"unknown dtype {dtype}; kernels take {', '.join(DTYPES)}")
 
 
-def _aligned(kernel: str, signature: dict[str, str], head_dim: int) -> Iterable[str]:
+def _aligned(kernel: str, signature: dict[str, str], dims: Dims) -> Iterable[str]:
     """Arguments that are taken to be multiples of ALIGNMENT."""
-    strides: tuple[abi.Argument, ...] = ()
-    if head_dim % ALIGNMENT == 0:  # else dense rows lie otherwise
-        strides = abi.KERNELS[kernel].strides
-    return [
-        name
-        for name, kind in signature.items()
-        if kind.startswith("*") or name in {stride.name for stride in strides}
-    ]
+    of_tensors = {"q": dims.key, "k": dims.key, "v": dims.value, "do": dims.value}
+    strides = {
+        each.name
+        for each in abi.KERNELS[kernel].strides
+        if of_tensors[each.name.partition("_")[0]] % ALIGNMENT == 0  # else dense rows lie otherwise
+    }
+    return [name for name, kind in signature.items() if kind.startswith("*") or name in strides]
 
 
 def _signature(kernel: str, function: Any, dtype: torch.dtype) -> dict[str, str]:

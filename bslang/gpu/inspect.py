@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
-from bslang.gpu.aot import choice, compile_kernel, dtype_of
+from bslang.gpu.aot import choice, compile_kernel, compiled_for, dtype_of
 from bslang.gpu.machine import amdgcn, sass
 from bslang.gpu.machine.code import Instruction, counts
 from bslang.gpu.machine.devices import DEVICES
@@ -18,19 +19,23 @@ from bslang.runtime.triton.beside import module_of, plain
 from bslang.runtime.triton.launch import TritonTarget
 
 
-def inspect(target: TritonTarget, architecture: str, head_dim: int, dtype: str) -> list[Report]:
+def inspect(
+    target: TritonTarget, architecture: str, head_dim: GivenDims, dtype: str
+) -> list[Report]:
     """Compile the kernels of a module and report what is in them; no GPU is needed.
 
     Raises TargetError as `bslang.gpu.aot.compile_kernel`, and where the tools are missing.
     """
-    return [_report(target, kernel, architecture, head_dim, dtype) for kernel in target.kernels]
+    return [
+        _report(target, kernel, architecture, dims, dtype)
+        for kernel in target.kernels
+        for dims in compiled_for(kernel, Dims.of(head_dim))
+    ]
 
 
-def _report(
-    target: TritonTarget, kernel: str, architecture: str, head_dim: int, dtype: str
-) -> Report:
-    made = compile_kernel(target, kernel, architecture, head_dim, dtype_of(dtype))
-    chosen = choice(kernel, architecture, head_dim, dtype_of(dtype), target.sides)
+def _report(target: TritonTarget, kernel: str, architecture: str, dims: Dims, dtype: str) -> Report:
+    made = compile_kernel(target, kernel, architecture, dims, dtype_of(dtype))
+    chosen = choice(kernel, architecture, dims, dtype_of(dtype), target.sides)
     read = _amd if architecture.startswith("hip") else _nvidia
     code, registers, stack = read(made)
     shared, warps = int(made.metadata.shared), int(made.metadata.num_warps)
@@ -42,7 +47,8 @@ def _report(
     return Report(
         kernel=kernel,
         architecture=architecture,
-        head_dim=head_dim,
+        head_dim=dims.key,
+        value_dim=dims.value,
         dtype=dtype,
         constants=chosen.constants,
         warps=warps,

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from bslang.call import Call
+from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.gpu.aot import check_call, dtype_of
 from bslang.layouts import Layout
@@ -22,7 +23,7 @@ from bslang.progress import report
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES
 from bslang.runtime.triton.launch import TritonTarget, shared_memory, warp_lanes
-from bslang.runtime.triton.tiles import Launch, launch, warps
+from bslang.runtime.triton.tiles import Launch, launch, padded, warps
 from bslang.runtime.triton.tuned import Sides, Tuned, device_name, largest, tile_names
 
 Bench = Callable[[Callable[[], object]], float]
@@ -34,15 +35,12 @@ GAIN = 0.02
 KERNELS = ("forward", "dq", "dkdv")
 """Those that are tuned, the forward pass's and then the backward's. The others read memory once."""
 
-_READS = {"forward": (1, 2), "dq": (2, 2), "dkdv": (2, 2)}
-"""Tensors of which a program has a tile in shared memory: kept for as long as it runs, and streamed."""
-
 _SMALLEST = 16
 _MOST_STAGES = 5
 
 
 def candidates(
-    kernel: str, head_dim: int, itemsize: int, sides: Sides, shared: int, lanes: int = 32
+    kernel: str, dims: Dims, itemsize: int, sides: Sides, shared: int, lanes: int = 32
 ) -> list[Launch]:
     """The default launch of a kernel of `KERNELS`, then others that differ from it in one respect: half
     or twice a side of the tile, the other number of warps, one stage more or less. At most 8.
@@ -50,8 +48,8 @@ def candidates(
     The arguments are those of `bslang.runtime.triton.launch.launch`. What would not fit shared memory, as far
     as can be told before it is compiled, is left out.
     """
-    default = launch(kernel, head_dim, itemsize, sides, shared=shared, lanes=lanes)
-    pad = default.constants["PAD"]
+    default = launch(kernel, dims, itemsize, sides, shared=shared, lanes=lanes)
+    pads = padded(dims)
     names, most = tile_names(kernel), largest(kernel, sides)
     kept, streamed = (default.constants[name] for name in names)
     number, stages = default.options["num_warps"], default.options["num_stages"]
@@ -62,7 +60,7 @@ def candidates(
         (kept // 2, streamed),
         (kept, streamed // 2),
     ]
-    other = [(*tile, warps(kernel, pad, itemsize, *tile, lanes), stages) for tile in tiles]
+    other = [(*tile, warps(kernel, pads, itemsize, *tile, lanes), stages) for tile in tiles]
     other.append((kept, streamed, 12 - number, stages))  # 4 or 8
     other += [(kept, streamed, number, stages + 1), (kept, streamed, number, stages - 1)]
 
@@ -72,7 +70,7 @@ def candidates(
         if (
             all(_SMALLEST <= side <= top for side, top in zip(tile, most, strict=True))
             and 1 <= depth <= _MOST_STAGES
-            and _shared(kernel, pad, itemsize, *tile, depth) <= shared
+            and _shared(kernel, pads, itemsize, *tile, depth) <= shared
         ):
             constants = default.constants | dict(zip(names, tile, strict=True))
             options = default.options | {"num_warps": count, "num_stages": depth}
@@ -80,17 +78,21 @@ def candidates(
     return found
 
 
-def _shared(kernel: str, pad: int, itemsize: int, kept: int, streamed: int, stages: int) -> int:
-    """Bytes of shared memory that a program takes at most, but for what the compiler moves through it."""
-    whole, each = _READS[kernel]
+def _shared(kernel: str, pads: Dims, itemsize: int, kept: int, streamed: int, stages: int) -> int:
+    """Bytes of shared memory that a program takes at most, but for what the compiler moves through it.
+
+    It keeps a tile of a tensor of each dimension for as long as it runs, the forward pass of q alone, and
+    streams tiles of two more.
+    """
+    whole = pads.key if kernel == "forward" else sum(pads)
     known = 8 * streamed if kernel == "dkdv" else 0  # log-sum-exp and delta of the queries
-    return itemsize * pad * whole * kept + stages * (itemsize * pad * each * streamed + known)
+    return itemsize * whole * kept + stages * (itemsize * sum(pads) * streamed + known)
 
 
 def tune(
     layout: Layout,
     length: int,
-    head_dims: Sequence[int],
+    head_dims: Sequence[GivenDims],
     dtypes: Sequence[str],
     heads: int,
     *,
@@ -116,21 +118,21 @@ def tune(
         device = torch.device("cuda", torch.cuda.current_device())
     if reason := target.missing(device):
         raise TargetError(f"tuning the triton target {reason}")
-    for head_dim, dtype in product(head_dims, dtypes):
-        check_call(head_dim, dtype_of(dtype))
+    wanted = [*product(map(Dims.of, head_dims), dtypes)]
+    for dims, dtype in wanted:
+        check_call(dims, dtype_of(dtype))
     target.tuned = {}  # what was found before is no default
     found: list[Tuned] = []
-    total = len(head_dims) * len(dtypes) * len(KERNELS)
-    for head_dim, dtype in product(head_dims, dtypes):
-        shape = (1, heads, length, head_dim)
+    total = len(wanted) * len(KERNELS)
+    for dims, dtype in wanted:
         try:
-            passes = _Passes(layout, target, shape, dtype_of(dtype), device)
+            passes = _Passes(layout, target, (1, heads, length), dims, dtype_of(dtype), device)
             for kernel in KERNELS:
                 report(len(found), total)
                 found.append(passes.winner(kernel, bench or _do_bench()))
         except torch.OutOfMemoryError:
             raise TargetError(
-                f"{length} tokens, {heads} heads of {head_dim} in {dtype} do not fit the GPU's memory"
+                f"{length} tokens, {heads} heads of {dims} in {dtype} do not fit the GPU's memory"
             ) from None
     return found
 
@@ -142,24 +144,29 @@ def _do_bench() -> Bench:
 
 
 class _Passes:
-    """The forward and the backward pass of a layout on random tensors (batch, heads, length, dim)."""
+    """The forward and the backward pass of a layout on random tensors (batch, heads, length, dim); shape:
+    without the dim."""
 
     def __init__(
         self,
         layout: Layout,
         target: TritonTarget,
-        shape: tuple[int, int, int, int],
+        shape: tuple[int, int, int],
+        dims: Dims,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        _, heads, length, _ = self.shape = shape
+        _, heads, length = self.shape = shape
+        self.dims = dims
         self.target = target
         generator = torch.Generator(device).manual_seed(0)
         self.q, self.k, self.v, self.grad = (
-            torch.randn(shape, generator=generator, dtype=torch.float32, device=device).to(dtype)
-            for _ in range(4)
+            torch.randn((*shape, dim), generator=generator, dtype=torch.float32, device=device).to(
+                dtype
+            )
+            for dim in (dims.key, *dims, dims.value)
         )
-        self.grad_lse = torch.zeros(shape[:3], dtype=torch.float32, device=device)
+        self.grad_lse = torch.zeros(shape, dtype=torch.float32, device=device)
         self.plan: DevicePlan = layout._plan(length, length, "end", device, heads)
         one = {
             name: torch.zeros(length, dtype=torch.int64, device=device) for name in layout.labels
@@ -202,14 +209,15 @@ class _Passes:
 
     def _tiles(self, kernel: str) -> list[Tuned]:
         """The candidates of a kernel, not timed yet."""
-        dim, device = self.shape[3], self.q.device
-        precision = self.target.default(kernel, self.q).constants["PRECISION"]
+        dims, device = self.dims, self.q.device
+        precision = self.target.default(kernel, self.q, self.v).constants["PRECISION"]
         sides, limits = self.target.sides, (shared_memory(device), warp_lanes(device))
         return [
             Tuned(
                 device=device_name(device),
                 kernel=kernel,
-                head_dim=dim,
+                head_dim=dims.key,
+                value_dim=dims.value,
                 dtype=TYPES[self.q.dtype],
                 precision=precision,
                 tile={name: each.constants[name] for name in ("TILE_Q", "TILE_K")},
@@ -217,7 +225,7 @@ class _Passes:
                 length=self.shape[2],
                 times={},
             )
-            for each in candidates(kernel, dim, self.q.itemsize, sides, *limits)
+            for each in candidates(kernel, dims, self.q.itemsize, sides, *limits)
         ]
 
     def _have(self, tuned: Tuned) -> Tuned:

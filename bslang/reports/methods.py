@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from bslang import compiler
+from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.limits import MAX_HEADS
 from bslang.resolve.module import DEFAULT_NAME
@@ -136,7 +137,7 @@ class Reports(ABC):
         *,
         target: str | Sequence[str] | None = None,
         device: str | Sequence[str] | None = None,
-        head_dim: OneOrMore = 64,
+        head_dim: OneOrMore | Sequence[GivenDims] = 64,
         dtype: str | Sequence[str] | None = None,
         heads: int | None = None,
     ) -> Verification:
@@ -144,7 +145,8 @@ class Reports(ABC):
 
         seq_len: one or several; for None one token, about a block, and a few blocks. target: of the
         layout's targets; all for None. device: as torch names them; for None the CPU, and a GPU where there
-        is one. dtype: "fp32", "bf16", "fp16" or "fp64"; all that a target takes for None. heads: query
+        is one. head_dim: one or several, of all tensors; in a list also pairs (of q and k, of v). dtype:
+        "fp32", "bf16", "fp16" or "fp64"; all that a target takes for None. heads: query
         heads; for None enough for every branch of `heads`, or 4. The result has `failures`, a sentence for
         each target and dtype with wrong results, and `as_dict()`. Takes seconds. Raises TargetError for a
         target that the layout has not been compiled for, or that runs on none of the devices.
@@ -170,7 +172,7 @@ class Reports(ABC):
             lengths=None
             if seq_len is None
             else [_whole("seq_len", n, 1) for n in _listed(seq_len)],
-            head_dims=[_whole("head_dim", n, 1) for n in _listed(head_dim)],
+            head_dims=_dims(head_dim),
             dtypes=None if dtype is None else _listed(dtype),
             heads=compiler.heads(self._resolved) if heads is None else _whole("heads", heads, 1),
         )
@@ -263,6 +265,14 @@ def _position(name: str, given: int) -> int:
         return index(given)
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {given!r}") from None
+
+
+def _dims(given: OneOrMore | Sequence[GivenDims]) -> list[Dims]:
+    listed: Sequence[GivenDims] = [given] if isinstance(given, int) else given
+    pairs = [each if isinstance(each, tuple) else (each, each) for each in listed]
+    if wrong := [pair for pair in pairs if len(pair) != 2]:
+        raise ValueError(f"head_dim must be numbers, or pairs (of q and k, of v), not {wrong[0]}")
+    return [Dims(*(_whole("head_dim", number, 1) for number in pair)) for pair in pairs]
 
 
 def _whole(name: str, number: object, least: int) -> int:

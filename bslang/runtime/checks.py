@@ -25,7 +25,8 @@ def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     """Raise TypeError or ValueError where q, k and v cannot be attended.
 
-    q: (batch, heads, length, dim); k and v: (batch, key heads, length, dim).
+    q: (batch, heads, length, dim); k: (batch, key heads, length, dim); v: (batch, key heads, length,
+    value dim).
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if not isinstance(tensor, torch.Tensor):
@@ -51,16 +52,22 @@ def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
             raise ValueError(
                 f"q, k and v must be on one device; q is on {q.device}, {name} on {tensor.device}"
             )
-    if k.shape != v.shape:
-        raise ValueError(f"k and v must have one shape; they have {_shape(k)} and {_shape(v)}")
+    if k.shape[:3] != v.shape[:3]:
+        raise ValueError(
+            "k and v must have one batch size, number of heads and length; their shapes are "
+            f"{_shape(k)} and {_shape(v)}"
+        )
     if q.shape[0] != k.shape[0] and k.shape[0] != 1:
         raise ValueError(
             f"q has batch size {q.shape[0]}, k and v have {k.shape[0]}; theirs is that of q, or 1"
         )
     if q.shape[3] != k.shape[3]:
-        raise ValueError(f"q has head dimension {q.shape[3]}, k and v have {k.shape[3]}")
-    if q.shape[3] == 0:
-        raise ValueError("the head dimension must be at least 1, not 0")
+        raise ValueError(
+            f"q has head dimension {q.shape[3]}, k has {k.shape[3]}: only v may have another one"
+        )
+    for name, tensor in (("q and k", q), ("v", v)):
+        if tensor.shape[3] == 0:
+            raise ValueError(f"the head dimension of {name} must be at least 1, not 0")
     if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
         raise ValueError(
             f"the {q.shape[1]} query heads must be a multiple of the key heads, {k.shape[1]}"

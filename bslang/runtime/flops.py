@@ -1,7 +1,7 @@
 """Floating-point operations of a call, for torch.utils.flop_counter.FlopCounterMode.
 
 Counted are the pairs of the blocks that kernels visit, without what lies beyond the ends of the sequences:
-4 operations per pair, head and dimension forward (two products), 10 backward (five, one of them scores
+2 operations per pair, head and dimension for each product, two forward and five backward (one of them scores
 again), as torch counts its own attention. Labels and padding are not looked at: what they skip is counted.
 """
 
@@ -28,8 +28,16 @@ def _area(graph: Any) -> int:
     return int((tall * (edge[graph.stop] - edge[graph.start])).sum())
 
 
-def _products(q: torch.Tensor, k: torch.Tensor, layout: str, about: str) -> int:
-    """Operations of one product of all scores: 2 per pair and dimension, over batch and heads."""
+def _operations(
+    of_keys: int,
+    of_values: int,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: str,
+    about: str,
+) -> int:
+    """Operations of some products of the dimension of keys and of that of values, over batch and heads."""
     batch, heads, len_q, dim = q.shape
     if not batch * heads * len_q * k.shape[2]:
         return 0
@@ -37,13 +45,13 @@ def _products(q: torch.Tensor, k: torch.Tensor, layout: str, about: str) -> int:
     areas = np.array([_area(graph) for graph in schedule.graphs], dtype=np.int64)
     one = schedule.head_graph is None
     pairs = heads * int(areas[0]) if one else int(areas[schedule.head_graph].sum())
-    return 2 * batch * pairs * dim
+    return 2 * batch * pairs * (of_keys * dim + of_values * v.shape[3])
 
 
 def _forward(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: str, *packed: Any, **out: Any
 ) -> int:
-    return 2 * _products(q, k, layout, packed[2])
+    return _operations(1, 1, q, k, v, layout, packed[2])
 
 
 def _backward(
@@ -58,7 +66,7 @@ def _backward(
     *packed: Any,
     **out_val: Any,
 ) -> int:
-    return 5 * _products(q, k, layout, packed[2])
+    return _operations(3, 2, q, k, v, layout, packed[2])
 
 
 _FORMULAS = {

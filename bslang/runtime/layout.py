@@ -119,15 +119,15 @@ class CallableLayout(ABC):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Attention over exactly the pairs of the layout, with gradients.
 
-        q: (batch, heads, len_q, dim). k, v: (batch or 1, key heads, len_k, dim); key heads divide heads
-        (grouped-query attention). dtype: fp32, fp16 or bf16, on the torch target also fp64. Any dim (up to
-        256 on the triton target), any lengths, including 0, and any strides. scale: factor of the scores;
-        None means 1/sqrt(dim). options: `softcap`, `align`, `labels`, `key_padding`, `sinks`, `first_head`,
-        see `bslang.call.Options`.
+        q: (batch, heads, len_q, dim). k: (batch or 1, key heads, len_k, dim); v: (batch or 1, key heads,
+        len_k, value dim); key heads divide heads (grouped-query attention). dtype: fp32, fp16 or bf16, on
+        the torch target also fp64. Any dim and value dim (up to 256 on the triton target), any lengths,
+        including 0, and any strides. scale: factor of the scores; None means 1/sqrt(dim). options:
+        `softcap`, `align`, `labels`, `key_padding`, `sinks`, `first_head`, see `bslang.call.Options`.
 
-        Returns out, like q and contiguous. With return_lse, also returns the natural log-sum-exp of each
-        query's scores, fp32 (batch, heads, len_q). A query that sees no key has out 0, lse -inf and
-        gradient 0.
+        Returns out, (batch, heads, len_q, value dim), contiguous, in the dtype of q. With return_lse, also
+        returns the natural log-sum-exp of each query's scores, fp32 (batch, heads, len_q). A query that
+        sees no key has out 0, lse -inf and gradient 0.
 
         Raises TypeError or ValueError for invalid tensors or options, SpecError if the layout is undefined
         at this length, TargetError if no target runs on the device. Under torch.autocast, tensors are cast
@@ -143,7 +143,7 @@ class CallableLayout(ABC):
         k, v = share_batch(q, k, v)
         call = Call.of(q, k, self.labels, scale, placed=self._places(q.shape[2]), **options)
         if not torch.compiler.is_compiling():  # the operator would say so, from further away
-            self._target(q)
+            self._target(q, v)
             if _COUNTERS in sys.modules:
                 from bslang.runtime.flops import tell_counters
 
@@ -195,8 +195,9 @@ class CallableLayout(ABC):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Attention inside each of several sequences that lie end to end, the layout applied to each.
 
-        q: (1, heads, tokens, dim); k, v: (1, key heads, tokens, dim). cu_seqlens: integers (sequences + 1,),
-        the offset at which each sequence begins and the end of the last. Pass a list or a CPU tensor: with a
+        q: (1, heads, tokens, dim); k: (1, key heads, tokens, dim); v: (1, key heads, tokens, value dim).
+        cu_seqlens: integers (sequences + 1,), the offset at which each sequence begins and the end of the
+        last. Pass a list or a CPU tensor: with a
         GPU tensor, the call waits for the GPU. cu_seqlens_k: the same for k and v if sequences have other
         numbers of keys than of queries. The queries of a sequence are then at its last positions, with
         align="start" at its first; a sequence may have no queries, or no keys. cu_seqlens_q is another name
@@ -226,14 +227,14 @@ class CallableLayout(ABC):
         out, lse = call(self, q, k, v, (of_q, cu_seqlens_k), {"scale": scale, **options})
         return (out, lse) if return_lse else out
 
-    def _target(self, q: torch.Tensor) -> Target:
-        """The first of the layout's targets that runs a tensor. Raises TargetError where none does."""
-        reasons = []
+    def _target(self, q: torch.Tensor, v: torch.Tensor) -> Target:
+        """The first of the layout's targets that runs tensors like q and v. Raises TargetError for none."""
+        reasons, largest = [], max(q.shape[3], v.shape[3])
         for name, target in self.targets.items():
             if q.dtype not in target.dtypes:
                 reason = f"takes {', '.join(map(str, target.dtypes))}"
-            elif target.largest_dim is not None and q.shape[3] > target.largest_dim:
-                reason = f"takes head dimensions up to {target.largest_dim}, not {q.shape[3]}"
+            elif target.largest_dim is not None and largest > target.largest_dim:
+                reason = f"takes head dimensions up to {target.largest_dim}, not {_dims(q, v)}"
             else:
                 reason = target.missing(q.device)
             if not reason:
@@ -264,3 +265,8 @@ class CallableLayout(ABC):
     def _numbers(self, heads: int) -> range:
         first = self.first_head if self.by_head else 0
         return range(first, first + (max(heads, 1) if self.by_head else 1))
+
+
+def _dims(q: torch.Tensor, v: torch.Tensor) -> str:
+    dim, value_dim = q.shape[3], v.shape[3]
+    return f"{dim}" if dim == value_dim else f"{dim} of q and k and {value_dim} of v"

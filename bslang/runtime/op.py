@@ -21,13 +21,13 @@ from bslang.sinks import as_keys, gradient
 
 
 def _found(
-    layout: Runnable, q: torch.Tensor, k: torch.Tensor, call: Call
+    layout: Runnable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: Call
 ) -> tuple[Target, DevicePlan, Call]:
     """The kernels of a call and their tables, and what the call says to them."""
     if call.padding is not None:
         layout, call = layout._with_padding, call.padding_as_label(q.shape[2])
     plan = layout._plan(q.shape[2], k.shape[2], call.align, q.device, q.shape[1])
-    return layout._target(q), plan, call
+    return layout._target(q, v), plan, call
 
 
 def _is_empty(q: torch.Tensor, k: torch.Tensor) -> bool:
@@ -50,7 +50,7 @@ def _attention(
         out, lse = _attention_fake(q, k, v, layout, tensors, numbers, about)
         return out.zero_(), lse.fill_(-torch.inf)
     call = Call.unpack(tensors, numbers, about)
-    target, plan, call = _found(LAYOUTS.find(layout), q, k, call)
+    target, plan, call = _found(LAYOUTS.find(layout), q, k, v, call)
     with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
         return target.forward(q, k, v, plan, call)
 
@@ -64,7 +64,7 @@ def _attention_fake(
     numbers: Sequence[float],
     about: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
     return out, torch.empty(q.shape[:3], dtype=lse_dtype(q.dtype), device=q.device)
 
 
@@ -89,7 +89,7 @@ def _attention_backward(
     if call.sinks is not None:
         lse, grad_lse = as_keys(lse, grad_lse, call.sinks)
     of, lost = without_lost(Rows(grad_out, grad_lse, q, out, lse), call)
-    target, plan, call = _found(LAYOUTS.find(layout), q, k, call)
+    target, plan, call = _found(LAYOUTS.find(layout), q, k, v, call)
     with torch.autocast(q.device.type, enabled=False):
         dq, dk, dv = target.backward(
             of.grad_out, of.grad_lse, of.q, k, v, of.out, of.lse, plan, call
@@ -127,7 +127,7 @@ def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple
     packed = (ctx.key, tensors, ctx.numbers, ctx.about)
     given = (grad_out, grad_lse, q, k, v, out, lse, *packed)
     # The torch target is made of torch's operators: run as they are, these have gradients in turn.
-    plain = torch.is_grad_enabled() and ctx.layout._target(q).name == "torch"
+    plain = torch.is_grad_enabled() and ctx.layout._target(q, v).name == "torch"
     grads = _attention_backward(*given) if plain else attention_backward(*given)
     call = Call.unpack(*packed[1:])
     of_tensors: list[torch.Tensor | None] = [None] * len(tensors)

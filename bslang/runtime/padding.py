@@ -15,8 +15,8 @@ from bslang.call import Call
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What a backward pass takes of its queries: grad_out, q, out (batch, heads, len_q, dim), grad_lse and
-    lse (batch, heads, len_q)."""
+    """What a backward pass takes of its queries: q (batch, heads, len_q, dim), grad_out and out
+    (batch, heads, len_q, value dim), grad_lse and lse (batch, heads, len_q)."""
 
     grad_out: torch.Tensor
     grad_lse: torch.Tensor

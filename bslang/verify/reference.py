@@ -68,24 +68,28 @@ def inputs(
     len_k: int,
     *,
     dim: int = 16,
+    value_dim: int | None = None,
     heads: int = 2,
     key_heads: int = 1,
     batch: int = 1,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> Inputs:
-    """Random tensors, laid out (batch, length, heads, dim) in memory, as projections leave them."""
+    """Random tensors, laid out (batch, length, heads, dim) in memory, as projections leave them.
+
+    value_dim: of v and grad_out; dim for None.
+    """
     drawn: Any = {"generator": torch.Generator("cpu").manual_seed(seed), "device": "cpu"}
 
-    def tensor(heads: int, length: int) -> torch.Tensor:
+    def tensor(heads: int, length: int, dim: int) -> torch.Tensor:
         x = torch.randn((batch, length, heads, dim), dtype=torch.float64, **drawn)
         return x.to(dtype).transpose(1, 2)
 
     return Inputs(
-        tensor(heads, len_q),
-        tensor(key_heads, len_k),
-        tensor(key_heads, len_k),
-        tensor(heads, len_q),
+        tensor(heads, len_q, dim),
+        tensor(key_heads, len_k, dim),
+        tensor(key_heads, len_k, value_dim or dim),
+        tensor(heads, len_q, value_dim or dim),
         torch.randn((batch, heads, len_q), dtype=lse_dtype(dtype), **drawn),
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bslang.dims import Dims, GivenDims
 from bslang.errors import BslangError, LimitError, TargetError
 from bslang.limits import MAX_DENSE
 from bslang.runtime.layout import CallableLayout
@@ -57,7 +58,7 @@ class _Case:
 
     len_q: int
     len_k: int
-    dim: int
+    dims: Dims
     heads: int
     key_heads: int
     softcap: float | None
@@ -73,12 +74,12 @@ class _Case:
         cap = "" if self.softcap is None else f", soft cap {self.softcap:g}"
         heads = f"{self.heads} heads, {self.key_heads} of keys"
         sinks = ", sinks" * self.has_sinks
-        return f"{self.lengths} (head dimension {self.dim}, {heads}{cap}{sinks})"
+        return f"{self.lengths} (head dimension {self.dims}, {heads}{cap}{sinks})"
 
     def inputs(self, dtype: torch.dtype) -> Inputs:
         return inputs(
-            self.len_q, self.len_k, dim=self.dim, heads=self.heads, key_heads=self.key_heads,
-            batch=_BATCH, dtype=dtype, seed=self.seed,
+            self.len_q, self.len_k, dim=self.dims.key, value_dim=self.dims.value, heads=self.heads,
+            key_heads=self.key_heads, batch=_BATCH, dtype=dtype, seed=self.seed,
         )  # fmt: skip
 
     def sinks(self) -> torch.Tensor | None:
@@ -119,30 +120,42 @@ def default_lengths(block: tuple[int, int]) -> list[int]:
     return sorted(length for length in spread if 1 <= length <= _LONGEST)
 
 
-def _cases(lengths: Iterable[int], dims: Sequence[int], heads: int) -> list[_Case]:
+def _cases(lengths: Iterable[int], head_dims: Sequence[Dims], heads: int) -> list[_Case]:
     """Calls over lengths and head dimensions, with every number of key heads in turn."""
     lengths = list(dict.fromkeys(lengths))
     longest = sorted(lengths)[-2:]
     # Fewer queries than keys, as in decoding: about half of them, and one.
     few = [(max(1, longest[-1] // 2 - 1), longest[-1]), (1, longest[0])]
     sizes = list(dict.fromkeys([*((length, length) for length in lengths), *few]))
-    shapes = [(*size, dim) for dim, size in product(dims, sizes)]
-    most = max(shape[0] * shape[1] for shape in shapes)
+    shapes = [(*size, dims) for dims, size in product(head_dims, sizes)]
+    most = max(len_q * len_k for len_q, len_k in sizes)
     if _BATCH * heads * most > MAX_DENSE:
         what = f"dense attention to compare with, {_BATCH} x {heads} heads of {max(lengths)} tokens"
         raise LimitError("MAX_DENSE", MAX_DENSE, what)
     groups = cycle([n for n in range(heads, 0, -1) if heads % n == 0])
     return [
         _Case(
-            *shape,
+            len_q,
+            len_k,
+            _apart(dims, place),
             heads,
             next(groups),
             _SOFT_CAP if place % 4 == 2 else None,
             place % 4 == 1,
             place,
         )
-        for place, shape in enumerate(islice(cycle(shapes), max(len(shapes), _CALLS)))
+        for place, (len_q, len_k, dims) in enumerate(
+            islice(cycle(shapes), max(len(shapes), _CALLS))
+        )
     ]
+
+
+def _apart(dims: Dims, place: int) -> Dims:
+    """The head dimensions of a call: of some calls in which both are equal, half of the one or the other."""
+    if place % 4 != 3 or dims.key != dims.value:
+        return dims
+    half = max(1, dims.key // 2)
+    return Dims(dims.key, half) if place % 8 == 3 else Dims(half, dims.value)
 
 
 def verify(
@@ -151,7 +164,7 @@ def verify(
     *,
     devices: Sequence[str] | None = None,
     lengths: Sequence[int] | None = None,
-    head_dims: Sequence[int] = (64,),
+    head_dims: Sequence[GivenDims] = (64,),
     dtypes: Sequence[str] | None = None,
     heads: int = 4,
     progress: Progress | None = None,
@@ -159,8 +172,9 @@ def verify(
     """Compare layouts, one for each target by its name, with dense attention over a mask.
 
     devices: as torch names them; the CPU and the first GPU where there is one, for None. lengths: of
-    queries and keys, in tokens. dtypes: of `DTYPES`; all for None. heads: of queries; there are as many
-    of keys, or fewer. progress: told of every comparison.
+    queries and keys, in tokens. head_dims: of all tensors, or pairs (of q and k, of v); in some calls v, or
+    q and k, have half of a dimension that is not one of a pair. dtypes: of `DTYPES`; all for None. heads: of
+    queries; there are as many of keys, or fewer. progress: told of every comparison.
 
     Raises TargetError for a device, head dimension or dtype that cannot be, and where no target runs;
     LimitError for lengths whose dense masks pass MAX_DENSE; SpecError where the layout is undefined at
@@ -168,13 +182,16 @@ def verify(
     """
     places = [_device(name) for name in devices] if devices is not None else _devices()
     kinds = dict(_dtype(name) for name in (DTYPES if dtypes is None else dtypes))
-    for dim in head_dims:
-        if dim < 1:
-            raise TargetError(f"head dimensions are at least 1, not {dim}")
+    all_dims = [*map(Dims.of, head_dims)]
+    for dims in all_dims:
+        if min(dims) < 1:
+            raise TargetError(f"head dimensions are at least 1, not {dims}")
     layout = next(iter(layouts.values()))
     wanted = default_lengths(layout.block) if lengths is None else lengths
-    cases = _cases(wanted, head_dims, heads)
-    rows, not_run = _rows(layouts, places, kinds, max(head_dims), chosen=dtypes is not None)
+    cases = _cases(wanted, all_dims, heads)
+    rows, not_run = _rows(
+        layouts, places, kinds, max(map(max, all_dims)), chosen=dtypes is not None
+    )
     if not rows:
         reasons = "; ".join(f"{what}: {why}" for what, why in not_run.items())
         raise TargetError(f"no target runs here: {reasons}")

@@ -33,7 +33,8 @@ class Loop:
 class Report:
     """A kernel compiled for an architecture.
 
-    tile: the constants that its source was compiled with, tiles among them; registers: of a thread;
+    head_dim: of q and k; value_dim: of v. constants: those that its source was compiled with, tiles among
+    them; registers: of a thread;
     stack: bytes of a thread; local: instructions that load or store there; shared: bytes of a
     program; programs: those that a multiprocessor runs at a time, of `most_warps` warps in all, and
     limit: what keeps further ones out.
@@ -42,6 +43,7 @@ class Report:
     kernel: str
     architecture: str
     head_dim: int
+    value_dim: int
     dtype: str
     constants: dict[str, int | str]
     warps: int

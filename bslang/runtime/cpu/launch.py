@@ -72,7 +72,8 @@ def _pointer(tensor: torch.Tensor | None) -> int | None:
 
 
 def _tensor(tensor: torch.Tensor) -> ctypes.Structure:
-    return _Tensor(tensor.data_ptr(), *tensor.stride()[:3])
+    dim = tensor.shape[3] if tensor.dim() == 4 else 1
+    return _Tensor(tensor.data_ptr(), *tensor.stride()[:3], dim)
 
 
 def _table(table: DeviceTable) -> ctypes.Structure:
@@ -153,11 +154,11 @@ class CpuTarget:
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
         if q.shape[0] * k.shape[1] >= torch.get_num_threads():  # else threads would have no work
             q, plan, call = side_by_side(q, k, plan, call)
-        written = {"out": out.view(q.shape), "lse": lse.view(q.shape[:3])}
+        written = {"out": out.view(*q.shape[:3], v.shape[3]), "lse": lse.view(q.shape[:3])}
         tensors = {"q": q, "k": k, "v": v, **written}
         if call.sinks is not None:
             tensors["sinks"] = by_query(call.sinks, q.shape[2])[None]
@@ -212,7 +213,6 @@ class CpuTarget:
             key_heads=k.shape[1],
             len_q=plan.len_q,
             len_k=plan.len_k,
-            dim=q.shape[3],
             q_start=plan.q_start,
             q_first=q_first,
             q_step=q_step,

@@ -79,7 +79,7 @@ class TorchTarget:
         labels, softcap = plan.labels(call), call.softcap
         isolates = labels is not None
         qs, ks, vs = _queries(q, plan), _keys(k, plan), _keys(v, plan)
-        out = torch.zeros_like(qs)
+        out = qs.new_zeros((*qs.shape[:-1], vs.shape[-1]))
         lse = torch.full(qs.shape[:-1], -torch.inf, dtype=qs.dtype, device=q.device)
         ks, vs = _per_head(ks, q), _per_head(vs, q)
         first = plan.q_start // plan.block_q

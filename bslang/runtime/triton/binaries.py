@@ -40,7 +40,7 @@ ALIGNMENT = 16
 
 @dataclass(frozen=True)
 class Binary:
-    """One entry of a manifest: a kernel for one architecture, head dimension and dtype.
+    """One entry of a manifest: a kernel for one architecture, dtype, and head dimension of q and k and of v.
 
     constants and options: those that its source was compiled with; arguments: types by name, in
     order, "constexpr" for a constant; aligned: arguments that are multiples of ALIGNMENT; metadata:
@@ -52,6 +52,7 @@ class Binary:
     kernel: str
     architecture: str
     head_dim: int
+    value_dim: int
     dtype: str
     constants: dict[str, Any]
     options: dict[str, Any]
@@ -157,7 +158,8 @@ class Binaries:
 def _entries(manifest: Any) -> tuple[Binary, ...]:
     """The entries of a manifest; raises as `bslang.runtime.triton.beside.read` asks."""
     entries = tuple(
-        Binary(**each | {"aligned": tuple(each["aligned"])}) for each in manifest["binaries"]
+        Binary(**{"value_dim": each["head_dim"]} | each | {"aligned": tuple(each["aligned"])})
+        for each in manifest["binaries"]
     )
     for entry in entries:
         inside = Path(entry.file).name == entry.file

@@ -17,6 +17,7 @@ import torch
 
 from bslang import abi
 from bslang.call import NUMBERS, Call
+from bslang.dims import Dims
 from bslang.missing import needs
 from bslang.runtime.building import building
 from bslang.runtime.grouped import side_by_side
@@ -123,10 +124,10 @@ class TritonTarget:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
         q, call, _ = _positive(q, call)
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
         q, plan, call = side_by_side(q, k, plan, call)
-        written = {"out": out.view(q.shape), "lse": lse.view(q.shape[:3])}
+        written = {"out": out.view(*q.shape[:3], v.shape[3]), "lse": lse.view(q.shape[:3])}
         known = {"sinks": self._sinks(q, plan, call)}
         self._walk("forward", {"q": q, "k": k, "v": v}, known, written, plan, call)
         return out, lse
@@ -148,7 +149,7 @@ class TritonTarget:
         q, k, v, do = (_readable(x) for x in (q, k, v, grad_out))
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         delta, lse2 = torch.empty_like(lse), torch.empty_like(lse)
-        chosen = self._launch("delta", q)
+        chosen = self._launch("delta", q, v)
         (batch, heads, len_q), tile = lse.shape, chosen.constants["TILE_Q"]
         known = {"delta": delta, "lse2": lse2}
         values = {
@@ -182,7 +183,7 @@ class TritonTarget:
         """
         strided = {name: _readable(x) for name, x in strided.items()}
         (batch, heads), key_heads = strided["q"].shape[:2], strided["k"].shape[1]
-        chosen = self._launch(kernel, strided["q"])
+        chosen = self._launch(kernel, strided["q"], strided["v"])
         chosen = replace(chosen, constants=chosen.constants | call.constants)
         if kernel == "dkdv":
             table, lanes, block = self._tables(plan, "columns"), batch * key_heads, plan.block_k
@@ -253,12 +254,12 @@ class TritonTarget:
             "block": block,
         }
         if kernel == "forward":
-            chosen = self._launch("merge", written["out"])
+            chosen = self._launch("merge", written["out"], written["out"])
             values |= read | written | _of_sinks(read) | {"heads": written["lse"].shape[1]}
             self._start("merge", chosen, programs, _in_order("merge", values))
             return
         for name, total in written.items():
-            chosen = self._launch("sum", total)
+            chosen = self._launch("sum", total, total)
             values |= {"parts": read[f"part_{name}"], "total": total}
             self._start("sum", chosen, programs, _in_order("sum", values))
 
@@ -286,23 +287,24 @@ class TritonTarget:
         found: DeviceTables = plan.made[key]
         return found
 
-    def _launch(self, kernel: str, q: torch.Tensor) -> Launch:
-        chosen = self.default(kernel, q)
+    def _launch(self, kernel: str, q: torch.Tensor, v: torch.Tensor) -> Launch:
+        chosen = self.default(kernel, q, v)
         if not self.tuned:
             return chosen
         precision = chosen.constants.get("PRECISION", "")
-        key = Key(device_name(q.device), kernel, q.shape[3], TYPES[q.dtype], precision)
+        device, dtype = device_name(q.device), TYPES[q.dtype]
+        key = Key(device, kernel, q.shape[3], v.shape[3], dtype, precision)
         found = self.tuned.get(key)
         if found is None:
             return chosen
         return Launch(chosen.constants | found.tile, chosen.options | found.options)
 
-    def default(self, kernel: str, q: torch.Tensor) -> Launch:
-        """How a kernel is compiled for tensors like q, where nothing was tuned."""
+    def default(self, kernel: str, q: torch.Tensor, v: torch.Tensor) -> Launch:
+        """How a kernel is compiled for tensors like q and v, where nothing was tuned."""
         fast = q.dtype == torch.float32 and _tf32()
         return launch(
             kernel,
-            q.shape[3],
+            Dims(q.shape[3], v.shape[3]),
             q.itemsize,
             self.sides,
             shared=shared_memory(q.device),

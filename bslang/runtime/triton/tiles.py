@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
+from bslang import abi
 from bslang.call import Call
+from bslang.dims import Dims
 from bslang.runtime.triton.tuned import Sides, largest, tile_names
 
 
@@ -42,14 +44,15 @@ _TILES: dict[int, dict[str, dict[int, _Tile]]] = {
         "dkdv": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
     },
 }
-"""By bytes of an element, kernel, and the largest padded head dimension. `make bench-static` shows what the
-compiler makes of them."""
+"""By bytes of an element, kernel, and the largest padded head dimension that it has. `make bench-static`
+shows what the compiler makes of them."""
 
-_HELD = {"forward": (1, 1), "delta": (0, 0), "dq": (1, 2), "dkdv": (2, 2)}
-"""What a program holds for each row that it keeps: sums of a head dimension, scores of a streamed tile."""
+_HELD = {"forward": (0, 1, 1), "delta": (0, 0, 0), "dq": (1, 0, 2), "dkdv": (1, 1, 2)}
+"""What a program holds for each row that it keeps: sums of the dimension of keys, sums of that of values,
+scores of a streamed tile."""
 
 MAX_DIM = 256
-"""Largest head dimension: kernels keep a row of it in registers."""
+"""Largest head dimension, of keys and of values: kernels keep a row of it in registers."""
 
 JOINED = 16
 """Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
@@ -62,7 +65,7 @@ CDNA have 64 threads."""
 @cache
 def launch(
     kernel: str,
-    head_dim: int,
+    dims: Dims,
     itemsize: int,
     sides: Sides,
     *,
@@ -72,36 +75,48 @@ def launch(
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
 
+    dims: of the call; "sum" takes the first, that of the gradient that it joins.
     itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
     allow, of what a program holds and of what it meets;
     shared: bytes of shared memory that a program may use; lanes: threads of a warp; precision: of
     products of fp32, "ieee" or "tf32". The numbers of a call that are compiled in are those of a call
     that says nothing.
     """
-    pad = max(16, 1 << (head_dim - 1).bit_length())
+    pads = padded(dims)
+    names = {each.name for each in abi.KERNELS[kernel].constants}
+    constants: dict[str, Any] = {}
+    if "PAD" in names:
+        constants |= {"HEAD_DIM": dims.key, "PAD": pads.key}
+    if "VALUE_PAD" in names:
+        constants |= {"VALUE_DIM": dims.value, "VALUE_PAD": pads.value}
     if kernel in ("merge", "sum"):
-        constants: dict[str, Any] = {"HEAD_DIM": head_dim, "PAD": pad, "TILE": JOINED}
+        constants["TILE"] = JOINED
         return Launch(constants, {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True})
-    tile = next(tile for most, tile in _TILES[itemsize][kernel].items() if pad <= most)
+    widest = max(constants.get("PAD", 0), pads.value)
+    tile = next(tile for most, tile in _TILES[itemsize][kernel].items() if widest <= most)
     most_kept, most_streamed = largest(kernel, sides)
     kept, streamed = min(tile.kept, most_kept), min(tile.streamed, most_streamed)
-    constants = {"HEAD_DIM": head_dim, "PAD": pad}
     if kernel == "delta":
         constants["TILE_Q"] = kept
     else:
         constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
         constants |= {"PRECISION": precision, **Call(1.0).constants}
     options = {
-        "num_warps": warps(kernel, pad, itemsize, kept, streamed, lanes),
+        "num_warps": warps(kernel, pads, itemsize, kept, streamed, lanes),
         "num_stages": tile.stages if shared >= 160 * 1024 else 2,
         "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
     }
     return Launch(constants, options)
 
 
-def warps(kernel: str, pad: int, itemsize: int, kept: int, streamed: int, lanes: int = 32) -> int:
-    """Warps, of so many threads, of a program that keeps and streams so many rows, of a padded head
-    dimension."""
-    sums, scores = _HELD[kernel]
-    held = kept * (sums * pad + scores * streamed)
+def padded(dims: Dims) -> Dims:
+    """Columns of tiles: Triton takes powers of 2, and products of at least 16."""
+    return Dims(*(max(16, 1 << (dim - 1).bit_length()) for dim in dims))
+
+
+def warps(kernel: str, pads: Dims, itemsize: int, kept: int, streamed: int, lanes: int = 32) -> int:
+    """Warps, of so many threads, of a program that keeps and streams so many rows, of padded head
+    dimensions."""
+    of_keys, of_values, scores = _HELD[kernel]
+    held = kept * (of_keys * pads.key + of_values * pads.value + scores * streamed)
     return 4 if itemsize == 2 and held <= _REGISTERS * 4 * lanes else 8

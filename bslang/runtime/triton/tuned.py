@@ -37,12 +37,13 @@ def largest(kernel: str, sides: Sides) -> tuple[int, int]:
 
 
 class Key(NamedTuple):
-    """The calls that a winner is for. device: as torch names it; dtype: as Triton names it; precision:
-    of products of fp32."""
+    """The calls that a winner is for. device: as torch names it; head_dim: of q and k; value_dim: of v;
+    dtype: as Triton names it; precision: of products of fp32."""
 
     device: str
     kernel: str
     head_dim: int
+    value_dim: int
     dtype: str
     precision: str
 
@@ -58,6 +59,7 @@ class Tuned:
     device: str
     kernel: str
     head_dim: int
+    value_dim: int
     dtype: str
     precision: str
     tile: dict[str, int]
@@ -67,7 +69,9 @@ class Tuned:
 
     @property
     def key(self) -> Key:
-        return Key(self.device, self.kernel, self.head_dim, self.dtype, self.precision)
+        return Key(
+            self.device, self.kernel, self.head_dim, self.value_dim, self.dtype, self.precision
+        )
 
     def allowed(self, sides: Sides) -> bool:
         """Whether kernels may be compiled with it: with other tiles they would leave out pairs."""
@@ -132,7 +136,8 @@ def _read(module: Path, sides: Sides) -> dict[Key, Tuned]:
     """The winners beside a module. Raises BuildError where they are not for it or for this Triton."""
 
     def made(content: Any) -> dict[Key, Tuned]:
-        entries = [Tuned(**each) for each in content["entries"]]
+        # Files of before value dimensions were apart have one dimension.
+        entries = [Tuned(**{"value_dim": each["head_dim"]} | each) for each in content["entries"]]
         if not all(entry.allowed(sides) for entry in entries):
             raise ValueError("a tile that the layout's blocks do not allow")
         return {entry.key: entry for entry in entries}

@@ -12,8 +12,8 @@ enum Dtype : int64_t { float32 = 0, bfloat16 = 1, float16 = 2 };
 // What bslang_forward and bslang_backward return.
 enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 
-// Tensor: (batch, heads, length, dim) or (batch, heads, length). Strides are in elements; the last
-// dimension is dense.
+// Tensor: (batch, heads, length, dim), or (batch, heads, length) with a dim of 1. Strides are in
+// elements; the last dimension is dense. q and k have one dim, v and what it is summed to another.
 //
 // Table: the runs of every block row, or of every block column; see bslang.schedule.
 //
@@ -30,11 +30,11 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 //   q_ranges, k_ranges  the least and the greatest label of each block, (labels, batch, blocks, 2)
 
 // ---- begin: generated from bslang/abi.py
-constexpr int64_t abi = 0x7ba6e641d136a5c;
+constexpr int64_t abi = 0x774a2591f046ba2;
 
 struct Tensor {
     void* data;
-    int64_t batch, head, row;
+    int64_t batch, head, row, dim;
 };
 
 struct Table {
@@ -45,7 +45,7 @@ struct Table {
 };
 
 struct Arguments {
-    int64_t abi, threads, dtype, batch, heads, key_heads, len_q, len_k, dim, q_start, q_first, q_step;
+    int64_t abi, threads, dtype, batch, heads, key_heads, len_q, len_k, q_start, q_first, q_step;
     double scale, softcap;
     Table by_row, by_col;
     const int64_t* parameters;

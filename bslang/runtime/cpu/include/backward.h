@@ -35,35 +35,43 @@ namespace {
 template <class Layout>
 struct Gradient {
     static constexpr int64_t lanes = lanes_k<Layout>, tile = tile_k<Layout>;
-    static int64_t floats(int64_t dim) {
-        return 2 * step_q * lanes + (3 * tile + 2 * step_q) * padded(dim) +
-               careful_floats<Layout>(step_q * lanes, std::max(step_q, tile), dim);
+    static int64_t floats(const Arguments& args) {
+        const int64_t either = wide(args);
+        return 2 * step_q * lanes + tile * (padded(args.q.dim) + padded(args.v.dim) + either) +
+               step_q * (either + padded(args.v.dim)) +
+               careful_floats<Layout>(step_q * lanes, std::max(step_q, tile), either);
     }
-    Gradient(float* buffer, int64_t dim)
+    Gradient(float* buffer, const Arguments& args)
         : p(buffer),
           ds(p + step_q * lanes),
           dk(ds + step_q * lanes),
-          dv(dk + tile * padded(dim)),
-          k(dv + tile * padded(dim)),
-          q(k + tile * padded(dim)),
-          out(q + step_q * padded(dim)),
-          pairs(out + step_q * padded(dim)),
+          dv(dk + tile * padded(args.q.dim)),
+          k(dv + tile * padded(args.v.dim)),
+          q(k + tile * wide(args)),
+          out(q + step_q * wide(args)),
+          pairs(out + step_q * padded(args.v.dim)),
           room(pairs + step_q * lanes) {}
 
+    // Floats of a row of keys or of values.
+    static int64_t wide(const Arguments& args) { return padded(std::max(args.q.dim, args.v.dim)); }
+
     float *p, *ds;   // (step_q, lanes) weights, and the gradient of scores
-    float *dk, *dv;  // (tile, dim)
-    float* k;        // (tile, dim) for what cannot be read in place, as the next two
-    float *q, *out;  // (step_q, dim)
+    float *dk, *dv;  // (tile, dim) and (tile, value dim)
+    float* k;        // (tile, either dim) for what cannot be read in place, as the next two
+    float *q, *out;  // (step_q, either dim) and (step_q, value dim)
     float* pairs;    // (step_q, lanes) which belong, for a careful pass
-    float* room;     // (step_q or tile, dim) for it
+    float* room;     // (step_q or tile, either dim) for it
 };
 
 // A tile of keys times score_factor, and of values times scale, transposed.
 template <class Layout>
 struct Keys {
     static constexpr int64_t lanes = lanes_k<Layout>;
-    static int64_t floats(int64_t dim) { return 2 * padded(dim, 4) * lanes; }
-    Keys(float* buffer, int64_t dim) : k(buffer), v(k + padded(dim, 4) * lanes) {}
+    static int64_t floats(const Arguments& args) {
+        return (padded(args.k.dim, 4) + padded(args.v.dim, 4)) * lanes;
+    }
+    Keys(float* buffer, const Arguments& args)
+        : k(buffer), v(k + padded(args.k.dim, 4) * lanes) {}
     Keys from_lane(int64_t lane) const {
         Keys keys = *this;
         keys.k += lane;
@@ -71,13 +79,13 @@ struct Keys {
         return keys;
     }
 
-    float *k, *v;  // (dim, lanes)
+    float *k, *v;  // (dim, lanes) and (value dim, lanes)
 };
 
 // A key head of one sequence and the query heads that read it.
 struct Pair {
     static int64_t floats(const Arguments& args) {
-        const int64_t in_row = 2 + (in_place(args) ? 0 : padded(args.dim));
+        const int64_t in_row = 2 + (in_place(args, args.dq) ? 0 : padded(args.dq.dim));
         return padded(args.heads / args.key_heads * args.len_q * in_row);
     }
     Pair(const Arguments& args, int64_t number, float* buffer, bool careful)
@@ -93,14 +101,15 @@ struct Pair {
 
     // Where a query head's dQ is summed, from a given row.
     Rows dq_of(int64_t member, int64_t row) const {
-        if (in_place(args)) return lying(args.dq, query_head(member), row);
-        return {dq + (member * args.len_q + row) * padded(args.dim), padded(args.dim)};
+        if (in_place(args, args.dq)) return lying(args.dq, query_head(member), row);
+        const int64_t stride = padded(args.dq.dim);
+        return {dq + (member * args.len_q + row) * stride, stride};
     }
 
-    // Looks for a NaN in results.
+    // Looks for a NaN in results of a dim.
     template <class Layout>
-    void look(Rows rows, int64_t count) const {
-        if (isolates<Layout> && !careful && has_nan(rows, count, padded(args.dim, width)))
+    void look(Rows rows, int64_t count, int64_t dim) const {
+        if (isolates<Layout> && !careful && has_nan(rows, count, padded(dim, width)))
             lost.store(true, std::memory_order_relaxed);
     }
 
@@ -142,14 +151,14 @@ void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale,
 template <class Layout>
 void begin_queries(const Pair& pair, const Gradient<Layout>& own, const Queries& step) {
     const Arguments& args = pair.args;
-    const int64_t first = step.start - args.q_start, columns = padded(args.dim, width);
+    const int64_t first = step.start - args.q_start, columns = padded(args.q.dim, width);
     const Head head = pair.query_head(step.member);
     const Rows out = read_rows(args, args.out, head, first, step.count, own.out);
     const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.q);
     const Rows dq = pair.dq_of(step.member, first);
     const float scale = static_cast<float>(args.scale);
     float delta[step_q];
-    row_sums(out, grad, step.count, args.dim, scale, own, delta);
+    row_sums(out, grad, step.count, args.v.dim, scale, own, delta);
     for (int64_t i = 0; i < step.count; ++i) {
         const float lse = head.number(args.lse, first + i);
         const bool blind = lse == -infinity;  // no keys: 2^(score - inf) is 0, and so is all else
@@ -163,8 +172,8 @@ void begin_queries(const Pair& pair, const Gradient<Layout>& own, const Queries&
 template <class Layout>
 void end_queries(const Pair& pair, const Queries& step) {
     const int64_t first = step.start - pair.args.q_start;
-    pair.look<Layout>(pair.dq_of(step.member, first), step.count);
-    if (in_place(pair.args)) return;
+    pair.look<Layout>(pair.dq_of(step.member, first), step.count, pair.args.dq.dim);
+    if (in_place(pair.args, pair.args.dq)) return;
     for (int64_t row = first, i = 0; i < step.count; ++i, ++row)
         write_row(pair.args, pair.args.dq, pair.query_head(step.member), row,
                   pair.dq_of(step.member, row).data);
@@ -176,9 +185,9 @@ void transpose_keys(const Pair& pair, const Gradient<Layout>& own, Range range,
     const Arguments& args = pair.args;
     const int64_t size = range.size();
     const Rows k = read_rows(args, args.k, pair.head, range.start, size, own.k);
-    transpose(k, size, args.dim, score_factor(args), to.k, to.lanes);
+    transpose(k, size, args.k.dim, score_factor(args), to.k, to.lanes);
     const Rows v = read_rows(args, args.v, pair.head, range.start, size, own.k);
-    transpose(v, size, args.dim, static_cast<float>(args.scale), to.v, to.lanes);
+    transpose(v, size, args.v.dim, static_cast<float>(args.scale), to.v, to.lanes);
 }
 
 // P and dS of a step of queries and a range of keys. q, grad: rows of the step.
@@ -187,9 +196,9 @@ __attribute__((noinline)) void weights(const Pair& pair, const Gradient<Layout>&
                                        const Queries& step, Range range,
                                        const Keys<Layout>& keys, int64_t kind, Rows q, Rows grad) {
     const Arguments& args = pair.args;
-    const int64_t lanes = padded(range.size(), width), dim = args.dim;
-    product<false>(step.count, lanes, dim, q.view(), keys.k, own.lanes, own.p, own.lanes);
-    product<false>(step.count, lanes, dim, grad.view(), keys.v, own.lanes, own.ds, own.lanes);
+    const int64_t lanes = padded(range.size(), width), count = step.count;
+    product<false>(count, lanes, args.k.dim, q.view(), keys.k, own.lanes, own.p, own.lanes);
+    product<false>(count, lanes, args.v.dim, grad.view(), keys.v, own.lanes, own.ds, own.lanes);
     const int64_t at = step.member * args.len_q + step.start - args.q_start;
     const bool cap = capped(args);
     if (cap) cap_gradients(args, step.count, lanes, pair.delta + at, own.p, own.ds, own.lanes);
@@ -213,14 +222,15 @@ __attribute__((noinline)) void weights(const Pair& pair, const Gradient<Layout>&
     }
 }
 
-// C += A B, where A is `weights` of the class of blocks `kind`, or their transpose.
+// C += A B, where A is `weights` of the class of blocks `kind`, or their transpose. dim: of B and C.
 template <bool transposed, class Layout>
 inline void add_product(const Pair& pair, const Gradient<Layout>& own, int64_t kind,
-                        const float* weights, int64_t m, int64_t depth, Rows b, Rows c) {
+                        const float* weights, int64_t m, int64_t depth, Rows b, Rows c,
+                        int64_t dim) {
     const auto view = [&](const float* x) {
         return transposed ? View{x, 1, own.lanes} : View{x, own.lanes, 1};
     };
-    const int64_t columns = padded(pair.args.dim, width);
+    const int64_t columns = padded(dim, width);
     if (isolates<Layout> && pair.careful && partial(kind))
         product_apart(m, columns, depth, view(weights), view(own.pairs), b, own.room, c.data,
                       c.stride);
@@ -233,7 +243,7 @@ template <class Layout>
 inline void add_dq(const Pair& pair, const Gradient<Layout>& own, const Queries& step,
                    int64_t kind, int64_t keys, Rows k) {
     const Rows dq = pair.dq_of(step.member, step.start - pair.args.q_start);
-    add_product<false>(pair, own, kind, own.ds, step.count, keys, k, dq);
+    add_product<false>(pair, own, kind, own.ds, step.count, keys, k, dq, pair.args.k.dim);
 }
 
 // dK and dV of a tile of keys, and with `whole` what it adds to dQ.
@@ -242,13 +252,13 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
                    const Keys<Layout>& keys) {
     constexpr int64_t block_q = Layout::block_q;
     const Arguments& args = pair.args;
-    const int64_t stride = padded(args.dim);
+    const int64_t dim = args.k.dim, value_dim = args.v.dim;
     const Range range = common(range_of(args.by_col, Layout::block_k, tile), all_keys(args));
     const int64_t size = range.size();
     if (size == 0) return;
-    const Rows dk{own.dk, stride}, dv{own.dv, stride};
-    std::fill(own.dk, own.dk + size * stride, 0.0f);
-    std::fill(own.dv, own.dv + size * stride, 0.0f);
+    const Rows dk{own.dk, padded(dim)}, dv{own.dv, padded(value_dim)};
+    std::fill(dk.data, dk.at(size), 0.0f);
+    std::fill(dv.data, dv.at(size), 0.0f);
     const Rows k = read_rows(args, args.k, pair.head, range.start, size, own.k);
     for (int64_t member = 0; member < pair.group; ++member) {
         const Head head = pair.query_head(member);
@@ -260,15 +270,15 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
                 const Rows q = read_rows(args, args.q, head, first, step.count, own.q);
                 const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.out);
                 weights(pair, own, step, range, keys, kind, q, grad);
-                add_product<true>(pair, own, kind, own.p, size, step.count, grad, dv);
-                add_product<true>(pair, own, kind, own.ds, size, step.count, q, dk);
+                add_product<true>(pair, own, kind, own.p, size, step.count, grad, dv, value_dim);
+                add_product<true>(pair, own, kind, own.ds, size, step.count, q, dk, dim);
                 if (whole) add_dq(pair, own, step, kind, size, k);
             }
         };
         each_run_of_queries<Layout>(args, head, tile.program, visit);
     }
-    pair.look<Layout>(dk, size);
-    pair.look<Layout>(dv, size);
+    pair.look<Layout>(dk, size, dim);
+    pair.look<Layout>(dv, size, value_dim);
     for (int64_t i = 0; i < size; ++i) {
         write_row(args, args.dk, pair.head, range.start + i, dk.at(i));
         write_row(args, args.dv, pair.head, range.start + i, dv.at(i));
@@ -307,11 +317,11 @@ void backward_pass(const Arguments& args) {
     constexpr int64_t tile = tile_k<Layout>, tiles = tiles_k<Layout>;  // of a block of keys
     const int64_t pairs = args.batch * args.key_heads, threads = args.threads;
     if (pairs == 0) return;
-    const int64_t bytes = args.dim * size_of(args.dtype);  // of a row
-    use_large_pages(args.dq.data, args.batch * args.heads * args.len_q * bytes);
-    use_large_pages(args.dk.data, pairs * args.len_k * bytes);
-    use_large_pages(args.dv.data, pairs * args.len_k * bytes);
-    const int64_t group = args.heads / args.key_heads, dim = args.dim;
+    const int64_t bytes = size_of(args.dtype);
+    use_large_pages(args.dq.data, args.batch * args.heads * args.len_q * args.dq.dim * bytes);
+    use_large_pages(args.dk.data, pairs * args.len_k * args.dk.dim * bytes);
+    use_large_pages(args.dv.data, pairs * args.len_k * args.dv.dim * bytes);
+    const int64_t group = args.heads / args.key_heads;
     const Order order = order_of<Layout>(args, pairs);
     const int64_t alone = order.alone;
     std::vector<Queries> steps;
@@ -320,17 +330,17 @@ void backward_pass(const Arguments& args) {
             steps.push_back({member, at, std::min(step_q, args.q_start + args.len_q - at)});
     const int64_t count_of_steps = static_cast<int64_t>(steps.size());
 
-    const int64_t of_thread = padded(Gradient<Layout>::floats(dim));
-    const int64_t of_keys = Keys<Layout>::floats(dim);
+    const int64_t of_thread = padded(Gradient<Layout>::floats(args));
+    const int64_t of_keys = Keys<Layout>::floats(args);
     const int64_t count_of_keys = args.by_col.programs * tiles;  // tiles, by position
     const Buffer own_buffer(threads * of_thread);
     const Buffer pair_buffer((alone ? threads : 1) * Pair::floats(args));
     const Buffer keys_buffer(std::max(threads, alone < pairs ? count_of_keys : 0) * of_keys);
     const auto own = [&] {
-        return Gradient<Layout>(own_buffer.at(omp_get_thread_num() * of_thread), dim);
+        return Gradient<Layout>(own_buffer.at(omp_get_thread_num() * of_thread), args);
     };
     const auto keys = [&](int64_t number) {
-        return Keys<Layout>(keys_buffer.at(number * of_keys), dim);
+        return Keys<Layout>(keys_buffer.at(number * of_keys), args);
     };
 
     std::vector<int64_t> program_of(args.by_col.programs);  // of each block column

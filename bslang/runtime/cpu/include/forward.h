@@ -28,31 +28,33 @@ namespace {
 template <class Layout>
 struct Softmax {
     static constexpr int64_t lanes = lanes_q<Layout>;
-    static int64_t floats(int64_t dim) {
-        return lanes * (padded(dim, 4) + step_k + padded(dim) + 3) + 2 * step_k * padded(dim) +
-               careful_floats<Layout>(step_k * lanes, step_k, dim);
+    static int64_t floats(const Arguments& args) {
+        const int64_t dim = args.q.dim, value_dim = args.v.dim;
+        return lanes * (padded(dim, 4) + step_k + padded(std::max(dim, value_dim)) + 3) +
+               step_k * (padded(dim) + padded(value_dim)) +
+               careful_floats<Layout>(step_k * lanes, step_k, value_dim);
     }
-    Softmax(float* buffer, int64_t dim)
+    Softmax(float* buffer, const Arguments& args)
         : q(buffer),
-          s(q + padded(dim, 4) * lanes),
+          s(q + padded(args.q.dim, 4) * lanes),
           acc(s + step_k * lanes),
-          m(acc + lanes * padded(dim)),
+          m(acc + lanes * padded(std::max(args.q.dim, args.v.dim))),
           l(m + lanes),
           alpha(l + lanes),
           k(alpha + lanes),
-          v(k + step_k * padded(dim)),
-          pairs(v + step_k * padded(dim)),
+          v(k + step_k * padded(args.q.dim)),
+          pairs(v + step_k * padded(args.v.dim)),
           room(pairs + step_k * lanes) {}
 
     float* q;      // (dim, lanes) queries, times score_factor
     float* s;      // (step_k, lanes) scores, then weights
-    float* acc;    // (lanes, dim) output before division by l
+    float* acc;    // (lanes, value dim) output before division by l; queries before that
     float* m;      // (lanes) greatest score so far, base 2
     float* l;      // (lanes) sum of 2^(score - m)
     float* alpha;  // (lanes) what this step multiplies the sums so far by
-    float *k, *v;  // (step_k, dim) for what cannot be read in place
+    float *k, *v;  // (step_k, their dim) for what cannot be read in place
     float* pairs;  // (step_k, lanes) which belong, for a careful pass
-    float* room;   // (step_k, dim) for it
+    float* room;   // (step_k, value dim) for it
 };
 
 // One step of the online softmax: scores of `count` keys to weights.
@@ -107,12 +109,12 @@ template <class Layout>
 __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax<Layout>& own,
                                             Head head, Range range, const Step& step,
                                             const Ahead& ahead, bool careful) {
-    const int64_t dim = args.dim, stride = padded(dim), columns = padded(dim, width);
+    const int64_t stride = padded(args.v.dim), columns = padded(args.v.dim, width);
     const int64_t size = range.size(), lanes = padded(size, width);
     const Head key_head = head.key_head(args);
     const Rows k = read_rows(args, args.k, key_head, step.at, step.count, own.k);
     const Rows v = read_rows(args, args.v, key_head, step.at, step.count, own.v);
-    product<false>(step.count, lanes, dim, k.view(), own.q, own.lanes, own.s, own.lanes);
+    product<false>(step.count, lanes, args.q.dim, k.view(), own.q, own.lanes, own.s, own.lanes);
     if (capped(args)) cap_scores(args, step.count, lanes, own.s, own.lanes);
     apply_mask<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
                                        size, own.s, own.lanes);
@@ -138,19 +140,19 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
 template <class Layout>
 void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_t program,
             Range range, bool careful) {
-    const int64_t dim = args.dim, stride = padded(dim);
+    const int64_t stride = padded(args.v.dim);
     const int64_t first = range.start - args.q_start, size = range.size();
     const Rows q = read_rows(args, args.q, head, first, size, own.acc);  // free until later
-    transpose(q, size, dim, score_factor(args), own.q, own.lanes);
+    transpose(q, size, args.q.dim, score_factor(args), own.q, own.lanes);
     std::fill(own.acc, own.acc + size * stride, 0.0f);
     std::fill(own.m, own.m + own.lanes, -infinity);
     std::fill(own.l, own.l + own.lanes, 0.0f);
 
     each_step<Layout>(args, head, program, [&](const Step& step, const Step& next) {
         Ahead keys{};
-        if (in_place(args)) {
+        if (in_place(args, args.k)) {
             const Rows rows = lying(args.k, head.key_head(args), next.at);
-            keys = {rows.data, rows.stride, next.count, dim};
+            keys = {rows.data, rows.stride, next.count, args.k.dim};
         }
         forward_step(args, own, head, range, step, keys, careful);
     });
@@ -164,7 +166,7 @@ inline float sink_weight(const Arguments& args, Head head, int64_t query, float 
 // Output and log-sum-exp of a tile of queries.
 template <class Layout>
 void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, const Tile& tile) {
-    const int64_t dim = args.dim, stride = padded(dim);
+    const int64_t dim = args.v.dim, stride = padded(dim);
     const Range range = common(range_of(args.by_row, Layout::block_q, tile), all_queries(args));
     const int64_t first = range.start - args.q_start, size = range.size();
     if (size == 0) return;
@@ -184,16 +186,16 @@ void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, 
 template <class Layout>
 void forward_pass(const Arguments& args) {
     const int64_t heads = args.batch * args.heads;
-    use_large_pages(args.out.data, heads * args.len_q * args.dim * size_of(args.dtype));
+    use_large_pages(args.out.data, heads * args.len_q * args.v.dim * size_of(args.dtype));
     const std::vector<Tile> tiles =
         tiles_of<Layout>(args, args.by_row, Layout::block_q, tile_q<Layout>, heads);
     const int64_t count = static_cast<int64_t>(tiles.size());
-    const int64_t floats = padded(Softmax<Layout>::floats(args.dim));
+    const int64_t floats = padded(Softmax<Layout>::floats(args));
     const Buffer buffer(args.threads * floats);
 #pragma omp parallel for num_threads(args.threads) schedule(dynamic)
     for (int64_t task = 0; task < heads * count; ++task) {
         const int64_t head = task / count;  // of all in the batch
-        const Softmax<Layout> own(buffer.at(omp_get_thread_num() * floats), args.dim);
+        const Softmax<Layout> own(buffer.at(omp_get_thread_num() * floats), args);
         forward_tile(args, own, {head / args.heads, head % args.heads}, tiles[task % count]);
     }
 }

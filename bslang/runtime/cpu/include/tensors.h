@@ -144,9 +144,9 @@ struct Rows {
     View view() const { return {data, stride, 1}; }
 };
 
-// Whether rows of the tensors can be read and written as whole vectors where they lie.
-inline bool in_place(const Arguments& args) {
-    return args.dtype == float32 && args.dim % width == 0;
+// Whether rows of a tensor can be read and written as whole vectors where they lie.
+inline bool in_place(const Arguments& args, const Tensor& tensor) {
+    return args.dtype == float32 && tensor.dim % width == 0;
 }
 
 inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
@@ -157,8 +157,8 @@ inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
 // padded with zeros to whole cache lines, where they cannot be read in place.
 [[maybe_unused]] Rows read_rows(const Arguments& args, const Tensor& tensor, Head head,
                                 int64_t start, int64_t count, float* buffer) {
-    if (in_place(args)) return lying(tensor, head, start);
-    const int64_t dim = args.dim, stride = padded(dim);
+    if (in_place(args, tensor)) return lying(tensor, head, start);
+    const int64_t dim = tensor.dim, stride = padded(dim);
     float* to = buffer;
     for (int64_t i = 0; i < count; ++i, to += stride) {
         widen(args.dtype, tensor.data, head.offset(tensor, start + i), dim, to);
@@ -169,7 +169,7 @@ inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
 
 [[maybe_unused]] void write_row(const Arguments& args, const Tensor& tensor, Head head, int64_t row,
                                 const float* from, float factor = 1.0f) {
-    narrow(args.dtype, tensor.data, head.offset(tensor, row), args.dim, from, factor);
+    narrow(args.dtype, tensor.data, head.offset(tensor, row), tensor.dim, from, factor);
 }
 
 // Four floats of each of four rows, times a factor, to four rows of four.
