@@ -127,7 +127,7 @@ def test_empty_batch() -> None:
 GOOD = (1, 2, 20, 16)
 WRONG = [
     (((2, 20, 16), GOOD, GOOD), torch.float32, ValueError, r"q must have 4 dimensions.*\(2, 20, 16\)"),
-    ((GOOD, GOOD, (1, 2, 21, 16)), torch.float32, ValueError, "k and v must have one shape"),
+    ((GOOD, GOOD, (1, 2, 21, 16)), torch.float32, ValueError, "k and v must have one batch size.*21, 16"),
     ((GOOD, (2, 2, 20, 16), (2, 2, 20, 16)), torch.float32, ValueError, "q has batch size 1, k and v have 2"),
     (((1, 2, 20, 8), GOOD, GOOD), torch.float32, ValueError, "q has head dimension 8, k has 16"),
     (((1, 2, 20, 0),) * 3, torch.float32, ValueError, "head dimension of q and k must be at least 1, not 0"),
