@@ -39,7 +39,9 @@ def tensors(len_q: int = 37, len_k: int = 53, batch: int = 2) -> tuple[torch.Ten
 
 def amounts(name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [{"top": 3, "force": "last(1t)"}, {"share": 0.4, "scope": "key"}]
-    return found if name in ("indexer", "tokens") else [*found, {"mass": 0.8, "scope": "all"}]
+    if name in ("indexer", "tokens"):
+        return found
+    return [*found, {"mass": 0.8, "scope": "all"}, {"mass": 0.5, "over": "head"}]
 
 
 # ---- what is chosen ------------------------------------------------------------------------------
@@ -190,6 +192,8 @@ def test_more_forced_cells_than_the_budget_are_refused() -> None:
         ({"top": None, "share": 1.5}, ValueError, "share must be a number above 0, up to 1"),
         ({"top": None, "mass": 0}, ValueError, "mass must be a number above 0, up to 1"),
         ({"top": None, "mass": "most"}, TypeError, "mass must be a number"),
+        ({"over": "all"}, ValueError, "over must be 'row' or 'head'"),
+        ({"over": "head"}, TypeError, 'over="head" goes with mass'),
         ({"rows": 0}, ValueError, "rows must be an integer of at least 1"),
         ({"cols": "8"}, TypeError, "cols must be an integer of at least 1"),
         ({"scope": "heads"}, ValueError, "scope must be 'query', 'key' or 'all', not 'heads'"),

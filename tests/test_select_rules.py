@@ -233,3 +233,27 @@ def test_a_share_counts_all_columns() -> None:
             q[None, :1, 0], k[None, :1, 0], rows=4, cols=4, share=share, causal=False
         )
         assert found.shape == (1, 1, 10, count)
+
+
+@pytest.mark.parametrize("force", [None, "last(1)"])
+def test_the_weights_of_a_head_together(force: str | None) -> None:
+    """FlexPrefill's query-aware index: the softmax of pooled scores by row, sorted over the whole head."""
+    for mass in (0.23, 0.53, 0.9, 0.97):
+        shape = Shape(20, 23, 4, 4, batch=2, heads=2, key_heads=2)
+        scores = as_weights(chosen.by_list(chosen.pooled, shape, 2, True, force, None))
+        options = {"mass": mass, "over": "head", "rows": 4, "cols": 4, "force": force}
+        found = select.pooled(*shape.tensors(), **options)
+        forced = shape.touched(force)
+        for batch in range(2):
+            for head in range(2):
+                weight = scores[batch, head].clamp_min(0)
+                order = sorted(
+                    (scores[batch, head] > -torch.inf).nonzero().tolist(),
+                    key=lambda at: (not forced[tuple(at)], -float(weight[tuple(at)])),
+                )
+                taken, expected = 0.0, torch.zeros_like(forced)
+                for at in order:
+                    if taken < mass * float(weight.sum()) - 1e-9 or forced[tuple(at)]:
+                        expected[tuple(at)] = True
+                        taken += float(weight[tuple(at)])
+                assert torch.equal(found[batch, head], expected)

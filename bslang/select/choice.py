@@ -27,6 +27,9 @@ _LOW = 31  # bits of a key that hold the column
 _UNIT = 2**40  # the weight 1 of a row, in integers, whose sums do not depend on their order
 
 
+_Scored = tuple[torch.Tensor, torch.Tensor, "torch.Tensor | None"]
+
+
 class Placed(TypedDict, total=False):
     """Which cells may be chosen, and which always are.
 
@@ -53,8 +56,9 @@ class Choice(Placed, total=False):
     """How many cells of each row are chosen, and for which heads: exactly one of top, share and mass.
 
     top: the number of cells. share: the part of all columns, above 0, up to 1, rounded up. mass: chosen is
-    the smallest set of cells with at least this part, above 0, up to 1, of the row's softmax weights. Equal
-    scores go to the smaller column. A cell whose score is NaN or -inf is chosen only if it is forced.
+    the smallest set of cells with at least this part, above 0, up to 1, of the row's softmax weights; with
+    over="head", of those of all rows of a list together. Equal scores go to the smaller column (and row). A
+    cell whose score is NaN or -inf is chosen only if it is forced.
 
     scope: "query" for a list for each query head, "key" for each key head, "all" for one list. A list of
     several heads adds their weights; scores that are no weights become softmax weights before, over the
@@ -64,6 +68,7 @@ class Choice(Placed, total=False):
     top: int
     share: float
     mass: float
+    over: Literal["row", "head"]
     scope: Literal["query", "key", "all"]
 
 
@@ -77,6 +82,7 @@ class Rule:
     force: Spec | None
     top: int | None
     mass: float | None
+    over: str
 
     @classmethod
     def of(cls, sizes: tuple[int, int, int, int], **options: Unpack[Choice]) -> Rule:
@@ -99,7 +105,11 @@ class Rule:
         within = Spec.of("within", options.get("within"), rows, cols)
         force = Spec.of("force", options.get("force"), rows, cols)
         top, mass = _amount(cells, **options)
-        rule = cls(cells, causal, within, force, top, mass)
+        over = options.get("over", "row")
+        checks.one_of("over", over, "row", "head")
+        if over == "head" and mass is None:
+            raise TypeError('over="head" goes with mass: top and share count cells of a row')
+        rule = cls(cells, causal, within, force, top, mass, over)
         rule._check_forced()
         return rule
 
@@ -134,23 +144,31 @@ class Rule:
         """
         cells, (batch, heads, lists) = self.cells, shape
         step = max(1, CHUNK // max(1, batch * heads * width))
-        parts: list[torch.Tensor] = []
+        parts: list[_Scored] = []
+        found: list[torch.Tensor] = []
         first = 0
         with torch.autocast(like.device.type, enabled=False):
             while first < cells.count:  # a range would tie a traced program to the number of rows
                 count = min(step, cells.count - first)
-                parts.append(self._rows(score(first, count), first, count, lists, logits))
+                scored = self._scored(score(first, count), first, count, lists, logits)
+                if self.over == "row":
+                    found.append(self._chosen(*scored))
+                else:
+                    parts.append(scored)
                 first += count
-        if parts:
-            return torch.cat(parts, 2)
+            if parts:
+                return self._of_heads(parts)
+        if found:
+            return torch.cat(found, 2)
         if self.top is None:
             return like.new_zeros((batch, lists, 0, cells.columns), dtype=torch.bool)
         most = min(self.top, cells.columns)
         return like.new_zeros((batch, lists, 0, most), dtype=torch.int32)
 
-    def _rows(
+    def _scored(
         self, scores: torch.Tensor, first: int, count: int, lists: int, logits: bool
-    ) -> torch.Tensor:
+    ) -> _Scored:
+        """Scores of lists (batch, lists, count, columns), where they may be chosen, and what has to be."""
         allowed, forced = self._allowed(scores, first, count)
         several = scores.shape[1] != lists
         fit = usable(scores, allowed)
@@ -159,10 +177,24 @@ class Rule:
         if several:
             group = scores.shape[1] // lists
             scores, fit = split(scores, 1, lists, group).sum(2), split(fit, 1, lists, group).any(2)
+        return scores, fit, forced
+
+    def _chosen(
+        self, scores: torch.Tensor, fit: torch.Tensor, forced: torch.Tensor | None
+    ) -> torch.Tensor:
         if self.top is not None:
             return _top(scores, fit, forced, min(self.top, self.cells.columns))
         assert self.mass is not None
         return _mass(scores, fit, forced, self.mass)
+
+    def _of_heads(self, parts: list[_Scored]) -> torch.Tensor:
+        """The choice among all rows of each list, as if they were one row."""
+        scores = torch.cat([scored for scored, _, _ in parts], 2)
+        fit = torch.cat([of_part for _, of_part, _ in parts], 2)
+        forced = [must for _, _, must in parts if must is not None]
+        flat = torch.cat(forced).flatten() if forced else None
+        found = self._chosen(scores.flatten(2), fit.flatten(2), flat)
+        return split(found, 2, *scores.shape[2:])
 
     def _allowed(
         self, like: torch.Tensor, first: int, count: int

@@ -33,6 +33,7 @@ def pooled(
     (arXiv 2505.13389), the tiles of its coarse stage: top, causal=False. SLA (arXiv 2509.24006): share; that
     it subtracts the mean of all keys before changes no ranking. MInference (arXiv 2407.02490, section 3.2),
     block-sparse heads: top. NABLA (arXiv 2507.13546): mass, causal=False, its static part in the layout.
+    FlexPrefill (arXiv 2502.20766, algorithm 4), query-aware heads: mass, over="head".
 
     q: (batch, heads, len_q, dim). k: (batch or 1, key heads, len_k, dim). rows, cols: tokens of a cell; with
     rows=1, single queries have scores. pool: "mean" or "max", over the tokens that a cell has. scale: factor
