@@ -34,7 +34,9 @@ def test_what_a_layout_cannot_do_is_refused() -> None:
     made = model(attention_dropout=0.1)
     made.set_attn_implementation("bslang")
     made(tokens())
-    with pytest.raises(ValueError, match=r"no dropout of attention weights \(0.1 here\)"):
+    with pytest.raises(
+        ValueError, match=r"dropout of attention weights \(0.1 here\): .* attention_dropout is 0"
+    ):
         made.train()(tokens())
     made.eval()
     with pytest.raises(
@@ -53,6 +55,15 @@ def test_what_a_layout_cannot_do_is_refused() -> None:
             None,
             or_mask_function=transformers.masking_utils.padding_mask_function(RIGHT),
         )
+
+
+def test_dropout_says_what_sets_it() -> None:
+    register("causal", block=8, target="torch")
+    sizes = {"vocab_size": 64, "n_embd": 32, "n_layer": 1, "n_head": 4, "attn_pdrop": 0.2}
+    made = transformers.GPT2Model(transformers.GPT2Config(**sizes))
+    made.set_attn_implementation("bslang")
+    with pytest.raises(ValueError, match=r"\(0.2 here\): .* in which attn_pdrop is 0"):
+        made.train()(tokens())
 
 
 def test_bert_refuses_to_give_attention_weights() -> None:

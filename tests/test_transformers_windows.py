@@ -83,6 +83,24 @@ def test_a_cache_that_drops_what_the_layout_sees_is_refused() -> None:
         made.generate(tokens(), past_key_values=transformers.DynamicCache(), **GREEDY)
 
 
+@torch.no_grad()
+def test_masks_of_all_pairs_do_not_tell_what_the_cache_has_dropped() -> None:
+    made = model("Mistral", sliding_window=WINDOW)
+    register("chunks(10t) & causal", **FEW)
+    made.set_attn_implementation("bslang")
+    cache = transformers.DynamicCache(config=made.config)
+    for start, stop in ((0, 9), (9, 20), (20, 23)):
+        pairs = torch.ones(stop - start, stop, dtype=torch.bool).tril(start)[:, -(WINDOW + 2) :]
+        call = {"past_key_values": cache, "attention_mask": pairs.expand(2, 1, -1, -1)}
+        if stop < 23:
+            made(tokens()[:, start:stop], past_key_values=cache)
+            continue
+        with pytest.raises(
+            ValueError, match=r"14 keys of 23 tokens.* attention_mask as \(batch, length\)"
+        ):
+            made(tokens()[:, start:stop], **call)
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "Mistral": {"sliding_window": WINDOW},
     "Gemma2": {"sliding_window": WINDOW},

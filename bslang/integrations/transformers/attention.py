@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from bslang import api
+from bslang.integrations.transformers import positions
 from bslang.integrations.transformers.given import take, with_offsets
 from bslang.integrations.transformers.mask import ROOM
 from bslang.integrations.transformers.models import CROSS, DECODER, NUMBER, UNKNOWN, role
@@ -106,6 +107,8 @@ class Attention:
         options: dict[str, Any] = {"scale": scaling, "softcap": softcap, "sinks": s_aux}
         mask, shown = take(attention_mask, query, key)
         its = role(module)
+        if its != CROSS and attention_mask is not None and attention_mask.dim() == 4:
+            positions.require_all_keys(module, key.shape[2])
         if its == CROSS:
             out = self._across(query, key, value, mask, options)
             return out.transpose(1, 2).contiguous(), None
@@ -194,8 +197,8 @@ def _check_call(module: torch.nn.Module, dropout: float, kwargs: dict[str, Any])
     """Raise ValueError for what a layout cannot do, rather than leave it out."""
     if dropout > 0:
         raise ValueError(
-            f"bslang has no dropout of attention weights ({dropout:g} here): set it to 0 in the model's "
-            "configuration (attention_dropout or attention_probs_dropout_prob), or call model.eval()"
+            f"bslang has no dropout of attention weights ({dropout:g} here): make the model with a "
+            f"configuration in which {_dropout_of(module, dropout)} is 0, or call model.eval()"
         )
     if kwargs.get("output_attentions"):
         raise ValueError(
@@ -207,3 +210,11 @@ def _check_call(module: torch.nn.Module, dropout: float, kwargs: dict[str, Any])
             raise ValueError(
                 f"{type(module).__name__} passes {what} ({name}), which bslang does not support"
             )
+
+
+def _dropout_of(module: torch.nn.Module, dropout: float) -> str:
+    """What sets the dropout of attention in the configuration of a module."""
+    values = vars(getattr(module, "config", module))
+    names = [name for name, value in values.items() if "drop" in name and value == dropout]
+    usual = ["attention_dropout", "attention_probs_dropout_prob"]
+    return " or ".join([name for name in names if "att" in name] or names or usual)

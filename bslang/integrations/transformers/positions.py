@@ -1,4 +1,5 @@
-"""The `position_ids` that a model is called with: where an encoder's packed sequences begin.
+"""What a model is called with and its attention is not told: the `position_ids`, which say where an encoder's
+packed sequences begin, and the cache.
 
 transformers gives them to the mask functions of decoders only.
 """
@@ -9,16 +10,17 @@ import inspect
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 Tensor = torch.Tensor
 
-_CALLS: list[tuple[int, Any]] = []
-"""The models that are running, outermost first, as (id, position_ids or None)."""
+_CALLS: list[tuple[int, Any, Any]] = []
+"""The models that are running, outermost first, as (id, position_ids or None, past_key_values or None)."""
 
 
 def note(model: PreTrainedModel) -> None:
-    """Have a model note the `position_ids` of its calls."""
+    """Have a model note the `position_ids` and the cache of its calls."""
     if _enter not in model._forward_pre_hooks.values():
         model.register_forward_pre_hook(_enter, with_kwargs=True)
         model.register_forward_hook(_leave)
@@ -40,13 +42,30 @@ def packed(batch: int, length: int) -> Tensor | None:
     return torch.nn.functional.pad(again, (1, 0)).cumsum(-1).expand(batch, length)
 
 
+def require_all_keys(module: nn.Module, keys: int) -> None:
+    """Raise ValueError where the cache of the model that is running has dropped keys of a module's layer: a
+    mask of all pairs does not tell."""
+    if not _CALLS or torch.compiler.is_compiling():
+        return
+    cache, layer = _CALLS[-1][2], getattr(module, "layer_idx", None)
+    sliding = getattr(cache, "is_sliding", ())
+    if not isinstance(layer, int) or layer >= len(sliding) or not sliding[layer]:
+        return
+    tokens = int(cache.get_seq_length(layer))
+    if tokens != keys:
+        raise ValueError(
+            f"a mask of all pairs came with {keys} keys of {tokens} tokens, because the cache has a sliding "
+            "window: pass attention_mask as (batch, length)"
+        )
+
+
 def _enter(model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    given = kwargs.get("position_ids")
-    if given is None and len(args) > 1:
-        given = inspect.signature(model.forward).bind_partial(*args).arguments.get("position_ids")
-    while any(running == id(model) for running, _ in _CALLS):  # its last pass failed
+    given = kwargs
+    if len(args) > 1:
+        given = kwargs | inspect.signature(model.forward).bind_partial(*args).arguments
+    while any(call[0] == id(model) for call in _CALLS):  # its last pass failed
         _CALLS.pop()
-    _CALLS.append((id(model), given))
+    _CALLS.append((id(model), given.get("position_ids"), given.get("past_key_values")))
 
 
 def _leave(model: PreTrainedModel, args: tuple[Any, ...], output: Any) -> None:

@@ -35,10 +35,10 @@ def packed(
     if model.causal and not model.allow_noncausal:
         for length in {stop - start for start, stop in pairwise(offsets.tolist()) if stop > start}:
             require_causal(layout, length, q.shape[1])
-    batch, heads, length, dim = q.shape
-    q, k, v = (x.transpose(0, 1).reshape(1, x.shape[1], -1, dim) for x in (q, k, v))
+    batch, heads, length = q.shape[:3]
+    q, k, v = (x.transpose(0, 1).reshape(1, x.shape[1], -1, x.shape[3]) for x in (q, k, v))
     out = _tensor(layout.packed(q, k, v, offsets, **options))
-    return out.reshape(heads, batch, length, dim).transpose(0, 1)
+    return out.reshape(heads, batch, length, v.shape[3]).transpose(0, 1)
 
 
 def padded(
@@ -143,7 +143,7 @@ class _Rows:
                 out = self.attend(*given, there, max(tokens - keys - start, 0))
                 outs.append(torch.nn.functional.pad(out, (0, 0, skipped, 0)))
             else:
-                outs.append(torch.zeros_like(q[rows]))
+                outs.append(q.new_zeros((len(rows), *q.shape[1:3], v.shape[3])))
             order += rows
         back = torch.tensor(order, dtype=torch.int64, device=q.device).argsort()
         return torch.cat(outs)[back]
