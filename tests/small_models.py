@@ -30,6 +30,17 @@ DECODERS: dict[str, dict[str, Any]] = {
     "Mistral": GROUPED | {"sliding_window": None},
     "Gemma2": GEMMA | {"attn_logit_softcapping": 2.0},
     "Gemma3Text": GEMMA,
+    "DeepseekV3": SIZES
+    | {
+        "first_k_dense_replace": 2,
+        # values are narrower than keys
+        "num_key_value_heads": 4,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 16,
+        "v_head_dim": 16,
+    },
     "GptOss": GROUPED | {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 64},
 }
 ENCODERS: dict[str, dict[str, Any]] = {

@@ -95,10 +95,12 @@ def test_a_row_of_padding_alone_disturbs_no_other() -> None:
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("spec", ["causal", SPARSE])
-def test_packed_sequences_keep_apart(spec: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "spec"), [("Llama", "causal"), ("Llama", SPARSE), ("DeepseekV3", SPARSE)]
+)
+def test_packed_sequences_keep_apart(name: str, spec: str) -> None:
     register(spec, block=8, target="torch")
-    made = model()
+    made = model(name)
     positions = torch.cat((torch.arange(25), torch.arange(15)))[None]
     call: dict[str, Any] = {"position_ids": positions, "use_cache": False}
     if spec == "causal":
