@@ -154,6 +154,11 @@ def test_dense_and_bsr_are_the_oracle(case: Case) -> None:
     assert found.sum() == truth.sum(), "what is filled up sees nothing, and is not seen"
 
 
+def test_no_queries() -> None:
+    assert layout("causal").to_dense(0, 40).shape == (0, 40)
+    assert layout("causal").to_bsr(0, 40).indices.size == 0
+
+
 def test_bsr_is_what_flashinfer_plans() -> None:
     """plan(indptr, indices, M, N, R, C, ..., mask=) of BlockSparseAttentionWrapper: int32, a mask a block."""
     plain = layout("window(3)").to_bsr(64)

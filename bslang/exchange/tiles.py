@@ -87,4 +87,4 @@ def tokens(graph: BlockGraph, labels: Labels | None = None) -> Bools:
         belongs(graph, table, q[begin : begin + step, None], k, labels or {})
         for begin in range(0, q.size, step)
     ]
-    return np.concatenate(parts)
+    return np.concatenate([np.zeros((0, k.size), dtype=bool), *parts])
