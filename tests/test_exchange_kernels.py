@@ -199,7 +199,9 @@ def listed(lists: BlockLists, shape: tuple[int, int], mod: Any, transposed: bool
                 assert not full or ((i + 1) * rows <= shape[0] and (j + 1) * columns <= shape[1])
                 found[(head, *part)] += 1 if full else said[part].numpy()
     assert found.max(initial=0) <= 1, "the lists are disjoint"
-    return found[:, : shape[0], : shape[1]].astype(bool)
+    inside = found[:, : shape[0], : shape[1]]
+    assert found.sum() == inside.sum(), "nothing beyond the end belongs"
+    return inside.astype(bool)
 
 
 def of_fa4(made: Fa4, len_q: int, len_k: int) -> tuple[Mask, Mask]:

@@ -14,7 +14,7 @@ from bslang.exchange.cute import THROUGH_FLEX, source
 from bslang.exchange.tiling import Tiling, block_lists, on_device
 from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.bounds import Interval
-from bslang.ir.expr import Number, evaluate
+from bslang.ir.expr import Number, Op, Var, evaluate
 from bslang.ir.grid import At
 from bslang.ir.mask import Masks
 from bslang.ir.pattern import Pattern
@@ -122,7 +122,7 @@ def _known() -> str:
 
 
 def _partial(tiling: Tiling) -> Bools:
-    """The tiles that need a mask. Short ones do: only a mask leaves out what is beyond the end."""
+    """The tiles that need a mask. Short ones do: the mask leaves out what is beyond the end."""
     found: Bools = tiling.visited & ~tiling.full
     q, k = tiling.graph.grid.q, tiling.graph.grid.k
     if (q.stop - q.start) % tiling.sides[0]:
@@ -154,12 +154,14 @@ def _mask_mod(resolved: Resolved, layer: int, graphs: Sequence[BlockGraph], mark
             )
     else:
         chosen = graphs[0], resolved.pattern.at({"head": 0, "layer": layer})
+    predicate = _predicate(*chosen)
     names: dict[str, Interval] = {}
     for name, axis, place in (("q", grid.q, 0), ("k", grid.k, 1)):
-        # Masks are also asked of positions beyond the end, in the last tile.
-        longest = max(tiling.sides[place] for _, tiling, _ in marked)
-        names[name] = (axis.start, axis.stop + longest)
-    return source(_predicate(*chosen), grid.q.start, names)
+        sides = [tiling.sides[place] for _, tiling, _ in marked]
+        names[name] = (axis.start, axis.stop + max(sides))
+        if any((axis.stop - axis.start) % side for side in sides):
+            predicate = Op("&", (predicate, Op("<", (Var(name), axis.stop))))
+    return source(predicate, grid.q.start, names)
 
 
 def _predicate(graph: BlockGraph, pattern: Pattern) -> Number:
