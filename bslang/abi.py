@@ -208,6 +208,8 @@ STRUCTS = {
         *_group("int64_t", "abi threads dtype"),
         *_group("int64_t", "batch heads key_heads len_q len_k"),
         *_group("int64_t", "q_start q_first q_step"),
+        *_group("const int64_t*", "places"),
+        *_group("int64_t", "q_blocks k_blocks"),
         *_group("double", " ".join(NUMBERS)),
         *_group("Table", "by_row by_col"),
         *_group("const int64_t*", "parameters"),

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from bslang.labels import Labels, take_labels, take_padding
+from bslang.lengths import last_positions, take_lengths
 from bslang.sinks import take_sinks
 
 # torch is imported where there are tensors: the compiler reads NUMBERS, and starts without it.
@@ -40,7 +41,12 @@ class Options(TypedDict, total=False):
     always with align="start", a pair (of queries, of keys). key_padding: keys that no query sees: bool
     (batch, len_k), True for padding as in torch's key_padding_mask, or integers (batch,), the number of
     keys of each sequence, padded on the right. With fewer queries than keys, the queries are the last keys,
-    and padding must not cover them. sinks: real numbers (heads,), a logit per query head that joins the
+    and padding must not cover them. lengths: int32 or int64 (batch,), from 0 to len_k, for rows of a batch
+    that end at different places, as in a cache: row b has the keys 0 to lengths[b] - 1, and its queries are
+    the last of these, query x at position lengths[b] - len_q + x. What k and v hold beyond is not read. A
+    query before position 0 sees nothing. It needs a layout that is prefix-stable
+    (`Layout.prefix_stable`); labels of keys are (batch, len_k), from which queries have those of their
+    positions. sinks: real numbers (heads,), a logit per query head that joins the
     denominator of the softmax and has no value (gpt-oss; arXiv 2309.17453, section 3.3): weights are exp(s)
     / (sum of exp(s) + exp(sink)). It is neither scaled nor capped, lse is that of the keys alone, and it
     has a gradient. first_head: the model's number of the first head of q, if q has only some of the model's
@@ -51,6 +57,7 @@ class Options(TypedDict, total=False):
     align: str
     labels: LabelsOfCall | None
     key_padding: torch.Tensor | None
+    lengths: torch.Tensor | None
     sinks: torch.Tensor | None
     first_head: int
 
@@ -84,6 +91,7 @@ _ELSEWHERE = {
     "logits_soft_cap": "write softcap",
     "key_padding_mask": "write key_padding",
     "return_softmax_lse": "write return_lse",
+    **dict.fromkeys(("seqlens", "seq_lens", "cache_seqlens", "seqused_k"), "write lengths"),
     **dict.fromkeys(
         ("s_aux", "sink", "attn_sink", "attention_sink", "learnable_sink"), "write sinks"
     ),
@@ -113,7 +121,7 @@ class Call:
     scale: what scores are multiplied by; softcap: 0 for none; align: "end" or "start"; labels: those of the
     call, for a layout that has some; padding: bool (batch, len_k), True where a key is padding; sinks:
     (heads,) in the dtype of log-sum-exps, or (heads, len_q) where queries are heads
-    (`bslang.runtime.grouped`).
+    (`bslang.runtime.grouped`); lengths: int64 (batch,), the keys of each row of the batch.
     """
 
     scale: float = field(metadata={"kernel": FLOAT})
@@ -122,6 +130,7 @@ class Call:
     labels: Labels | None = None
     padding: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
+    lengths: torch.Tensor | None = None
 
     @classmethod
     def of(
@@ -148,13 +157,17 @@ class Call:
         align = options.get("align", "end")
         if align not in ("end", "start"):
             raise ValueError(f'align must be "end" or "start", not {align!r}')
+        padding = options.get("key_padding")
+        lengths = take_lengths(options.get("lengths"), q, k, align, padding)
+        positions = None if lengths is None else last_positions(lengths, q.shape[2])
         return cls(
             float(q.shape[-1] ** -0.5 if scale is None else scale),
             check_softcap(options.get("softcap")),
             align,
-            take_labels(options.get("labels"), names, q, k, align),
-            take_padding(options.get("key_padding"), q, k, placed and align == "end"),
+            take_labels(options.get("labels"), names, q, k, align, positions),
+            take_padding(padding, q, k, placed and align == "end"),
             take_sinks(options.get("sinks"), q),
+            lengths,
         )
 
     @property
@@ -168,10 +181,7 @@ class Call:
 
         A number that is new comes last, so that programs exported before still run.
         """
-        tensors = {"padding": self.padding, "sinks": self.sinks}
-        if self.labels is not None:
-            tensors |= {"q_labels": self.labels.q, "k_labels": self.labels.k}
-        given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        given = self._given()
         numbers = [getattr(self, name) for name in NUMBERS]
         return list(given.values()), numbers, " ".join((self.align, *given))
 
@@ -183,8 +193,26 @@ class Call:
         labels = Labels(given["q_labels"], given["k_labels"]) if "q_labels" in given else None
         # Numbers of a program exported before one was new lack the last: they have its default.
         known: dict[str, Any] = dict(zip(NUMBERS, numbers, strict=False))
-        known |= {name: given.get(name) for name in ("padding", "sinks")}
+        known |= {name: given.get(name) for name in _TENSORS}
         return cls(**known, align=align, labels=labels)
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Those of the call."""
+        return tuple(self._given().values())
+
+    def _given(self) -> dict[str, torch.Tensor]:
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        if self.labels is not None:
+            tensors |= {"q_labels": self.labels.q, "k_labels": self.labels.k}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+    def row(self, number: int, len_q: int, len_k: int) -> Call:
+        """The call of one row of a batch with lengths, of its last len_q queries and its len_k keys."""
+        labels = self.labels
+        if labels is not None:
+            one = slice(number, number + 1)
+            labels = Labels(labels.q[:, one, labels.q.shape[2] - len_q :], labels.k[:, one, :len_k])
+        return replace(self, labels=labels, lengths=None)
 
     def padding_as_label(self, len_q: int) -> Call:
         """The call of a layout that is narrowed by `same` of one more label, in place of the padding.
@@ -201,6 +229,9 @@ class Call:
             of_q, of_k = torch.cat((self.labels.q, of_q)), torch.cat((self.labels.k, of_k))
         return replace(self, labels=Labels(of_q, of_k), padding=None)
 
+
+_TENSORS = ("padding", "sinks", "lengths")
+"""The tensors of a call, but for labels, which come in two."""
 
 NUMBERS = {f.name: f.metadata["kernel"] for f in fields(Call) if "kernel" in f.metadata}
 """The numbers of a call that kernels take, by name: FLOAT or CONSTANT."""

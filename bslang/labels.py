@@ -32,11 +32,16 @@ class Labels:
     q: torch.Tensor
     k: torch.Tensor
 
-    def ranges(self, q_start: int, block: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def ranges(
+        self, q_start: int | torch.Tensor, block: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """int32 (labels, batch, blocks, 2): the least and the greatest label of each block of queries, from
-        the first on, and of each block of keys. q_start: position of the first query; block: tokens (query,
-        key)."""
-        return _ranges(self.q, q_start % block[0], block[0]), _ranges(self.k, 0, block[1])
+        the first on, and of each block of keys. q_start: position of the first query, or int64 (batch,);
+        block: tokens (query, key)."""
+        of_k = _ranges(self.k, 0, block[1])
+        if not isinstance(q_start, int):
+            return _ranges_of_rows(self.q, q_start % block[0], block[0]), of_k
+        return _ranges(self.q, q_start % block[0], block[0]), of_k
 
 
 # ---- key padding -------------------------------------------------------------------------------
@@ -86,7 +91,8 @@ def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, placed: bool) -> 
 
 _COVERED = (
     "key_padding covers queries: they are the last of all keys in every row, even if its sequence is "
-    "shorter. Pad on the left, or call each row separately with its own keys"
+    "shorter. Pass lengths instead, where the queries of each row are the last of its own keys, or pad on "
+    "the left"
 )
 
 
@@ -108,11 +114,17 @@ def require(holds: torch.Tensor, message: str) -> None:
 
 
 def take_labels(
-    given: Any, names: tuple[str, ...], q: torch.Tensor, k: torch.Tensor, align: str
+    given: Any,
+    names: tuple[str, ...],
+    q: torch.Tensor,
+    k: torch.Tensor,
+    align: str,
+    positions: torch.Tensor | None = None,
 ) -> Labels | None:
     """The labels of a call; None for a layout without labels.
 
-    given: what a call got as `labels`. Raises TypeError or ValueError where they do not fit
+    given: what a call got as `labels`; positions: int64 (batch, len_q), where the queries stand, if not at
+    one place in all rows. Raises TypeError or ValueError where they do not fit
     q (batch, heads, len_q, dim) and k (batch, key heads, len_k, dim).
     """
     import torch
@@ -133,12 +145,17 @@ def take_labels(
         raise ValueError(f"this layout has no label {unknown[0]!r}; its labels: {known}")
     if missing := [name for name in names if name not in given]:
         raise ValueError(f"label {missing[0]!r} is missing; the layout's labels: {known}")
-    pairs = [_pair(given[name], name, q, k, align) for name in names]
+    pairs = [_pair(given[name], name, q, k, align, positions) for name in names]
     return Labels(*(torch.stack(side) for side in zip(*pairs, strict=True)))
 
 
 def _pair(
-    given: Any, name: str, q: torch.Tensor, k: torch.Tensor, align: str
+    given: Any,
+    name: str,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    align: str,
+    positions: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One label of the queries and of the keys, int32 (batch, length)."""
     import torch
@@ -156,6 +173,10 @@ def _pair(
             f'with align="start", label {name!r} must be a pair (labels of queries, labels of keys)'
         )
     of_k = _narrow(_checked(given, f"label {name!r}", batch, len_k, k.device))
+    if positions is not None:
+        if len_k == 0:
+            return of_k.new_zeros((batch, len_q)), of_k
+        return of_k.gather(1, positions.clamp_min(0)), of_k
     return of_k[:, len_k - len_q :], of_k
 
 
@@ -202,6 +223,20 @@ def _ranges(x: torch.Tensor, before: int, block: int) -> torch.Tensor:
 
     least = _blocks(x, before, block, _GREATEST).amin(-1)
     return torch.stack((least, _blocks(x, before, block, _LEAST).amax(-1)), -1)
+
+
+def _ranges_of_rows(x: torch.Tensor, before: torch.Tensor, block: int) -> torch.Tensor:
+    """`_ranges`, where each row of the batch has places of its own before it, int64 (batch,)."""
+    import torch
+
+    labels, batch, length = x.shape
+    place = before[:, None] + torch.arange(length, dtype=torch.int64, device=x.device)
+    index = place.div(block, rounding_mode="floor").expand(labels, batch, length)
+    shape = (labels, batch, (length + 2 * block - 2) // block)
+    sides = ((_GREATEST, "amin"), (_LEAST, "amax"))
+    return torch.stack(
+        [x.new_full(shape, fill).scatter_reduce(-1, index, x, how) for fill, how in sides], -1
+    )
 
 
 def _blocks(x: torch.Tensor, before: int, block: int, fill: int) -> torch.Tensor:

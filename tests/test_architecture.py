@@ -37,8 +37,9 @@ MAY_USE = {
         "codegen": "abi cache files graph ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
         "stages": "compiler graph ir resolve schedule syntax",
-        "call": "labels sinks",
+        "call": "labels lengths sinks",
         "labels": "",
+        "lengths": "labels",
         "sinks": "",
         "trees": "labels",
         "dims": "",
@@ -89,7 +90,7 @@ HOMES = {
         "safetensors": "exchange/archive",
         "torch": "call configs/asked configs/masks exchange/cudnn exchange/exports exchange/fa4 "
         "exchange/flashmask exchange/flex exchange/mask exchange/ranges exchange/tiling gpu "
-        "integrations labels layouts nn runtime select sinks trees verify",
+        "integrations labels layouts lengths nn runtime select sinks trees verify",
         "typing_extensions": "call layouts nn runtime select verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",

@@ -54,7 +54,7 @@ def test_what_a_kernel_sees(case: Case, options: dict[str, Any], seen: tuple[int
     )
     made, there, _ = side_by_side(q, k, plan, calling.Call(1.0))
     assert (made.shape[1], there.len_q) == seen and made.data_ptr() == q.data_ptr()
-    first, step = there.places
+    first, step = there.steps
     position = case.len_k - case.len_q if case.align == "end" else 0
     assert first == position and step == (made is q)
     row = position // case.block[0]

@@ -11,12 +11,19 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The tensors in the dtype of torch.autocast where it is on; fp64 and what is no tensor stay."""
+    devices = {x.device.type for x in tensors if isinstance(x, torch.Tensor)}
+    on = {
+        device
+        for device in devices
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    }
+    if not on:
+        return tensors
     return tuple(
         tensor.to(torch.get_autocast_dtype(tensor.device.type))
         if isinstance(tensor, torch.Tensor)
         and tensor.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and torch.amp.is_autocast_available(tensor.device.type)
-        and torch.is_autocast_enabled(tensor.device.type)
+        and tensor.device.type in on
         else tensor
         for tensor in tensors
     )
@@ -99,6 +106,8 @@ def check_tangents(*tensors: torch.Tensor) -> None:
 
     An operator of torch.library drops these without a word.
     """
+    if forward_ad._current_level < 0:  # nobody has any
+        return
     tangents = (forward_ad.unpack_dual(x).tangent for x in tensors)  # type: ignore[no-untyped-call]
     if any(tangent is not None for tangent in tangents):
         raise RuntimeError(_NO_TRANSFORMS)

@@ -2,7 +2,8 @@
 
 Counted are the pairs of the blocks that kernels visit, without what lies beyond the ends of the sequences:
 2 operations per pair, head and dimension for each product, two forward and five backward (one of them scores
-again), as torch counts its own attention. Labels and padding are not looked at: what they skip is counted.
+again), as torch counts its own attention. Labels, padding and lengths are not looked at: what they skip
+is counted.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def _operations(
     batch, heads, len_q, dim = q.shape
     if not batch * heads * len_q * k.shape[2]:
         return 0
-    schedule = LAYOUTS.find(layout)._schedule(len_q, k.shape[2], about.split()[0], heads)
+    align, *given = about.split()
+    if "lengths" in given:
+        len_q = min(len_q, k.shape[2])
+    schedule = LAYOUTS.find(layout)._schedule(len_q, k.shape[2], align, heads)
     areas = np.array([_area(graph) for graph in schedule.graphs], dtype=np.int64)
     one = schedule.head_graph is None
     pairs = heads * int(areas[0]) if one else int(areas[schedule.head_graph].sum())

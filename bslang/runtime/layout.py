@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import torch
 
 from bslang.call import Call
-from bslang.errors import TargetError
+from bslang.errors import BslangError, TargetError
 from bslang.runtime import op
+from bslang.runtime.capacity import capacity
 from bslang.runtime.checks import autocast, check_tensors, check_transforms, share_batch
 from bslang.runtime.packed import Offsets, attend
 from bslang.runtime.plan import CAPTURED, DevicePlan, is_capturing
@@ -54,6 +55,7 @@ class CallableLayout(ABC):
     layer: int = 0
     first_head: int = 0
     _plans: Recent[DevicePlan] = field(default_factory=partial(Recent, PLANS))
+    _capacities: Recent[DevicePlan | None] = field(default_factory=partial(Recent, PLANS))
     _key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,10 @@ class CallableLayout(ABC):
     def _is_prefix_stable(self, length: int, heads: int) -> bool:
         """Whether no row of the first heads depends on the length, up to this one, and no key lies ahead of
         its query."""
+
+    @abstractmethod
+    def require_prefix_stable(self, length: int, heads: int = 1) -> None:
+        """Raise ValueError, with the reason, where `_is_prefix_stable` does not hold."""
 
     @abstractmethod
     def at_heads(self, first_head: int) -> CallableLayout:
@@ -123,7 +129,8 @@ class CallableLayout(ABC):
         len_k, value dim); key heads divide heads (grouped-query attention). dtype: fp32, fp16 or bf16, on
         the torch target also fp64. Any dim and value dim (up to 256 on the triton target), any lengths,
         including 0, and any strides. scale: factor of the scores; None means 1/sqrt(dim). options:
-        `softcap`, `align`, `labels`, `key_padding`, `sinks`, `first_head`, see `bslang.call.Options`.
+        `softcap`, `align`, `labels`, `key_padding`, `lengths`, `sinks`, `first_head`: see
+        `bslang.call.Options`.
 
         Returns out, (batch, heads, len_q, value dim), contiguous, in the dtype of q. With return_lse, also
         returns the natural log-sum-exp of each query's scores, fp32 (batch, heads, len_q). A query that
@@ -134,30 +141,39 @@ class CallableLayout(ABC):
         as for torch's own attention.
         """
         first_head = options.pop("first_head", None)
-        key = self._key
-        if first_head is not None:
-            key = self._key_at(first_head)
         q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
         check_transforms(q, k, v)
         k, v = share_batch(q, k, v)
         call = Call.of(q, k, self.labels, scale, placed=self._places(q.shape[2]), **options)
-        if not torch.compiler.is_compiling():  # the operator would say so, from further away
-            self._target(q, v)
-            if _COUNTERS in sys.modules:
-                from bslang.runtime.flops import tell_counters
-
-                tell_counters()
-        out, lse = op.attention(q, k, v, key, *call.pack())
+        out, lse = self._attend(q, k, v, call, first_head)
         return (out, lse) if return_lse else out
 
-    def _key_at(self, first_head: int) -> str:
-        """The key of the layout for heads from another one on."""
+    def _attend(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        call: Call,
+        first_head: int | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(out, lse) of checked tensors: by the operator, or straight where torch need not know of it."""
         if torch.compiler.is_compiling():
-            from bslang.runtime.untraced import key_at
+            key = self._key
+            if first_head is not None:
+                from bslang.runtime.untraced import key_at
 
-            return key_at(self, first_head)  # type: ignore[no-any-return]  # torch does not type it
-        return self.at_heads(first_head)._key
+                key = key_at(self, first_head)
+            return op.attention(q, k, v, key, *call.pack())  # type: ignore[no-any-return]
+        layout = self if first_head is None else self.at_heads(first_head)
+        target = layout._target(q, v)  # the operator would say so, from further away
+        if not op.is_watched(q, k, v, *call.tensors()):
+            return op.attend(layout, target, q, k, v, call)
+        if _COUNTERS in sys.modules:
+            from bslang.runtime.flops import tell_counters
+
+            tell_counters()
+        return op.attention(q, k, v, layout._key, *call.pack())  # type: ignore[no-any-return]
 
     @overload
     def packed(
@@ -209,7 +225,7 @@ class CallableLayout(ABC):
             raise ValueError(
                 f"this layout has labels ({', '.join(self.labels)}); call it with them"
             )
-        for name in ("labels", "key_padding"):
+        for name in ("labels", "key_padding", "lengths"):
             if name in options:
                 raise TypeError(f"packed sequences take no `{name}`: cu_seqlens says where each is")
         of_q = cu_seqlens_q if cu_seqlens is None else cu_seqlens
@@ -257,6 +273,32 @@ class CallableLayout(ABC):
         if is_capturing(device):
             CAPTURED.add(plan)
         return plan
+
+    def _plan_by_place(
+        self, len_q: int, len_k: int, device: torch.device, heads: int, rounded: bool = True
+    ) -> DevicePlan | None:
+        """The plan of a call whose queries are the last of the keys, with the tables of a capacity, which
+        serve every length up to it: len_k itself, or rounded up. None where the layout is not
+        prefix-stable, or not defined, up to there."""
+        layer = self.layer if self.by_layer else 0
+        length, numbers = capacity(len_k) if rounded else len_k, self._numbers(heads)
+
+        def make() -> DevicePlan | None:
+            try:
+                if not self._is_prefix_stable(length, heads):
+                    return None
+                return DevicePlan.of(
+                    self._tables(length, length, "end", numbers).as_capacity(), device
+                )
+            except BslangError:
+                return None
+
+        plan = self._capacities.get((length, device, numbers, layer), make)
+        if plan is None:
+            return None
+        if is_capturing(device):
+            CAPTURED.add(plan)
+        return plan.at(len_q, len_k)
 
     def _schedule(self, len_q: int, len_k: int, align: str, heads: int) -> Any:
         """The `bslang.schedule.Schedule` of a call of some heads, from the layout's first on."""

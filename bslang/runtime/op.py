@@ -6,11 +6,15 @@ They take a layout by its key (`bslang.runtime.registry`) and a call as `Call.pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from bslang.call import Call
+from bslang.errors import BslangError
+from bslang.runtime import by_row
+from bslang.runtime.capacity import capacity
 from bslang.runtime.checks import autocast, check_tangents
 from bslang.runtime.padding import Rows, padded_queries, without_lost
 from bslang.runtime.plan import DevicePlan
@@ -21,18 +25,51 @@ from bslang.sinks import as_keys, gradient
 
 
 def _found(
-    layout: Runnable, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, call: Call
+    layout: Runnable,
+    target: Target,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    call: Call,
+    *,
+    backward: bool = False,
 ) -> tuple[Target, DevicePlan, Call]:
-    """The kernels of a call and their tables, and what the call says to them."""
+    """The kernels of a call and their tables, and what the call says to them; target: the layout's own."""
     if call.padding is not None:
         layout, call = layout._with_padding, call.padding_as_label(q.shape[2])
-    plan = layout._plan(q.shape[2], k.shape[2], call.align, q.device, q.shape[1])
-    return layout._target(q, v), plan, call
+        target = layout._target(q, v)
+    _, heads, len_q, _ = q.shape
+    len_k = k.shape[2]
+    shape = len_q, len_k, q.device, heads
+    if call.lengths is not None:
+        plan = layout._plan_by_place(*shape) or layout._plan_by_place(*shape, rounded=False)
+        assert plan is not None, "a prefix-stable layout has tables of a capacity"
+        return target, plan, call
+    # A step of decoding lowers nothing: its tables are those of a capacity.
+    few = len_q < len_k and len_q <= layout.block[0]
+    if few and target.by_place and not backward and call.align == "end":
+        plan = layout._plan_by_place(*shape)
+        if plan is not None:
+            return target, plan, call
+    return target, layout._plan(len_q, len_k, call.align, q.device, heads), call
+
+
+def _check_lengths(layout: Runnable, len_k: int, heads: int) -> None:
+    """Raise ValueError unless rows of a batch may end at different places."""
+    try:
+        if layout._is_prefix_stable(capacity(len_k), heads):  # of all lengths up to there
+            return
+    except BslangError:  # it is not defined there
+        pass
+    try:
+        layout.require_prefix_stable(len_k, heads)
+    except ValueError as error:
+        raise ValueError(f"lengths: {error}. Call each row by itself, with its own keys") from None
 
 
 def _is_empty(q: torch.Tensor, k: torch.Tensor) -> bool:
     """Whether a call has no pairs, whatever its layout says."""
-    return q.shape[2] == 0 or k.shape[2] == 0
+    return q.shape[0] == 0 or q.shape[2] == 0 or k.shape[2] == 0
 
 
 def _attention(
@@ -46,13 +83,53 @@ def _attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(out, lse) as `bslang.runtime.target.Target.forward`; tensors, numbers, about: a packed call."""
     check_tangents(q, k, v)  # exported programs call the operator by itself
+    found = LAYOUTS.find(layout)
+    return attend(found, found._target(q, v), q, k, v, Call.unpack(tensors, numbers, about))
+
+
+def attend(
+    layout: Runnable,
+    target: Target,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    call: Call,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the operator does, of a layout, its target and a call as they are."""
     if _is_empty(q, k):
-        out, lse = _attention_fake(q, k, v, layout, tensors, numbers, about)
-        return out.zero_(), lse.fill_(-torch.inf)
-    call = Call.unpack(tensors, numbers, about)
-    target, plan, call = _found(LAYOUTS.find(layout), q, k, v, call)
+        out, lse = (
+            torch.zeros(shape, dtype=dtype, device=q.device) for shape, dtype in _results(q, v)
+        )
+        return out, lse.fill_(-torch.inf)
+    if call.lengths is not None:
+        _check_lengths(layout, k.shape[2], q.shape[1])
+        if not target.by_place:
+            return by_row.forward(partial(attend, layout, target), q, k, v, call)
+    target, plan, call = _found(layout, target, q, k, v, call)
+    if not torch.is_autocast_enabled(q.device.type):
+        return target.forward(q, k, v, plan, call)
     with torch.autocast(q.device.type, enabled=False):  # targets choose their own precision
         return target.forward(q, k, v, plan, call)
+
+
+def is_watched(*tensors: torch.Tensor) -> bool:
+    """Whether torch has to see a call as an operator of its own: to record it for gradients, a program or a
+    profiler, or to hand it to a mode, a transform or a subclass of tensors. A call costs half as much where
+    it need not."""
+    recorded = torch.is_grad_enabled()
+    return (
+        any(type(x) is not torch.Tensor or (recorded and x.requires_grad) for x in tensors)
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._get_tracing_state() is not None
+        or torch._C._autograd._profiler_enabled()
+    )
+
+
+def _results(q: torch.Tensor, v: torch.Tensor) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
+    """Shape and dtype of out and lse."""
+    return ((*q.shape[:3], v.shape[3]), q.dtype), (q.shape[:3], lse_dtype(q.dtype))
 
 
 def _attention_fake(
@@ -64,8 +141,8 @@ def _attention_fake(
     numbers: Sequence[float],
     about: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
-    return out, torch.empty(q.shape[:3], dtype=lse_dtype(q.dtype), device=q.device)
+    out, lse = (torch.empty(shape, dtype=dtype, device=q.device) for shape, dtype in _results(q, v))
+    return out, lse
 
 
 def _attention_backward(
@@ -89,12 +166,35 @@ def _attention_backward(
     if call.sinks is not None:
         lse, grad_lse = as_keys(lse, grad_lse, call.sinks)
     of, lost = without_lost(Rows(grad_out, grad_lse, q, out, lse), call)
-    target, plan, call = _found(LAYOUTS.find(layout), q, k, v, call)
+    found = LAYOUTS.find(layout)
     with torch.autocast(q.device.type, enabled=False):
-        dq, dk, dv = target.backward(
-            of.grad_out, of.grad_lse, of.q, k, v, of.out, of.lse, plan, call
+        dq, dk, dv = _gradients(
+            found, found._target(q, v), of.grad_out, of.grad_lse, of.q, k, v, of.out, of.lse, call
         )
     return dq if lost is None else dq.masked_fill(lost[..., None], torch.nan), dk, dv
+
+
+def _gradients(
+    layout: Runnable,
+    target: Target,
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    call: Call,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(dq, dk, dv) of a target."""
+    given = grad_out, grad_lse, q, k, v, out, lse
+    if _is_empty(q, k):
+        dq, dk, dv = (torch.zeros_like(x) for x in (q, k, v))
+        return dq, dk, dv
+    if call.lengths is not None and not target.by_place:
+        return by_row.backward(partial(_gradients, layout, target), given, call)
+    target, plan, call = _found(layout, target, q, k, v, call, backward=True)
+    return target.backward(*given, plan, call)
 
 
 def _attention_backward_fake(

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from bslang.runtime.capacity import rounded
 from bslang.runtime.runnable import Runnable
 
 Offsets: TypeAlias = "torch.Tensor | Sequence[int]"
@@ -39,8 +40,8 @@ def attend(
     batches: dict[tuple[int, int], list[int]] = {}
     for number, (queries, keys) in enumerate(lengths):
         if queries:
-            rounded = _rounded(keys) if stable and queries == keys else None
-            batches.setdefault((rounded or queries, rounded or keys), []).append(number)
+            shared = rounded(keys) if stable and queries == keys else None
+            batches.setdefault((shared or queries, shared or keys), []).append(number)
     places, outs, lses = [], [], []
     for (queries, keys), members in batches.items():
         rows = _Rows.of(of_q, members, queries, q)
@@ -85,12 +86,6 @@ class _Rows:
 
 def _lengths(ends: list[int]) -> list[int]:
     return [stop - start for start, stop in pairwise(ends)]
-
-
-def _rounded(length: int) -> int:
-    """The length up to which a sequence is padded: at most a quarter more, four to a doubling."""
-    step = 1 << max(length.bit_length() - 3, 0)
-    return -(-length // step) * step
 
 
 def _checked(

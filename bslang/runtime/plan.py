@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
@@ -46,11 +45,16 @@ class DevicePlan:
     so that query x stands at position q_start + x, in block row (q_start + x) // block_q.
     position: where all queries stand, if at one place (`bslang.runtime.grouped`); then q_start is only the
     beginning of their block row.
+    in_order: whether its tables are those of a capacity, a length at least as large as len_k, with all
+    block rows in order: the rows of the queries are found by position.
     parameters, head_graph: as in `bslang.schedule.Schedule`. schedule: that itself, for a target with
     tables of its own; made: what targets have made of it, by name.
 
     rows, cols: the tables of whole rows for the forward pass and dQ, and of columns for dK and dV; made
     when they are first asked for, since GPUs have others.
+
+    Where rows of the batch have lengths of their own, the numbers here are those of a row of len_k keys,
+    and `places` has those of each.
     """
 
     len_q: int
@@ -63,6 +67,7 @@ class DevicePlan:
     schedule: Any
     made: dict[str, Any] = field(default_factory=dict)
     position: int | None = None
+    in_order: bool = False
 
     @classmethod
     def of(cls, schedule: Any, device: torch.device) -> DevicePlan:
@@ -81,12 +86,30 @@ class DevicePlan:
             move(schedule.parameters),
             None if schedule.head_graph is None else move(schedule.head_graph),
             schedule,
+            in_order=schedule.in_order,
         )
 
+    def at(self, len_q: int, len_k: int) -> DevicePlan:
+        """The plan of a call whose queries are the last of the keys; of the plan of a capacity."""
+        view = object.__new__(
+            DevicePlan
+        )  # for every step of decoding: replace() takes six times as long
+        vars(view).update(vars(self), len_q=len_q, len_k=len_k, q_start=len_k - len_q)
+        return view
+
     @property
-    def places(self) -> tuple[int, int]:
+    def steps(self) -> tuple[int, int]:
         """The position of the first query, and the step from one query's to the next one's."""
         return (self.q_start, 1) if self.position is None else (self.position, 0)
+
+    def places(self, lengths: torch.Tensor) -> torch.Tensor:
+        """int64 (batch, 3): for each row of the batch, whose keys are so many (lengths: int64 (batch,)),
+        q_start, which may be negative, the position of its first query, and the number of its keys."""
+        first = lengths + (self.steps[0] - self.len_k)
+        start = first
+        if self.position is not None:  # the beginning of a block row
+            start = first.div(self.block_q, rounding_mode="floor") * self.block_q
+        return torch.stack((start, first, lengths), dim=1)
 
     def labels(self, call: Call) -> tuple[torch.Tensor, ...] | None:
         """What kernels take of a call's labels: of queries and keys, and their ranges in blocks; None
@@ -96,12 +119,22 @@ class DevicePlan:
         labels = Labels(
             call.labels.q.contiguous(), call.labels.k.contiguous()
         )  # kernels count on it
-        return labels.q, labels.k, *labels.ranges(self.q_start, (self.block_q, self.block_k))
+        start: int | torch.Tensor = self.q_start
+        if call.lengths is not None:
+            start = self.places(call.lengths)[:, 0]
+        return labels.q, labels.k, *labels.ranges(start, (self.block_q, self.block_k))
 
-    @cached_property
+    @property
     def rows(self) -> DeviceTable:
-        return DeviceTable.of(self.schedule.rows, self.parameters.device)
+        return self._table("rows")
 
-    @cached_property
+    @property
     def cols(self) -> DeviceTable:
-        return DeviceTable.of(self.schedule.cols, self.parameters.device)
+        return self._table("cols")
+
+    def _table(self, side: str) -> DeviceTable:
+        if side not in self.made:
+            table = getattr(self.schedule, side)
+            self.made[side] = DeviceTable.of(table, self.parameters.device)
+        found: DeviceTable = self.made[side]
+        return found

@@ -19,6 +19,7 @@ class Runnable(Protocol):
     """A layout that runs; `bslang.runtime.layout.CallableLayout` says what each of these is."""
 
     _key: str
+    block: tuple[int, int]
     by_head: bool
     first_head: int
 
@@ -32,6 +33,12 @@ class Runnable(Protocol):
     def _plan(
         self, len_q: int, len_k: int, align: str, device: torch.device, heads: int = 1
     ) -> DevicePlan: ...
+
+    def _plan_by_place(
+        self, len_q: int, len_k: int, device: torch.device, heads: int, rounded: bool = True
+    ) -> DevicePlan | None: ...
+
+    def require_prefix_stable(self, length: int, heads: int = 1) -> None: ...
 
     def _schedule(self, len_q: int, len_k: int, align: str, heads: int) -> Any: ...
 

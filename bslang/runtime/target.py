@@ -23,6 +23,9 @@ class Target(Protocol):
     dtypes: tuple[torch.dtype, ...]
     largest_dim: int | None
     """The largest head dimension of keys and of values; None for any."""
+    by_place: bool
+    """Whether its kernels find the block rows of queries by position, in the tables of a capacity, and
+    queries of each row of the batch at places of their own."""
 
     def missing(self, device: torch.device) -> str:
         """Why tensors on a device cannot be run here, as what follows the target's name; "" if they can."""

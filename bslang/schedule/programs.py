@@ -85,14 +85,19 @@ class Programs:
 
 
 def programs(
-    graphs: Sequence[BlockGraph], weights: Ints, *, split: bool = True, most: int | None = None
+    graphs: Sequence[BlockGraph],
+    weights: Ints,
+    *,
+    split: bool = True,
+    most: int | None = None,
+    in_order: bool = False,
 ) -> Programs:
     """The programs that handle the block rows of graphs, or of transposed ones the block columns.
 
     graphs: of the heads, on grids that differ in the head alone; a program is the same part of the
     same row in all of them. weights: int (graphs,), how many heads have each.
     split: False for one program a row. most: blocks of a part, on average over the heads; by default
-    what the constants above say.
+    what the constants above say. in_order: in the order of blocks, not the heaviest first.
     """
     down, across = graphs[0].grid.q, graphs[0].grid.k
     width, heads = across.blocks, int(weights.sum())
@@ -112,7 +117,9 @@ def programs(
     several = count[row] > 1
     slot = np.where(several, np.cumsum(several) - 1, -1)
     program = np.stack((row, start - row * width, stop - row * width, slot), axis=1)
-    order = np.argsort(work.before(start) - work.before(stop), kind="stable")
+    order = np.arange(start.size)
+    if not in_order:
+        order = np.argsort(work.before(start) - work.before(stop), kind="stable")
     split_rows = np.flatnonzero(count > 1)
     end = np.cumsum(count[split_rows])
     merges = np.stack((split_rows, end - count[split_rows], end), axis=1)

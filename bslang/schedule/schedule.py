@@ -15,7 +15,7 @@ program of dK and dV meets every query head that reads its key head.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -73,13 +73,20 @@ class Schedule:
 
     Tables are made when they are asked for: rows for the forward pass and dQ, cols for dK and dV over
     the transposed graphs; `split_rows` and `split_cols` with heavy ones in parts, and without what
-    kernels compute by rules, for GPUs. verifier: looks at each of them.
+    kernels compute by rules, for GPUs. verifier: looks at each of them. in_order: programs come in the
+    order of their blocks rather than the heaviest first, so that a call at a shorter length finds its own
+    among them.
     """
 
     graphs: tuple[BlockGraph, ...]
     head_graph: Ints32 | None
     parameters: Ints
     verifier: Verifier | None = None
+    in_order: bool = False
+
+    def as_capacity(self) -> Schedule:
+        """The same with programs in the order of their blocks."""
+        return replace(self, in_order=True)
 
     @cached_property
     def rows(self) -> Table:
@@ -98,7 +105,7 @@ class Schedule:
         return self._table(self._transposed, Rules.read(rules), split=True)
 
     def _table(self, graphs: Sequence[BlockGraph], rules: Rules, *, split: bool) -> Table:
-        made = _table_of(graphs, self._weights, rules, split=split)
+        made = _table_of(graphs, self._weights, rules, split=split, in_order=self.in_order)
         if self.verifier is not None:
             self.verifier(made, graphs, rules)
         return made
@@ -136,12 +143,14 @@ def schedule(
     )
 
 
-def _table_of(graphs: Sequence[BlockGraph], weights: Ints, rules: Rules, *, split: bool) -> Table:
+def _table_of(
+    graphs: Sequence[BlockGraph], weights: Ints, rules: Rules, *, split: bool, in_order: bool
+) -> Table:
     """The table of the block rows of graphs, or of transposed ones of the block columns."""
     across, residuals = graphs[0].grid.k, graphs[0].residuals
     kept = np.logical_and.reduce([rules.kept(graph) for graph in graphs])
     pieces = [_pieces(graph, rules, kept) for graph in graphs]
-    found = programs(graphs, weights, split=split)
+    found = programs(graphs, weights, split=split, in_order=in_order)
     ruled = kept[found.program[:, 0]]
     return Table(found, ruled, *found.lay_out(pieces, PARTIAL + len(residuals), across.blocks))
 

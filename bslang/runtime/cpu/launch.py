@@ -66,19 +66,32 @@ _Arguments = _struct("Arguments", Tensor=_Tensor, Table=_Table)
 
 _ABI = int(abi.digest(), 16)
 
+_LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
+"""As `DevicePlan.labels` has them."""
+
 
 def _pointer(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _tensor(tensor: torch.Tensor) -> ctypes.Structure:
-    dim = tensor.shape[3] if tensor.dim() == 4 else 1
-    return _Tensor(tensor.data_ptr(), *tensor.stride()[:3], dim)
+def _table(table: DeviceTable, plan: DevicePlan) -> ctypes.Structure:
+    order = None if plan.in_order else table.order.data_ptr()
+    return _Table(order, table.pointer.data_ptr(), table.runs.data_ptr(), table.order.numel())
 
 
-def _table(table: DeviceTable) -> ctypes.Structure:
-    parts = {name: getattr(table, name).data_ptr() for name in ("order", "pointer", "runs")}
-    return _Table(**parts, programs=table.order.numel())
+def _of_plan(plan: DevicePlan, backward: bool) -> ctypes.Structure:
+    """The arguments that follow from the tables of a plan, made once; others are 0."""
+    name = "cpu backward" if backward else "cpu forward"
+    if name not in plan.made:
+        plan.made[name] = _Arguments(
+            abi=_ABI,
+            by_row=_table(plan.rows, plan),
+            by_col=_table(plan.cols, plan) if backward else _Table(),  # read backward alone
+            parameters=_pointer(plan.parameters),
+            head_graph=_pointer(plan.head_graph),
+        )
+    found: ctypes.Structure = plan.made[name]
+    return found
 
 
 def _read(file: Path) -> str:
@@ -102,6 +115,7 @@ class CpuTarget:
     name = "cpu"
     dtypes = _DTYPES
     largest_dim: int | None = None
+    by_place = True
 
     def __init__(self, source: Path | str, digest: str = "", march: str = "") -> None:
         self._source, self._digest, self._march = source, digest, march
@@ -154,15 +168,19 @@ class CpuTarget:
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
-        out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
-        lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+        out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype)
+        lse = torch.empty(q.shape[:3], dtype=torch.float32)
+        if call.lengths is not None:  # a row may have fewer keys than queries
+            out, lse = out.zero_(), lse.fill_(-torch.inf)
+        tensors = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
         if q.shape[0] * k.shape[1] >= torch.get_num_threads():  # else threads would have no work
             q, plan, call = side_by_side(q, k, plan, call)
-        written = {"out": out.view(*q.shape[:3], v.shape[3]), "lse": lse.view(q.shape[:3])}
-        tensors = {"q": q, "k": k, "v": v, **written}
+            if q is not tensors["q"]:
+                tensors |= {"q": q, "out": out.view(*q.shape[:3], v.shape[3])}
+                tensors["lse"] = lse.view(q.shape[:3])
         if call.sinks is not None:
             tensors["sinks"] = by_query(call.sinks, q.shape[2])[None]
-        self._start(self._library.bslang_forward, plan, call, **tensors)
+        self._start(self._library.bslang_forward, plan, call, tensors)
         return out, lse
 
     def backward(
@@ -178,7 +196,9 @@ class CpuTarget:
         call: Call,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As `Target.backward`."""
-        dq, dk, dv = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (q, k, v))
+        # Rows of the batch with lengths of their own have no gradients beyond them.
+        new = torch.empty if call.lengths is None else torch.zeros
+        dq, dk, dv = (new(t.shape, dtype=t.dtype, device=t.device) for t in (q, k, v))
         read = {
             "q": q,
             "k": k,
@@ -189,47 +209,38 @@ class CpuTarget:
             "grad_lse": grad_lse,
         }
         written = {"dq": dq, "dk": dk, "dv": dv}
-        self._start(self._library.bslang_backward, plan, call, **read, **written)
+        self._start(self._library.bslang_backward, plan, call, read | written)
         return dq, dk, dv
 
-    def _start(self, function: Any, plan: DevicePlan, call: Call, **tensors: torch.Tensor) -> None:
-        # Rows are read as they lie; only a last dimension that is not dense is copied first.
-        tensors = {
-            name: t if t.dim() == 3 or t.shape[-1] <= 1 or t.stride(-1) == 1 else t.contiguous()
-            for name, t in tensors.items()
-        }
+    def _start(
+        self, function: Any, plan: DevicePlan, call: Call, tensors: dict[str, torch.Tensor]
+    ) -> None:
         q, k = tensors["q"], tensors["k"]
-        labels = (
-            plan.labels(call) or (None,) * 4
-        )  # a name, so that they live while kernels read them
-        q_labels, k_labels, q_ranges, k_ranges = map(_pointer, labels)
-        q_first, q_step = plan.places
-        arguments = _Arguments(
-            abi=_ABI,
-            threads=_thread_count(),
-            dtype=_DTYPES.index(q.dtype),
-            batch=q.shape[0],
-            heads=q.shape[1],
-            key_heads=k.shape[1],
-            len_q=plan.len_q,
-            len_k=plan.len_k,
-            q_start=plan.q_start,
-            q_first=q_first,
-            q_step=q_step,
-            by_row=_table(plan.rows),
-            # Forward asks it for a number alone, and decoding makes a plan for every token.
-            by_col=_table(plan.cols)
-            if "dk" in tensors
-            else _Table(programs=-(-plan.len_k // plan.block_k)),
-            parameters=_pointer(plan.parameters),
-            head_graph=_pointer(plan.head_graph),
-            q_labels=q_labels,
-            k_labels=k_labels,
-            q_ranges=q_ranges,
-            k_ranges=k_ranges,
-            **{name: getattr(call, name) for name in NUMBERS},
-            **{name: _tensor(tensor) for name, tensor in tensors.items()},
-        )
+        # A name, so that they live while kernels read them.
+        labels = plan.labels(call)
+        places = None if call.lengths is None else plan.places(call.lengths)
+        arguments = _Arguments.from_buffer_copy(_of_plan(plan, "dk" in tensors))
+        arguments.threads = _thread_count()
+        arguments.dtype = _DTYPES.index(q.dtype)
+        arguments.batch, arguments.heads = q.shape[:2]
+        arguments.key_heads = k.shape[1]
+        arguments.len_q, arguments.len_k, arguments.q_start = plan.len_q, plan.len_k, plan.q_start
+        arguments.q_first, arguments.q_step = plan.steps
+        arguments.places = _pointer(places)
+        if labels is not None:
+            for name, label in zip(_LABELS, labels, strict=True):
+                setattr(arguments, name, label.data_ptr())
+            arguments.q_blocks, arguments.k_blocks = (x.shape[2] for x in labels[2:])
+        for name in NUMBERS:
+            setattr(arguments, name, getattr(call, name))
+        held = []  # copies, which kernels read or write
+        for name, tensor in tensors.items():
+            # Rows are read as they lie; only a last dimension that is not dense is copied first.
+            if tensor.dim() == 4 and tensor.stride(3) != 1 and tensor.shape[3] > 1:
+                tensor = tensor.contiguous()
+                held.append(tensor)
+            dim = tensor.shape[3] if tensor.dim() == 4 else 1
+            setattr(arguments, name, _Tensor(tensor.data_ptr(), *tensor.stride()[:3], dim))
         status = function(ctypes.byref(arguments))
         if status == _OUT_OF_MEMORY:
             raise MemoryError(

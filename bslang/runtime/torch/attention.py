@@ -62,6 +62,7 @@ class TorchTarget:
     name = "torch"
     dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     largest_dim: int | None = None
+    by_place = False
 
     def __init__(
         self, masks: Sequence[Mask], apart: Mapping[int, Sequence[Sequence[int]]] | None = None

@@ -66,6 +66,7 @@ class TritonTarget:
     name = "triton"
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
     largest_dim: int | None = MAX_DIM
+    by_place = False
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ class TritonTarget:
             for name, x in written.items()
         }
         q_labels, k_labels, q_ranges, k_ranges = plan.labels(call) or (None,) * 4
-        q_first, q_step = plan.places
+        q_first, q_step = plan.steps
         values = {
             **strided,
             **read,

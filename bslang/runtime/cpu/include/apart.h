@@ -41,6 +41,21 @@ inline bool partial(int64_t kind) { return kind >= first_mask; }
     return any;
 }
 
+// Whether no query of a call may see a block of this class: tables that serve calls of many lengths have
+// what any query of a block row sees. What is not seen is not read beyond its scores, like the blocks
+// that tables of one length leave out.
+inline bool may_be_unseen(const Arguments& args, int64_t kind) {
+    return args.by_row.order == nullptr && partial(kind);
+}
+
+// Whether a mask left a score of (`count` rows, `lanes`).
+[[maybe_unused]] bool any_seen(const float* s, int64_t count, int64_t lanes, int64_t stride) {
+    for (int64_t i = 0; i < count; ++i, s += stride)
+        for (int64_t j = 0; j < lanes; ++j)
+            if (s[j] != -infinity) return true;
+    return false;
+}
+
 // Room that a thread needs to be careful: for pairs, and for rows of a product.
 template <class Layout>
 constexpr int64_t careful_floats(int64_t pairs, int64_t rows, int64_t dim) {

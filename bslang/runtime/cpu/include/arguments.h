@@ -15,22 +15,26 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 // Tensor: (batch, heads, length, dim), or (batch, heads, length) with a dim of 1. Strides are in
 // elements; the last dimension is dense. q and k have one dim, v and what it is summed to another.
 //
-// Table: the runs of every block row, or of every block column; see bslang.schedule.
+// Table: the runs of every block row, or of every block column; see bslang.schedule. Without an
+// order, program p is of block p, and of all blocks a call takes those where its tokens stand.
 //
 // Arguments:
 //   abi              the caller's digest of bslang/abi.py; a caller of another one is refused
 //   q_start          query x is in block row (q_start + x) / block_q
 //   q_first, q_step  for masks, query x is at q_first + x * q_step; the step is 0 where the queries
 //                    are the heads that read one key head, else the position is q_start + x
+//   places           where rows of the batch have lengths of their own, those of each: q_start, which
+//                    may be negative, q_first and len_k; null where the numbers above are for all
 //   softcap          0 for none
 //   parameters       of the masks, one group for each graph
 //   head_graph       the graph of each query head, where heads have graphs of their own
 //   q_labels, k_labels  (labels, batch, length)
 //   sinks            (1, heads, len_q), fp32; null for none
-//   q_ranges, k_ranges  the least and the greatest label of each block, (labels, batch, blocks, 2)
+//   q_ranges, k_ranges  the least and the greatest label of each block, (labels, batch, blocks, 2), where
+//                    blocks are q_blocks from that of the first query on, and k_blocks
 
 // ---- begin: generated from bslang/abi.py
-constexpr int64_t abi = 0x774a2591f046ba2;
+constexpr int64_t abi = 0x6fb099c52eb7628;
 
 struct Tensor {
     void* data;
@@ -46,6 +50,8 @@ struct Table {
 
 struct Arguments {
     int64_t abi, threads, dtype, batch, heads, key_heads, len_q, len_k, q_start, q_first, q_step;
+    const int64_t* places;
+    int64_t q_blocks, k_blocks;
     double scale, softcap;
     Table by_row, by_col;
     const int64_t* parameters;

@@ -92,6 +92,7 @@ struct Pair {
         : args(args),
           careful(careful),
           head{number / args.key_heads, number % args.key_heads},
+          q_start(place_of(args, head.batch).q_start),
           group(args.heads / args.key_heads),
           lse(buffer),
           delta(lse + group * args.len_q),
@@ -117,15 +118,15 @@ struct Pair {
     bool careful;                        // see apart.h
     mutable std::atomic<bool> lost{false};  // whether a result is NaN
     Head head;
-    int64_t group;
+    int64_t q_start, group;
     float* lse;    // (group, len_q) log-sum-exp, base 2
     float* delta;  // (group, len_q) times scale
     float* dq;     // (group, len_q, dim), where dQ cannot be summed in place
 };
 
-// Queries that a tile of keys meets at a time, by position, in a query head.
+// Queries of a query head that a tile of keys meets at a time, from the one numbered `first` on.
 struct Queries {
-    int64_t member, start, count;
+    int64_t member, first, count;
 };
 
 // Scale times rowsum(O dO) of a step, in the same chain of multiply-adds that an element of dP is:
@@ -151,7 +152,7 @@ void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale,
 template <class Layout>
 void begin_queries(const Pair& pair, const Gradient<Layout>& own, const Queries& step) {
     const Arguments& args = pair.args;
-    const int64_t first = step.start - args.q_start, columns = padded(args.q.dim, width);
+    const int64_t first = step.first, columns = padded(args.q.dim, width);
     const Head head = pair.query_head(step.member);
     const Rows out = read_rows(args, args.out, head, first, step.count, own.out);
     const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.q);
@@ -171,7 +172,7 @@ void begin_queries(const Pair& pair, const Gradient<Layout>& own, const Queries&
 
 template <class Layout>
 void end_queries(const Pair& pair, const Queries& step) {
-    const int64_t first = step.start - pair.args.q_start;
+    const int64_t first = step.first;
     pair.look<Layout>(pair.dq_of(step.member, first), step.count, pair.args.dq.dim);
     if (in_place(pair.args, pair.args.dq)) return;
     for (int64_t row = first, i = 0; i < step.count; ++i, ++row)
@@ -190,20 +191,24 @@ void transpose_keys(const Pair& pair, const Gradient<Layout>& own, Range range,
     transpose(v, size, args.v.dim, static_cast<float>(args.scale), to.v, to.lanes);
 }
 
-// P and dS of a step of queries and a range of keys. q, grad: rows of the step.
+// P and dS of a step of queries and a range of keys; false where no pair of them belongs. q, grad: rows of
+// the step.
 template <class Layout>
-__attribute__((noinline)) void weights(const Pair& pair, const Gradient<Layout>& own,
+__attribute__((noinline)) bool weights(const Pair& pair, const Gradient<Layout>& own,
                                        const Queries& step, Range range,
                                        const Keys<Layout>& keys, int64_t kind, Rows q, Rows grad) {
     const Arguments& args = pair.args;
     const int64_t lanes = padded(range.size(), width), count = step.count;
     product<false>(count, lanes, args.k.dim, q.view(), keys.k, own.lanes, own.p, own.lanes);
     product<false>(count, lanes, args.v.dim, grad.view(), keys.v, own.lanes, own.ds, own.lanes);
-    const int64_t at = step.member * args.len_q + step.start - args.q_start;
+    const int64_t at = step.member * args.len_q + step.first;
+    const int64_t position = pair.q_start + step.first;
     const bool cap = capped(args);
     if (cap) cap_gradients(args, step.count, lanes, pair.delta + at, own.p, own.ds, own.lanes);
-    apply_mask<Layout, across_keys>(args, pair.query_head(step.member), kind, step.start,
+    apply_mask<Layout, across_keys>(args, pair.query_head(step.member), kind, position,
                                     range.start, step.count, range.size(), own.p, own.lanes);
+    if (may_be_unseen(args, kind) && !any_seen(own.p, step.count, range.size(), own.lanes))
+        return false;
     const vec least = all(least_exponent);
     for (int64_t i = 0; i < step.count; ++i) {
         const vec lse = all(pair.lse[at + i]), delta = all(cap ? 0 : pair.delta[at + i]);
@@ -214,12 +219,13 @@ __attribute__((noinline)) void weights(const Pair& pair, const Gradient<Layout>&
         }
     }
     if (isolates<Layout> && pair.careful && partial(kind)) {
-        find_pairs<Layout, across_keys>(args, pair.query_head(step.member), kind, step.start,
+        find_pairs<Layout, across_keys>(args, pair.query_head(step.member), kind, position,
                                         range.start, step.count, range.size(), own.pairs,
                                         own.lanes);
         clear(own.pairs, step.count, range.size(), own.p, own.lanes);
         clear(own.pairs, step.count, range.size(), own.ds, own.lanes);
     }
+    return true;
 }
 
 // C += A B, where A is `weights` of the class of blocks `kind`, or their transpose. dim: of B and C.
@@ -242,7 +248,7 @@ inline void add_product(const Pair& pair, const Gradient<Layout>& own, int64_t k
 template <class Layout>
 inline void add_dq(const Pair& pair, const Gradient<Layout>& own, const Queries& step,
                    int64_t kind, int64_t keys, Rows k) {
-    const Rows dq = pair.dq_of(step.member, step.start - pair.args.q_start);
+    const Rows dq = pair.dq_of(step.member, step.first);
     add_product<false>(pair, own, kind, own.ds, step.count, keys, k, dq, pair.args.k.dim);
 }
 
@@ -253,7 +259,9 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
     constexpr int64_t block_q = Layout::block_q;
     const Arguments& args = pair.args;
     const int64_t dim = args.k.dim, value_dim = args.v.dim;
-    const Range range = common(range_of(args.by_col, Layout::block_k, tile), all_keys(args));
+    const int64_t batch = pair.head.batch;
+    const Range range =
+        common(range_of(args.by_col, Layout::block_k, tile), all_keys(args, batch));
     const int64_t size = range.size();
     if (size == 0) return;
     const Rows dk{own.dk, padded(dim)}, dv{own.dv, padded(value_dim)};
@@ -263,13 +271,13 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
     for (int64_t member = 0; member < pair.group; ++member) {
         const Head head = pair.query_head(member);
         const auto visit = [&](int64_t start, int64_t stop, int64_t kind) {
-            const Range run = common({start * block_q, stop * block_q}, all_queries(args));
+            const Range run = common({start * block_q, stop * block_q}, all_queries(args, batch));
             for (int64_t at = run.start; at < run.stop; at += step_q) {
-                const Queries step{member, at, std::min(step_q, run.stop - at)};
-                const int64_t first = at - args.q_start;
+                const int64_t first = at - pair.q_start;
+                const Queries step{member, first, std::min(step_q, run.stop - at)};
                 const Rows q = read_rows(args, args.q, head, first, step.count, own.q);
                 const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.out);
-                weights(pair, own, step, range, keys, kind, q, grad);
+                if (!weights(pair, own, step, range, keys, kind, q, grad)) continue;
                 add_product<true>(pair, own, kind, own.p, size, step.count, grad, dv, value_dim);
                 add_product<true>(pair, own, kind, own.ds, size, step.count, q, dk, dim);
                 if (whole) add_dq(pair, own, step, kind, size, k);
@@ -292,19 +300,20 @@ void backward_queries(const Pair& pair, const Gradient<Layout>& own, const Tile&
     constexpr int64_t tiles = tiles_k<Layout>;
     const Arguments& args = pair.args;
     const Head head = pair.query_head(member);
-    const Range of_q = common(range_of(args.by_row, Layout::block_q, tile), all_queries(args));
-    const Queries step{member, of_q.start, of_q.size()};
+    const Range of_q =
+        common(range_of(args.by_row, Layout::block_q, tile), all_queries(args, head.batch));
+    const int64_t first = of_q.start - pair.q_start;
+    const Queries step{member, first, of_q.size()};
     if (step.count == 0) return;
-    const int64_t first = of_q.start - args.q_start;
     const Rows q = read_rows(args, args.q, head, first, step.count, own.q);
     const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.out);
     const auto visit = [&](int64_t start, int64_t stop, int64_t kind) {
         for (int64_t number = start * tiles; number < stop * tiles; ++number) {
-            const Range range = keys_in<Layout>(args, number);
+            const Range range = keys_in<Layout>(args, head.batch, number);
             if (range.size() == 0) continue;
             const Rows k = read_rows(args, args.k, pair.head, range.start, range.size(), own.k);
-            weights(pair, own, step, range, keys_of(number), kind, q, grad);
-            add_dq(pair, own, step, kind, range.size(), k);
+            if (weights(pair, own, step, range, keys_of(number), kind, q, grad))
+                add_dq(pair, own, step, kind, range.size(), k);
         }
     };
     each_run_of_keys<Layout>(args, head, tile.program, visit);
@@ -326,13 +335,14 @@ void backward_pass(const Arguments& args) {
     const int64_t alone = order.alone;
     std::vector<Queries> steps;
     for (int64_t member = 0; member < group; ++member)
-        for (int64_t at = args.q_start; at < args.q_start + args.len_q; at += step_q)
-            steps.push_back({member, at, std::min(step_q, args.q_start + args.len_q - at)});
+        for (int64_t first = 0; first < args.len_q; first += step_q)
+            steps.push_back({member, first, std::min(step_q, args.len_q - first)});
     const int64_t count_of_steps = static_cast<int64_t>(steps.size());
 
     const int64_t of_thread = padded(Gradient<Layout>::floats(args));
     const int64_t of_keys = Keys<Layout>::floats(args);
-    const int64_t count_of_keys = args.by_col.programs * tiles;  // tiles, by position
+    const int64_t blocks_of_keys = (args.len_k + block_k - 1) / block_k;
+    const int64_t count_of_keys = blocks_of_keys * tiles;  // tiles, by position
     const Buffer own_buffer(threads * of_thread);
     const Buffer pair_buffer((alone ? threads : 1) * Pair::floats(args));
     const Buffer keys_buffer(std::max(threads, alone < pairs ? count_of_keys : 0) * of_keys);
@@ -344,12 +354,13 @@ void backward_pass(const Arguments& args) {
     };
 
     std::vector<int64_t> program_of(args.by_col.programs);  // of each block column
-    for (int64_t p = 0; p < args.by_col.programs; ++p) program_of[args.by_col.order[p]] = p;
+    for (int64_t p = 0; p < args.by_col.programs; ++p) program_of[block_of(args.by_col, p)] = p;
 
     const auto each_alone = [&](const Pair& pair, int64_t thread) {
         for (const Queries& step : steps) begin_queries(pair, own(), step);
         for (int64_t number = 0; number < count_of_keys; ++number) {
-            transpose_keys(pair, own(), keys_in<Layout>(args, number), keys(thread));
+            const Range range = keys_in<Layout>(args, pair.head.batch, number);
+            transpose_keys(pair, own(), range, keys(thread));
             const int64_t program = program_of[number / tiles], first = number % tiles * tile;
             backward_keys<true>(pair, own(), {program, first, tile}, keys(thread));
         }
@@ -365,11 +376,14 @@ void backward_pass(const Arguments& args) {
     }
     if (alone == pairs) return;
 
-    const std::vector<Tile> rows = tiles_of<Layout>(args, args.by_row, block_q, step_q, group);
-    const std::vector<Tile> columns = tiles_of<Layout>(args, args.by_col, block_k, tile, group);
-    const int64_t count_of_rows = static_cast<int64_t>(rows.size());
-    const int64_t count_of_columns = static_cast<int64_t>(columns.size());
     const auto all_together = [&](const Pair& pair) {
+        const int64_t batch = pair.head.batch;
+        const std::vector<Tile> rows = tiles_of<Layout>(
+            args, args.by_row, all_queries(args, batch), block_q, step_q, group);
+        const std::vector<Tile> columns =
+            tiles_of<Layout>(args, args.by_col, all_keys(args, batch), block_k, tile, group);
+        const int64_t count_of_rows = static_cast<int64_t>(rows.size());
+        const int64_t count_of_columns = static_cast<int64_t>(columns.size());
 #pragma omp parallel num_threads(threads)
         {
 #pragma omp for schedule(static) nowait
@@ -377,11 +391,13 @@ void backward_pass(const Arguments& args) {
                 begin_queries(pair, own(), steps[step]);
 #pragma omp for schedule(static)
             for (int64_t number = 0; number < count_of_keys; ++number)
-                transpose_keys(pair, own(), keys_in<Layout>(args, number), keys(number));
+                transpose_keys(pair, own(), keys_in<Layout>(args, pair.head.batch, number),
+                               keys(number));
 #pragma omp for schedule(dynamic) nowait
             for (int64_t task = 0; task < count_of_columns; ++task) {
                 const Tile& part = columns[task];
-                const int64_t at = args.by_col.order[part.program] * tiles + part.first / tile;
+                const int64_t at =
+                    block_of(args.by_col, part.program) * tiles + part.first / tile;
                 backward_keys<false>(pair, own(), part, keys(at).from_lane(part.first % tile));
             }
 #pragma omp for schedule(dynamic)

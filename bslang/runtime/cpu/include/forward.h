@@ -93,9 +93,10 @@ inline void each_step(const Arguments& args, Head head, int64_t program, Visit v
     constexpr int64_t block_k = Layout::block_k;
     Step step{0, 0, 0};
     const auto each = [&](int64_t start, int64_t stop, int64_t kind) {
-        const Range run = common({start * block_k, stop * block_k}, all_keys(args));
-        for (int64_t at = run.start; at < run.stop; at += step_k) {
-            const Step next{at, std::min(step_k, run.stop - at), kind};
+        const Range run = common({start * block_k, stop * block_k}, all_keys(args, head.batch));
+        const int64_t largest = may_be_unseen(args, kind) ? std::min(step_k, block_k) : step_k;
+        for (int64_t at = run.start; at < run.stop; at += largest) {
+            const Step next{at, std::min(largest, run.stop - at), kind};
             if (step.count != 0) visit(step, next);
             step = next;
         }
@@ -118,6 +119,7 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
     if (capped(args)) cap_scores(args, step.count, lanes, own.s, own.lanes);
     apply_mask<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
                                        size, own.s, own.lanes);
+    if (may_be_unseen(args, step.kind) && !any_seen(own.s, step.count, size, own.lanes)) return;
     weigh(own, lanes, step.count);
     for (int64_t i = 0; i < size; ++i) {
         if (own.alpha[i] == 1.0f) continue;  // most steps bring no new maximum
@@ -141,7 +143,7 @@ template <class Layout>
 void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_t program,
             Range range, bool careful) {
     const int64_t stride = padded(args.v.dim);
-    const int64_t first = range.start - args.q_start, size = range.size();
+    const int64_t first = range.start - place_of(args, head.batch).q_start, size = range.size();
     const Rows q = read_rows(args, args.q, head, first, size, own.acc);  // free until later
     transpose(q, size, args.q.dim, score_factor(args), own.q, own.lanes);
     std::fill(own.acc, own.acc + size * stride, 0.0f);
@@ -167,8 +169,9 @@ inline float sink_weight(const Arguments& args, Head head, int64_t query, float 
 template <class Layout>
 void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, const Tile& tile) {
     const int64_t dim = args.v.dim, stride = padded(dim);
-    const Range range = common(range_of(args.by_row, Layout::block_q, tile), all_queries(args));
-    const int64_t first = range.start - args.q_start, size = range.size();
+    const Range range =
+        common(range_of(args.by_row, Layout::block_q, tile), all_queries(args, head.batch));
+    const int64_t first = range.start - place_of(args, head.batch).q_start, size = range.size();
     if (size == 0) return;
     attend(args, own, head, tile.program, range, false);
     if (isolates<Layout> && has_nan({own.acc, stride}, size, padded(dim, width)))
@@ -187,16 +190,28 @@ template <class Layout>
 void forward_pass(const Arguments& args) {
     const int64_t heads = args.batch * args.heads;
     use_large_pages(args.out.data, heads * args.len_q * args.v.dim * size_of(args.dtype));
-    const std::vector<Tile> tiles =
-        tiles_of<Layout>(args, args.by_row, Layout::block_q, tile_q<Layout>, heads);
-    const int64_t count = static_cast<int64_t>(tiles.size());
+    // Sequences that stand at places of their own have tiles of their own.
+    const int64_t parts = args.places == nullptr ? 1 : args.batch;
+    const int64_t of_part = args.places == nullptr ? heads : args.heads;
+    std::vector<std::vector<Tile>> tiles;
+    std::vector<int64_t> ends;  // of the tasks of each part
+    for (int64_t part = 0, end = 0; part < parts; ++part) {
+        tiles.push_back(tiles_of<Layout>(args, args.by_row, all_queries(args, part),
+                                         Layout::block_q, tile_q<Layout>, heads));
+        ends.push_back(end += of_part * static_cast<int64_t>(tiles.back().size()));
+    }
+    const int64_t tasks = ends.empty() ? 0 : ends.back();
     const int64_t floats = padded(Softmax<Layout>::floats(args));
     const Buffer buffer(args.threads * floats);
 #pragma omp parallel for num_threads(args.threads) schedule(dynamic)
-    for (int64_t task = 0; task < heads * count; ++task) {
-        const int64_t head = task / count;  // of all in the batch
+    for (int64_t task = 0; task < tasks; ++task) {
+        const int64_t part = std::upper_bound(ends.begin(), ends.end(), task) - ends.begin();
+        const int64_t count = static_cast<int64_t>(tiles[part].size());
+        const int64_t within = task - (ends[part] - of_part * count);
+        const int64_t head = part * of_part + within / count;  // of all in the batch
         const Softmax<Layout> own(buffer.at(omp_get_thread_num() * floats), args);
-        forward_tile(args, own, {head / args.heads, head % args.heads}, tiles[task % count]);
+        forward_tile(args, own, {head / args.heads, head % args.heads},
+                     tiles[part][within % count]);
     }
 }
 

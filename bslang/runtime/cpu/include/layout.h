@@ -46,11 +46,11 @@ class Cell {
         int32_t least, most;
     };
     Values of_queries(int64_t label) const {
-        const int64_t at = (label * args_.batch + sequence_) * args_.by_row.programs + row_;
+        const int64_t at = (label * args_.batch + sequence_) * args_.q_blocks + row_;
         return {args_.q_ranges[2 * at], args_.q_ranges[2 * at + 1]};
     }
     Values of_keys(int64_t label) const {
-        const int64_t at = (label * args_.batch + sequence_) * args_.by_col.programs + column_;
+        const int64_t at = (label * args_.batch + sequence_) * args_.k_blocks + column_;
         return {args_.k_ranges[2 * at], args_.k_ranges[2 * at + 1]};
     }
 

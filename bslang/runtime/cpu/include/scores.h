@@ -69,10 +69,12 @@ void mask_tile(const Arguments& args, [[maybe_unused]] Head head, const int64_t*
     using position = typename Layout::position;
     constexpr auto belongs = std::get<mask>(Layout::masks);
     const position step = static_cast<position>(args.q_step), from_k = static_cast<position>(k);
-    const position from_q = static_cast<position>(args.q_first + (q - args.q_start) * args.q_step);
+    const Place place = place_of(args, head.batch);
+    const int64_t query = q - place.q_start;
+    const position from_q = static_cast<position>(place.q_first + query * args.q_step);
     using Labels = std::array<const int32_t*, sizeof...(label)>;
     [[maybe_unused]] const Labels q_labels{
-        (args.q_labels + (label * args.batch + head.batch) * args.len_q + q - args.q_start)...};
+        (args.q_labels + (label * args.batch + head.batch) * args.len_q + query)...};
     [[maybe_unused]] const Labels k_labels{
         (args.k_labels + (label * args.batch + head.batch) * args.len_k + k)...};
     // What masks look up of a position is looked up once, not for each pair.

@@ -122,6 +122,17 @@ inline void narrow(int64_t dtype, void* data, int64_t offset, int64_t count, con
         for (int64_t i = 0; i < count; ++i) to[i] = to_float16(from[i] * factor);
 }
 
+// Where the queries of a sequence stand, and how many keys it has: as the arguments of those names.
+struct Place {
+    int64_t q_start, q_first, len_k;
+};
+
+inline Place place_of(const Arguments& args, int64_t batch) {
+    if (args.places == nullptr) return {args.q_start, args.q_first, args.len_k};
+    const int64_t* at = args.places + 3 * batch;
+    return {at[0], at[1], at[2]};
+}
+
 // One head of one sequence of a batch.
 struct Head {
     int64_t batch, head;

@@ -23,11 +23,21 @@ struct Range {
     int64_t size() const { return std::max<int64_t>(stop - start, 0); }
 };
 
-// The positions of queries, or of keys, that the tensors have.
-inline Range all_queries(const Arguments& args) {
-    return {args.q_start, args.q_start + args.len_q};
+// The positions of queries, or of keys, that a sequence has. A query before position 0 sees nothing.
+inline Range all_queries(const Arguments& args, int64_t batch) {
+    const int64_t start = place_of(args, batch).q_start;
+    return {std::max<int64_t>(start, 0), start + args.len_q};
 }
-inline Range all_keys(const Arguments& args) { return {0, args.len_k}; }
+inline Range all_keys(const Arguments& args, int64_t batch) {
+    return {0, place_of(args, batch).len_k};
+}
+
+// The block row of the first query of a sequence.
+template <class Layout>
+inline int64_t first_row_of(const Arguments& args, int64_t batch) {
+    const int64_t start = place_of(args, batch).q_start;
+    return start / Layout::block_q - (start % Layout::block_q < 0);
+}
 
 inline Range common(Range a, Range b) {
     return {std::max(a.start, b.start), std::min(a.stop, b.stop)};
@@ -39,18 +49,29 @@ struct Tile {
     int64_t program, first, size;
 };
 
+// The block row, or column, of a program.
+inline int64_t block_of(const Table& table, int64_t program) {
+    return table.order == nullptr ? program : table.order[program];
+}
+
+// The programs of a table that may hold some positions, in blocks of `block`.
+inline Range programs_of(const Table& table, int64_t block, Range positions) {
+    if (table.order != nullptr) return {0, table.programs};
+    return {positions.start / block, (std::max<int64_t>(positions.stop, 0) + block - 1) / block};
+}
+
 // Positions of a tile of a block row, or column, of `block` positions.
 inline Range range_of(const Table& table, int64_t block, const Tile& tile) {
-    const int64_t start = table.order[tile.program] * block;
+    const int64_t start = block_of(table, tile.program) * block;
     return {start + tile.first, start + std::min(tile.first + tile.size, block)};
 }
 
 // Positions of a tile of keys, numbered by position.
 template <class Layout>
-inline Range keys_in(const Arguments& args, int64_t number) {
+inline Range keys_in(const Arguments& args, int64_t batch, int64_t number) {
     constexpr int64_t block_k = Layout::block_k, tile = tile_k<Layout>, tiles = tiles_k<Layout>;
     const int64_t block = number / tiles, start = block * block_k + number % tiles * tile;
-    return common({start, std::min(start + tile, (block + 1) * block_k)}, all_keys(args));
+    return common({start, std::min(start + tile, (block + 1) * block_k)}, all_keys(args, batch));
 }
 
 // Calls visit(start, stop, class) for every run of a program, in the order of its blocks. Every
@@ -103,7 +124,7 @@ inline void each_run_of(const Arguments& args, const Table& table, Head head, in
 // The blocks of keys of a block row, as a query head sees them.
 template <class Layout, class Visit>
 inline void each_run_of_keys(const Arguments& args, Head head, int64_t program, Visit visit) {
-    const int64_t row = args.by_row.order[program] - args.q_start / Layout::block_q;
+    const int64_t row = block_of(args.by_row, program) - first_row_of<Layout>(args, head.batch);
     const auto cell_of = [&](int64_t column) { return Cell(args, head.batch, row, column); };
     each_run_of<Layout>(args, args.by_row, head, program, cell_of, visit);
 }
@@ -111,8 +132,8 @@ inline void each_run_of_keys(const Arguments& args, Head head, int64_t program, 
 // The blocks of queries that see a block column, in a query head.
 template <class Layout, class Visit>
 inline void each_run_of_queries(const Arguments& args, Head head, int64_t program, Visit visit) {
-    const int64_t first_row = args.q_start / Layout::block_q;
-    const int64_t column = args.by_col.order[program];
+    const int64_t first_row = first_row_of<Layout>(args, head.batch);
+    const int64_t column = block_of(args.by_col, program);
     const auto cell_of = [&](int64_t row) {
         return Cell(args, head.batch, row - first_row, column);
     };
@@ -133,23 +154,26 @@ inline double work_of(const Arguments& args, const Table& table, int64_t program
     return static_cast<double>(blocks) / static_cast<double>(heads);
 }
 
-// Tiles of all programs, in order: the heaviest first. Where a block is so heavy that threads would
-// wait for one of its tiles, `heads` heads being shared among them, its tiles are narrower. Each
-// position has sums of its own, so that results do not depend on the tile that it is in.
+// Tiles of all programs that may hold some positions, in order: the heaviest first. Where a block is so
+// heavy that threads would wait for one of its tiles, `heads` heads being shared among them, its tiles
+// are narrower. Each position has sums of its own, so that results do not depend on the tile that it is
+// in.
 template <class Layout>
-std::vector<Tile> tiles_of(const Arguments& args, const Table& table, int64_t block,
-                           int64_t largest, int64_t heads) {
-    std::vector<double> work(table.programs);
+std::vector<Tile> tiles_of(const Arguments& args, const Table& table, Range positions,
+                           int64_t block, int64_t largest, int64_t heads) {
+    const Range programs = programs_of(table, block, positions);
+    std::vector<double> work(programs.size());
     double total = 0;
-    for (int64_t p = 0; p < table.programs; ++p) total += work[p] = work_of<Layout>(args, table, p);
+    for (int64_t i = 0; i < programs.size(); ++i)
+        total += work[i] = work_of<Layout>(args, table, programs.start + i);
     const double fair = total * static_cast<double>(heads * block) / (8.0 * args.threads);
     std::vector<Tile> tiles;
-    for (int64_t p = 0; p < table.programs; ++p) {
+    for (int64_t i = 0; i < programs.size(); ++i) {
         int64_t size = largest;
-        while (size > line && work[p] * static_cast<double>(size) > fair) size = padded(size / 2);
+        while (size > line && work[i] * static_cast<double>(size) > fair) size = padded(size / 2);
         for (int64_t tile = 0; tile < block; tile += largest)
             for (int64_t at = tile, end = std::min(tile + largest, block); at < end; at += size)
-                tiles.push_back({p, at, std::min(size, end - at)});
+                tiles.push_back({programs.start + i, at, std::min(size, end - at)});
     }
     return tiles;
 }

@@ -1,0 +1,119 @@
+"""A step of decoding: one query, at a length that is new, known, or one of several in a batch.
+
+    python -m benchmarks.decoding [--rounds 200]
+
+Prints a Markdown table for docs/performance.md. The contestants take turns, a step each; a time is the
+median, with its quartiles. Host time is that of a call whose kernel returns at once, on one thread's clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import torch
+
+import bslang
+from benchmarks.markdown import table
+
+SPEC = "(last(512t) | cols(0:4t)) & causal"
+HEADS, DIM, FIRST = 8, 64, 4096
+
+
+def contestants(
+    layout: bslang.Layout, most: int, peers: bool
+) -> dict[str, Iterator[Callable[[], object]]]:
+    """The steps of each, one after the other."""
+    q = torch.randn(1, HEADS, 1, DIM)
+    k, v = torch.randn(2, 1, HEADS, most, DIM)
+    rows = torch.randn(4, HEADS, 1, DIM)
+    cache_k, cache_v = torch.randn(2, 4, HEADS, most, DIM)
+
+    def step(length: int) -> Callable[[], object]:
+        keys, values = k[:, :, :length], v[:, :, :length]
+        return lambda: layout(q, keys, values)
+
+    def dense(length: int) -> Callable[[], object]:
+        keys, values = k[:, :, :length], v[:, :, :length]
+        return lambda: torch.nn.functional.scaled_dot_product_attention(q, keys, values)
+
+    def batch(length: int) -> Callable[[], object]:
+        lengths = torch.tensor([length, length - 1000, length - 2000, length - 3000])
+        return lambda: layout(rows, cache_k, cache_v, lengths=lengths)
+
+    lengths = range(FIRST, most)
+    steps: dict[str, Iterator[Callable[[], object]]] = {
+        "a new length": (step(length) for length in lengths),
+        "a known length": (step(FIRST) for _ in lengths),
+        "four rows, new `lengths`": (batch(length) for length in lengths),
+    }
+    if peers:
+        steps["dense attention (SDPA), a new length"] = (dense(length) for length in lengths)
+    return steps
+
+
+def timed(
+    layout: bslang.Layout, rounds: int, now: Callable[[], float], peers: bool = True
+) -> dict[str, list[float]]:
+    """Microseconds of the steps of each contestant, which take turns: in random order, since
+    what comes after dense attention finds its caches full of other numbers."""
+    steps = contestants(layout, FIRST + rounds, peers)
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    order = random.Random(0)
+    for number in range(rounds):
+        calls = [(name, next(each)) for name, each in steps.items()]
+        if number == 0:
+            for _, call in calls:
+                call()  # makes the tables of the capacity
+        for name, call in order.sample(calls, len(calls)):
+            begin = now()
+            call()
+            found[name].append((now() - begin) * 1e6)
+    return found
+
+
+def hosted(layout: bslang.Layout, rounds: int) -> dict[str, list[float]]:
+    """The same of the host alone: the kernel returns at once."""
+    target = vars(layout.targets["cpu"])
+    kernels = target["_loaded"]
+    target["_loaded"] = SimpleNamespace(bslang_forward=lambda arguments: 0)
+    try:
+        return timed(layout, rounds, time.thread_time, peers=False)
+    finally:
+        target["_loaded"] = kernels
+
+
+def _spread(times: list[float] | None) -> str:
+    if times is None:
+        return ""
+    low, median, high = statistics.quantiles(times, n=4)
+    return f"{median:.0f} ({low:.0f} to {high:.0f})"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=200)
+    rounds = parser.parse_args().rounds
+    layout = bslang.compile(SPEC, block=64, target="cpu")
+    with torch.no_grad():
+        times, host = timed(layout, rounds, time.perf_counter), hosted(layout, rounds)
+    known = times["a known length"]
+    lines = [
+        (
+            name,
+            _spread(each),
+            f"{statistics.median(a / b for a, b in zip(each, known, strict=True)):.2f}",
+            _spread(host.get(name)),
+        )
+        for name, each in times.items()
+    ]
+    print(table(("step", "time, us", "of a known length", "host time, us"), lines))
+
+
+if __name__ == "__main__":
+    main()
