@@ -40,7 +40,8 @@ def backward(
     for one, before, keys in _rows(call, len_q):
         queries, some = slice(before, None), slice(keys)
         cuts = (queries, queries, queries, some, some, queries, queries)
-        parts = (x[one, :, cut] for x, cut in zip(given, cuts, strict=True))
+        # Results of a call of its own, which out and lse are here, are contiguous.
+        parts = (x[one, :, cut].contiguous() for x, cut in zip(given, cuts, strict=True))
         dq, dk, dv = attend(*parts, call.row(one.start, len_q - before, keys))
         after = (0, 0, 0, len_k - keys)
         padded = pad(dq, (0, 0, before, 0)), pad(dk, after), pad(dv, after)

@@ -168,8 +168,8 @@ class CpuTarget:
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `Target.forward`."""
-        out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype)
-        lse = torch.empty(q.shape[:3], dtype=torch.float32)
+        out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
+        lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
         if call.lengths is not None:  # a row may have fewer keys than queries
             out, lse = out.zero_(), lse.fill_(-torch.inf)
         tensors = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
@@ -180,7 +180,7 @@ class CpuTarget:
                 tensors["lse"] = lse.view(q.shape[:3])
         if call.sinks is not None:
             tensors["sinks"] = by_query(call.sinks, q.shape[2])[None]
-        self._start(self._library.bslang_forward, plan, call, tensors)
+        self._start(self._library.bslang_forward, plan, call, **tensors)
         return out, lse
 
     def backward(
@@ -209,12 +209,10 @@ class CpuTarget:
             "grad_lse": grad_lse,
         }
         written = {"dq": dq, "dk": dk, "dv": dv}
-        self._start(self._library.bslang_backward, plan, call, read | written)
+        self._start(self._library.bslang_backward, plan, call, **read, **written)
         return dq, dk, dv
 
-    def _start(
-        self, function: Any, plan: DevicePlan, call: Call, tensors: dict[str, torch.Tensor]
-    ) -> None:
+    def _start(self, function: Any, plan: DevicePlan, call: Call, **tensors: torch.Tensor) -> None:
         q, k = tensors["q"], tensors["k"]
         # A name, so that they live while kernels read them.
         labels = plan.labels(call)
