@@ -22,6 +22,7 @@ import bslang
 from bslang import compiler
 from bslang.errors import BslangError
 from bslang.ir.runs import Bools
+from bslang.nn import BlockSparseAttention, KVCache
 from bslang.runtime.capacity import capacity
 
 SPEC = "(last(20t) | cols(0:4t)) & causal"
@@ -207,6 +208,41 @@ def test_compiled_exported_and_pickled(target: str) -> None:
     )
     with pytest.raises((ValueError, RuntimeError), match="lengths must be from 0"):
         compiled(*tensors, lengths + 1)
+
+
+@pytest.mark.parametrize("rotary", [None, 10_000.0])
+def test_a_cache_whose_rows_differ(rotary: float | None) -> None:
+    """Each row is continued as if it were alone, by single tokens and by chunks."""
+    made = BlockSparseAttention(32, 4, Call(SPEC).layout("cpu"), num_kv_heads=2, rotary=rotary)
+    prompt, x, lengths = torch.randn(3, 40, 32), torch.randn(3, 9, 32), torch.tensor([40, 17, 0])
+    cache = KVCache()
+    with torch.no_grad():
+        made(prompt, cache=cache)
+        cache.truncate(lengths)
+        outs = [made(part, cache=cache) for part in x.split([1, 1, 7], 1)[:2]]
+        kept = cache.lengths
+        made(x[:, :3], cache=cache)
+        assert kept is not None
+        cache.truncate(kept)  # drafts that were not taken
+        outs.append(made(x[:, 2:], cache=cache))
+        for row, keys in enumerate(lengths.tolist()):
+            whole = made(torch.cat((prompt[row, :keys], x[row]))[None])
+            torch.testing.assert_close(
+                torch.cat(outs, 1)[row], whole[0, keys:], rtol=2e-6, atol=2e-6
+            )
+        assert cache.length == 49 and cache.lengths.tolist() == [49, 26, 9]
+        for wrong, message in (
+            (torch.tensor([50, 1, 1]), "cannot keep [50, 1, 1]"),
+            (torch.tensor([1, 1]), "shape (3,)"),
+        ):
+            with pytest.raises(ValueError, match=re.escape(message)):
+                cache.truncate(wrong)
+        with pytest.raises(TypeError, match="int32 or int64"):
+            cache.truncate(torch.ones(3))
+        with pytest.raises(ValueError, match="lengths cannot be used with a cache"):
+            made(x, cache=cache, lengths=lengths)
+        cache.truncate(0)
+        assert cache.lengths is None
 
 
 # ---- what is refused -----------------------------------------------------------------------------

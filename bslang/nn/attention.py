@@ -48,9 +48,9 @@ class BlockSparseAttention(nn.Module):
         heads, each read by an equal number of query heads; None means num_heads. head_dim: None means
         embed_dim / num_heads. bias: of all four projections. rotary: the base of rotary positions, or a
         module such as `Rotary`, called as rotary(x, start) with queries or keys (batch, heads, length, dim)
-        and the position of the first token; None means no positions. softcap, scale: as in a call of the
-        layout. sinks: add a learned logit per head to the denominator of the softmax, the parameter `sinks`
-        (num_heads,), initially 0 (gpt-oss).
+        and the position of the first token, int64 (batch,) where the rows of a cache differ; None means no
+        positions. softcap, scale: as in a call of the layout. sinks: add a learned logit per head to the
+        denominator of the softmax, the parameter `sinks` (num_heads,), initially 0 (gpt-oss).
 
         Raises ValueError or TypeError for invalid numbers, SpecError for an invalid spec.
         """
@@ -97,8 +97,11 @@ class BlockSparseAttention(nn.Module):
             raise ValueError(
                 f"x must be (batch, length, {self.embed_dim}); its shape is {tuple(x.shape)}"
             )
-        padded = options.get("key_padding") is not None
-        start = 0 if cache is None else self._start(cache, x.shape[1], padded)
+        given = [name for name in ("key_padding", "lengths") if options.get(name) is not None]
+        start: int | torch.Tensor = 0
+        if cache is not None:
+            length = self._start(cache, x.shape[1], given)
+            start = length if cache.lengths is None else cache.lengths
         q = split_heads(self.q_proj(x), self.head_dim)
         k = split_heads(self.k_proj(x), self.head_dim)
         v = split_heads(self.v_proj(x), self.head_dim)
@@ -106,6 +109,8 @@ class BlockSparseAttention(nn.Module):
             q, k = self.rotary(q, start), self.rotary(k, start)
         if cache is not None:
             k, v = cache.append(k, v)
+            if cache.lengths is not None:
+                options["lengths"] = cache.lengths
         options.setdefault("softcap", self.softcap)
         heads, of = q.shape[1], self.num_heads
         if "first_head" not in options and (
@@ -118,14 +123,15 @@ class BlockSparseAttention(nn.Module):
         out = self.layout(q, k, v, self.scale, **options)
         return self.o_proj(join_heads(out))  # type: ignore[no-any-return]  # a module's call is untyped
 
-    def _start(self, cache: KVCache, length: int, padded: bool) -> int:
-        """The position of the first new token."""
+    def _start(self, cache: KVCache, length: int, given: list[str]) -> int:
+        """The position of the first new token, in the row that holds most; given: options that a cache takes
+        none of."""
         if not isinstance(cache, KVCache):
             raise TypeError(f"cache must be a bslang.nn.KVCache, not {type(cache).__name__}")
-        if padded:
+        if given:
             raise ValueError(
-                "key_padding cannot be used with a cache, where all sequences of a batch are at the "
-                "same position; decode sequences of other lengths in separate batches"
+                f"{given[0]} cannot be used with a cache; pad prompts on the right, and say with "
+                "cache.truncate(lengths) how many positions each row keeps"
             )
         # Asked for all that fits in, so once, and again when the buffers grow.
         asked = (self.layout._key, cache.room(cache.length + length))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from bslang.nn.shared import check_count
@@ -13,7 +15,8 @@ class KVCache:
     """Keys and values of one attention module for one batch, from position 0 on.
 
     Buffers double when they are full. With max_length they are allocated once, for that many positions;
-    more positions raise ValueError.
+    more positions raise ValueError. Rows of the batch may hold other numbers of positions (`truncate` with
+    a tensor): each new token then follows those of its own row.
     """
 
     def __init__(self, max_length: int | None = None) -> None:
@@ -21,7 +24,9 @@ class KVCache:
             check_count("max_length", max_length)
         self.max_length = max_length
         self.length = 0
-        """Positions that it holds."""
+        """Positions that it holds, in the row that holds most."""
+        self.lengths: torch.Tensor | None = None
+        """Those of each row, int64 (batch,); None where all hold `length`."""
         self.asked: tuple[str, int] | None = None
         """The layout, and the room, for which it is known to serve."""
         self._keys: torch.Tensor | None = None
@@ -53,16 +58,48 @@ class KVCache:
         stop = self.length + k.shape[2]
         room = self.room(stop)
         keys, values = self._grown(self._keys, k, room), self._grown(self._values, v, room)
-        keys[:, :, self.length : stop] = k
-        values[:, :, self.length : stop] = v
+        if self.lengths is None:
+            keys[:, :, self.length : stop] = k
+            values[:, :, self.length : stop] = v
+        else:
+            new: Any = {"dtype": torch.int64, "device": k.device}
+            place = self.lengths[:, None] + torch.arange(k.shape[2], **new)
+            row = torch.arange(k.shape[0], **new)[:, None]
+            keys[row, :, place] = k.transpose(1, 2)
+            values[row, :, place] = v.transpose(1, 2)
+            self.lengths = self.lengths + k.shape[2]
         self._keys, self._values, self.length = keys, values, stop
         return keys[:, :, :stop], values[:, :, :stop]
 
-    def truncate(self, length: int) -> None:
-        """Drop the positions from `length` on; 0 empties it. Raises ValueError if it holds fewer."""
+    def truncate(self, length: int | torch.Tensor) -> None:
+        """Drop the positions from `length` on; 0 empties it. A tensor, int32 or int64 (batch,), has the
+        number that each row keeps, as after a batch of prompts that were padded on the right; on a GPU this
+        waits for it. Raises ValueError if it holds fewer, TypeError for other tensors.
+        """
+        if isinstance(length, torch.Tensor):
+            self._truncate_rows(length)
+            return
         if not 0 <= length <= self.length:
             raise ValueError(f"the cache holds {self.length} positions, and cannot keep {length}")
         self.length = length
+        self.lengths = (
+            None if length == 0 or self.lengths is None else self.lengths.clamp_max(length)
+        )
+
+    def _truncate_rows(self, lengths: torch.Tensor) -> None:
+        if lengths.dtype not in (torch.int32, torch.int64):
+            raise TypeError(f"lengths must be int32 or int64, not {lengths.dtype}")
+        if self._keys is None or lengths.shape != self._keys.shape[:1]:
+            rows = 0 if self._keys is None else self._keys.shape[0]
+            raise ValueError(
+                f"lengths must have shape ({rows},), the positions that each row keeps; their shape is "
+                f"{tuple(lengths.shape)}"
+            )
+        told = lengths.detach().to(self._keys.device, torch.int64)
+        held = self.length if self.lengths is None else self.lengths
+        if ((told < 0) | (told > held)).any():
+            raise ValueError(f"rows hold {held} positions, and cannot keep {told.tolist()}")
+        self.lengths, self.length = told, int(told.max()) if told.numel() else 0
 
     def _grown(self, old: torch.Tensor | None, new: torch.Tensor, room: int) -> torch.Tensor:
         """A buffer with room for as many positions, the ones so far in it."""

@@ -22,15 +22,20 @@ class Rotary(nn.Module):
             raise ValueError(f"the base of rotary positions must be a number above 1, not {base!r}")
         self.base = float(base)
 
-    def forward(self, x: torch.Tensor, start: int = 0) -> torch.Tensor:
-        """x: (batch, heads, length, dim), dim even. start: the position of the first token. Returns the
-        same shape and dtype. Angles are computed in fp32, for fp64 tensors in fp64.
+    def forward(self, x: torch.Tensor, start: int | torch.Tensor = 0) -> torch.Tensor:
+        """x: (batch, heads, length, dim), dim even. start: the position of the first token, or int64
+        (batch,), that of each row. Returns the same shape and dtype. Angles are computed in fp32, for fp64
+        tensors in fp64.
         """
         length, dim = x.shape[-2:]
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         half = torch.arange(0, dim, 2, device=x.device, dtype=dtype) / dim
-        position = torch.arange(start, start + length, device=x.device, dtype=dtype)
-        angle = position[:, None] * self.base**-half
+        if isinstance(start, torch.Tensor):
+            count = torch.arange(length, device=x.device, dtype=torch.int64)
+            position = (start[:, None, None] + count).to(dtype)
+        else:
+            position = torch.arange(start, start + length, device=x.device, dtype=dtype)
+        angle = position[..., None] * self.base**-half
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         a, b = x.chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
