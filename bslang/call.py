@@ -159,7 +159,7 @@ class Call:
             raise ValueError(f'align must be "end" or "start", not {align!r}')
         padding = options.get("key_padding")
         lengths = take_lengths(options.get("lengths"), q, k, align, padding)
-        positions = None if lengths is None else last_positions(lengths, q.shape[2])
+        positions = last_positions(lengths, q.shape[2]) if names and lengths is not None else None
         return cls(
             float(q.shape[-1] ** -0.5 if scale is None else scale),
             check_softcap(options.get("softcap")),
