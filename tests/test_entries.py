@@ -210,6 +210,13 @@ def test_dtypes(entry: Entry, dtype: torch.dtype) -> None:
         check(entry, [x.requires_grad_() for x in given(dtype=dtype)])
 
 
+@pytest.mark.parametrize("entry", [*PLAIN, transformers_packed, compiled])
+def test_values_of_another_dimension(entry: Entry) -> None:
+    q, k, v = given()
+    check(entry, [x.requires_grad_() for x in (q, k, v[..., :5])])
+    check(entry, [x.requires_grad_() for x in (q[..., :5], k[..., :5], v)])
+
+
 @every
 def test_autocast(entry: Entry) -> None:
     """As torch's own attention does: rotary embeddings leave q and k in fp32 beside v in bf16."""

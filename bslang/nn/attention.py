@@ -36,6 +36,7 @@ class BlockSparseAttention(nn.Module):
         *,
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
+        value_dim: int | None = None,
         bias: bool = True,
         rotary: float | nn.Module | None = None,
         softcap: float | None = None,
@@ -45,18 +46,21 @@ class BlockSparseAttention(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         """layout: a compiled layout, or the text of a spec (as for `bslang.attention`). num_kv_heads: key
-        heads, each read by an equal number of query heads; None means num_heads. head_dim: None means
-        embed_dim / num_heads. bias: of all four projections. rotary: the base of rotary positions, or a
-        module such as `Rotary`, called as rotary(x, start) with queries or keys (batch, heads, length, dim)
-        and the position of the first token, int64 (batch,) where the rows of a cache differ; None means no
-        positions. softcap, scale: as in a call of the layout. sinks: add a learned logit per head to the
-        denominator of the softmax, the parameter `sinks` (num_heads,), initially 0 (gpt-oss).
+        heads, each read by an equal number of query heads; None means num_heads. head_dim: of queries and
+        keys; None means embed_dim / num_heads. value_dim: head dimension of values; None means head_dim.
+        bias: of all four projections. rotary: the base of rotary positions, or a module such as `Rotary`,
+        called as rotary(x, start) with queries or keys (batch, heads, length, dim) and the position of the
+        first token, int64 (batch,) where the rows of a cache differ; None means no positions. softcap,
+        scale: as in a call of the layout. sinks: add a learned logit per head to the denominator of the
+        softmax, the parameter `sinks` (num_heads,), initially 0 (gpt-oss).
 
         Raises ValueError or TypeError for invalid numbers, SpecError for an invalid spec.
         """
         super().__init__()
         self.layout = take_layout(layout)
         self.head_dim = take_head_dim(embed_dim, num_heads, head_dim)
+        self.value_dim = self.head_dim if value_dim is None else value_dim
+        check_count("value_dim", self.value_dim)
         self.embed_dim, self.num_heads = embed_dim, num_heads
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         check_count("num_kv_heads", self.num_kv_heads)
@@ -69,11 +73,10 @@ class BlockSparseAttention(nn.Module):
         self.softcap, self.scale = softcap, scale
         self.rotary = rotary if rotary is None or isinstance(rotary, nn.Module) else Rotary(rotary)
         made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
-        inner, inner_kv = num_heads * self.head_dim, self.num_kv_heads * self.head_dim
-        self.q_proj = nn.Linear(embed_dim, inner, **made)
-        self.k_proj = nn.Linear(embed_dim, inner_kv, **made)
-        self.v_proj = nn.Linear(embed_dim, inner_kv, **made)
-        self.o_proj = nn.Linear(inner, embed_dim, **made)
+        self.q_proj = nn.Linear(embed_dim, num_heads * self.head_dim, **made)
+        self.k_proj = nn.Linear(embed_dim, self.num_kv_heads * self.head_dim, **made)
+        self.v_proj = nn.Linear(embed_dim, self.num_kv_heads * self.value_dim, **made)
+        self.o_proj = nn.Linear(num_heads * self.value_dim, embed_dim, **made)
         zeros = torch.zeros(num_heads, device=device, dtype=dtype) if sinks else None
         self.sinks = None if zeros is None else nn.Parameter(zeros)
 
@@ -104,7 +107,7 @@ class BlockSparseAttention(nn.Module):
             start = length if cache.lengths is None else cache.lengths
         q = split_heads(self.q_proj(x), self.head_dim)
         k = split_heads(self.k_proj(x), self.head_dim)
-        v = split_heads(self.v_proj(x), self.head_dim)
+        v = split_heads(self.v_proj(x), self.value_dim)
         if self.rotary is not None:
             q, k = self.rotary(q, start), self.rotary(k, start)
         if cache is not None:
@@ -151,6 +154,8 @@ class BlockSparseAttention(nn.Module):
         if self.num_kv_heads != self.num_heads:
             shown += f", num_kv_heads={self.num_kv_heads}"
         shown += f", head_dim={self.head_dim}"
+        if self.value_dim != self.head_dim:
+            shown += f", value_dim={self.value_dim}"
         for name in ("softcap", "scale"):
             if (value := getattr(self, name)) is not None:
                 shown += f", {name}={value:g}"

@@ -49,9 +49,9 @@ class KVCache:
     def append(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the keys and values of the next positions.
 
-        k, v: (batch, key heads, length, dim). Returns those of all positions so far, as views of the
-        buffers; the next call may write after them. Raises ValueError if they do not match the cached ones,
-        RuntimeError if they require gradients.
+        k: (batch, key heads, length, dim); v: (batch, key heads, length, value dim). Returns those of all
+        positions so far, as views of the buffers; the next call may write after them. Raises ValueError if
+        they do not match the cached ones, RuntimeError if they require gradients.
         """
         if torch.is_grad_enabled() and (k.requires_grad or v.requires_grad):
             raise RuntimeError("a KVCache holds no gradients; decode under torch.no_grad()")

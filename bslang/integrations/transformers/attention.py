@@ -97,9 +97,10 @@ class Attention:
         s_aux: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
-        """(out, None): out (batch, length, heads, dim), contiguous.
+        """(out, None): out (batch, length, heads, value dim), contiguous.
 
-        query: (batch, heads, length, dim); key, value: (batch, key heads, keys, dim); attention_mask: what
+        query: (batch, heads, length, dim); key: (batch, key heads, keys, dim); value: (batch, key heads,
+        keys, value dim); attention_mask: what
         `bslang.integrations.transformers.mask` gives; s_aux: attention sinks (heads,), as gpt-oss has them.
         """
         called(module)
