@@ -88,9 +88,11 @@ class Call:
     def layout(self, target: str) -> bslang.Layout:
         return bslang.compile(self.spec, block=self.block, target=target).at_layer(self.layer)
 
-    def inputs(self, dtype: torch.dtype = torch.float32, dim: int = 16) -> Inputs:
+    def inputs(
+        self, dtype: torch.dtype = torch.float32, dim: int = 16, value_dim: int | None = None
+    ) -> Inputs:
         sizes = {"heads": self.heads, "key_heads": self.key_heads, "batch": self.batch}
-        return inputs(self.len_q, self.len_k, dtype=dtype, dim=dim, **sizes)
+        return inputs(self.len_q, self.len_k, dtype=dtype, dim=dim, value_dim=value_dim, **sizes)
 
     def labels(self) -> dict[str, Label] | None:
         """Those of every label of the spec, as a call takes them; None for no label."""

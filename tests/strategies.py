@@ -27,7 +27,7 @@ from bslang.resolve.program import Resolved
 from bslang.syntax.source import Source
 from grammar import Forms, definitions, programs
 
-__all__ = ["FACTOR", "Case", "cases", "examples", "mask_of", "programs"]
+__all__ = ["FACTOR", "Case", "cases", "examples", "mask_of", "programs", "value_dims"]
 
 FACTOR = float(os.environ.get("BSLANG_EXAMPLES", "1"))
 """How many times as many programs as usual: `make fuzz` takes more, `make mutation` fewer."""
@@ -43,6 +43,10 @@ def examples(count: int, slow: bool = False) -> Callable[[_Test], _Test]:
     factor = 1 + (FACTOR - 1) / 4 if slow and FACTOR > 1 else FACTOR
     most = settings(max_examples=max(round(count * factor), 5))
     return lambda test: pytest.mark.programs(most(test))
+
+
+value_dims = st.sampled_from((8, 5, 20))
+"""Head dimensions of values beside keys of 8: the same, fewer, more."""
 
 
 GRID = 24

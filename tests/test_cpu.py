@@ -12,7 +12,7 @@ import torch
 from calls import Call
 from hypothesis import assume, given
 from reference import TOLERANCE, Inputs, agrees, dense, inputs, labels_of, run
-from strategies import Case, cases, examples
+from strategies import Case, cases, examples, value_dims
 
 import bslang
 from bslang import abi, compiler
@@ -156,10 +156,11 @@ def test_dtypes_and_head_dimensions(dim: int, dtype: torch.dtype) -> None:
 
 
 @examples(40, slow=True)
-@given(cases(((16, 16), (32, 32), (5, 3), (48, 16), (1, 1)), longest=100, labels=True))
-def test_random_programs(case: Case) -> None:
+@given(cases(((16, 16), (32, 32), (5, 3), (48, 16), (1, 1)), longest=100, labels=True), value_dims)
+def test_random_programs(case: Case, value_dim: int) -> None:
     assume(case.has_meaning(heads=3))
-    check(case, inputs(case.len_q, case.len_k, dim=8, heads=3, key_heads=3))
+    sizes = {"dim": 8, "value_dim": value_dim, "heads": 3, "key_heads": 3}
+    check(case, inputs(case.len_q, case.len_k, **sizes))
 
 
 @pytest.mark.parametrize("heads", [(1, 1), (4, 2), (6, 1), (3, 3)], ids=str)

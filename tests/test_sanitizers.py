@@ -47,14 +47,14 @@ LAYOUTS = {
 SHAPES = [(37, 61, "end"), (131, 67, "start"), (1, 93, "end"), (150, 150, "end"), (3, 2, "start")]
 """Queries, keys: multiples of nothing, one alone, fewer than a vector holds."""
 
-SETTINGS = [  # dtype, dim, heads, key heads, threads, labels
-    (torch.float32, 8, 4, 2, 1, "sorted"),
-    (torch.bfloat16, 31, 3, 3, 2, "shuffled"),
-    (torch.float16, 72, 6, 1, 3, "equal"),
-    (torch.float32, 136, 5, 1, 2, "wide"),
-    (torch.float16, 17, 4, 4, 7, "sorted"),
-    (torch.bfloat16, 64, 4, 2, 1, "sorted"),
-    (torch.float32, 5, 2, 1, 3, "shuffled"),
+SETTINGS = [  # dtype, dim, value dim, heads, key heads, threads, labels
+    (torch.float32, 8, 8, 4, 2, 1, "sorted"),
+    (torch.bfloat16, 31, 70, 3, 3, 2, "shuffled"),
+    (torch.float16, 72, 40, 6, 1, 3, "equal"),
+    (torch.float32, 136, 136, 5, 1, 2, "wide"),
+    (torch.float16, 17, 17, 4, 4, 7, "sorted"),
+    (torch.bfloat16, 64, 64, 4, 2, 1, "sorted"),
+    (torch.float32, 5, 48, 2, 1, 3, "shuffled"),
 ]
 """As many as are no multiple of the number of shapes, so that they meet in every way."""
 
@@ -88,16 +88,21 @@ def library_of(compiler: build.Command, name: str) -> Path:
     return Path(subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip())
 
 
-def calls(kind: str) -> Iterator[tuple[Call, torch.dtype, int, int]]:
-    """Calls of the layouts of one kind, each with its dtype, head dimension and threads."""
+def calls(kind: str) -> Iterator[tuple[Call, torch.dtype, tuple[int, int], int]]:
+    """Calls of the layouts of one kind, each with its dtype, head dimensions and threads."""
     settings = cycle(SETTINGS)
     for spec, block in LAYOUTS[kind]:
         for shape in SHAPES:
-            dtype, dim, heads, key_heads, threads, labels = next(settings)
+            dtype, dim, value_dim, heads, key_heads, threads, labels = next(settings)
             sizes = {"heads": heads, "key_heads": key_heads}
             if "global" in spec and (shape[0] != shape[1] or shape[0] < 80):
                 shape = (129 + shape[0] % 19,) * 2 + ("end",)  # a square, in which its blocks lie
-            yield Call(spec, block, *shape, labels, layer=1, **sizes), dtype, dim, threads
+            yield (
+                Call(spec, block, *shape, labels, layer=1, **sizes),
+                dtype,
+                (dim, value_dim),
+                threads,
+            )
 
 
 def strided(x: torch.Tensor) -> torch.Tensor:
@@ -117,10 +122,10 @@ def strided(x: torch.Tensor) -> torch.Tensor:
 
 def main(kind: str) -> None:
     build.FLAGS += FLAGS
-    for call, dtype, dim, threads in calls(kind):
-        print(call, dtype, dim, threads, file=sys.stderr)  # the last one is at fault
+    for call, dtype, dims, threads in calls(kind):
+        print(call, dtype, dims, threads, file=sys.stderr)  # the last one is at fault
         torch.set_num_threads(threads)
-        given, mask = call.inputs(dtype, dim), call.mask()
+        given, mask = call.inputs(dtype, *dims), call.mask()
         apart = Inputs(*map(strided, vars(given).values()))
         for tensors, softcap in ((given, None), (apart, 2.0)):
             agrees(

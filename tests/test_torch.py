@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from reference import TOLERANCE, agrees, inputs, labels_of
-from strategies import Case, cases, examples
+from strategies import Case, cases, examples, value_dims
 
 import bslang
 from bslang.errors import TargetError
@@ -22,12 +22,12 @@ def layout(spec: str, block: int | tuple[int, int] = 8, target: str = "torch") -
 
 
 @examples(60)
-@given(cases(blocks=((4, 4), (8, 8), (5, 3)), longest=30, labels=True))
-def test_random_programs_agree_with_dense_attention(case: Case) -> None:
+@given(cases(blocks=((4, 4), (8, 8), (5, 3)), longest=30, labels=True), value_dims)
+def test_random_programs_agree_with_dense_attention(case: Case, value_dim: int) -> None:
     assume(case.has_meaning(heads=2))
     agrees(
         bslang.compile(case.spec, block=case.block, target="torch", folder=case.folder),
-        inputs(case.len_q, case.len_k, dim=8, dtype=torch.float64),
+        inputs(case.len_q, case.len_k, dim=8, value_dim=value_dim, dtype=torch.float64),
         case.masks(2),
         TOLERANCE[torch.float64],
         align=case.align,

@@ -11,7 +11,7 @@ import torch
 from calls import BY_HEAD, FAR, LABELLED, PREDICATES, Call, few
 from hypothesis import given, settings
 from reference import TOLERANCE, Inputs, agrees, inputs, run
-from strategies import Case, cases
+from strategies import Case, cases, value_dims
 
 import bslang
 from bslang.errors import TargetError
@@ -115,10 +115,10 @@ def test_parts_of_split_rows_are_joined(
 
 def check_random_programs() -> None:
     @settings(max_examples=20, deadline=None, derandomize=True, database=None)
-    @given(cases(blocks=((16, 16), (5, 3), (8, 32)), longest=40))
-    def agree(case: Case) -> None:
+    @given(cases(blocks=((16, 16), (5, 3), (8, 32)), longest=40), value_dims)
+    def agree(case: Case, value_dim: int) -> None:
         if case.has_meaning():
-            check(case, {"dim": 8})
+            check(case, {"dim": 8, "value_dim": value_dim})
 
     agree()
 
