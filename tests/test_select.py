@@ -370,33 +370,58 @@ def test_no_queries_and_no_keys(name: str) -> None:
                 assert found.shape[3] == min(len_k, 1 if name == "tokens" or len_k < 2 else 7)
 
 
-def test_traced_programs_choose_the_same() -> None:
-    """All rules in one graph."""
+def every(q: torch.Tensor, k: torch.Tensor) -> list[torch.Tensor]:
+    """All rules, and all kinds of arguments."""
+    options: dict[str, Any] = {"top": 5, "force": "cols(0:1t) | last(1t)", "within": "last(40t)"}
+    found = [rule(q, k, **options) for rule in RULES.values()]
+    pooled, lengths = RULES["pooled"], {"len_q": q.shape[2], "len_k": k.shape[2]}
+    found.append(pooled(q, k, mass=0.7, scope="key", force="cols(0)", align="start"))
+    found.append(pooled(q, k, share=0.3, scope="all", causal=False, within=LAYOUT, scale=2))
+    found.append(select.indexer(q, k, q[..., 0], cols=4, share=0.5))
+    scores = q @ k.repeat_interleave(2, 1).transpose(2, 3)
+    found.append(select.top(scores, 4, rows=1, cols=1, **lengths))
+    return [*found, select.mass(scores, 0.5, rows=1, cols=1, softmax=True, **lengths)]
 
-    def every(q: torch.Tensor, k: torch.Tensor) -> list[torch.Tensor]:
-        options = {"top": 5, "force": "cols(0:1t) | last(1t)", "within": "last(40t)"}
-        found = [rule(q, k, **options) for rule in RULES.values()]
-        return [*found, RULES["pooled"](q, k, mass=0.7, scope="key", force="cols(0)")]
 
-    q, k = tensors()
-    traced = torch.compile(every, fullgraph=True, backend="eager")
-    for found, expected in zip(traced(q, k), every(q, k), strict=True):
-        assert torch.equal(found, expected)
+LAYOUT = bslang.compile("cols(0) | last(2)", block=8)
 
 
-def test_one_traced_program_serves_all_lengths() -> None:
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_traced_programs_choose_the_same(dynamic: bool) -> None:
+    """In one graph, which serves all lengths where they are dynamic."""
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> torch.fx.GraphModule:
         graphs.append(graph)
         return graph
 
-    rule = partial(RULES["bounds"], top=3, force="last(1t)")
-    traced = torch.compile(rule, fullgraph=True, backend=backend, dynamic=True)
-    for len_q, len_k in ((37, 53), (40, 61), (24, 90), (17, 56)):
+    torch._dynamo.reset()
+    traced = torch.compile(every, fullgraph=True, backend=backend, dynamic=dynamic)
+    for len_q, len_k in ((37, 53), (40, 61), (24, 90)) if dynamic else ((37, 53),):
         q, k = tensors(len_q, len_k)
-        assert torch.equal(traced(q, k), rule(q, k))
+        for found, expected in zip(traced(q, k), every(q, k), strict=True):
+            assert torch.equal(found, expected)
     assert len(graphs) == 1
+
+
+def test_an_exported_program_knows_the_shapes_at_any_length() -> None:
+    class Rules(torch.nn.Module):
+        def forward(self, q: torch.Tensor, k: torch.Tensor) -> list[torch.Tensor]:
+            return every(q, k)
+
+    shapes = tuple({2: torch.export.Dim(name, min=40, max=500)} for name in ("len_q", "len_k"))
+    program = torch.export.export(Rules(), tensors(41, 53), dynamic_shapes=shapes)
+    for len_q, len_k in ((44, 47), (40, 300)):
+        q, k = tensors(len_q, len_k)
+        for found, expected in zip(program.module()(q, k), every(q, k), strict=True):
+            assert torch.equal(found, expected)
+
+
+def test_a_traced_program_refuses_what_a_rule_refuses() -> None:
+    q, k = tensors()
+    traced = torch.compile(lambda: RULES["pooled"](q, k, top=2, force="last(3)"), backend="eager")
+    with pytest.raises(ValueError, match=r"top .* allows 2 cells per row"):
+        traced()
 
 
 def test_select_is_there_after_import_bslang() -> None:

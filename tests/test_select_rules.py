@@ -80,7 +80,7 @@ def held(rule: Any, shape: Shape, lists: int, scores: torch.Tensor, **options: A
 
 
 @given(shapes(True), choices(), st.sampled_from(list(SCOPES)), st.sampled_from(["mean", "max"]))
-@examples(100)
+@examples(60)
 def test_pooled(shape: Shape, choice: dict[str, Any], scope: str, pool: str) -> None:
     lists = SCOPES[scope](shape)
     if shape.whole and lists != shape.heads:
@@ -124,7 +124,7 @@ def test_antidiagonal(shape: Shape, choice: dict[str, Any], scope: str) -> None:
     st.sampled_from(["overlap", "max"]),
     st.sampled_from([(4, 2), (3, 2), (2, 2), (5, 1)]),
 )
-@examples(100)
+@examples(60)
 def test_compressed(
     shape: Shape, choice: dict[str, Any], scope: str, pool: str, sizes: tuple[int, int]
 ) -> None:

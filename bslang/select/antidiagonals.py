@@ -9,13 +9,16 @@ import torch
 from bslang.select import checks
 from bslang.select.cells import cut, split
 from bslang.select.choice import Choice, Rule, lists_of, softmax
+from bslang.select.operator import rule
 from bslang.select.pooling import factor, products
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from typing_extensions import Unpack
 
 
-@torch.no_grad()
+@rule
 def antidiagonal(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -24,6 +27,7 @@ def antidiagonal(
     rows: int = 128,
     cols: int = 128,
     scale: float | None = None,
+    scope: Literal["query", "key", "all"] = "query",
     **choice: Unpack[Choice],
 ) -> torch.Tensor:
     """Cells by the sums of scores along the antidiagonals of their tiles.
@@ -37,19 +41,19 @@ def antidiagonal(
 
     q: (batch, heads, len_q, dim). k: (batch or 1, key heads, len_k, dim). stride: divides rows and cols.
     scale: 1/sqrt(dim) for None. The cells with causal=True are those up to the query's; within has no part
-    in the softmax. choice, the result and the errors are those of `pooled`.
-    Memory: q and k in fp32, padded to whole cells, and some 40 bytes for each of up to 2**22 scores of tiles
+    in the softmax. scope, choice, the result and the errors are those of `pooled`.
+    Memory: q and k in fp32, padded to whole cells, and some 60 bytes for each of up to 2**22 scores of tiles
     at a time, of which there are len_q * len_k / stride**2 for each head.
     """
     checks.pair(q, k)
-    rule = Rule.of((q.shape[2], k.shape[2], rows, cols), **choice)
+    chosen = Rule.of((q.shape[2], k.shape[2], rows, cols), **choice)
     checks.positive("stride", stride)
     for name, size in (("rows", rows), ("cols", cols)):
         if size % stride:
             raise ValueError(f"stride must divide {name}, {size}; it is {stride}")
-    cells = rule.cells
+    cells = chosen.cells
     batch, heads, key_heads = q.shape[0], q.shape[1], k.shape[1]
-    lists = lists_of(choice.get("scope", "query"), heads, key_heads)
+    lists = lists_of(scope, heads, key_heads)
     down, across = rows // stride, cols // stride
     by = factor(scale, q) / stride
     of_q = cut(q, cells.before, stride, cells.count * down, 0.0).flip(3).flatten(3) * by
@@ -63,11 +67,11 @@ def antidiagonal(
         begin = tile_q * stride - cells.before  # of the queries given
         real = (begin + stride > 0) & (begin < cells.len_q)
         counts = present
-        if rule.causal:
+        if chosen.causal:
             counts = counts & (tile_k <= (tile_q + cells.first * down)[:, None])
         weights = softmax(sums.masked_fill(~counts, -torch.inf)) * real[:, None]
         by_cell = split(weights, 3, cells.columns, across).sum(4)
         return split(by_cell, 2, count, down).sum(3)
 
     width = 2 * down * across * cells.columns
-    return rule.choose(score, q, (batch, heads, lists), width, logits=False)
+    return chosen.choose(score, q, (batch, heads, lists), width, logits=False)

@@ -37,7 +37,8 @@ class Cells:
     @property
     def count(self) -> int:
         """Number of rows."""
-        return -(-(self.before + self.len_q) // self.rows) if self.len_q else 0
+        stop = -(-(self.start + self.len_q) // self.rows)
+        return stop - self.first if self.len_q else 0
 
     @property
     def columns(self) -> int:

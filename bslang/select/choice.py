@@ -53,23 +53,18 @@ class Placed(TypedDict, total=False):
 
 
 class Choice(Placed, total=False):
-    """How many cells of each row are chosen, and for which heads: exactly one of top, share and mass.
+    """How many cells of each row are chosen: exactly one of top, share and mass.
 
     top: the number of cells. share: the part of all columns, above 0, up to 1, rounded up. mass: chosen is
     the smallest set of cells with at least this part, above 0, up to 1, of the row's softmax weights; with
     over="head", of those of all rows of a list together. Equal scores go to the smaller column (and row). A
     cell whose score is NaN or -inf is chosen only if it is forced.
-
-    scope: "query" for a list for each query head, "key" for each key head, "all" for one list. A list of
-    several heads adds their weights; scores that are no weights become softmax weights before, over the
-    cells that may be chosen.
     """
 
     top: int
     share: float
     mass: float
     over: Literal["row", "head"]
-    scope: Literal["query", "key", "all"]
 
 
 @dataclass(frozen=True)
@@ -114,7 +109,7 @@ class Rule:
         return rule
 
     def _check_forced(self) -> None:
-        if self.top is None or self.force is None or torch.compiler.is_compiling():
+        if self.top is None or self.force is None:
             return
         if not self.cells.count or not self.cells.columns:
             return
@@ -148,7 +143,7 @@ class Rule:
         found: list[torch.Tensor] = []
         first = 0
         with torch.autocast(like.device.type, enabled=False):
-            while first < cells.count:  # a range would tie a traced program to the number of rows
+            while first < cells.count:
                 count = min(step, cells.count - first)
                 scored = self._scored(score(first, count), first, count, lists, logits)
                 if self.over == "row":
@@ -231,8 +226,12 @@ def _amount(cells: Cells, **options: Any) -> tuple[int | None, float | None]:
     checks.fraction(name, value)
     if name == "mass":
         return None, float(value)
-    # 0.3 * 10 is a little more than 3 in floating point.
-    return max(1, math.ceil(value * cells.columns - 1e-9)), None
+    return part_of(cells.columns, value), None
+
+
+def part_of(columns: int, share: float) -> int:
+    """A share of the columns, rounded up, and 1 at least."""
+    return max(1, math.ceil(share * columns - 1e-9))  # 0.1 * 30 may be a little more than 3
 
 
 def lists_of(scope: object, heads: int, key_heads: int) -> int:

@@ -9,13 +9,16 @@ import torch
 from bslang.select import checks
 from bslang.select.cells import Cells, split
 from bslang.select.choice import Choice, Rule, lists_of, softmax
+from bslang.select.operator import rule
 from bslang.select.pooling import factor, products
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from typing_extensions import Unpack
 
 
-@torch.no_grad()
+@rule
 def compressed(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -26,6 +29,7 @@ def compressed(
     keys: torch.Tensor | None = None,
     pool: str = "overlap",
     scale: float | None = None,
+    scope: Literal["query", "key", "all"] = "key",
     **choice: Unpack[Choice],
 ) -> torch.Tensor:
     """Cells by the attention weights of compressed keys that overlap them.
@@ -43,18 +47,18 @@ def compressed(
     by cols keys. pool: "overlap" or "max". scale: 1/sqrt(dim) for None. within has no part in the softmax.
     A cell that no complete key overlaps has the score 0.
 
-    choice, the result and the errors are those of `pooled` with rows=1. Memory: the compressed keys in fp32,
-    and some 40 bytes for each of up to 2**22 weights at a time, of which there are len_q * len_k / stride for
-    each head.
+    scope, choice, the result and the errors are those of `pooled` with rows=1. Memory: the compressed keys in
+    fp32, and some 60 bytes for each of up to 2**22 weights at a time, of which there are len_q * len_k /
+    stride for each head.
     """
     checks.pair(q, k)
     checks.one_of("pool", pool, "overlap", "max")
     checks.positive("kernel", kernel)
     checks.positive("stride", stride)
-    rule = Rule.of((q.shape[2], k.shape[2], 1, cols), **choice)
-    cells = rule.cells
+    chosen = Rule.of((q.shape[2], k.shape[2], 1, cols), **choice)
+    cells = chosen.cells
     batch, heads, key_heads = q.shape[0], q.shape[1], k.shape[1]
-    lists = lists_of(choice.get("scope", "key"), heads, key_heads)
+    lists = lists_of(scope, heads, key_heads)
     count_k = max(0, (cells.len_k - kernel) // stride + 1)
     if keys is None:
         keys = compress(k, kernel, stride)
@@ -71,14 +75,14 @@ def compressed(
 
     def score(first: int, count: int) -> torch.Tensor:
         found = products(q[:, :, first : first + count].float() * by, of_k)
-        if rule.causal:
+        if chosen.causal:
             complete = last <= cells.last_positions(first, count, q.device)[:, None]
             found = found.masked_fill(~complete, -torch.inf)
         weights = split(softmax(found), 1, lists, heads // lists).sum(2)
         return _by_cell(weights, cells, kernel, stride, pool)
 
     width = 2 * -(-heads // lists) * max(count_k, cells.columns)
-    return rule.choose(score, q, (batch, lists, lists), width, logits=False)
+    return chosen.choose(score, q, (batch, lists, lists), width, logits=False)
 
 
 def compress(k: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:

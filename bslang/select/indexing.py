@@ -9,13 +9,16 @@ import torch
 from bslang.select import checks
 from bslang.select.cells import split
 from bslang.select.choice import Choice, Rule, lists_of
+from bslang.select.operator import rule
 from bslang.select.pooling import products
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from typing_extensions import Unpack
 
 
-@torch.no_grad()
+@rule
 def indexer(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -24,6 +27,7 @@ def indexer(
     cols: int = 1,
     activation: str = "relu",
     pool: str = "max",
+    scope: Literal["query", "key", "all"] = "all",
     **choice: Unpack[Choice],
 ) -> torch.Tensor:
     """Cells by the scores of an indexer: sum over its heads j of w[t, j] * ReLU(q[t, j] . k[s]).
@@ -35,10 +39,10 @@ def indexer(
     q: queries of the indexer, (batch, heads, len_q, dim). k: (batch or 1, key heads, len_k, dim). weights:
     (batch, heads, len_q); None means 1. cols: tokens of a cell, which is one query by cols keys. activation:
     "relu" or "identity". pool: "max" or "mean" of a cell's scores, of the keys up to the query if causal.
-    choice: `Choice` without mass, as these scores are not weights. scope is "all" unless it is given: heads
-    are added; "query" and "key" make a list for each head, or key head, of the indexer.
+    scope: "all" adds the scores of all heads; "query" and "key" make a list for each head, or key head, of
+    the indexer. choice: `Choice` without mass, as these scores are not weights.
 
-    The result and the errors are those of `pooled` with rows=1. Memory: k in fp32, and some 40 bytes for
+    The result and the errors are those of `pooled` with rows=1. Memory: k in fp32, and some 60 bytes for
     each of up to 2**22 scores at a time, of which there are len_q * len_k for each head of the indexer.
     """
     checks.pair(q, k)
@@ -53,10 +57,10 @@ def indexer(
                 f"weights must have shape {tuple(q.shape[:3])} on {q.device}; it has "
                 f"{tuple(weights.shape)} on {weights.device}"
             )
-    rule = Rule.of((q.shape[2], k.shape[2], 1, cols), **choice)
-    cells = rule.cells
+    chosen = Rule.of((q.shape[2], k.shape[2], 1, cols), **choice)
+    cells = chosen.cells
     batch, heads, key_heads = q.shape[0], q.shape[1], k.shape[1]
-    lists = lists_of(choice.get("scope", "all"), heads, key_heads)
+    lists = lists_of(scope, heads, key_heads)
     of_k = k.float().transpose(2, 3)
     place = torch.arange(cells.len_k, device=q.device)
 
@@ -71,13 +75,13 @@ def indexer(
         if cols == 1:
             return found
         counts = place >= 0
-        if rule.causal:
+        if chosen.causal:
             counts = place <= cells.last_positions(first, count, q.device)[:, None]
         return _by_cell(found, counts, pool, cells.columns, cols)
 
     # Heads are added in there, so that `choose` sees as many as there are lists.
     width = -(-heads // lists) * cells.len_k
-    return rule.choose(score, q, (batch, lists, lists), width, logits=False)
+    return chosen.choose(score, q, (batch, lists, lists), width, logits=False)
 
 
 def _by_cell(

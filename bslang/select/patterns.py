@@ -23,10 +23,11 @@ _Tables = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Spec:
-    """A pattern over cells: its text, and what `layer` stands for in it."""
+    """A pattern over cells: its text, what `layer` stands for in it, and the blocks of a layout."""
 
     text: str
     layer: int = 0
+    block: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, name: str, given: object, rows: int, cols: int) -> Spec | None:
@@ -37,25 +38,25 @@ class Spec:
         if given is None:
             return None
         if isinstance(given, Layout):
-            if tuple(given.block) != (rows, cols):
-                raise ValueError(
-                    f"{name} is a layout with blocks {given.block[0]}x{given.block[1]}, and cells are "
-                    f"{rows}x{cols}; pass its text, or compile it with block=({rows}, {cols})"
-                )
-            if given.folder is not None and given._resolved.tables:
-                raise ValueError(
-                    f"{name} reads a table; a rule takes patterns that are their text alone"
-                )
-            found = cls(given.spec, given.layer)
+            given = cls(given.spec, given.layer, given.block)
         elif isinstance(given, str):
-            found = cls(given)
-        else:
+            given = cls(given)
+        elif not isinstance(given, cls):
             raise TypeError(
                 f"{name} must be the text of a pattern or a bslang.Layout, not {type(given).__name__}"
             )
-        if not torch.compiler.is_compiling():  # the operator would say so, from further away
-            _check(name, found, rows, cols)
-        return found
+        if given.block not in (None, (rows, cols)):
+            height, width = given.block
+            raise ValueError(
+                f"{name} is a layout with blocks {height}x{width}, and cells are {rows}x{cols}; pass its "
+                f"text, or compile it with block=({rows}, {cols})"
+            )
+        if "table(" in given.text:
+            raise ValueError(
+                f"{name} reads a table; a rule takes patterns that are their text alone"
+            )
+        _check(name, given, rows, cols)
+        return given
 
 
 def _check(name: str, spec: Spec, rows: int, cols: int) -> None:
@@ -88,10 +89,10 @@ def _touched(spec: Spec, cells: Cells) -> Runs:
 @lru_cache(maxsize=64)
 def most_forced(cells: Cells, force: Spec, causal: bool) -> int:
     """The most cells that a row is forced to have."""
-    forced = _touched(force, cells)
+    row, start, stop = _touched(force, cells).rows()
     if causal:
-        forced = forced & _touched(Spec("causal"), cells)
-    row, start, stop = forced.rows()
+        last = np.minimum((row + 1) * cells.rows, cells.start + cells.len_q) - 1
+        stop = np.clip(stop, start, np.maximum(last // cells.cols + 1, start))
     return int(np.bincount(row, stop - start).max()) if row.size else 0
 
 
@@ -116,19 +117,8 @@ def _tables(spec: Spec, cells: Cells, device: torch.device) -> _Tables:
     return found
 
 
-def _cells(
-    like: torch.Tensor,
-    text: str,
-    layer: int,
-    len_q: int,
-    len_k: int,
-    rows: int,
-    cols: int,
-    align: str,
-    first: int,
-    count: int,
-) -> torch.Tensor:
-    cells, spec = Cells(len_q, len_k, rows, cols, align), Spec(text, layer)
+def touched(like: torch.Tensor, spec: Spec, cells: Cells, first: int, count: int) -> torch.Tensor:
+    """The cells of some rows that a pattern touches, bool (count, columns) on the device of a tensor."""
     begin = (cells.first + first) * cells.columns
     size = count * cells.columns
     runs = _touched(spec, cells)
@@ -142,45 +132,3 @@ def _cells(
     edges[stop.clamp_max(size)] = -1
     inside = edges[:size].cumsum(0, dtype=torch.int8) > 0
     return inside.view(count, cells.columns)
-
-
-def _cells_fake(
-    like: torch.Tensor,
-    text: str,
-    layer: int,
-    len_q: int,
-    len_k: int,
-    rows: int,
-    cols: int,
-    align: str,
-    first: int,
-    count: int,
-) -> torch.Tensor:
-    columns = Cells(len_q, len_k, rows, cols, align).columns
-    return torch.empty((count, columns), dtype=torch.bool, device=like.device)
-
-
-# As in bslang.runtime.op: torch.library.custom_op would load torch's compiler.
-torch.library.define("bslang::cells", torch.library.infer_schema(_cells, mutates_args=()))
-torch.library.impl("bslang::cells", "default", _cells)
-torch.library.register_fake("bslang::cells", _cells_fake)
-
-
-def touched(like: torch.Tensor, spec: Spec, cells: Cells, first: int, count: int) -> torch.Tensor:
-    """The cells of some rows that a pattern touches, bool (count, columns) on the device of a tensor.
-
-    An operator, so that traced programs hold for every length and copy nothing to a GPU but once.
-    """
-    found: torch.Tensor = torch.ops.bslang.cells(
-        like,
-        spec.text,
-        spec.layer,
-        cells.len_q,
-        cells.len_k,
-        cells.rows,
-        cells.cols,
-        cells.align,
-        first,
-        count,
-    )
-    return found

@@ -11,12 +11,15 @@ from bslang.select import checks
 from bslang.select.cells import pool as pooled_tokens
 from bslang.select.cells import split
 from bslang.select.choice import Choice, Rule, lists_of
+from bslang.select.operator import rule
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from typing_extensions import Unpack
 
 
-@torch.no_grad()
+@rule
 def pooled(
     q: torch.Tensor,
     k: torch.Tensor,
@@ -25,6 +28,7 @@ def pooled(
     cols: int = 64,
     pool: str = "mean",
     scale: float | None = None,
+    scope: Literal["query", "key", "all"] = "query",
     **choice: Unpack[Choice],
 ) -> torch.Tensor:
     """Cells by the product of pooled queries and pooled keys.
@@ -37,29 +41,30 @@ def pooled(
 
     q: (batch, heads, len_q, dim). k: (batch or 1, key heads, len_k, dim). rows, cols: tokens of a cell; with
     rows=1, single queries have scores. pool: "mean" or "max", over the tokens that a cell has. scale: factor
-    of the scores, 1/sqrt(dim) for None; it matters only where weights are made of them. choice: `Choice`;
-    scope is "query" unless it is given.
+    of the scores, 1/sqrt(dim) for None; it matters only where weights are made of them. scope: "query" for a
+    list for each query head, "key" for each key head, "all" for one list. A list of several heads adds their
+    scores, made softmax weights before over the cells that may be chosen. choice: `Choice`.
 
     Returns int32 (batch, lists, rows, min(top, columns)) of columns, ascending, then -1; with mass, bool
     (batch, lists, rows, columns). Both are values of `select(name, rows=, cols=)` with the same sizes. Scores
-    are fp32. Memory: the pooled queries and keys in fp32, and some 40 bytes for each of up to 2**22 scores at
+    are fp32. Memory: the pooled queries and keys in fp32, and some 60 bytes for each of up to 2**22 scores at
     a time. Nothing waits for a GPU, and no gradient flows.
 
     Raises TypeError or ValueError that names the argument, SpecError for an invalid pattern.
     """
     checks.pair(q, k)
     checks.one_of("pool", pool, "mean", "max")
-    rule = Rule.of((q.shape[2], k.shape[2], rows, cols), **choice)
-    cells = rule.cells
+    chosen = Rule.of((q.shape[2], k.shape[2], rows, cols), **choice)
+    cells = chosen.cells
     batch, heads, key_heads = q.shape[0], q.shape[1], k.shape[1]
-    lists = lists_of(choice.get("scope", "query"), heads, key_heads)
+    lists = lists_of(scope, heads, key_heads)
     of_q = pooled_tokens(q, cells.before, rows, cells.count, pool) * factor(scale, q)
     of_k = pooled_tokens(k, 0, cols, cells.columns, pool).transpose(2, 3)
 
     def score(first: int, count: int) -> torch.Tensor:
         return products(of_q[:, :, first : first + count], of_k)
 
-    return rule.choose(score, q, (batch, heads, lists), cells.columns, logits=True)
+    return chosen.choose(score, q, (batch, heads, lists), cells.columns, logits=True)
 
 
 def factor(scale: float | None, q: torch.Tensor) -> float:

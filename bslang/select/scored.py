@@ -8,12 +8,13 @@ import torch
 
 from bslang.select import checks
 from bslang.select.choice import Placed, Rule
+from bslang.select.operator import rule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-@torch.no_grad()
+@rule
 def top(
     scores: torch.Tensor,
     count: int,
@@ -41,7 +42,7 @@ def top(
     return _chosen(scores, (len_q, len_k, rows, cols), False, {**placed, "top": count})
 
 
-@torch.no_grad()
+@rule
 def mass(
     scores: torch.Tensor,
     share: float,
@@ -78,8 +79,8 @@ def _chosen(
             raise TypeError(f"{name} must be an integer of at least 0, not {length!r}")
         if length < 0:
             raise ValueError(f"{name} must be an integer of at least 0, not {length}")
-    rule = Rule.of(sizes, **choice)  # type: ignore[arg-type]  # the options of Placed, and one more
-    cells = rule.cells
+    chosen = Rule.of(sizes, **choice)  # type: ignore[arg-type]  # the options of Placed, and one more
+    cells = chosen.cells
     if scores.shape[2] != cells.count or scores.shape[3] != cells.columns:
         raise ValueError(
             f"scores must have {cells.count} rows and {cells.columns} columns of cells; they have "
@@ -90,4 +91,4 @@ def _chosen(
         return scores[:, :, first : first + count].float()
 
     batch, lists = scores.shape[:2]
-    return rule.choose(score, scores, (batch, lists, lists), cells.columns, logits)
+    return chosen.choose(score, scores, (batch, lists, lists), cells.columns, logits)
