@@ -254,16 +254,6 @@ def test_models_compile_whole(spec: str, layers: int) -> None:
     torch._dynamo.reset()
 
 
-def test_compiled_models_refuse_padding_on_the_left_where_the_first_token_matters() -> None:
-    register(SPARSE, block=8, target="torch")
-    made = model(num_hidden_layers=1)
-    made.set_attn_implementation("bslang")
-    whole = torch.compile(made, backend="aot_eager", fullgraph=True)
-    with pytest.raises(RuntimeError, match=r"where a sequence begins.* padding on the right only"):
-        whole(tokens(), attention_mask=LEFT)
-    torch._dynamo.reset()
-
-
 def test_compiled_models_keep_packed_sequences_apart_and_refuse_what_eager_ones_do() -> None:
     register(SPARSE, block=8, target="torch")
     made = model(num_hidden_layers=1)

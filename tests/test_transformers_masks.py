@@ -9,7 +9,6 @@ import pytest
 import torch
 import transformers
 from small_models import (
-    GREEDY,
     LEFT,
     LENGTH,
     RIGHT,
@@ -110,23 +109,36 @@ def test_other_tokens_than_the_keys_are_refused() -> None:
 
 
 @pytest.mark.parametrize("spec", ["causal", SPARSE])
-def test_rows_padded_on_the_right_go_on_only_where_places_do_not_matter(spec: str) -> None:
-    """The new token of a shorter row comes after padding, and is not where the layout has it."""
+@torch.no_grad()
+def test_rows_padded_on_the_right_go_on_where_they_end(spec: str) -> None:
+    """The new tokens of a shorter row come after padding, and are those after its last one."""
     made = model()
     register(spec, **FEW)
     made.set_attn_implementation("bslang")
-    call = {"attention_mask": RIGHT, "output_logits": True, "return_dict_in_generate": True}
-    if spec == "causal":
-        found = [made.generate(tokens(), **call, **GREEDY)]
-        made.set_attn_implementation("eager")
-        found.append(made.generate(tokens(), **call, **GREEDY))
-        assert torch.equal(found[0].sequences, found[1].sequences)
-    else:
-        with pytest.raises(
-            ValueError, match=r"row 1 of attention_mask has padding between .*pad on the left"
-        ):
-            made.generate(tokens(), **call, **GREEDY)
-        made.generate(tokens(), **call | {"attention_mask": LEFT}, **GREEDY)
+    cache, new, lengths = transformers.DynamicCache(), tokens(length=3), RIGHT.sum(1)
+    made(tokens(), attention_mask=RIGHT, past_key_values=cache)
+    found = made(
+        new,
+        attention_mask=torch.cat((RIGHT, torch.ones_like(new)), 1),
+        position_ids=lengths[:, None] + torch.arange(3),
+        past_key_values=cache,
+    ).logits
+    for row, length in enumerate(lengths.tolist()):
+        whole = torch.cat((tokens()[row, :length], new[row]))[None]
+        agree([found[row : row + 1]], [made(whole).logits[:, -3:]])
+
+
+@torch.no_grad()
+def test_queries_that_are_padding_after_tokens_are_refused() -> None:
+    """Their rows end before them, where it matters to the layout."""
+    made = model()
+    register(SPARSE, **FEW)
+    made.set_attn_implementation("bslang")
+    cache, mask = transformers.DynamicCache(), torch.ones_like(RIGHT)
+    mask[1, 20:25] = mask[1, 38:] = 0
+    made(tokens()[:, :30], attention_mask=mask[:, :30], past_key_values=cache)
+    with pytest.raises(ValueError, match=r"row 1 of attention_mask has padding .*pad on the left"):
+        made(tokens()[:, 30:], attention_mask=mask, past_key_values=cache)
 
 
 # ---- padding on the left ---------------------------------------------------------------------------------

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from small_models import GREEDY, LEFT, SPARSE, agree, model, tokens
+from small_models import GREEDY, LEFT, RIGHT, SPARSE, agree, model, tokens
+from torch._dynamo.testing import CompileCounter
+from transformers.masking_utils import causal_mask_function
 
+import bslang
 from bslang.integrations.transformers import register
+from bslang.integrations.transformers.attention import Attention
+from bslang.integrations.transformers.mask import mask
 from bslang.runtime.layout import CallableLayout
 
 FEW: dict[str, Any] = {"block": 8, "target": "torch"}
@@ -123,3 +128,66 @@ def test_windowed_models_generate_what_they_do(name: str) -> None:
             made.set_attn_implementation(attention)
             found.append(made.generate(tokens(), **GREEDY | call))
         assert torch.equal(*found)
+
+
+# ---- compiled steps ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_steps_with_a_static_cache_compile_whole() -> None:
+    """One program for all lengths."""
+    made = model(num_hidden_layers=1)
+    register(SPARSE, **FEW)
+    made.set_attn_implementation("bslang")
+    counter = CompileCounter()
+    caches = [transformers.StaticCache(made.config, max_cache_len=64) for _ in range(2)]
+    compiled = torch.compile(made, backend=counter, fullgraph=True)
+    ids = tokens(length=43)
+    for start, stop in ((0, 40), *((t, t + 1) for t in range(40, 43))):
+        seen = torch.nn.functional.pad(LEFT, (0, stop - 40), value=1)
+        torch._dynamo.mark_dynamic(seen, 1)
+        positions = (seen.cumsum(1) - 1).clamp(min=0)[:, start:stop].contiguous()
+        call = {"attention_mask": seen, "position_ids": positions}
+        found = [
+            step(ids[:, start:stop], past_key_values=cache, **call).logits
+            for step, cache in zip((made, compiled if start else made), caches, strict=True)
+        ]
+        agree(found[1:], found[:1])
+    assert counter.frame_count == 1
+    torch._dynamo.reset()
+
+
+def attention(spec: str) -> Any:
+    """The attention function of a layout, of a decoder, as a compiled program."""
+    function = Attention("f", [bslang.compile(spec, **FEW)], False, False)
+    module = torch.nn.Module()
+
+    def call(q: Any, k: Any, mask: Any) -> torch.Tensor:
+        return function(module, q, k, k, mask)[0]
+
+    return call, torch.compile(call, backend="eager", fullgraph=True)
+
+
+def test_a_static_cache_without_a_mask_is_read_up_to_its_length() -> None:
+    def masked(length: torch.Tensor) -> torch.Tensor | None:
+        return mask(2, 3, 64, length, mask_function=causal_mask_function, use_vmap=False)
+
+    plain, compiled = attention(SPARSE)
+    q, k = torch.randn(2, 4, 3, 8), torch.randn(2, 4, 64, 8)
+    k[:, :, 40:] = torch.nan  # nobody has written there
+    found = compiled(q, k, torch.compile(masked, backend="eager", fullgraph=True)(torch.tensor(37)))
+    agree([found], [plain(q, k[:, :, :40], None)])
+    torch._dynamo.reset()
+
+
+def test_compiled_programs_refuse_padding_that_moves_what_the_layout_sees() -> None:
+    q, k = torch.randn(2, 4, 40, 8), torch.randn(2, 4, 40, 8)
+    plain, compiled = attention(SPARSE)
+    agree([compiled(q, k, RIGHT.bool())], [plain(q, k, RIGHT.bool())])
+    with pytest.raises(RuntimeError, match=r"it matters in .* padding on the right only"):
+        compiled(q, k, LEFT.bool())
+    step = torch.ones_like(LEFT).bool()
+    step[1, 39] = False
+    with pytest.raises(RuntimeError, match="padding must come before the others of their row"):
+        compiled(q[:, :, :2], k, step)
+    torch._dynamo.reset()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bslang.integrations.transformers.mask import DROPPED, OTHERS, ROOM
+from bslang.integrations.transformers.mask import DROPPED, FILLED, OTHERS, ROOM
 
 Tensor = torch.Tensor
 
@@ -26,6 +26,8 @@ def take(mask: Any, query: Tensor, key: Tensor) -> tuple[Tensor | None, bool | N
         if mask.dim() <= 2 and not mask.is_floating_point():
             known = mask.dim() == 1 or mask.dtype in (torch.bool, ROOM, DROPPED, OTHERS)
             return (mask if known else mask.bool()), None
+        if mask.dim() == 3 and mask.dtype in (ROOM, FILLED):
+            return mask, None
         if mask.dim() == 4 and mask.shape[-1] == key.shape[2]:
             found = _of_pairs(mask, query)
             if found is not None:

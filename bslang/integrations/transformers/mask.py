@@ -5,9 +5,12 @@
     int8 (batch, length)      the same of a cache with room: its keys past the length are unfilled
     uint8 (batch, length)     the same of a cache that has dropped keys: it has the last ones of the length
     int16 (batch, keys)       True where a key is there, and the queries may be other tokens
+    int8 (batch, 1, keys)     1 where a key is there; the queries are the last of these
+    int32 (1, 1, 1)           how many of the keys are there, in all rows; the queries are the last of these
     int64 (sequences + 1,)    where packed sequences begin, all rows of the batch end to end
 
 The second is what transformers itself takes as `attention_mask`; `generate` passes what it got through twice.
+Those before the last are of caches with room in programs that torch.compile traces, which know no length.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from transformers.masking_utils import causal_mask_function
 
 from bslang.integrations.transformers import positions
 
@@ -25,6 +29,9 @@ Tensor = torch.Tensor
 
 ROOM = torch.int8
 """The dtype of a mask whose length is less than the number of keys."""
+
+FILLED = torch.int32
+"""The dtype of the length of a cache, which is all that is known of its keys."""
 
 DROPPED = torch.uint8
 """The dtype of a mask whose length is more than the number of keys."""
@@ -60,7 +67,10 @@ def mask(
     allow_...: set where transformers has put nothing of its own into mask_function; torch.compile cannot
     look into that.
     """
-    if torch.compiler.is_compiling() and (allow_is_causal_skip or allow_is_bidirectional_skip):
+    compiling = torch.compiler.is_compiling()
+    if compiling and isinstance(q_offset, Tensor) and _is_plain(mask_function, kwargs):
+        return _with_room(q_length, q_offset + q_length, kv_length, attention_mask)
+    if compiling and (allow_is_causal_skip or allow_is_bidirectional_skip):
         causal, packed = allow_is_causal_skip, None
     else:
         causal, packed = _read(mask_function)
@@ -90,7 +100,6 @@ def mask(
             f"it is {tuple(attention_mask.shape)}"
         )
     attention_mask = attention_mask.bool()
-    compiling = torch.compiler.is_compiling()
     if length < kv_length and not causal and (compiling or attention_mask[:, length:].any()):
         # Keys that no query stands at, as of a prefix: where they lie, only their number says.
         if attention_mask.shape[1] != kv_length:
@@ -103,6 +112,29 @@ def mask(
         return None
     return mask
 
+
+def _is_plain(mask_function: Callable[..., Any] | None, given: dict[str, Any]) -> bool:
+    """Whether a decoder's mask is causal, or a window, and no more, as far as a traced program can see."""
+    plain = mask_function is causal_mask_function or _maker(mask_function) == "and_masks"
+    return plain and not given.get("use_vmap", True)
+
+
+def _with_room(queries: int, length: Tensor, keys: int, attention_mask: Tensor | None) -> Tensor:
+    """What is known of a static cache while tracing, where its length is not: that, or a mask as wide as the
+    cache, and nowhere True from the length on."""
+    if attention_mask is None:
+        return length.to(FILLED).reshape(1, 1, 1)
+    there = torch.arange(keys, device=length.device) < length
+    enough = length <= attention_mask.shape[1]
+    torch._assert_async(enough, "attention_mask must have one entry per token so far")
+    given = attention_mask.bool()
+    own = given[:, torch.arange(-queries, 0, device=length.device) + length]
+    torch._assert_async((own[:, 1:] >= own[:, :-1]).all(), PADDING_FIRST)
+    given = torch.nn.functional.pad(given, (0, max(keys - given.shape[1], 0)))[:, :keys]
+    return (given & there)[:, None].to(ROOM)
+
+
+PADDING_FIRST = "queries that are padding must come before the others of their row"
 
 REST = (
     "the queries are {length} tokens, and there are {keys} keys that they may see: pass a mask of all "

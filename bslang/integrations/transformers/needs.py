@@ -42,17 +42,27 @@ def _require_prefix_stable(
 ) -> None:
     """Raise ValueError where positions cannot be told from the end of the keys, with the reason.
 
-    A longer length is asked first, since decoding would ask anew for each token. In an encoder, keys before
-    the first query are a prefix; a layout in which each query sees all keys does not ask where they are.
+    In an encoder, keys before the first query are a prefix; a layout in which each query sees all keys does
+    not ask where they are.
     """
-    for at in (1 << (keys - 1).bit_length(), keys):
-        try:
-            if layout.prefix_stable(at, heads).holds:
-                return
-        except BslangError:  # it is undefined at this length, or is too large there
-            continue
+    if is_prefix_stable(layout, keys, heads):
+        return
     if model.causal or _pairs(layout, queries, keys, heads) != {queries * keys}:
         layout.require_prefix_stable(keys, heads)
+
+
+def is_prefix_stable(layout: Layout, length: int, heads: int) -> bool:
+    """Whether no row depends on the length, up to this one, and no key lies ahead of its query.
+
+    A longer length is asked first, since decoding would ask anew for each token.
+    """
+    for at in (1 << (length - 1).bit_length(), length):
+        try:
+            if layout.prefix_stable(at, heads).holds:
+                return True
+        except BslangError:  # it is undefined at this length, or is too large there
+            continue
+    return False
 
 
 @lru_cache(maxsize=256)

@@ -7,9 +7,16 @@ from typing import Any
 
 import torch
 
-from bslang.integrations.transformers.mask import DROPPED, OTHERS, REST, ROOM
+from bslang.integrations.transformers.mask import (
+    DROPPED,
+    OTHERS,
+    PADDING_FIRST,
+    REST,
+    ROOM,
+)
 from bslang.integrations.transformers.needs import (
     Decoder,
+    is_prefix_stable,
     require,
     require_causal,
     require_order,
@@ -52,8 +59,12 @@ def padded(
 ) -> Tensor:
     """Attention of queries that are the last of the keys; mask: as the mask function gives it."""
     queries, keys = q.shape[2], k.shape[2]
-    if mask is not None and mask.dtype == OTHERS:
+    rows = _Rows(layout, model, options)
+    traced = mask is not None and mask.dim() == 3
+    if mask is not None and (mask.dtype == OTHERS or (traced and not model.causal)):
         raise ValueError(REST.format(length=queries, keys=keys))
+    if mask is not None and traced:
+        return rows.in_room(q, k, v, mask)
     dropped = 0  # keys that the cache no longer has
     if mask is not None and mask.dtype == ROOM and mask.shape[1] < keys:
         keys = mask.shape[1]
@@ -66,20 +77,21 @@ def padded(
             f"{queries} queries came with {keys} keys{places}: layouts are for self-attention, with a cache "
             "that keeps every key, and masks for all of them"
         )
-    rows = _Rows(layout, model, options)
-    mask = None if mask is None else mask.bool()
     if mask is None:
         return rows.attend(q, k, v, None, dropped)
+    mask = mask.bool()
     if torch.compiler.is_compiling():  # what depends on values cannot be asked here
-        if _shift(layout, q) != 1:
-            torch._assert_async(mask[:, 0].all(), _ON_THE_RIGHT.format(layout.spec))
-        return rows.attend(q, k, v, mask[:, dropped:], dropped)
+        return rows.compiled(q, k, v, mask, dropped)
     if mask.all():
         return rows.attend(q, k, v, None, dropped)
+    starts = mask.int().argmax(1).tolist()  # 0 in a row of padding alone
+    apart = len(set(starts)) > 1
+    between = queries < dropped + keys and not mask[:, starts[0] :].all()
+    if (apart or between) and rows.may_end_apart(q, mask, dropped):
+        return rows.end_apart(q, k, v, mask, dropped)
     if queries < dropped + keys:
         require_order(layout, mask, queries, q.shape[1])
-    starts = mask.int().argmax(1).tolist()  # 0 in a row of padding alone
-    if len(set(starts)) > 1 and _shift(layout, q) == 1:
+    if apart and _shift(layout, q) == 1:
         starts = [0] * len(starts)
     if not any(starts):
         return rows.attend(q, k, v, mask[:, dropped:], dropped)
@@ -122,6 +134,52 @@ class _Rows:
             padding = _hidden(mask, queries)
         return _tensor(self.layout(q, k, v, key_padding=padding, **self.options))
 
+    def may_end_apart(self, q: Tensor, mask: Tensor, dropped: int) -> bool:
+        """Whether `end_apart` gives each row what it has alone: no row depends on the length, and queries
+        that are padding come before the others of their row."""
+        if not is_prefix_stable(self.layout, mask.shape[1], q.shape[1]):
+            return False
+        if dropped and _shift(self.layout, q) != 1:
+            return False
+        return bool(_begins_with_padding(mask[:, -q.shape[2] :]).all())
+
+    def end_apart(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropped: int) -> Tensor:
+        """Rows whose keys are moved together, so that each begins at its first token and ends at a place of
+        its own. Queries before the first token have output 0.
+
+        mask: bool (batch, tokens), of the keys and those before them that were dropped.
+        """
+        queries, keys = q.shape[2], k.shape[2]
+        if dropped:
+            require_window(self.layout, keys - queries + 1, dropped + keys, q.shape[1])
+            mask = mask[:, dropped:]
+        return self.moved_together(q, k, v, mask & mask[:, keys - queries :].any(1, keepdim=True))
+
+    def moved_together(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """Attention of queries that are the last of the keys which are there; mask: bool (batch, keys)."""
+        order = mask.logical_not().to(torch.int8).argsort(dim=1, stable=True)
+        row = torch.arange(k.shape[0], device=k.device)[:, None]
+        k, v = (x.transpose(1, 2)[row, order].transpose(1, 2) for x in (k, v))
+        return _tensor(self.layout(q, k, v, lengths=mask.sum(1), **self.options))
+
+    def in_room(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        """As `padded`, with a cache that has room, in a program that torch.compile traces."""
+        if mask.dtype == ROOM:
+            return self.moved_together(q, k, v, mask[:, 0].bool())
+        lengths = mask[0, 0].expand(k.shape[0])
+        return _tensor(self.layout(q, k, v, lengths=lengths, **self.options))
+
+    def compiled(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropped: int) -> Tensor:
+        """As `padded`, in a program that torch.compile traces."""
+        moves = _shift(self.layout, q) == 1
+        if self.model.causal and q.shape[2] < k.shape[2] and (moves or not dropped):
+            own = mask[:, -q.shape[2] :]
+            torch._assert_async(_begins_with_padding(own).all(), PADDING_FIRST)
+            return self.end_apart(q, k, v, mask, dropped)
+        if not moves:
+            torch._assert_async(mask[:, 0].all(), _ON_THE_RIGHT.format(self.layout.spec))
+        return self.attend(q, k, v, mask[:, dropped:], dropped)
+
     def left_padded(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, starts: list[int]
     ) -> Tensor:
@@ -134,7 +192,7 @@ class _Rows:
         outs: list[Tensor] = []
         order: list[int] = []
         for start in sorted(set(starts)):
-            rows = [row for row, its in enumerate(starts) if its == start]
+            rows: Any = [row for row, its in enumerate(starts) if its == start]
             first = max(start - (tokens - keys), 0)  # of the keys
             skipped = max(start - (tokens - queries), 0)  # queries that are padding
             if skipped < queries:
@@ -152,6 +210,11 @@ class _Rows:
 def _shift(layout: Layout, q: Tensor) -> int | None:
     step: int | None = shift(layout, q.shape[1] if layout.by_head else 1)
     return step
+
+
+def _begins_with_padding(mask: Tensor) -> Tensor:
+    """bool (batch,), whether in each row what is padding comes first."""
+    return (mask[:, 1:] >= mask[:, :-1]).all(1)
 
 
 def _hidden(mask: Tensor, queries: int) -> Tensor:
