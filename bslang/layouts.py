@@ -157,6 +157,11 @@ class Layout(Reports, Exports, CallableLayout):
         """Whether `prefix_stable` holds."""
         return self.prefix_stable(length, heads).holds is True
 
+    def _last_step(self, schedule: Schedule) -> int:
+        last = min(map(decoding.last_step, schedule.graphs))
+        # With labels, what is not seen is kept apart.
+        return schedule.graphs[0].grid.q.stop - 1 if self.labels else last
+
     def require_prefix_stable(self, length: int, heads: int = 1) -> None:
         """Raise ValueError if the layout cannot be decoded with a cache: some query sees a later key, or
         other keys at another length. The message has the reason and a pair of tokens.

@@ -155,6 +155,42 @@ def test_a_step_at_a_new_length_lowers_nothing(monkeypatch: pytest.MonkeyPatch) 
         assert lowered
 
 
+def check_steps(target: str) -> None:
+    """Every step of two block rows: what has left the cache holds NaN, and each result is that of dense
+    attention."""
+    layout, given = Call("last(37t) | cols(0:4t) & causal", (16, 16)).layout(target), inputs(1, 96)
+    with torch.no_grad():
+        for length in range(64, 97):
+            kept = np.isin(np.arange(length) // 16, layout.reachable(length - 1, 96))
+            k, v = given.k[:, :, :length].clone(), given.v[:, :, :length].clone()
+            k[:, :, : length - 1][:, :, ~kept[:-1]] = v[:, :, : length - 1][:, :, ~kept[:-1]] = (
+                torch.nan
+            )
+            out = layout(given.q, k, v)
+            seen = np.flatnonzero(layout.to_dense(1, length)[0].numpy())
+            wanted = nn.functional.scaled_dot_product_attention(
+                given.q, k[:, :, seen], v[:, :, seen], enable_gqa=True
+            )
+            torch.testing.assert_close(out, wanted)
+
+
+def test_steps_see_what_the_cache_holds(on: Callable[..., None]) -> None:
+    on(check_steps)
+
+
+def test_the_next_steps_have_the_tables_of_one() -> None:
+    layout, given = Call("last(37t) | cols(0:4t) & causal", (16, 16)).layout("torch"), inputs(1, 96)
+    layout._steps._values.clear()
+    with torch.no_grad():
+        for length in range(65, 97):
+            layout(given.q, given.k[:, :, :length], given.v[:, :, :length])
+    # A block leaves the window within each block row; what it held may be gone then.
+    plans = [
+        [(steps.start, steps.stop) for steps, _ in each] for each in layout._steps._values.values()
+    ]
+    assert plans == [[(64, 68), (68, 80)], [(80, 84), (84, 96)]]
+
+
 @pytest.mark.parametrize("target", ["torch", "cpu"])
 def test_blocks_that_no_query_sees_are_not_read(target: str) -> None:
     """A block row's other queries see more than those of the call."""

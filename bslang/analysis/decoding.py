@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bslang.analysis.pairs import masks
 from bslang.analysis.properties import YES, Answer, is_prefix_stable
-from bslang.graph.blockgraph import BlockGraph
+from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.settle import positions
 from bslang.ir.pattern import Pattern
 
@@ -31,6 +31,25 @@ def last_rows(graph: BlockGraph) -> Blocks:
     last = np.full(graph.grid.m, -1, dtype=np.int64)
     np.maximum.at(last, column, stop - 1)
     return last
+
+
+def last_step(graph: BlockGraph) -> int:
+    """The last query of a graph from which on each of its blocks is still seen: a call that begins there
+    visits no block that has left its cache (`reachable`)."""
+    side, stop = graph.grid.q.block, graph.grid.q.stop
+    ends = np.minimum((graph.row + 1) * side, stop) - 1
+    last = int(ends.min(initial=stop - 1))
+    of_runs = np.flatnonzero(graph.kind != FULL)
+    lengths = (graph.stop - graph.start)[of_runs]
+    run = np.repeat(of_runs, lengths)
+    within = np.arange(run.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    seen: npt.NDArray[np.bool_] = np.any(
+        masks(graph, graph.row[run], graph.start[run] + within), axis=-1
+    )
+    if not seen.any(axis=-1).all():  # a block that its mask empties
+        return graph.grid.q.start
+    latest = graph.row[run] * side + side - 1 - seen[:, ::-1].argmax(axis=-1)
+    return int(latest.min(initial=last))
 
 
 def reachable(graph: BlockGraph, last: Blocks, t: int) -> Blocks:

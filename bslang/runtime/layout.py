@@ -55,6 +55,7 @@ class CallableLayout(ABC):
     layer: int = 0
     first_head: int = 0
     _plans: Recent[DevicePlan] = field(default_factory=partial(Recent, PLANS))
+    _steps: Recent[list[tuple[range, DevicePlan]]] = field(default_factory=partial(Recent, PLANS))
     _capacities: Recent[DevicePlan | None] = field(default_factory=partial(Recent, PLANS))
     _key: str = field(init=False)
 
@@ -79,6 +80,10 @@ class CallableLayout(ABC):
     def _is_prefix_stable(self, length: int, heads: int) -> bool:
         """Whether no row of the first heads depends on the length, up to this one, and no key lies ahead of
         its query."""
+
+    @abstractmethod
+    def _last_step(self, schedule: Any) -> int:
+        """The last query of a schedule from which on all its blocks are seen."""
 
     @abstractmethod
     def require_prefix_stable(self, length: int, heads: int = 1) -> None:
@@ -296,6 +301,30 @@ class CallableLayout(ABC):
         plan = self._capacities.get((length, device, numbers, layer), make)
         if plan is None:
             return None
+        if is_capturing(device):
+            CAPTURED.add(plan)
+        return plan.at(len_q, len_k)
+
+    def _plan_of_step(
+        self, len_q: int, len_k: int, device: torch.device, heads: int
+    ) -> DevicePlan | None:
+        """The same for kernels that have the rows of a table alone: the plan of a step and of the next ones,
+        as long as they are in its block rows and see all its blocks."""
+        layer = self.layer if self.by_layer else 0
+        first, (rows, columns) = len_k - len_q, self.block
+        stop = min(-(-len_k // rows) * rows, -(-len_k // columns) * columns)
+        key = (first // rows, stop, device, self._numbers(heads), layer)
+        kept = self._steps.get(key, list)
+        plan = next((plan for steps, plan in kept if first in steps), None)
+        if plan is None:
+            try:
+                if not self._is_prefix_stable(capacity(len_k), heads):
+                    return None
+                schedule = self._schedule(stop - first, stop, "end", heads)
+            except BslangError:
+                return None
+            plan = DevicePlan.of(schedule, device)
+            kept.append((range(first, self._last_step(schedule) + 1), plan))
         if is_capturing(device):
             CAPTURED.add(plan)
         return plan.at(len_q, len_k)

@@ -45,10 +45,10 @@ def _found(
         plan = layout._plan_by_place(*shape) or layout._plan_by_place(*shape, rounded=False)
         assert plan is not None, "a prefix-stable layout has tables of a capacity"
         return target, plan, call
-    # A step of decoding lowers nothing: its tables are those of a capacity.
+    # A step of decoding has the tables of a capacity, or of a step before it.
     few = len_q < len_k and len_q <= layout.block[0]
-    if few and target.by_place and not backward and call.align == "end":
-        plan = layout._plan_by_place(*shape)
+    if few and not backward and call.align == "end":
+        plan = layout._plan_by_place(*shape) if target.by_place else layout._plan_of_step(*shape)
         if plan is not None:
             return target, plan, call
     return target, layout._plan(len_q, len_k, call.align, q.device, heads), call
