@@ -89,6 +89,19 @@ def test_a_cache_that_drops_what_the_layout_sees_is_refused() -> None:
 
 
 @torch.no_grad()
+def test_padding_in_the_place_of_tokens_in_a_cache_that_drops_keys_is_refused() -> None:
+    """The cache of the second row is padding, and tokens that its window sees are gone."""
+    made = model("Mistral", sliding_window=WINDOW)
+    register("last(12t)", **FEW)
+    made.set_attn_implementation("bslang")
+    cache = transformers.DynamicCache(config=made.config)
+    made(tokens(), attention_mask=RIGHT, past_key_values=cache)
+    seen = torch.nn.functional.pad(RIGHT, (0, 1), value=1)
+    with pytest.raises(ValueError, match="row 1 of attention_mask has padding between its tokens"):
+        made(tokens(length=1), attention_mask=seen, past_key_values=cache)
+
+
+@torch.no_grad()
 def test_masks_of_all_pairs_do_not_tell_what_the_cache_has_dropped() -> None:
     made = model("Mistral", sliding_window=WINDOW)
     register("chunks(10t) & causal", **FEW)
@@ -188,6 +201,6 @@ def test_compiled_programs_refuse_padding_that_moves_what_the_layout_sees() -> N
         compiled(q, k, LEFT.bool())
     step = torch.ones_like(LEFT).bool()
     step[1, 39] = False
-    with pytest.raises(RuntimeError, match="padding must come before the others of their row"):
+    with pytest.raises(RuntimeError, match="padding must come before the tokens of a row"):
         compiled(q[:, :, :2], k, step)
     torch._dynamo.reset()

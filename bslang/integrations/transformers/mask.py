@@ -116,7 +116,8 @@ def mask(
 def _is_plain(mask_function: Callable[..., Any] | None, given: dict[str, Any]) -> bool:
     """Whether a decoder's mask is causal, or a window, and no more, as far as a traced program can see."""
     plain = mask_function is causal_mask_function or _maker(mask_function) == "and_masks"
-    return plain and not given.get("use_vmap", True)
+    causal = getattr(given.get("config"), "is_causal", True)
+    return plain and causal and not given.get("use_vmap", True)
 
 
 def _with_room(queries: int, length: Tensor, keys: int, attention_mask: Tensor | None) -> Tensor:
@@ -134,7 +135,7 @@ def _with_room(queries: int, length: Tensor, keys: int, attention_mask: Tensor |
     return (given & there)[:, None].to(ROOM)
 
 
-PADDING_FIRST = "queries that are padding must come before the others of their row"
+PADDING_FIRST = "padding must come before the tokens of a row, or before its queries"
 
 REST = (
     "the queries are {length} tokens, and there are {keys} keys that they may see: pass a mask of all "

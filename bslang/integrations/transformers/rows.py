@@ -135,13 +135,14 @@ class _Rows:
         return _tensor(self.layout(q, k, v, key_padding=padding, **self.options))
 
     def may_end_apart(self, q: Tensor, mask: Tensor, dropped: int) -> bool:
-        """Whether `end_apart` gives each row what it has alone: no row depends on the length, and queries
-        that are padding come before the others of their row."""
+        """Whether `end_apart` gives each row what it has alone: no row depends on the length, queries that
+        are padding come before the others of their row, and so does padding that a cache has kept in the
+        place of tokens."""
         if not is_prefix_stable(self.layout, mask.shape[1], q.shape[1]):
             return False
         if dropped and _shift(self.layout, q) != 1:
             return False
-        return bool(_begins_with_padding(mask[:, -q.shape[2] :]).all())
+        return bool(_is_placed(mask, q.shape[2], dropped))
 
     def end_apart(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropped: int) -> Tensor:
         """Rows whose keys are moved together, so that each begins at its first token and ends at a place of
@@ -173,8 +174,7 @@ class _Rows:
         """As `padded`, in a program that torch.compile traces."""
         moves = _shift(self.layout, q) == 1
         if self.model.causal and q.shape[2] < k.shape[2] and (moves or not dropped):
-            own = mask[:, -q.shape[2] :]
-            torch._assert_async(_begins_with_padding(own).all(), PADDING_FIRST)
+            torch._assert_async(_is_placed(mask, q.shape[2], dropped), PADDING_FIRST)
             return self.end_apart(q, k, v, mask, dropped)
         if not moves:
             torch._assert_async(mask[:, 0].all(), _ON_THE_RIGHT.format(self.layout.spec))
@@ -212,9 +212,12 @@ def _shift(layout: Layout, q: Tensor) -> int | None:
     return step
 
 
-def _begins_with_padding(mask: Tensor) -> Tensor:
-    """bool (batch,), whether in each row what is padding comes first."""
-    return (mask[:, 1:] >= mask[:, :-1]).all(1)
+def _is_placed(mask: Tensor, queries: int, dropped: int) -> Tensor:
+    """bool (), whether in all rows padding among the queries comes first, and a cache that has dropped tokens
+    of a row has kept as many as it has room for."""
+    own = mask[:, mask.shape[1] - queries :]
+    whole = mask[:, dropped:].all(1) | ~mask[:, :dropped].any(1)
+    return ((own[:, 1:] >= own[:, :-1]).all(1) & (whole | (dropped == 0))).all()
 
 
 def _hidden(mask: Tensor, queries: int) -> Tensor:
