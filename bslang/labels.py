@@ -91,8 +91,8 @@ def take_padding(given: Any, q: torch.Tensor, k: torch.Tensor, placed: bool) -> 
 
 _COVERED = (
     "key_padding covers queries: they are the last of all keys in every row, even if its sequence is "
-    "shorter. Pass lengths instead, where the queries of each row are the last of its own keys, or pad on "
-    "the left"
+    "shorter. Pad on the left, or call each row separately with its own keys, or all at once with `lengths`, "
+    "where the queries of each row are the last of its own keys"
 )
 
 

@@ -328,7 +328,7 @@ def test_packed_calls_have_offsets_instead() -> None:
 
 def test_padding_that_covers_queries_is_told_of_lengths() -> None:
     layout, given = Call(SPEC).layout("torch"), inputs(1, 40, batch=2)
-    with pytest.raises(ValueError, match="Pass lengths instead"):
+    with pytest.raises(ValueError, match="or all at once with `lengths`"):
         layout(given.q, given.k, given.v, key_padding=torch.tensor([40, 30]))
 
 
