@@ -143,6 +143,17 @@ def test_windowed_models_generate_what_they_do(name: str) -> None:
         assert torch.equal(*found)
 
 
+@pytest.mark.parametrize("how", ["assistant_model", "prompt_lookup_num_tokens"])
+def test_caches_that_are_rolled_back(how: str) -> None:
+    """Assisted decoding keeps more keys than the window, and takes tokens back."""
+    made = model("Mistral", sliding_window=WINDOW)
+    register("chunks(10t) & causal", **FEW)
+    made.set_attn_implementation("bslang")
+    plain = made.generate(tokens(1), **GREEDY)
+    given = made if how == "assistant_model" else 3
+    assert torch.equal(made.generate(tokens(1), **GREEDY, **{how: given}), plain)
+
+
 # ---- compiled steps ------------------------------------------------------------------------------------
 
 

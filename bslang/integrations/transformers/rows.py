@@ -86,13 +86,13 @@ def padded(
         return rows.attend(q, k, v, None, dropped)
     starts = mask.int().argmax(1).tolist()  # 0 in a row of padding alone
     apart = len(set(starts)) > 1
-    between = queries < dropped + keys and not mask[:, starts[0] :].all()
-    if (apart or between) and rows.may_end_apart(q, mask, dropped):
+    between = queries < dropped + keys and bool((mask[:, 1:] < mask[:, :-1]).any())
+    if apart and not between and _shift(layout, q) == 1:
+        starts = [0] * len(starts)  # padding is hidden, and nothing else changes
+    elif (apart or between) and rows.may_end_apart(q, mask, dropped):
         return rows.end_apart(q, k, v, mask, dropped)
-    if queries < dropped + keys:
+    elif between:
         require_order(layout, mask, queries, q.shape[1])
-    if apart and _shift(layout, q) == 1:
-        starts = [0] * len(starts)
     if not any(starts):
         return rows.attend(q, k, v, mask[:, dropped:], dropped)
     return rows.left_padded(q, k, v, mask, starts)
