@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,9 +21,12 @@ from reference import inputs
 
 import bslang
 from bslang import api, compiler, layouts
+from bslang.cli.inspect import _lines
+from bslang.dims import Dims
 from bslang.errors import TargetError
-from bslang.gpu import aot
+from bslang.gpu import aot, inspect
 from bslang.runtime.triton import launch as launcher
+from bslang.runtime.triton.binaries import _entries
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.syntax.source import Source
 
@@ -146,9 +150,55 @@ def test_what_is_not_compiled_for_is_said() -> None:
             files(**wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("dim", "strides"), [(64, True), (72, False)])
+def test_files_of_values_of_another_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kernel is there once for the dimensions that it has."""
+    given: list[tuple[str, Dims]] = []
+
+    def compile_kernel(target: Any, kernel: str, architecture: str, dims: Dims, dtype: Any) -> Any:
+        given.append((kernel, dims))
+        source = SimpleNamespace(signature={"q": "*bf16"})
+        metadata = SimpleNamespace(_asdict=lambda: {"name": kernel})
+        return SimpleNamespace(asm={"cubin": b""}, src=source, metadata=metadata)
+
+    monkeypatch.setattr(aot, "compile_kernel", compile_kernel)
+    resolved = compiler.resolve(Source("spec.bsl", SPEC), block=64)
+    sizes = [(64, 32), 32]
+    found = api.files(resolved, ["triton"], architectures=["cuda:90"], head_dims=sizes)
+    entries = json.loads(str(found["near.triton.json"]))["binaries"]
+    assert [each["file"] for each in entries] == [
+        f"near.{name}.bf16.cubin"
+        for name in (
+            "forward.cuda90.d64x32", "merge.cuda90.d32", "delta.cuda90.d32", "dq.cuda90.d64x32",
+            "dkdv.cuda90.d64x32", "sum.cuda90.d64", "sum.cuda90.d32", "forward.cuda90.d32",
+            "dq.cuda90.d32", "dkdv.cuda90.d32",
+        )
+    ]  # fmt: skip
+    assert [
+        (each["kernel"], Dims(each["head_dim"], each["value_dim"])) for each in entries
+    ] == given
+    assert {each["file"] for each in entries} <= found.keys()
+
+
+def test_manifests_of_before_have_one_dimension(compiled: Path) -> None:
+    content = manifest(compiled)
+    expected = _entries(content)
+    assert [each.pop("value_dim") for each in content["binaries"]] == [64] * len(expected)
+    assert _entries(content) == expected
+
+
+def test_machine_code_for_values_of_another_dimension() -> None:
+    resolved = compiler.resolve(Source("spec.bsl", SPEC), block=64)
+    found = inspect._report(api._kernels(resolved), "dkdv", "cuda:90", Dims(64, 32), "bf16")
+    assert (found.head_dim, found.value_dim) == (64, 32)
+    assert (found.constants["PAD"], found.constants["VALUE_PAD"]) == (64, 32) and found.loops
+    assert _lines(found)[0] == "dkdv for cuda:90, head dimension 64/32, bf16"
+
+
+@pytest.mark.parametrize(
+    ("dim", "strides"), [(64, "qkv"), (72, ""), ((64, 72), "qk"), ((72, 64), "v")], ids=str
+)
 def test_strides_are_aligned_if_rows_can_be(
-    dim: int, strides: bool, monkeypatch: pytest.MonkeyPatch
+    dim: int | tuple[int, int], strides: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import triton
 
@@ -157,7 +207,7 @@ def test_strides_are_aligned_if_rows_can_be(
     source = aot.compile_kernel(kernels, "forward", "cuda:90", dim, BRAIN)
     aligned = {source.fn.arg_names[place] for (place,) in source.attrs}
     assert {"q", "k", "v", "out", "lse", "runs"} <= aligned
-    assert ({"q_row", "k_head", "v_batch"} <= aligned) == strides
+    assert {name[0] for name in aligned & {"q_row", "k_head", "v_batch"}} == set(strides)
     assert not any(source.signature[name] == "i32" for name in aligned if not name.endswith("_row"))
 
 

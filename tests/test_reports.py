@@ -102,7 +102,8 @@ def test_they_speak_of_the_layout_s_own_heads_and_layer(run: Run) -> None:  # no
 def test_verify_compares_with_the_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the layout's own heads and layer; wrong kernels are found."""
     mixed = bslang.compile(MIXED, target=["cpu", "torch"]).at_layer(1).at_heads(1)
-    found = mixed.verify(100, target="torch", dtype="fp32", head_dim=16, heads=2)
+    found = mixed.verify(100, target="torch", dtype="fp32", head_dim=[16, (16, 8)], heads=2)
+    assert any("head dimension 16/8," in call for call in found.calls)
     assert [row.who for row in found.rows] == ["torch on cpu, fp32"] and not found.failures
     assert str(found).endswith(found.good) and "torch on cpu, fp32" in str(found)
     other = layouts.layout_of(mixed._resolved, ("torch",), 0)
@@ -112,6 +113,10 @@ def test_verify_compares_with_the_meaning(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_does_not_fit_is_refused(layout: bslang.Layout) -> None:
+    with pytest.raises(
+        ValueError, match=r"numbers, or pairs \(of q and k, of v\), not \(8, 8, 4\)"
+    ):
+        layout.verify(head_dim=[(8, 8, 4)])  # type: ignore[list-item]  # what is refused
     with pytest.raises(
         TargetError, match="no target 'cuda'; it is compiled for triton, cpu, torch"
     ):

@@ -108,12 +108,14 @@ def imported(path: Path) -> tuple[bslang.Layout, TritonTarget]:
 class Clock:
     """Runs nothing, and gives a pass the time that `times` says for the tiles of a kernel."""
 
-    def __init__(self, target: TritonTarget, times: Callable[[str, Launch], float]) -> None:
-        self.target, self.times = target, times
+    def __init__(
+        self, target: TritonTarget, times: Callable[[str, Launch], float], dims: Dims = SIZE
+    ) -> None:
+        self.target, self.times, self.dims = target, times, dims
 
     def __call__(self, call: Callable[[], object]) -> float:
-        q = torch.zeros(1, 1, 1, 64, dtype=BRAIN)
-        return sum(self.times(kernel, self.target._launch(kernel, q, q)) for kernel in KERNELS)
+        q, v = (torch.zeros(1, 1, 1, dim, dtype=BRAIN) for dim in self.dims)
+        return sum(self.times(kernel, self.target._launch(kernel, q, v)) for kernel in KERNELS)
 
 
 @pytest.fixture
@@ -285,6 +287,28 @@ def test_the_file_says_what_it_is(stored: Path) -> None:
     for each in content["entries"]:
         assert (each["device"], each["head_dim"], each["dtype"]) == ("cpu", 64, "bf16")
         assert each["times"]["best"] < each["times"]["default"]
+
+
+def test_files_of_before_have_one_dimension(stored: Path, device: list[Launch]) -> None:
+    file = stored.with_suffix(".tune.json")
+    content = json.loads(file.read_text("utf-8"))
+    assert all(each.pop("value_dim") == 64 for each in content["entries"])
+    before = imported(stored)[1].tuned
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert imported(stored)[1].tuned == before and len(before) == len(KERNELS)
+
+
+def test_values_of_another_dimension_have_tiles_of_their_own(
+    tmp_path: Path, device: list[Launch]
+) -> None:
+    layout, target = imported(made(tmp_path))
+    cpu, bench = torch.device("cpu"), Clock(target, half, Dims(64, 32))
+    found = tune(layout, 200, [(64, 32)], ["bf16"], 2, device=cpu, bench=bench)
+    assert {(each.head_dim, each.value_dim) for each in found} == {(64, 32)}
+    q, v = torch.zeros(1, 1, 8, 64, dtype=BRAIN), torch.zeros(1, 1, 8, 32, dtype=BRAIN)
+    for kernel in KERNELS:
+        assert target._launch(kernel, q, v) != target.default(kernel, q, v)
+        assert target._launch(kernel, q, q) == target.default(kernel, q, q)
 
 
 def test_winners_of_other_calls_stay(stored: Path, device: list[Launch]) -> None:

@@ -110,6 +110,11 @@ def check_decoding(target: str) -> None:
         expected, its = made(q, *of_all, return_lse=True)
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(lse, its, atol=1e-5, rtol=0)
+        ends = made(q, one.k, one.v, lengths=torch.tensor([44, 9, 0]))
+        assert isinstance(ends, Tensor) and not ends[2].any()
+        torch.testing.assert_close(ends[:1], out[:1], atol=1e-5, rtol=0)
+        short = made(q[1:2], one.k[:, :, :9], one.v[:, :, :9])
+        torch.testing.assert_close(ends[1:2], short, atol=1e-5, rtol=0)  # type: ignore[arg-type]
 
 
 def test_nothing_to_attend(on: Callable[..., None]) -> None:

@@ -85,6 +85,16 @@ def test_a_table_and_a_verdict(run: Run) -> None:
     assert lines[-1].startswith("good: ") and "at most twice" in lines[-1]
 
 
+def test_values_of_another_dimension(run: Run) -> None:
+    given = "--head-dim", "8/5, 3/9", "--dtype", "fp32", "--seq-len", "20"
+    done = run("a.bsl:near", *given, "--json")
+    assert (done.status, done.err) == (0, "")
+    calls = json.loads(done.out)["calls"]
+    for dims in ("8/5", "3/9"):
+        assert any(f"(head dimension {dims}, " in call for call in calls)
+    assert all("dimension 8/5," in call or "dimension 3/9," in call for call in calls)
+
+
 @pytest.mark.parametrize("name", ["documents", "heads3", "rows9", "deep"])
 def test_layouts_of_every_kind(run: Run, name: str) -> None:
     done = run(f"a.bsl:{name}", "--head-dim", "8", "--dtype", "fp32", "--layer", "1")
@@ -361,6 +371,9 @@ def test_others_are_verified_all_the_same(resolved: Callable[[str], Any]) -> Non
         (("--device", "cuda:77"), 1, "no device 'cuda:77' here"),
         (("--head-dim", "0"), 2, "is not a list of numbers"),
         (("--head-dim", "x"), 2, "is not a list of numbers"),
+        (("--head-dim", "64/"), 2, "or of pairs of them (of keys and of values)"),
+        (("--head-dim", "8/0"), 2, "is not a list of numbers"),
+        (("--head-dim", "8/8/8"), 2, "is not a list of numbers"),
         (("--seq-len", "0"), 2, "is not a list of numbers"),
         (("--seq-len", "100000"), 3, "MAX_DENSE"),
         (("--heads", "0"), 2, "--heads"),
