@@ -25,7 +25,8 @@ class Argument:
 
     type: "i32", "i64" or "fp32", "*" and a type for a pointer, "constexpr" for a constant; of a field of a
     struct: its type in C++.
-    only: "" where every layout's kernels have it, else "heads" or "labels", which a layout must have.
+    only: "" where every layout's kernels have it, else "heads", "labels" or "selections", which a layout must
+    have.
     """
 
     name: str
@@ -72,9 +73,10 @@ class Kernel:
             *self.constants,
         )
 
-    def groups(self, *, heads: bool, labels: bool) -> Iterator[Group]:
-        """The groups that the kernel of a layout has: one whose heads differ, or that has labels."""
-        absent = {"heads": not heads, "labels": not labels}
+    def groups(self, *, heads: bool, labels: bool, selections: bool) -> Iterator[Group]:
+        """The groups that the kernel of a layout has: one whose heads differ, or that has labels, or
+        selections."""
+        absent = {"heads": not heads, "labels": not labels, "selections": not selections}
         numbers = (*self.options, *self.constants)
         for group in (self.tensors, self.tables, self.strides, self.sizes, numbers):
             kept = tuple(each for each in group if not absent.get(each.only, False))
@@ -91,6 +93,10 @@ _TABLES = (
     *_group("*i64", "parameters"),
     *_group("*i32", "head_graph", "heads"),
     *_group("*i32", "q_labels k_labels q_ranges k_ranges", "labels"),
+    *_group("i32", "label_heads", "labels"),
+    *_group("*u8", "bits states", "selections"),
+    *_group("*i32", "listed counts", "selections"),
+    *_group("*i64", "cells", "selections"),
 )
 _NUMBERS = tuple(
     Argument(name, "fp32") if kind == FLOAT else Argument(name.upper(), "constexpr")
@@ -188,12 +194,27 @@ COLUMNS = {
     "program": ("block", "low", "high", "slot"),
     "run": ("begin", "end"),
     "merge": ("block", "first", "last"),
+    "cells": (
+        "rows",
+        "cols",
+        "batch",
+        "groups",
+        "first",
+        "lines",
+        "bytes",
+        "bits",
+        "states",
+        "listed",
+        "counts",
+    ),
 }
 """Columns of the tables, in order.
 
 Of a program: its block row (or column), the blocks [low, high) that strips may cover, and where its result
 goes (-1: to the output). Of a run: its blocks [begin, end). Of a merge: a block row, and the slots
-[first, last) of its parts.
+[first, last) of its parts. Of the cells of a selection: those of `bslang.selections.Selected` and where its
+parts begin in `bits`, `states`, `listed` (the blocks of each block row, or column, that hold listed cells,
+ascending) and `counts` (how many these are); batch: 1 where each sequence has its own, else 0.
 """
 
 CLASSES = ("full", "edge", "partial")
@@ -204,6 +225,10 @@ The last is the first of one class for each mask."""
 STRUCTS = {
     "Tensor": (*_group("void*", "data"), *_group("int64_t", "batch head row dim")),
     "Table": (*_group("const int32_t*", "order pointer runs"), *_group("int64_t", "programs")),
+    "Selection": (
+        *_group("const uint8_t*", "bits by_row by_col"),
+        *_group("int64_t", "rows cols batch groups first lines bytes"),
+    ),
     "Arguments": (
         *_group("int64_t", "abi threads dtype"),
         *_group("int64_t", "batch heads key_heads len_q len_k"),
@@ -215,6 +240,8 @@ STRUCTS = {
         *_group("const int64_t*", "parameters"),
         *_group("const int32_t*", "head_graph"),
         *_group("const int32_t*", "q_labels k_labels q_ranges k_ranges"),
+        *_group("int64_t", "label_heads"),
+        *_group("const Selection*", "selections"),
         *_group("Tensor", "q k v sinks out lse grad_out grad_lse dq dk dv"),
     ),
 }

@@ -261,7 +261,7 @@ def measure(
     """
     from bslang.verify.measure import measure
 
-    if resolved.pattern.needs_labels:
+    if resolved.pattern.awaits_call:
         raise BslangError(
             f"`{resolved.name}` depends on the labels of a call; measure the layout without them"
         )

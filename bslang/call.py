@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from bslang.inputs import Inputs
 from bslang.labels import Labels, take_labels, take_padding
 from bslang.lengths import last_positions, take_lengths
+from bslang.selections import take_selections
 from bslang.sinks import take_sinks
 
 # torch is imported where there are tensors: the compiler reads NUMBERS, and starts without it.
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from bslang.labels import LabelsOfCall
+    from bslang.selections import Selected, SelectionsOfCall
 
 SOFTCAPS = (1e-30, 1e30)
 """Least and greatest soft cap: what kernels compute with it in fp32 stays finite."""
@@ -34,28 +37,36 @@ _LARGEST = sys.float_info.max
 class Options(TypedDict, total=False):
     """The options of a call. All are optional.
 
-    softcap: the bound of scaled scores s, as softcap * tanh(s / softcap), applied before the mask (Gemma 2:
-    arXiv 2408.00118, section 2); None does not cap. align: "end" makes the queries the last positions of
-    the keys, "start" the first. labels: for a layout with `same(doc)`, {"doc": integers of the key
+    softcap: the bound of scaled scores s, as softcap * tanh(s / softcap), applied before the mask (Gemma
+    2: arXiv 2408.00118, section 2); None does not cap. align: "end" makes the queries the last positions
+    of the keys, "start" the first. labels: for a layout with `same(doc)`, {"doc": integers of the key
     positions, (batch, len_k) or (len_k,)}, or that tensor alone; if queries have their own labels, and
-    always with align="start", a pair (of queries, of keys). key_padding: keys that no query sees: bool
-    (batch, len_k), True for padding as in torch's key_padding_mask, or integers (batch,), the number of
-    keys of each sequence, padded on the right. With fewer queries than keys, the queries are the last keys,
-    and padding must not cover them. lengths: int32 or int64 (batch,), from 0 to len_k, for rows of a batch
-    that end at different places, as in a cache: row b has the keys 0 to lengths[b] - 1, and its queries are
-    the last of these, query x at position lengths[b] - len_q + x. What k and v hold beyond is not read. A
-    query before position 0 sees nothing. It needs a layout that is prefix-stable
-    (`Layout.prefix_stable`); labels of keys are (batch, len_k), from which queries have those of their
-    positions. sinks: real numbers (heads,), a logit per query head that joins the
-    denominator of the softmax and has no value (gpt-oss; arXiv 2309.17453, section 3.3): weights are exp(s)
-    / (sum of exp(s) + exp(sink)). It is neither scaled nor capped, lse is that of the keys alone, and it
-    has a gradient. first_head: the model's number of the first head of q, if q has only some of the model's
-    heads, as on a rank of tensor parallelism; see `Layout.at_heads`. Default: 0.
+    always with align="start", a pair (of queries, of keys); labels that differ from head to head have
+    shape (batch, heads or key heads, length), one that only queries or only keys are asked for is theirs
+    alone, and `x[b]` is (batch,). select: for a layout with `select(pick)`, {"pick": value}, or that
+    value alone: which cells are listed, bool (batch or 1, G, R, C), or column cells, int32 or int64
+    (batch or 1, G, R, K), of which those outside of 0 .. C - 1 are no cell; G is 1, key heads or heads,
+    and head h reads h * G // heads; R counts the cells of the queries, by position, and C those of the
+    keys. key_padding: keys that no query sees: bool (batch, len_k), True for padding as in torch's
+    key_padding_mask, or integers (batch,), the number of keys of each sequence, padded on the right. With
+    fewer queries than keys, the queries are the last keys, and padding must not cover them. lengths: int32
+    or int64 (batch,), from 0 to len_k, for rows of a batch that end at different places, as in a cache: row
+    b has the keys 0 to lengths[b] - 1, and its queries are the last of these, query x at position
+    lengths[b] - len_q + x. What k and v hold beyond is not read. A query before position 0 sees nothing. It
+    needs a layout that is prefix-stable (`Layout.prefix_stable`); labels of keys are (batch, len_k), from
+    which queries have those of their positions; of a selection, line 0 holds the first query of each row
+    that is not before position 0, and R is the most cells that len_q queries touch, (len_q + rows - 2) //
+    rows + 1. sinks: real numbers (heads,), a logit per query head that joins the denominator of the softmax
+    and has no value (gpt-oss; arXiv 2309.17453, section 3.3): weights are exp(s) / (sum of exp(s) +
+    exp(sink)). It is neither scaled nor capped, lse is that of the keys alone, and it has a gradient.
+    first_head: the model's number of the first head of q, if q has only some of the model's heads, as on a
+    rank of tensor parallelism; see `Layout.at_heads`. Default: 0.
     """
 
     softcap: float | None
     align: str
     labels: LabelsOfCall | None
+    select: SelectionsOfCall | None
     key_padding: torch.Tensor | None
     lengths: torch.Tensor | None
     sinks: torch.Tensor | None
@@ -119,7 +130,8 @@ class Call:
     """What a call says beside q, k and v, checked.
 
     scale: what scores are multiplied by; softcap: 0 for none; align: "end" or "start"; labels: those of the
-    call, for a layout that has some; padding: bool (batch, len_k), True where a key is padding; sinks:
+    call, for a layout that has some; selections: their values, each of a name, and
+    `selected` what kernels take of them; padding: bool (batch, len_k), True where a key is padding; sinks:
     (heads,) in the dtype of log-sum-exps, or (heads, len_q) where queries are heads
     (`bslang.runtime.grouped`); lengths: int64 (batch,), the keys of each row of the batch.
     """
@@ -131,20 +143,22 @@ class Call:
     padding: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
     lengths: torch.Tensor | None = None
+    selections: tuple[torch.Tensor, ...] = ()
+    selected: tuple[Selected, ...] = ()
 
     @classmethod
     def of(
         cls,
         q: torch.Tensor,
         k: torch.Tensor,
-        names: tuple[str, ...],
+        inputs: Inputs,
         scale: float | None = None,
         *,
         placed: bool = True,
         **options: Unpack[Options],
     ) -> Call:
         """The call that a user means. q: (batch, heads, len_q, dim); k: (batch, key heads, len_k, dim);
-        names: of the layout's labels; scale: 1/sqrt(dim) for None; placed:
+        inputs: what the layout's calls give; scale: 1/sqrt(dim) for None; placed:
         `CallableLayout._places`.
 
         Raises TypeError or ValueError for an option that is unknown or does not fit the tensors.
@@ -159,15 +173,20 @@ class Call:
             raise ValueError(f'align must be "end" or "start", not {align!r}')
         padding = options.get("key_padding")
         lengths = take_lengths(options.get("lengths"), q, k, align, padding)
-        positions = last_positions(lengths, q.shape[2]) if names and lengths is not None else None
+        positions = None
+        if inputs.labels and lengths is not None:
+            positions = last_positions(lengths, q.shape[2])
         return cls(
             float(q.shape[-1] ** -0.5 if scale is None else scale),
             check_softcap(options.get("softcap")),
             align,
-            take_labels(options.get("labels"), names, q, k, align, positions),
+            take_labels(options.get("labels"), inputs.labels, q, k, align, positions),
             take_padding(padding, q, k, placed and align == "end"),
             take_sinks(options.get("sinks"), q),
             lengths,
+            take_selections(
+                options.get("select"), inputs.selections, q, k, align, ended=lengths is not None
+            ),
         )
 
     @property
@@ -194,7 +213,8 @@ class Call:
         # Numbers of a program exported before one was new lack the last: they have its default.
         known: dict[str, Any] = dict(zip(NUMBERS, numbers, strict=False))
         known |= {name: given.get(name) for name in _TENSORS}
-        return cls(**known, align=align, labels=labels)
+        selections = [tensor for name, tensor in given.items() if name.startswith("select")]
+        return cls(**known, align=align, labels=labels, selections=tuple(selections))
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """Those of the call."""
@@ -204,6 +224,7 @@ class Call:
         tensors = {name: getattr(self, name) for name in _TENSORS}
         if self.labels is not None:
             tensors |= {"q_labels": self.labels.q, "k_labels": self.labels.k}
+        tensors |= {f"select{i}": value for i, value in enumerate(self.selections)}
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
     def row(self, number: int, len_q: int, len_k: int) -> Call:
@@ -211,8 +232,11 @@ class Call:
         labels = self.labels
         if labels is not None:
             one = slice(number, number + 1)
-            labels = Labels(labels.q[:, one, labels.q.shape[2] - len_q :], labels.k[:, one, :len_k])
-        return replace(self, labels=labels, lengths=None)
+            cut = labels.q.shape[-1] - len_q
+            labels = Labels(labels.q[:, one, :, cut:], labels.k[:, one, :, :len_k])
+        # Lines and columns that the row lacks are cut where its length is known, from its inputs.
+        selections = tuple(x[number : number + 1] if x.shape[0] > 1 else x for x in self.selections)
+        return replace(self, labels=labels, selections=selections, lengths=None)
 
     def padding_as_label(self, len_q: int) -> Call:
         """The call of a layout that is narrowed by `same` of one more label, in place of the padding.
@@ -223,10 +247,12 @@ class Call:
         import torch
 
         assert self.padding is not None
-        of_k = self.padding.to(torch.int32)[None]
-        of_q = of_k.new_zeros((1, of_k.shape[1], len_q))
+        of_k = self.padding.to(torch.int32)[None, :, None]
+        of_q = of_k.new_zeros((1, of_k.shape[1], 1, len_q))
         if self.labels is not None:
-            of_q, of_k = torch.cat((self.labels.q, of_q)), torch.cat((self.labels.k, of_k))
+            q, k = self.labels.q, self.labels.k
+            of_q, of_k = (x.expand(-1, -1, q.shape[2], -1) for x in (of_q, of_k))
+            of_q, of_k = torch.cat((q, of_q)), torch.cat((k, of_k))
         return replace(self, labels=Labels(of_q, of_k), padding=None)
 
 

@@ -34,7 +34,7 @@ from bslang.syntax.source import Source
 # What only some commands need is imported where it is used, so that `bslang check` starts fast.
 if TYPE_CHECKING:
     from bslang.graph.blockgraph import BlockGraph
-    from bslang.ir.oracle import Labels
+    from bslang.ir.oracle import Labels, Selections
     from bslang.ir.runs import Bools
     from bslang.schedule.schedule import Schedule
 
@@ -164,17 +164,19 @@ def mask(
     head: int = 0,
     layer: int = 0,
     labels: Labels | None = None,
+    selections: Selections | None = None,
 ) -> Bools:
     """Which pairs of one head belong, bool (len_q, len_k): asked of every pair, by the dense meaning.
 
-    labels: integers (len_q,) and (len_k,) by name, where the pattern has run-time labels. It shares no
-    code with lowering. Raises SpecError where the pattern is undefined at this length, ValueError.
+    labels: integers (len_q,) and (len_k,) by name, where the pattern has run-time labels; selections: bool
+    (rows, columns) by name, the cells of the queries and keys that are there. It shares no code with
+    lowering. Raises SpecError where the pattern is undefined at this length, ValueError.
     """
     from bslang.ir.oracle import dense
 
     here = grid(resolved, len_q, len_k, align, head=head, layer=layer)
     with _pointing(resolved, here):
-        return dense(resolved.pattern, here, labels)
+        return dense(resolved.pattern, here, labels, selections)
 
 
 def heads(resolved: Resolved) -> int:

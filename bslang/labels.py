@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from bslang.inputs import BOTH, ROW, Label
+
 # torch is imported where there are tensors: the compiler reads the options of calls, and starts without it.
 if TYPE_CHECKING:
     import torch
 
-Label: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
-"""Integers (batch, length) or (length,): of the key positions, or of (queries, keys)."""
+Given: TypeAlias = "torch.Tensor | tuple[torch.Tensor, torch.Tensor]"
+"""Integers (length,), (batch, length) or (batch, heads or key heads, length): of the key positions, or of
+(queries, keys)."""
 
-LabelsOfCall: TypeAlias = "Label | Mapping[str, Label]"
+LabelsOfCall: TypeAlias = "Given | Mapping[str, Given]"
 """One label by itself, or labels by name."""
 
 _NARROW = ("int32", "int16", "int8", "uint8")
@@ -27,7 +30,8 @@ _LEAST, _GREATEST = -(2**31), 2**31 - 1
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Run-time labels in the order of the layout's names: q, k: int32 (labels, batch, len_q or len_k)."""
+    """Run-time labels in the order of the layout's names: q, k: int32 (labels, batch, heads, len_q or
+    len_k), where query head h reads h * heads // (query heads)."""
 
     q: torch.Tensor
     k: torch.Tensor
@@ -35,9 +39,9 @@ class Labels:
     def ranges(
         self, q_start: int | torch.Tensor, block: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """int32 (labels, batch, blocks, 2): the least and the greatest label of each block of queries, from
-        the first on, and of each block of keys. q_start: position of the first query, or int64 (batch,);
-        block: tokens (query, key)."""
+        """int32 (labels, batch, heads, blocks, 2): the least and the greatest label of each block of queries,
+        from the first on, and of each block of keys. q_start: position of the first query, or int64
+        (batch,); block: tokens (query, key)."""
         of_k = _ranges(self.k, 0, block[1])
         if not isinstance(q_start, int):
             return _ranges_of_rows(self.q, q_start % block[0], block[0]), of_k
@@ -115,7 +119,7 @@ def require(holds: torch.Tensor, message: str) -> None:
 
 def take_labels(
     given: Any,
-    names: tuple[str, ...],
+    labels: tuple[Label, ...],
     q: torch.Tensor,
     k: torch.Tensor,
     align: str,
@@ -129,10 +133,11 @@ def take_labels(
     """
     import torch
 
-    if not names:
+    if not labels:
         if given is not None:
             raise TypeError("this layout has no labels; leave `labels` out")
         return None
+    names = [label.name for label in labels]
     known = ", ".join(names)
     if given is None:
         example = ", ".join(f"{name!r}: tensor" for name in names)
@@ -145,43 +150,65 @@ def take_labels(
         raise ValueError(f"this layout has no label {unknown[0]!r}; its labels: {known}")
     if missing := [name for name in names if name not in given]:
         raise ValueError(f"label {missing[0]!r} is missing; the layout's labels: {known}")
-    pairs = [_pair(given[name], name, q, k, align, positions) for name in names]
-    return Labels(*(torch.stack(side) for side in zip(*pairs, strict=True)))
+    pairs = [_pair(given[label.name], label, q, k, align, positions) for label in labels]
+    # Labels of other numbers of heads stand in one tensor, with the most that some have.
+    heads = max(side.shape[1] for pair in pairs for side in pair)
+    sides = ([_per_head(side, heads) for side in each] for each in zip(*pairs, strict=True))
+    return Labels(*map(torch.stack, sides))
 
 
 def _pair(
     given: Any,
-    name: str,
+    label: Label,
     q: torch.Tensor,
     k: torch.Tensor,
     align: str,
     positions: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One label of the queries and of the keys, int32 (batch, length)."""
+    """One label of the queries and of the keys, int32 (batch, heads, length), of 1 head or more; zeros on a
+    side that no mask asks."""
     import torch
 
-    batch, len_q, len_k = q.shape[0], q.shape[2], k.shape[2]
+    name, len_q, len_k = label.name, q.shape[2], k.shape[2]
+    made: Any = {"dtype": torch.int32, "device": q.device}
+    batch = q.shape[0]
+    if label.sides == ROW:
+        of_row = _numbers(_row(given, name, q), f"label {name!r}")
+        return of_row.expand(batch, 1, len_q), of_row.expand(batch, 1, len_k)
+    if label.sides != BOTH:
+        of_queries = label.sides == "q"
+        what = f"label {name!r} of the {'queries' if of_queries else 'keys'}"
+        if isinstance(given, tuple | list):
+            raise TypeError(f"{what} must be one tensor: no mask asks for that of the others")
+        own = _checked(given, what, q, k, len_q if of_queries else len_k)
+        own = _numbers(own, what) if label.ordered else _narrow(own)
+        other = torch.zeros((batch, 1, len_k if of_queries else len_q), **made)
+        return (own, other) if of_queries else (other, own)
     if isinstance(given, tuple | list):
         if len(given) != 2:
             raise TypeError(f"label {name!r} must be a pair (labels of queries, labels of keys)")
-        of_q = _checked(given[0], f"label {name!r} of the queries", batch, len_q, q.device)
-        of_k = _checked(given[1], f"label {name!r} of the keys", batch, len_k, k.device)
-        both = _narrow(torch.cat((of_q, of_k), -1))
-        return both[:, :len_q], both[:, len_q:]
+        of_q = _checked(given[0], f"label {name!r} of the queries", q, k, len_q)
+        of_k = _checked(given[1], f"label {name!r} of the keys", q, k, len_k)
+        heads = max(of_q.shape[1], of_k.shape[1])
+        both = torch.cat((_per_head(of_q, heads), _per_head(of_k, heads)), -1)
+        both = _numbers(both, f"label {name!r}") if label.ordered else _narrow(both)
+        return both[..., :len_q], both[..., len_q:]
     if align == "start":
         raise TypeError(
             f'with align="start", label {name!r} must be a pair (labels of queries, labels of keys)'
         )
-    of_k = _narrow(_checked(given, f"label {name!r}", batch, len_k, k.device))
+    of_k = _checked(given, f"label {name!r}", q, k, len_k)
+    of_k = _numbers(of_k, f"label {name!r}") if label.ordered else _narrow(of_k)
     if positions is not None:
         if len_k == 0:
-            return of_k.new_zeros((batch, len_q)), of_k
-        return of_k.gather(1, positions.clamp_min(0)), of_k
-    return of_k[:, len_k - len_q :], of_k
+            return of_k.new_zeros((*of_k.shape[:2], len_q)), of_k
+        at = positions.clamp_min(0)[:, None].expand(-1, of_k.shape[1], -1)
+        return of_k.gather(-1, at), of_k
+    return of_k[..., len_k - len_q :], of_k
 
 
-def _checked(given: Any, what: str, batch: int, length: int, device: torch.device) -> torch.Tensor:
-    """A tensor of labels as (batch, length)."""
+def _tensor(given: Any, what: str, device: torch.device) -> torch.Tensor:
+    """A tensor of integers on the device of a call, without a gradient."""
     import torch
 
     if not isinstance(given, torch.Tensor):
@@ -194,15 +221,53 @@ def _checked(given: Any, what: str, batch: int, length: int, device: torch.devic
         raise ValueError(
             f"{what} must be on the device of the tensors, {device}, not {given.device}"
         )
-    if not (_has_shape(given, length) or _has_shape(given, batch, length)):
+    return given.detach()
+
+
+def _row(given: Any, name: str, q: torch.Tensor) -> torch.Tensor:
+    """A number of each batch row as (batch, 1, 1)."""
+    made = _tensor(given, f"label {name!r}", q.device)
+    if not _has_shape(made, q.shape[0]):
         raise ValueError(
-            f"{what} must have shape ({length},) or ({batch}, {length}); it has {tuple(given.shape)}"
+            f"label {name!r} must have shape ({q.shape[0]},), a number of each batch row; it has "
+            f"{tuple(made.shape)}"
         )
-    return given.detach().expand(batch, length)
+    return made[:, None, None]
+
+
+def _checked(given: Any, what: str, q: torch.Tensor, k: torch.Tensor, length: int) -> torch.Tensor:
+    """A tensor of labels as (batch, heads, length), of 1 head or more."""
+    made = _tensor(given, what, q.device)
+    batch, heads = q.shape[0], {q.shape[1], k.shape[1]}
+    if _has_shape(made, length) or _has_shape(made, batch, length):
+        return made.expand(batch, length)[:, None]
+    several = made.dim() == 3 and made.shape[1] in {1, *heads} and made.shape[2] == length
+    if not several or made.shape[0] not in (1, batch):
+        counts = " or ".join(map(str, sorted(heads)))
+        raise ValueError(
+            f"{what} must have shape ({length},), ({batch}, {length}) or, where heads differ, ({batch}, "
+            f"{counts}, {length}); it has {tuple(made.shape)}"
+        )
+    return made.expand(batch, *made.shape[1:])
+
+
+def _per_head(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """(batch, heads, length) for more heads, each for as many of these."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
+
+
+def _numbers(x: torch.Tensor, what: str) -> torch.Tensor:
+    """Labels as int32 that are the numbers they are."""
+    import torch
+
+    if _dtype(x) not in _NARROW:
+        fits = (x >= _LEAST) & (x <= _GREATEST)
+        require(fits, f"{what} must be numbers of 32 bits, as more is asked than which are equal")
+    return x.to(torch.int32)
 
 
 def _narrow(x: torch.Tensor) -> torch.Tensor:
-    """Labels (batch, length) as int32 that are equal where they are.
+    """Labels (..., length) as int32 that are equal where they are.
 
     Wider ones may not fit, and become the position at which each first stands: that needs no look at
     the values, so no wait for the device.
@@ -212,8 +277,8 @@ def _narrow(x: torch.Tensor) -> torch.Tensor:
     if _dtype(x) in _NARROW:
         return x.to(torch.int32)
     value, order = x.sort(dim=-1, stable=True)
-    new = value.diff(dim=-1, prepend=value[:, :1] - 1) != 0
-    place = torch.arange(x.shape[1], dtype=torch.int64, device=x.device)
+    new = value.diff(dim=-1, prepend=value[..., :1] - 1) != 0
+    place = torch.arange(x.shape[-1], dtype=torch.int64, device=x.device)
     start = torch.where(new, place, 0).cummax(-1).values
     return torch.empty_like(order).scatter(-1, order, order.gather(-1, start)).to(torch.int32)
 
@@ -229,10 +294,10 @@ def _ranges_of_rows(x: torch.Tensor, before: torch.Tensor, block: int) -> torch.
     """`_ranges`, where each row of the batch has places of its own before it, int64 (batch,)."""
     import torch
 
-    labels, batch, length = x.shape
+    length = x.shape[-1]
     place = before[:, None] + torch.arange(length, dtype=torch.int64, device=x.device)
-    index = place.div(block, rounding_mode="floor").expand(labels, batch, length)
-    shape = (labels, batch, (length + 2 * block - 2) // block)
+    index = place.div(block, rounding_mode="floor")[:, None].expand(x.shape)
+    shape = (*x.shape[:-1], (length + 2 * block - 2) // block)
     sides = ((_GREATEST, "amin"), (_LEAST, "amax"))
     return torch.stack(
         [x.new_full(shape, fill).scatter_reduce(-1, index, x, how) for fill, how in sides], -1

@@ -64,8 +64,8 @@ class Layout(Reports, Exports, CallableLayout):
     """A compiled layout. Call it as `layout(q, k, v)`.
 
     name, spec (canonical bsl text), block (tokens: query, key) and digest identify it: layouts with equal
-    digests are equal. targets: its kernels, by name. layer: the value of `layer` in the spec. labels: the
-    names of the run-time labels that a call must pass. folder: where the tables are that the spec reads.
+    digests are equal. targets: its kernels, by name. layer: the value of `layer` in the spec. inputs: the
+    labels and selections that a call must pass. folder: where the tables are that the spec reads.
     """
 
     folder: Path | None = None

@@ -41,6 +41,9 @@ MAX_HEADS = 4096
 MAX_LABELS = 8
 """Names of run-time labels in one file."""
 
+MAX_SELECTIONS = 8
+"""Names of selections in one file."""
+
 MAX_TABLE_BYTES = 2**26
 """Size of a table's file, in bytes; a block takes one."""
 

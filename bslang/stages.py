@@ -8,9 +8,11 @@ from itertools import pairwise
 
 from bslang import compiler
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.inputs import Label
 from bslang.ir.fold import Fold
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import FLAGS, Pattern, Primitive
+from bslang.ir.ranges import Cells
 from bslang.resolve.program import Resolved
 from bslang.schedule.schedule import PARTIAL, Schedule, Table
 from bslang.syntax import tree
@@ -63,13 +65,18 @@ def pattern_text(resolved: Resolved) -> str:
     return f"{head}\n{digest}\n\n{_columns(_Structure(resolved, 0)(resolved.pattern))}"
 
 
+def _given(awaited: Label | Cells) -> str:
+    """What a primitive awaits of a call, in words."""
+    return f"{'label' if isinstance(awaited, Label) else 'selection'} {awaited.name}"
+
+
 class _Structure(Fold[Iterator[tuple[str, ...]]]):
     def __init__(self, resolved: Resolved, depth: int, role: str = "") -> None:
         self.resolved, self.depth, self.role = resolved, depth, role
 
     def primitive(self, pattern: Primitive) -> Iterator[tuple[str, ...]]:
         unit = "tokens" if pattern.tokens else "blocks"
-        label = [f"label {pattern.compared_label()}"] if pattern.labelled else []
+        label = [_given(each) for each in pattern.awaited()]
         flags = [flag for flag in FLAGS if getattr(pattern, flag)]
         yield self._line(pattern, str(pattern), ", ".join([unit, *label, *flags]))
         for name, value in vars(pattern).items():

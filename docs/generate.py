@@ -202,8 +202,8 @@ def library(images: Images) -> str:
 def _published(source: Source, name: str, images: Images) -> str:
     key = f"{Path(source.name).stem}:{name}"
     resolved, at = _drawn(key)
-    if any(part.labelled for part in resolved.pattern.primitives()):
-        return "No picture: which blocks these are depends on the labels of the call."
+    if resolved.pattern.awaits_call:
+        return "No picture: which blocks these are depends on the call."
     picture = _picture(resolved, f"library/{key.replace(':', '-')}", images, scale=0.5, **at)
     return f"{picture}\n\nDrawn with {_listed(DRAWN[key])}." if key in DRAWN else picture
 

@@ -10,12 +10,12 @@ from reference import TOLERANCE, Inputs, agrees, inputs
 
 import bslang
 from bslang import compiler
+from bslang.ir.awaited import label_names
 from bslang.ir.grid import Grid
-from bslang.ir.mask import labels as label_names
 from bslang.ir.oracle import dense
 from bslang.ir.pattern import Pattern
 from bslang.ir.runs import Bools
-from bslang.labels import Label
+from bslang.labels import Given
 from bslang.runtime.op import lse_dtype
 from bslang.syntax.source import Source
 
@@ -94,7 +94,7 @@ class Call:
         sizes = {"heads": self.heads, "key_heads": self.key_heads, "batch": self.batch}
         return inputs(self.len_q, self.len_k, dtype=dtype, dim=dim, value_dim=value_dim, **sizes)
 
-    def labels(self) -> dict[str, Label] | None:
+    def labels(self) -> dict[str, Given] | None:
         """Those of every label of the spec, as a call takes them; None for no label."""
         generator = torch.Generator().manual_seed(len(self.spec))
 
@@ -107,7 +107,7 @@ class Call:
             x = x.sort(-1).values
             return x * 2**61 if self.kind == "wide" else x.to(torch.int32)
 
-        def label() -> Label:
+        def label() -> Given:
             return (
                 (some(self.len_q), some(self.len_k)) if self.align == "start" else some(self.len_k)
             )

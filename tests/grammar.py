@@ -201,8 +201,21 @@ INDEXED: dict[str, Written] = {
 """Primitives that do not."""
 
 CONSTANT = ("all", "none", "causal")
-GIVEN = {"same": ("same(doc)", "same(part)"), "table": ('table("mask.npy")',)}
-"""What a call must pass labels for, or a file must lie beside."""
+GIVEN = {
+    "same": ("same(doc)", "same(part)"),
+    "select": ("select(pick)", "select(some, rows=1t, cols=3t)", "select(few, rows=5t, cols=2)"),
+    "table": ('table("mask.npy")',),
+}
+"""What a call must pass labels or selections for, or a file must lie beside."""
+
+OF_LABELS = (
+    "{q, k : time[k] <= time[q]}",
+    "{q, k : 0 <= time[q] - time[k] < 5}",
+    "{q, k : k < anchor[q]}",
+    "{q, k : q >= cut[b] & k <= q}",
+    "~{q, k : mark[k] < 2 | doc[q] != doc[k]}",
+)
+"""Predicates that read labels."""
 
 IN_BLOCKS = {"logsparse", "butterfly"}
 """Primitives of RELATIONAL that never count tokens."""
@@ -303,7 +316,9 @@ def builders(draw: st.DrawFn, tokens: bool, depth: int = 2) -> str:
 @st.composite
 def primitives(draw: st.DrawFn, forms: Forms) -> str:
     """One primitive, set-builder or call of a definition."""
-    given = [*GIVEN["same"]] * forms.labels + [*GIVEN["table"]] * forms.tables
+    given = [*GIVEN["same"], *OF_LABELS, *GIVEN["select"]] * forms.labels + [
+        *GIVEN["table"]
+    ] * forms.tables
     kinds = ["constant", "indexed", "indexed", *["relational"] * 4, "builder"]
     kinds += ["given"] * bool(given) + ["named"] * 3 * bool(forms.named)
     kind = draw(st.sampled_from(kinds))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from strategies import Case
 
+from bslang.inputs import BOTH, QUERIES, ROW
 from bslang.ir.runs import Bools
-from bslang.labels import Label
+from bslang.labels import Given
 from bslang.layouts import Layout
 from bslang.verify.reference import Attended, Inputs, dense, inputs, run
 
-__all__ = ["TOLERANCE", "Attended", "Inputs", "agrees", "dense", "inputs", "labels_of", "run"]
+__all__ = ["TOLERANCE", "Attended", "Inputs", "agrees", "dense", "given_of", "inputs", "run"]
 
 
 def agrees(layout: Layout, given: Inputs, mask: Bools, tolerance: float, **call: object) -> None:
@@ -27,13 +30,19 @@ def agrees(layout: Layout, given: Inputs, mask: Bools, tolerance: float, **call:
         assert error <= tolerance * size, f"{name} is off by {error:.2e} (size {size:.2f})"
 
 
-def labels_of(case: Case) -> dict[str, Label] | None:
-    """The labels of a case as a call takes them; None for a program without any."""
-    found: dict[str, Label] = {}
-    for name, pair in case.labels.items():
-        of_q, of_k = map(torch.from_numpy, pair)
-        found[name] = (of_q, of_k) if case.align == "start" else of_k
-    return found or None
+def given_of(case: Case) -> dict[str, Any]:
+    """The labels and selections of a case as options of a call."""
+    labels: dict[str, Given] = {}
+    for label in case.inputs.labels:
+        of_q, of_k = map(torch.from_numpy, case.labels[label.name])
+        if label.sides == ROW:
+            labels[label.name] = of_q[:1] if len(of_q) else of_k[:1]
+        elif label.sides != BOTH:
+            labels[label.name] = of_q if label.sides == QUERIES else of_k
+        else:
+            labels[label.name] = (of_q, of_k) if case.align == "start" else of_k
+    selections = {name: torch.from_numpy(x)[None, None] for name, x in case.selections.items()}
+    return {"labels": labels or None, "select": selections or None}
 
 
 TOLERANCE = {

@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from bslang import compiler
 from bslang.errors import BslangError
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.inputs import ROW, Inputs
+from bslang.ir.awaited import inputs
 from bslang.ir.grid import At, Grid
-from bslang.ir.mask import labels as label_names
-from bslang.ir.oracle import Labels, dense
+from bslang.ir.oracle import Labels, Selections, dense, expanded
 from bslang.ir.predicate import holds
 from bslang.ir.runs import Bools
 from bslang.resolve.program import Resolved
+from bslang.selections import cells
 from bslang.syntax.source import Source
 from grammar import Forms, definitions, programs
 
@@ -102,25 +104,46 @@ class Case:
         return self._lowered[head]
 
     @cached_property
+    def inputs(self) -> Inputs:
+        """What a call gives, as the spec names it."""
+        return inputs(self.block, self.resolved.pattern)
+
+    @cached_property
     def labels(self) -> Labels:
         """Labels of the queries and keys by name: documents one after another, or in any order."""
         random = np.random.default_rng(self.len_k)
         found = {}
-        for name in sorted(label_names(self.resolved.pattern)):
-            of_q, of_k = (random.integers(0, 3, length) for length in (self.len_q, self.len_k))
-            if name == "doc":
+        for label in sorted(self.inputs.labels, key=lambda label: label.name):
+            most = 3 if label.name in ("doc", "part") else self.len_k
+            of_q, of_k = (random.integers(0, most, length) for length in (self.len_q, self.len_k))
+            if label.name in ("doc", "time"):
                 of_q, of_k = np.sort(of_q), np.sort(of_k)
-            found[name] = (of_q if self.align == "start" else of_k[-self.len_q :], of_k)
+            if label.sides == ROW:
+                of_q, of_k = of_q * 0 + of_k[0], of_k * 0 + of_k[0]
+            elif self.align == "end":
+                of_q = of_k[-self.len_q :]
+            found[label.name] = (of_q, of_k)
+        return found
+
+    @cached_property
+    def selections(self) -> Selections:
+        """Which cells each selection lists."""
+        random = np.random.default_rng(self.len_k)
+        found = {}
+        for each in self.inputs.selections:
+            start = self.grid.q.start
+            found[each.name] = random.random(cells(each, start, self.len_q, self.len_k)) < 0.4
         return found
 
     def mask(self) -> Bools:
         """The truth of head 0, bool (len_q, len_k), from the dense oracle."""
-        return dense(self.resolved.pattern, self.grid, self.labels)
+        return dense(self.resolved.pattern, self.grid, self.labels, self.selections)
 
     def masks(self, heads: int) -> Bools:
         """The truth of each head, bool (1, heads, len_q, len_k)."""
         grids = (replace(self.grid, head=head) for head in range(heads))
-        return np.stack([dense(self.resolved.pattern, grid, self.labels) for grid in grids])[None]
+        pattern, given = self.resolved.pattern, (self.labels, self.selections)
+        return np.stack([dense(pattern, grid, *given) for grid in grids])[None]
 
     def has_meaning(self, heads: int = 1) -> bool:
         """Whether the program means something on the grid: an index may lie outside of it."""
@@ -132,14 +155,15 @@ class Case:
         return True
 
 
-def mask_of(graph: BlockGraph, labels: Labels | None = None) -> Bools:
+def mask_of(
+    graph: BlockGraph, labels: Labels | None = None, selections: Selections | None = None
+) -> Bools:
     """The tokens that a graph says belong: full blocks whole, partial ones by their residual."""
     grid = graph.grid
     q = np.arange(grid.q.start, grid.q.stop)[:, None]
     k = np.arange(grid.k.start, grid.k.stop)[None, :]
-    at = At.positions(
-        grid, q, k, labels={name: (x[:, None], y[None]) for name, (x, y) in (labels or {}).items()}
-    )
+    pairs = {name: (x[:, None], y[None]) for name, (x, y) in (labels or {}).items()}
+    at = At.positions(grid, q, k, labels=pairs, cells=expanded(grid, selections or {}))
     block = (q // grid.q.block, k // grid.k.block)
     mask = graph.of_kind(FULL).dense(grid.n)[block]
     for kind, residual in enumerate(graph.residuals):
@@ -161,7 +185,7 @@ def cases(
 ) -> Case:
     """Programs on grids of all kinds: ragged lengths, rectangular blocks, few queries, cross-attention.
 
-    labels: with `same`. one_length: with `table`, which fits no other length.
+    labels: with labels and selections. one_length: with `table`, which fits no other length.
     """
     block = draw(st.sampled_from(blocks))
     forms = Forms(square=block[0] == block[1], labels=labels, tables=one_length)

@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "add-primitive.md").read_text(encoding="utf-8")
 COPIED = ("bslang", "docs", "editors", "examples", "grammar", "templates", "tests")
 COPIED_FILES = ("README.md", "CHANGELOG.md", "Makefile", "pyproject.toml")
 
-DERIVED = {"at", "bind", "counts", "labelled", "primitives"}
+DERIVED = {"at", "bind", "counts", "primitives"}
 """What Primitive makes of its hooks, for the rest of the compiler to call."""
 
 

@@ -25,33 +25,35 @@ MAY_USE = {
     part: set(others.split())
     for part, others in {
         "syntax": "cache files resources _version",
-        "ir": "",
-        "patterns": "ir",
-        "resolve": "ir patterns resources syntax",
+        "ir": "inputs",
+        "patterns": "inputs ir",
+        "resolve": "inputs ir patterns resources syntax",
         "graph": "ir",
         "analysis": "graph ir",
         "lint": "analysis graph ir resolve syntax",
         "picture": "analysis graph ir",
         "schedule": "graph ir",
         "abi": "call",
-        "codegen": "abi cache files graph ir resources schedule _version",
+        "codegen": "abi cache files graph inputs ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
-        "stages": "compiler graph ir resolve schedule syntax",
-        "call": "labels lengths sinks",
-        "labels": "",
+        "stages": "compiler graph inputs ir resolve schedule syntax",
+        "call": "inputs labels lengths selections sinks",
+        "inputs": "",
+        "labels": "inputs",
         "lengths": "labels",
+        "selections": "inputs",
         "sinks": "",
         "trees": "labels",
         "dims": "",
-        "runtime": "abi cache call dims files labels sinks _version",
-        "exchange": "analysis compiler graph ir labels patterns resolve syntax _version",
+        "runtime": "abi cache call dims files inputs labels selections sinks _version",
+        "exchange": "analysis compiler graph inputs ir labels patterns resolve syntax _version",
         "generated": "cache",
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
         "reports resolve runtime schedule syntax",
-        "verify": "call dims runtime shown",
+        "verify": "call dims inputs runtime selections shown",
         "reports": "analysis compiler dims explorer files graph ir lint picture resolve runtime shown syntax "
         "verify",
-        "gpu": "abi call dims layouts runtime",
+        "gpu": "abi call dims inputs layouts runtime selections",
         "api": "compiler dims exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",
@@ -59,7 +61,7 @@ MAY_USE = {
         "select": "compiler graph ir layouts resolve runtime syntax",
         "integrations": "analysis api compiler graph layouts runtime",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
-        "explorer": "analysis compiler graph ir lint picture resolve resources syntax",
+        "explorer": "analysis compiler graph inputs ir lint picture resolve resources syntax",
         "cli": "analysis api compiler configs dims editors explorer files gpu graph lint patterns picture "
         "reports resolve stages syntax verify _version",
         "budget": "",
@@ -90,7 +92,7 @@ HOMES = {
         "safetensors": "exchange/archive",
         "torch": "call configs/asked configs/masks exchange/cudnn exchange/exports exchange/fa4 "
         "exchange/flashmask exchange/flex exchange/mask exchange/ranges exchange/tiling gpu "
-        "integrations labels layouts lengths nn runtime select sinks trees verify",
+        "integrations labels layouts lengths nn runtime select selections sinks trees verify",
         "typing_extensions": "call layouts nn runtime select verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",
@@ -108,7 +110,7 @@ HOMES = {
 """Where each library may be imported: parts of the package, or single files."""
 
 TARGETS = {"triton", "cpu", "torch"}
-SHARED = {"compared", "linear", "shapes", "philox"}
+SHARED = {"compared", "linear", "predicates", "shapes", "philox"}
 """Files of bslang/patterns that are no primitives."""
 
 

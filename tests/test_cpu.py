@@ -11,7 +11,7 @@ import pytest
 import torch
 from calls import Call
 from hypothesis import assume, given
-from reference import TOLERANCE, Inputs, agrees, dense, inputs, labels_of, run
+from reference import TOLERANCE, Inputs, agrees, dense, given_of, inputs, run
 from strategies import Case, cases, examples, value_dims
 
 import bslang
@@ -98,7 +98,7 @@ def check(
 ) -> None:
     tolerance = TOLERANCE[given.q.dtype]
     masks = case.masks(given.q.shape[1])
-    call = {"scale": scale, "softcap": softcap, "align": case.align, "labels": labels_of(case)}
+    call = {"scale": scale, "softcap": softcap, "align": case.align, **given_of(case)}
     agrees(layout(case), given, masks, tolerance, **call)
 
 

@@ -15,7 +15,7 @@ from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL
 from bslang.graph.lower import nonempty
 from bslang.graph.possible import is_sharp, residuals
-from bslang.graph.residual import settled
+from bslang.graph.residual import allowed, needs
 from bslang.ir.grid import Grid
 from bslang.ir.oracle import dense, dense_blocks
 from bslang.ir.runs import Bools
@@ -30,7 +30,9 @@ PROGRAMS = 500
 @given(cases(labels=True))
 def test_lowering_agrees_with_the_oracle_token_by_token(case: Case) -> None:
     assume(case.has_meaning())
-    np.testing.assert_array_equal(mask_of(case.lowered(), case.labels), case.mask())
+    np.testing.assert_array_equal(
+        mask_of(case.lowered(), case.labels, case.selections), case.mask()
+    )
 
 
 @examples(PROGRAMS)
@@ -325,13 +327,13 @@ def test_a_window_without_end_on_a_ring_sees_all_of_it() -> None:
         assert mask_of(case.lowered()).all() and case.mask().all()
 
 
-def test_labels_that_are_known_leave_the_rest() -> None:
-    documents = Case("same(doc)", (4, 4), 8, 8, "end").resolved.pattern
+def test_what_a_residual_needs_and_what_the_call_leaves_of_it() -> None:
     both = Case("same(doc) & causal", (4, 4), 8, 8, "end").resolved.pattern
-    assert settled(documents, {"doc": True}) is True
-    assert settled(both, {"doc": False}) is False
-    assert str(settled(both, {"doc": True})) == "causal"
-    assert settled(both, {"user": True}) == both
+    either = Case("same(doc) | causal", (4, 4), 8, 8, "end").resolved.pattern
+    (documents, causal) = both.parts
+    assert allowed(documents) is True and str(allowed(both)) == "causal"
+    assert needs(both, documents) and needs(both, causal)
+    assert not needs(either, documents)
 
 
 def test_lengths_change_places_under_a_transpose() -> None:

@@ -203,7 +203,7 @@ def test_undecided_blocks_of_exact_regions_have_pairs_of_both_kinds(case: Case) 
     assume(case.has_meaning())
     for primitive in leaves(case):
         found = region(primitive, case.block)
-        if primitive.labelled or not found.exact or found == Region():
+        if primitive.awaits_call or not found.exact or found == Region():
             continue
         mask, decided = truth(primitive, case.grid)[2], states(primitive, case.grid)
         for i, j, rows, columns in blocks(case.grid):

@@ -55,6 +55,8 @@ FORMS = [
     "random(2, seed=head, within=causal)", "chunks(4)", "chunks(3, 5, 7)", "strided(n // 16)",
     "every(4)", "logsparse(2)", "butterfly(2)", "segments(4, rate=2)", "grid(4, 4, radius=1)",
     "grid(4, 4, radius=(1, 2))", "same(doc)", "same(doc) & causal",
+    "select(pick)", "(select(pick, rows=1t, cols=64t) | cols(0)) & causal",
+    "{q, k : 0 <= time[q] - time[k] < 30}", "{q, k : k <= q | q >= cut[b]}",
     "causal | window(3)", "window(3) | causal", "(window(3) | cols(0)) | rows(0)",
     "window(9) & last(5) - diagonals(1)", "window(9) ^ last(5)", "~window(3)", "~~causal", "causal.T",
     "window(3) @ last(2)", "window(3) ** 3",

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from hypothesis import assume, given
-from reference import TOLERANCE, agrees, inputs, labels_of
+from reference import TOLERANCE, agrees, given_of, inputs
 from strategies import Case, cases, examples, value_dims
 
 import bslang
@@ -31,7 +31,7 @@ def test_random_programs_agree_with_dense_attention(case: Case, value_dim: int) 
         case.masks(2),
         TOLERANCE[torch.float64],
         align=case.align,
-        labels=labels_of(case),
+        **given_of(case),
     )
 
 

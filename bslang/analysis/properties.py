@@ -100,7 +100,7 @@ def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
 
     Raises LimitError.
     """
-    labelled = _needs_labels(pattern, graph)
+    labelled = _awaits_call(pattern, graph)
     if labelled and not _GrowsWithLabels(graph.grid.head, True)(pattern):
         return _LABELS
     pair = first_pair(graph, ahead=True)
@@ -110,11 +110,11 @@ def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
     return Answer(False, pair, f"query {pair[0]} sees key {pair[1]}, which comes later{where}")
 
 
-def _needs_labels(pattern: Pattern, graph: BlockGraph) -> bool:
+def _awaits_call(pattern: Pattern, graph: BlockGraph) -> bool:
     """Whether the graph's own head and layer ask for labels: others of the layout may."""
-    if not pattern.needs_labels:
+    if not pattern.awaits_call:
         return False
-    return pattern.at({"head": graph.grid.head, "layer": graph.grid.layer}).needs_labels
+    return pattern.at({"head": graph.grid.head, "layer": graph.grid.layer}).awaits_call
 
 
 class _GrowsWithLabels(Fold[bool]):
@@ -132,10 +132,10 @@ class _GrowsWithLabels(Fold[bool]):
     union = intersection = transpose = _each
 
     def primitive(self, pattern: Primitive) -> bool:
-        return self.positive if pattern.labelled else not pattern.needs_labels
+        return self.positive if pattern.awaits_call else not pattern.awaits_call
 
     def xor(self, pattern: Xor) -> bool:
-        return not pattern.needs_labels
+        return not pattern.awaits_call
 
     def difference(self, pattern: Difference) -> bool:
         return self._opposite(pattern.right) and self(pattern.left)
@@ -155,7 +155,7 @@ def is_symmetric(pattern: Pattern, graph: BlockGraph) -> Answer:
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE
-    if _needs_labels(pattern, graph):
+    if _awaits_call(pattern, graph):
         return _LABELS
     pair: Pair | None
     if grid.q.block == grid.k.block:
@@ -184,7 +184,7 @@ def has_star(pattern: Pattern, graph: BlockGraph) -> Answer:
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE
-    if _needs_labels(pattern, graph):
+    if _awaits_call(pattern, graph):
         return _LABELS
     mirrored = graph.transpose()
     # A token of a star lies in blocks whose rows and columns have no gap; only these are asked. Where
@@ -243,7 +243,7 @@ def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
     meant = pattern.at({"head": grid.head, "layer": grid.layer})
     if _KeepsRows(grid)(meant):
         return YES
-    if _needs_labels(pattern, graph):
+    if _awaits_call(pattern, graph):
         return _LABELS
     compared = 0
     for length in _shorter(meant, grid):

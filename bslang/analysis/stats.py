@@ -11,7 +11,6 @@ from bslang.analysis.pairs import count_pairs
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Grid, Ints
-from bslang.ir.mask import labels
 from bslang.ir.pattern import Pattern, Primitive
 
 ITEM = 2
@@ -175,7 +174,7 @@ def _causal_blocks(grid: Grid) -> int:
 
 
 def _pairs(graph: BlockGraph) -> int | None:
-    if labels(*graph.residuals):
+    if any(residual.awaits_call for residual in graph.residuals):
         return None
     try:
         return count_pairs(graph)

@@ -65,7 +65,7 @@ def steady(pattern: Pattern, grid: Grid) -> Steady | None:
     its length.
     """
     whole = (grid.q.start, grid.q.stop) == (0, grid.q.length)
-    if grid.q != grid.k or not whole or pattern.needs_labels:
+    if grid.q != grid.k or not whole or pattern.awaits_call:
         return None
     names = {"head": grid.head, "layer": grid.layer}
     try:

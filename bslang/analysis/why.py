@@ -177,7 +177,7 @@ class _Reasons(Fold[Iterator[Reason]]):
 
 
 def _holds(primitive: Primitive, grid: Grid, pair: Pair) -> bool | None:
-    if primitive.labelled:
+    if primitive.awaits_call:
         return None
     if primitive.drawn:
         return sees(lower(primitive, grid), *pair)

@@ -105,7 +105,7 @@ def _refuse(a: Resolved, b: Resolved) -> None:
             f"`--block {sides[0]}`"
         )
     for layout in (a, b):
-        if layout.pattern.needs_labels:
+        if layout.pattern.awaits_call:
             raise BslangError(
                 f"`{layout.name}` depends on the labels of a call; compare without them"
             )

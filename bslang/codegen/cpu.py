@@ -14,6 +14,7 @@ from bslang.codegen.plan import Plan
 from bslang.files import HEADER, inlined, source_digest
 from bslang.ir.expr import Number, Op, Var, evaluate, variables
 from bslang.ir.mask import CPP, code, replaced
+from bslang.ir.ranges import negated
 from bslang.resources import resource
 
 LINE = 100
@@ -44,8 +45,8 @@ def header() -> str:
 class Mask:
     """One mask as a C++ function over q, k, the parameters (name, index) that it reads, and labels.
 
-    comment, signature and code are lines. apart, equal: conditions on labels under which a block is
-    empty, or full, in lines; none where there is no such condition.
+    comment, signature and code are lines. empty, full: conditions on a cell under which a block is so, in
+    lines; none where there is no such condition. listed: the selection that lists its blocks, -1 for none.
     """
 
     number: int
@@ -53,8 +54,9 @@ class Mask:
     signature: list[str]
     parameters: list[tuple[str, int]]
     code: list[str]
-    apart: list[str]
-    equal: list[str]
+    empty: list[str]
+    full: list[str]
+    listed: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Source:
 
     layout: the spec in lines; position: the type of positions; constants: lines of C++, for all that is
     not as LayoutBase has it; names: the list of the masks' functions, in lines; settled: the masks whose
-    blocks labels may settle; tables: what masks look up of each position.
+    blocks a call may settle; tables: what masks look up of each position.
     """
 
     layout: list[str]
@@ -87,6 +89,12 @@ class Source:
     names: list[str]
     settled: list[Mask]
     tables: list[Table]
+
+    @property
+    def listed(self) -> list[int]:
+        """The selection that lists the blocks of each mask, -1 for none; empty where no mask has one."""
+        listed = [mask.listed for mask in self.masks]
+        return listed if max(listed, default=-1) >= 0 else []
 
     @classmethod
     def of(cls, plan: Plan) -> Source:
@@ -106,7 +114,7 @@ class Source:
                 [f"mask_{m.number}" for m in masks],
                 ");",
             ),
-            [mask for mask in masks if mask.apart or mask.equal],
+            [mask for mask in masks if mask.empty or mask.full],
             [Table.of(ranked, number) for ranked, number in tables.items()],
         )
 
@@ -130,8 +138,15 @@ def _constants(plan: Plan, tables: int) -> list[str]:
     ]
     if plan.by_head:
         values.append(("bool by_head = true;", "each head has its own block graph"))
-    if plan.labels:
-        values.append((f"int64_t labels = {len(plan.labels)};", "run-time labels, as in same(doc)"))
+    if labels := plan.inputs.labels:
+        values.append((f"int64_t labels = {len(labels)};", "run-time labels, as in same(doc)"))
+    if selections := plan.inputs.selections:
+        values.append(
+            (
+                f"int64_t selections = {len(selections)};",
+                "cells listed at run time, as in select(pick)",
+            )
+        )
     if plan.parameters:
         values.append(
             (f"int64_t parameters = {len(plan.parameters)};", "numbers that masks read, per graph")
@@ -153,7 +168,9 @@ def _mask(plan: Plan, number: int, predicate: Number, ranked: bool) -> Mask:
     arguments = [("position", "q"), ("position", "k"), ("const int64_t*", "parameters")]
     if ranked:
         arguments += [("const position*", f"{x}_ranks") for x in "qk"]
-    arguments += [("int32_t", f"{x}_label{i}") for x in "qk" for i in range(len(plan.labels))]
+    labels, selections = plan.inputs.labels, plan.inputs.selections
+    arguments += [("int32_t", f"{x}_label{i}") for x in "qk" for i in range(len(labels))]
+    arguments += [("bool", f"selected{i}") for i in range(len(selections))]
     comment = [f"Mask {number}: {mask.text}"]
     comment += [f"{name} = {plan.parameters[i]}" for name, i in mask.reads]
     return Mask(
@@ -161,16 +178,40 @@ def _mask(plan: Plan, number: int, predicate: Number, ranked: bool) -> Mask:
         [line for text in comment for line in _wrapped(text)],
         _list(f"static bool mask_{number}(", [argument(*each) for each in arguments], ")"),
         mask.reads,
-        _wrapped(code(predicate, CPP), 20),
-        _wrapped(" || ".join(_settles("apart", labels) for labels in mask.apart), 50),
-        _wrapped(_settles("equal", mask.equal or ()), 50),
+        _wrapped(code(_typed(predicate, plan), CPP), 20),
+        _wrapped(_of_cell(negated(mask.maybe), plan), 50),
+        _wrapped(_of_cell(mask.surely, plan), 50),
+        mask.lists[0] if mask.lists else -1,
     )
 
 
-def _settles(relation: str, labels: Sequence[int]) -> str:
-    """The condition that blocks stand so to each other in all of some labels."""
-    every = " && ".join(f"cell.{relation}({label})" for label in labels)
-    return f"({every})" if len(labels) > 1 and relation == "apart" else every
+def _typed(predicate: Number, plan: Plan) -> Number:
+    """The predicate, with labels in the type of positions where that is wider than theirs."""
+    if not plan.wide:
+        return predicate
+    names = [name for name in variables(predicate) if "_label" in name]
+    return evaluate(predicate, {name: Var(f"position({name})") for name in names})
+
+
+_RANGES = {"least": "least", "most": "most", "first": "least", "last": "most"}
+
+
+def _of_cell(truth: Number, plan: Plan) -> str:
+    """A truth value over the ranges of a block as C++ that asks a `cell` for them; "" for a known one."""
+
+    def asked(name: str) -> Number:
+        if name.startswith("state"):
+            return Var(f"cell.state({name.removeprefix('state')})")
+        if name.startswith("p"):
+            return Var(f"cell.parameter({name[1:]}, parameters)")
+        side, _, what = name.partition("_")
+        bound = what.rstrip("0123456789")
+        label = what.removeprefix(bound)
+        return Var(f"cell.{side}{f'_label({label})' if label else '()'}.{_RANGES[bound]}")
+
+    if isinstance(truth, bool | int):
+        return ""
+    return code(evaluate(truth, {name: asked(name) for name in variables(truth)}), CPP)
 
 
 def _list(start: str, items: Sequence[str], end: str) -> list[str]:

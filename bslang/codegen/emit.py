@@ -10,6 +10,7 @@ from difflib import get_close_matches
 
 from bslang.codegen.plan import Plan
 from bslang.errors import TargetError
+from bslang.inputs import BOTH, Inputs, Label, Selection
 from bslang.ir.pattern import Pattern
 
 TARGETS = ("triton", "cpu", "torch")
@@ -36,7 +37,7 @@ class _Module:
 
     sections: dict[str, Section]
     spec_literal: str
-    label_names: tuple[str, ...]
+    inputs: Inputs
     reads_tables: bool
 
     @property
@@ -48,10 +49,18 @@ class _Module:
         return [line for line in self._imports if line.startswith("from bslang")]
 
     @property
-    def labels(self) -> str:
-        """The names of the layout's labels as a Python tuple."""
-        names = "".join(f"{json.dumps(name)}, " for name in self.label_names)
-        return f"({names.strip() if len(self.label_names) == 1 else names[:-2]})"
+    def given(self) -> list[str]:
+        """What the layout's calls give, as lines of a Python tuple for each kind."""
+        lines = []
+        for name, items in (
+            ("labels", [_label(label) for label in self.inputs.labels]),
+            ("selections", [_selection(each) for each in self.inputs.selections]),
+        ):
+            if len(items) == 1:
+                lines.append(f"{name}=({items[0]},),")
+            elif items:
+                lines += [f"{name}=(", *(f"    {item}," for item in items), "),"]
+        return lines
 
     @property
     def _imports(self) -> list[str]:
@@ -60,7 +69,23 @@ class _Module:
             "from typing import TYPE_CHECKING, Literal, overload",
             "from bslang.layouts import Layout",
         ]
+        if self.inputs:
+            names = ["Inputs"]
+            names += ["Label"] * bool(self.inputs.labels)
+            names += ["Selection"] * bool(self.inputs.selections)
+            lines.append(f"from bslang.inputs import {', '.join(names)}")
         return sorted({*lines, *(line for s in self.sections.values() for line in s.imports)})
+
+
+def _label(label: Label) -> str:
+    parts = [json.dumps(label.name)]
+    parts += [f'sides="{label.sides}"'] * (label.sides != BOTH) + ["ordered=True"] * label.ordered
+    return f"Label({', '.join(parts)})"
+
+
+def _selection(each: Selection) -> str:
+    turned = ", turned=True" if each.turned else ""
+    return f"Selection({json.dumps(each.name)}, rows={each.rows}, cols={each.cols}{turned})"
 
 
 GPUS = ("cuda", "gpu", "rocm", "hip", "nvidia", "amd")
@@ -119,7 +144,7 @@ def emit(
         f"{name}.py": render(
             "module.py.jinja",
             plan,
-            _Module(sections, json.dumps(plan.spec), plan.labels, reads_tables),
+            _Module(sections, json.dumps(plan.spec), plan.inputs, reads_tables),
         )
     }
     for section in sections.values():

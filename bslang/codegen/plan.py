@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from bslang import abi
 from bslang._version import INTERFACE, __version__
 from bslang.graph.possible import residuals
-from bslang.graph.residual import settled
+from bslang.graph.residual import leaves, needs
+from bslang.inputs import Inputs
+from bslang.ir.awaited import inputs
 from bslang.ir.expr import Number, variables
-from bslang.ir.mask import Masks, code, labels, token_names
-from bslang.ir.pattern import Pattern
+from bslang.ir.mask import Masks, code, token_names
+from bslang.ir.pattern import Pattern, Primitive, Transpose
+from bslang.ir.ranges import Cells, Known
 from bslang.schedule.schedule import PARTIAL
 
 
@@ -19,31 +22,42 @@ from bslang.schedule.schedule import PARTIAL
 class Mask:
     """One residual: its class in the schedule's tables, its bsl text, its predicate.
 
-    apart: sets of labels (numbers in `Plan.labels`); where two blocks share no value of any label in one
-    of the sets, no pair of them belongs. equal: labels; where two blocks hold one value of each, every
-    pair does; None where that is not enough. wide: whether the predicate passes 32 bits on the way.
+    surely, maybe: what a call's ranges say of a block (`bslang.ir.ranges`): whether every pair of it
+    belongs, and whether any may. lists: the selections (numbers in `Plan.inputs`) in whose listed cells
+    all pairs lie. wide: whether the predicate passes 32 bits on the way.
     """
 
     number: int
     text: str
     predicate: Number
-    apart: tuple[tuple[int, ...], ...] = ()
-    equal: tuple[int, ...] | None = None
+    surely: Number = False
+    maybe: Number = True
+    lists: tuple[int, ...] = ()
     wide: bool = False
 
     @classmethod
-    def of(cls, number: int, residual: Pattern, predicate: Number, names: tuple[str, ...]) -> Mask:
-        """Derive a mask; names: of the layout's labels."""
-        compared = labels(residual)
-        alone = [label for label in compared if settled(residual, {label: False}) is False]
-        apart: list[tuple[int, ...]] = [(names.index(label),) for label in alone]
-        numbers = tuple(names.index(label) for label in compared)
-        if not alone and settled(residual, dict.fromkeys(compared, False)) is False:
-            apart.append(numbers)
-        whole = settled(residual, dict.fromkeys(compared, True)) is True
-        equal = numbers if compared and whole else None
+    def of(
+        cls,
+        number: int,
+        residual: Pattern,
+        predicate: Number,
+        known: Known,
+        inputs: Inputs,
+        block: tuple[int, int],
+    ) -> Mask:
+        """Derive a mask; inputs: of the layout."""
+        lists = []
+        for leaf in leaves(residual):
+            cells, turned = (leaf.part, True) if isinstance(leaf, Transpose) else (leaf, False)
+            if needs(residual, leaf):
+                assert isinstance(cells, Primitive)
+                lists += [
+                    inputs.selections.index(each.selection(block, turned))
+                    for each in cells.awaited()
+                    if isinstance(each, Cells)
+                ]
         wide = any(primitive.wide for primitive in residual.primitives())
-        return cls(number, str(residual), predicate, tuple(apart), equal, wide)
+        return cls(number, str(residual), predicate, *known, tuple(lists), wide)
 
     @property
     def kind(self) -> int:
@@ -58,11 +72,18 @@ class Mask:
         return [(f"p{index}", index) for index in indices]
 
     @property
-    def labels(self) -> list[int]:
-        """The labels that the predicate compares, as numbers in `Plan.labels`, in order."""
-        prefix = "q_label"
-        names = variables(self.predicate)
-        return sorted(int(n.removeprefix(prefix)) for n in names if n.startswith(prefix))
+    def settles(self) -> bool:
+        """Whether a call may settle a block of it."""
+        return self.surely is not False or self.maybe is not True
+
+    def labels(self, side: str) -> list[int]:
+        """The labels of a side ("q" or "k") that the predicate reads, as numbers in `Plan.inputs`."""
+        return numbers(self.predicate, f"{side}_label")
+
+    @property
+    def selections(self) -> list[int]:
+        """The selections that the predicate reads, as numbers in `Plan.inputs`."""
+        return numbers(self.predicate, "selected")
 
 
 @dataclass(frozen=True)
@@ -71,9 +92,9 @@ class Plan:
 
     name: a Python identifier; spec: canonical bsl text of the pattern, one line; digest: of spec and block;
     masks: one for each residual; parameters: bsl text of the numbers p0, p1, ... that masks take from the
-    length and the head; by_head, by_layer: whether heads, or layers, may have other sets; labels: names of
-    the run-time labels; targets: names, in order; march: the processor that a library beside the module is
-    built for, "" for none.
+    length and the head; by_head, by_layer: whether heads, or layers, may have other sets; inputs: what its
+    calls give; targets: names, in order; march: the processor that a library beside the module is built
+    for, "" for none.
     """
 
     name: str
@@ -86,7 +107,7 @@ class Plan:
     parameters: tuple[str, ...]
     by_head: bool
     by_layer: bool
-    labels: tuple[str, ...]
+    inputs: Inputs
     targets: tuple[str, ...]
     march: str
     version: str = __version__
@@ -104,11 +125,13 @@ class Plan:
         march: str = "",
     ) -> Plan:
         """Derive the plan of a pattern."""
-        left, names = residuals(pattern, block), labels(pattern)
-        found = Masks.of(left, block, names)
+        left, given = residuals(pattern, block), inputs(block, pattern)
+        found = Masks.of(left, block, given)
         masks = tuple(
-            Mask.of(number, residual, predicate, names)
-            for number, (residual, predicate) in enumerate(zip(left, found.masks, strict=True))
+            Mask.of(number, residual, predicate, known, given, block)
+            for number, (residual, predicate, known) in enumerate(
+                zip(left, found.masks, found.known, strict=True)
+            )
         )
         parameters = tuple(code(number, _TEXT) for number in found.parameters)
         reads = pattern.names()
@@ -122,7 +145,7 @@ class Plan:
             parameters,
             "head" in reads,
             "layer" in reads,
-            names,
+            given,
             targets,
             march,
         )
@@ -136,6 +159,12 @@ class Plan:
     def classes(self) -> int:
         """Number of classes of runs in the schedule's tables."""
         return PARTIAL + len(self.masks)
+
+
+def numbers(number: Number, prefix: str) -> list[int]:
+    """The i of every name `{prefix}{i}` that a number reads, ascending."""
+    names = variables(number)
+    return sorted(int(n.removeprefix(prefix)) for n in names if n.startswith(prefix))
 
 
 class _Text(dict[str, str]):

@@ -65,7 +65,7 @@ def _may_be_empty(pattern: Pattern) -> bool:
     """Whether labels of the call may leave no pair of any block: no block is full, and no residual has
     strips."""
     parts = pattern.parts if isinstance(pattern, Intersection) else (pattern,)
-    return any(isinstance(p, Primitive) and p.compared_label() is not None for p in parts)
+    return any(isinstance(p, Primitive) and p.awaits_call for p in parts)
 
 
 def _graphs(pattern: Pattern, block: tuple[int, int]) -> list[tuple[BlockGraph, dict[str, Runs]]]:

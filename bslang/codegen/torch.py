@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
-from bslang.codegen.plan import Plan
-from bslang.ir.mask import TORCH, stepped
+from bslang.codegen.plan import Mask, Plan
+from bslang.ir.expr import variables
+from bslang.ir.mask import TORCH, stepped, token_names
 
 _ROOM = 90  # characters of an expression on a line
 
@@ -26,10 +27,11 @@ class _Mask:
 class _Masks:
     """What templates/torch/masks.py.jinja sees as `target`.
 
-    arguments: those of every mask.
+    maybe: what ranges of blocks say of some masks; arguments: those of every mask.
     """
 
     masks: list[_Mask]
+    maybe: list[_Mask]
     arguments: str
 
     @property
@@ -42,25 +44,37 @@ class _Masks:
         return "\n".join(("_TORCH_MASKS = [", *(f"    {name}," for name in names), "]"))
 
 
+def _maybe(mask: Mask) -> _Mask:
+    """Whether any pair of a block may belong, as lines of Python over its ranges."""
+    names = variables(mask.maybe)
+    values = [(name, f'ranges["{name}"]') for name in sorted(token_names(names))]
+    values += [(name, f"parameters[{name[1:]}]") for name in sorted(names - token_names(names))]
+    steps, result = stepped(mask.maybe, TORCH, _ROOM)
+    return _Mask(f"_torch_maybe_{mask.number}", mask.text, [*values, *steps], result)
+
+
 def section(plan: Plan) -> Section:
     """The masks of a layout as Python functions over tensors of positions."""
     masks = []
     for mask in plan.masks:
         values = [(name, f"parameters[{index}]") for name, index in mask.reads]
-        for i in mask.labels:
-            values += [(f"{x}_label{i}", f"{x}_labels[{i}]") for x in ("q", "k")]
+        for x in ("q", "k"):
+            values += [(f"{x}_label{i}", f"{x}_labels[{i}]") for i in mask.labels(x)]
+        values += [(f"selected{i}", f"selected[{i}]") for i in mask.selections]
         steps, result = stepped(mask.predicate, TORCH, _ROOM)
         masks.append(_Mask(f"_torch_mask_{mask.number}", mask.text, [*values, *steps], result))
-    arguments = "q, k, parameters" + (", q_labels, k_labels" if plan.labels else "")
-    code = render("torch/masks.py.jinja", plan, _Masks(masks, arguments)) if masks else ""
+    arguments = "q, k, parameters" + (", q_labels, k_labels, selected" if plan.inputs else "")
+    maybe = [_maybe(mask) for mask in plan.masks if mask.maybe is not True]
+    code = render("torch/masks.py.jinja", plan, _Masks(masks, maybe, arguments)) if masks else ""
     imports = ["from bslang.runtime.torch.attention import TorchTarget"]
     if helpers := [
         name for name in ("isqrt", "log2", "maximum", "minimum", "rank") if f"{name}(" in code
     ]:
         imports.append(f"from bslang.runtime.torch.masks import {', '.join(helpers)}")
     given = ["_TORCH_MASKS" if masks else "[]"]
-    if apart := {mask.number: mask.apart for mask in plan.masks if mask.apart}:
-        given.append(f"apart={apart}")
+    if numbers := [mask.number for mask in plan.masks if mask.maybe is not True]:
+        each = ", ".join(f"{number}: _torch_maybe_{number}" for number in numbers)
+        given.append(f"maybe={{{each}}}")
     return Section(
         constructor=f"TorchTarget({', '.join(given)})",
         code=code,

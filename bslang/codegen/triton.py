@@ -49,9 +49,10 @@ class Signature:
     lines: list[str]
 
     @classmethod
-    def of(cls, kernel: abi.Kernel, *, heads: bool, labels: bool) -> Signature:
+    def of(cls, kernel: abi.Kernel, **has: bool) -> Signature:
+        """has: "heads", "labels" and "selections", as in `bslang.abi.Kernel.groups`."""
         lines = []
-        for group in kernel.groups(heads=heads, labels=labels):
+        for group in kernel.groups(**has):
             # No-break spaces, so that a line ends after an argument.
             each = (f"{x.name}:\xa0tl.constexpr" if x.is_constant else x.name for x in group)
             lines += textwrap.wrap(", ".join(each) + ",", LINE - 4, break_long_words=False)
@@ -66,12 +67,12 @@ class Kernels:
     classes, with the code of their values.
     held, streamed: the largest sides (query, key) of a tile of what a program holds, and of what it
     meets; a call may choose smaller powers of two.
-    parameters: names of the masks' parameters; labels, settled: numbers of the labels that masks
-    compare, and of those whose ranges settle blocks.
+    parameters: names of the masks' parameters; q_labels, k_labels, selections: numbers of those that masks
+    read; ranges: of the labels of each side whose ranges settle blocks.
     helpers: names of the functions that masks call.
     key_walks, query_walks: the loops of a program that holds queries, or keys; rows, columns: what
-    follows from the block row, or column, which they hold. isolates: whether labels keep NaN and infinity
-    to the pairs that belong.
+    follows from the block row, or column, which they hold. isolates: whether NaN and infinity are kept to
+    the pairs that belong, as what a call leaves out may hold anything.
     """
 
     signatures: dict[str, Signature]
@@ -79,8 +80,10 @@ class Kernels:
     held: tuple[int, int]
     streamed: tuple[int, int]
     parameters: list[str]
-    labels: list[int]
-    settled: list[int]
+    q_labels: list[int]
+    k_labels: list[int]
+    selections: list[int]
+    ranges: dict[str, list[int]]
     helpers: list[str]
     masks: list[Mask]
     key_walks: list[Walk]
@@ -97,23 +100,42 @@ class Kernels:
         settled = frozenset(number for number, mask in enumerate(masks) if mask.settles)
         rows, columns = shapes(plan.pattern, (plan.block_q, plan.block_k), settled)
         pointer = "slot" if plan.by_head else "pointer"
-        has = {"heads": plan.by_head, "labels": bool(plan.labels)}
+        has = {
+            "heads": plan.by_head,
+            "labels": bool(plan.inputs.labels),
+            "selections": bool(plan.inputs.selections),
+        }
+        settles = [mask.settles for mask in masks if mask.settles]
         return cls(
             {name: Signature.of(kernel, **has) for name, kernel in abi.KERNELS.items()},
             _constants(plan),
             (held(plan.block_q), held(plan.block_k)),
             (stream_q, stream_k),
             [f"p{number}" for number in range(len(plan.parameters))],
-            sorted({label for mask in masks for label in mask.labels}),
-            sorted({i for mask in masks if mask.settles for i in mask.settles.labels}),
+            sorted({label for mask in masks for label in mask.q_labels}),
+            sorted({label for mask in masks for label in mask.k_labels}),
+            list(range(len(plan.inputs.selections))),
+            {
+                side: sorted(
+                    i
+                    for i in range(len(plan.inputs.labels))
+                    if any(f"{side}_range{i}" in each.arguments for each in settles)
+                )
+                for side in "qk"
+            },
             [h for h in _HELPERS if any(f"{h}(" in text for text in texts)],
             masks,
             walks(masks, rows, divides_k, KEYS),
             walks(masks, columns, divides_q, replace(QUERIES, pointer=pointer)),
             rows,
             columns,
-            bool(plan.labels),
+            bool(plan.inputs),
         )
+
+    @property
+    def settles(self) -> bool:
+        """Whether a call settles blocks of some mask."""
+        return any(mask.settles for mask in self.masks)
 
     @property
     def has_strips(self) -> bool:
@@ -209,10 +231,13 @@ def _constants(plan: Plan) -> list[tuple[str, str]]:
     """Names of the columns of each table and of its width, and of the classes, each line with its values."""
     lines = []
     for table, columns in abi.COLUMNS.items():
-        names = [f"{table}_{column}".upper() for column in columns]
-        lines.append(
-            (", ".join((*names, table.upper())), f"map(tl.constexpr, range({len(names) + 1}))")
-        )
+        if table == "cells" and not plan.inputs.selections:
+            continue
+        names = [*(f"{table}_{column}".upper() for column in columns), table.upper()]
+        joined, values = ", ".join(names), f"map(tl.constexpr, range({len(names)}))"
+        if len(f"{joined} = {values}") > LINE:  # as formatters break it
+            joined = "".join(("(\n", *(f"    {name},\n" for name in names), ")"))
+        lines.append((joined, values))
     names = [name.upper() for name in (*abi.CLASSES, "classes")]
     values = ", ".join(map(str, (*range(len(abi.CLASSES)), plan.classes)))
     return [*lines, (", ".join(names), f"map(tl.constexpr, ({values}))")]

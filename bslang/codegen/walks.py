@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from bslang import abi
 from bslang.codegen import plan as plans
 from bslang.codegen.shape import Shape
 from bslang.graph.blockgraph import FULL
-from bslang.ir.expr import Number, Op
-from bslang.ir.mask import TRITON, counted, stepped
+from bslang.ir.expr import Number, Op, variables
+from bslang.ir.mask import TRITON, counted, stepped, token_names
+from bslang.ir.ranges import negated
 from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE
 
 LINE = 100
@@ -19,48 +22,80 @@ LINE = 100
 
 @dataclass(frozen=True)
 class Settles:
-    """What is known of blocks of a mask when only the least and the greatest of their labels are.
+    """What is known at the call of blocks of a mask.
 
-    number: of the mask; labels: those that are compared; state: 0 where no pair of a block belongs, 2
-    where every pair does, 1 elsewhere: an expression over `apart0`, `equal0`, ...
+    number: of the mask; arguments: what the function of a block's state takes of a kernel, before its block
+    row and column; steps: assignments (name, expression) in it; state: 0 where no pair of a block belongs,
+    2 where every pair does, 1 elsewhere; list: the selection that lists all blocks with pairs.
     """
 
     number: int
-    labels: list[int]
+    arguments: list[str]
+    steps: list[tuple[str, str]]
     state: str
+    list: int | None
 
     @classmethod
     def of(cls, mask: plans.Mask) -> Settles | None:
-        if not mask.apart and mask.equal is None:
+        if not mask.settles:
             return None
+        names = variables(mask.surely) | variables(mask.maybe)
+        arguments, steps = [], []
+        for side, held, block in (("q", "row", "BLOCK_Q"), ("k", "column", "BLOCK_K")):
+            labels = {n for what in ("least", "most") for n in labelled(names, side, what)}
+            for i in sorted(labels):
+                arguments.append(f"{side}_range{i}")
+                read = f"_bounds({side}_range{i}, {held})"
+                steps.append((f"{side}_least{i}, {side}_most{i}", read))
+                if mask.wide:
+                    wide = (f"{side}_{what}{i}.to(tl.int64)" for what in ("least", "most"))
+                    steps.append((f"{side}_least{i}, {side}_most{i}", ", ".join(wide)))
+            if f"{side}_first" in names or f"{side}_last" in names:
+                ends = f"{held} * {block}, ({held} + 1) * {block} - 1"
+                steps.append((f"{side}_first, {side}_last", ends))
+        for i in plans.numbers(mask.surely, "state") or plans.numbers(mask.maybe, "state"):
+            arguments.append(f"states{i}")
+            steps.append(
+                (f"state{i}", f"tl.load(states{i} + row * call_columns + column).to(tl.int32)")
+            )
+        arguments += ["call_columns"] * any(name.startswith("state") for name in names)
+        arguments += sorted(names - token_names(names), key=lambda name: int(name[1:]))
         state = "1"
-        if mask.equal is not None:
-            state = f"tl.where({' & '.join(f'equal{i}' for i in mask.equal)}, 2, {state})"
-        if mask.apart:
-            sets = [" & ".join(f"apart{i}" for i in labels) for labels in mask.apart]
-            empty = " | ".join(f"({x})" if "&" in x and len(sets) > 1 else x for x in sets)
-            state = f"tl.where({empty}, 0, {state})"
-        used = sorted({i for labels in (*mask.apart, mask.equal or ()) for i in labels})
-        return cls(mask.number, used, state)
+        for truth, number in ((mask.surely, 2), (negated(mask.maybe), 0)):
+            if not isinstance(truth, bool):
+                found, text = stepped(truth, TRITON, LINE - 30)
+                renamed = {name: f"{name}_{number}" for name, _ in found}
+                for name, value in found:
+                    steps.append((renamed[name], _renamed(value, renamed)))
+                state = f"tl.where({_renamed(text, renamed)}, {number}, {state})"
+        return cls(mask.number, arguments, steps, state, mask.lists[0] if mask.lists else None)
 
-    @property
-    def arguments(self) -> list[str]:
-        """What its functions take of a kernel, before the blocks."""
-        return [f"{name}{label}" for label in self.labels for name in ("own_range", "ranges")]
+
+def labelled(names: frozenset[str], side: str, what: str) -> list[int]:
+    """The i of the names `{side}_{what}{i}`."""
+    prefix = f"{side}_{what}"
+    return [int(n.removeprefix(prefix)) for n in names if n.startswith(prefix)]
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    """Code with names of steps replaced: those of two expressions are not the same."""
+    return re.sub(r"\bt[0-9]+\b", lambda found: names.get(found[0], found[0]), text)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """One mask as a function of q, k, and the labels and the parameters that it reads.
+    """One mask as a function of q, k, and the labels, the selections and the parameters that it reads.
 
     text: in bsl, comment: the same in lines; steps: assignments (name, expression) before the
-    expression `result` that it returns, where one line has no room for all of it; settles: what the
-    labels of a block settle without it, if anything.
+    expression `result` that it returns, where one line has no room for all of it; settles: what is
+    known of a block without it, if anything.
     """
 
     name: str
     text: str
-    labels: list[int]
+    q_labels: list[int]
+    k_labels: list[int]
+    selections: list[int]
     parameters: list[str]
     steps: list[tuple[str, str]]
     result: str
@@ -72,12 +107,16 @@ class Mask:
         predicate = predicate if mask.wide else _narrow(predicate)
         steps, result = stepped(predicate, TRITON, LINE - len("    return "))
         if mask.wide:
-            steps = [("q, k", "q.to(tl.int64), k.to(tl.int64)"), *steps]
+            labels = [f"{x}_label{i}" for x in "qk" for i in mask.labels(x)]
+            wide = (f"{name}.to(tl.int64)" for name in ("q", "k", *labels))
+            steps = [(", ".join(("q", "k", *labels)), ", ".join(wide)), *steps]
         names = [name for name, _ in mask.reads]
         return cls(
             f"_mask_{mask.number}",
             mask.text,
-            mask.labels,
+            mask.labels("q"),
+            mask.labels("k"),
+            mask.selections,
             names,
             steps,
             result,
@@ -91,7 +130,12 @@ class Mask:
     @property
     def arguments(self) -> list[str]:
         """What it takes, in order, after the positions."""
-        return [*(f"{x}_label{i}" for i in self.labels for x in "qk"), *self.parameters]
+        return [
+            *(f"q_label{i}" for i in self.q_labels),
+            *(f"k_label{i}" for i in self.k_labels),
+            *(f"selected{i}" for i in self.selections),
+            *self.parameters,
+        ]
 
 
 @dataclass(frozen=True)
@@ -127,6 +171,30 @@ class Axis:
     def tiles(self) -> str:
         """How many tiles a block has."""
         return f"({self.block} // {self.tile})"
+
+    @property
+    def down(self) -> str:
+        """Whether the blocks that it meets are of a column, as code."""
+        return str(not self.of_keys)
+
+    @property
+    def pair(self) -> list[str]:
+        """The block row and the block column of the block `begin`."""
+        return [self.held, "begin"] if self.of_keys else ["begin", self.held]
+
+    @property
+    def lines(self) -> str:
+        """How many lines of listed blocks a head has, and below which is that of a program."""
+        return "call_rows" if self.of_keys else "call_columns"
+
+    @property
+    def across(self) -> str:
+        """How many blocks a line has room for."""
+        return "call_columns" if self.of_keys else "call_rows"
+
+    @property
+    def line(self) -> str:
+        return "row - above" if self.of_keys else "column"
 
     @property
     def found(self) -> str:

@@ -15,7 +15,7 @@ from bslang.editors.names import Kind, Symbol, arguments_of, global_symbol, para
 from bslang.editors.tokens import Token, keywords, tokens
 from bslang.ir.signature import arguments
 from bslang.patterns import BY_NAME
-from bslang.patterns.builder import BLOCKS, TOKENS
+from bslang.patterns.predicates import BLOCKS, TOKENS
 from bslang.resolve.calls import argument_form
 from bslang.resolve.module import BOUND_WHEN_LOWERED
 from bslang.resolve.sources import LIBRARY, specs_in

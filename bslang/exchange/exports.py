@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bslang.inputs import Inputs
 from bslang.labels import LabelsOfCall, take_labels
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Exports(ABC):
     align="end".
     """
 
-    labels: tuple[str, ...]
+    inputs: Inputs
     layer: int
     first_head: int
     name: str
@@ -69,6 +70,7 @@ class Exports(ABC):
         """
         from bslang.exchange.flex import block_mask
 
+        self._unselected("a BlockMask")
         len_k, device = len_q if len_k is None else len_k, torch.device(device)
         pair = self._labels(labels, len_q, len_k, align, device)
         self._whole()
@@ -204,6 +206,7 @@ class Exports(ABC):
         """
         from bslang.exchange.tiles import tokens
 
+        self._unselected("a matrix made before")
         len_k = len_q if len_k is None else len_k
         graph = self.graph(len_q, len_k, align, head)
         pair = self._labels(labels, len_q, len_k, align, None)
@@ -212,7 +215,14 @@ class Exports(ABC):
         of_q, of_k = (part.cpu().numpy() for part in pair)
         masks = [
             tokens(
-                graph, dict(zip(self.labels, zip(of_q[:, b], of_k[:, b], strict=True), strict=True))
+                graph,
+                dict(
+                    zip(
+                        self.inputs.label_names,
+                        zip(of_q[:, b], of_k[:, b], strict=True),
+                        strict=True,
+                    )
+                ),
             )
             for b in range(of_q.shape[1])
         ]
@@ -282,10 +292,19 @@ class Exports(ABC):
 
     def _decided(self, what: str) -> None:
         """Raise ValueError for a layout whose pairs depend on what a call passes."""
-        if self.labels:
+        self._unselected(what)
+        if names := self.inputs.label_names:
             raise ValueError(
-                f"the masks of this layout need the labels of a call ({', '.join(self.labels)}), and "
+                f"the masks of this layout need the labels of a call ({', '.join(names)}), and "
                 f"{what} cannot hold them; `to_flex` takes labels"
+            )
+
+    def _unselected(self, what: str) -> None:
+        """Raise ValueError for a layout with selections."""
+        if names := self.inputs.selection_names:
+            raise ValueError(
+                f"the blocks of this layout are selected at the call ({', '.join(names)}), and {what} cannot "
+                "hold that; export the layout of its fixed part"
             )
 
     def _whole(self) -> None:
@@ -307,8 +326,14 @@ class Exports(ABC):
             torch.empty((batch, 1, length, 0), dtype=torch.float32, device=device)
             for length in (len_q, len_k)
         )
-        labels = take_labels(given, self.labels, q, k, align)
-        return None if labels is None else (labels.q, labels.k)
+        labels = take_labels(given, self.inputs.labels, q, k, align)
+        if labels is None:
+            return None
+        if labels.q.shape[2] > 1:
+            raise ValueError(
+                "labels of heads cannot be exported: pass those of one head, (batch, length)"
+            )
+        return labels.q[:, :, 0], labels.k[:, :, 0]
 
 
 def _of_key_heads(order: list[int], key_heads: int) -> list[int]:

@@ -13,6 +13,7 @@ from bslang.errors import PatternError, TargetError
 from bslang.exchange.cute import THROUGH_FLEX, source
 from bslang.exchange.tiling import Tiling, block_lists, on_device
 from bslang.graph.blockgraph import BlockGraph
+from bslang.inputs import Inputs
 from bslang.ir.bounds import Interval
 from bslang.ir.expr import Number, Op, Var, evaluate
 from bslang.ir.grid import At
@@ -167,7 +168,7 @@ def _mask_mod(resolved: Resolved, layer: int, graphs: Sequence[BlockGraph], mark
 def _predicate(graph: BlockGraph, pattern: Pattern) -> Number:
     """What a pattern says of the pair (q, k), with the numbers of the graph's length and head."""
     grid = graph.grid
-    masks = Masks.of((pattern,), (grid.q.block, grid.k.block))
+    masks = Masks.of((pattern,), (grid.q.block, grid.k.block), Inputs())
     env = grid.env()
     numbers = {f"p{place}": evaluate(each, env) for place, each in enumerate(masks.parameters)}
     return evaluate(masks.masks[0], numbers)

@@ -11,7 +11,7 @@ from bslang.errors import LimitError, PatternError
 from bslang.exchange.mask import mask_mod
 from bslang.exchange.tiles import Tiles
 from bslang.exchange.tiling import block_lists, graphs_of, on_device
-from bslang.ir.mask import labels as label_names
+from bslang.ir.awaited import inputs
 from bslang.ir.runs import Bools
 from bslang.limits import MAX_MASK_WORK
 from bslang.resolve.program import Resolved
@@ -35,7 +35,7 @@ def block_mask(
         head_graph = torch.tensor(order, dtype=torch.int32, device=device)
     drawn = any(primitive.drawn for primitive in pattern.primitives())
     whole = None if drawn or len(graphs) > 1 else pattern.at({"head": 0, "layer": layer})
-    mod = mask_mod(whole, graphs, head_graph, label_names(pattern), labels, device)
+    mod = mask_mod(whole, graphs, head_graph, inputs(resolved.block, pattern), labels, device)
 
     tiles = [Tiles.of(graph) for graph in graphs]
     partial = block_lists([tile.visited & ~tile.full for tile in tiles], order, graphs[0].grid.m)

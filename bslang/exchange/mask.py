@@ -11,6 +11,7 @@ import torch
 
 from bslang.exchange.tiles import kinds
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.inputs import Inputs
 from bslang.ir.bounds import LARGEST
 from bslang.ir.expr import Number, Op, Var, evaluate
 from bslang.ir.mask import Masks
@@ -28,7 +29,7 @@ def mask_mod(
     pattern: Pattern | None,
     graphs: Sequence[BlockGraph],
     head_graph: torch.Tensor | None,
-    names: Sequence[str],
+    inputs: Inputs,
     labels: tuple[torch.Tensor, torch.Tensor] | None,
     device: torch.device,
 ) -> MaskMod:
@@ -37,12 +38,13 @@ def mask_mod(
     pattern: with its head and layer bound, where its formula says it all. None where blocks are drawn
     or heads differ: then a table says which blocks are full, and formulas what is left of the others.
     graphs: on grids that differ in the head alone. head_graph: int (heads,), the graph of each head.
-    names, labels: of the queries (labels, batch or 1, len_q) and keys (labels, batch or 1, len_k).
+    inputs: what a call gives; labels: of the queries (labels, batch or 1, len_q) and keys (labels, batch or
+    1, len_k).
     """
     grid = graphs[0].grid
     start, rows, columns, first = grid.q.start, grid.q.block, grid.k.block, grid.q.first
     asked = graphs[0].residuals if pattern is None else (pattern,)
-    masks = Masks.of(asked, (rows, columns), tuple(names))
+    masks = Masks.of(asked, (rows, columns), inputs)
     predicates = [_function(mask) for mask in masks.masks]
     wide = any(primitive.wide for part in asked for primitive in part.primitives())
     # As in a schedule: what lies beyond 32 bits lies beyond every position.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from bslang import compiler
 from bslang.errors import shortened
+from bslang.inputs import Label
 from bslang.ir.fold import Fold
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
@@ -107,8 +108,11 @@ class _Packed(Fold[Pattern]):
         return made
 
     def primitive(self, pattern: Primitive) -> Pattern:
-        label = pattern.compared_label()
-        return pattern if label is None else self.known.get(label, pattern)
+        meant = pattern.expand() if pattern.awaits_call else pattern
+        if meant is not pattern:
+            return self(meant)
+        equal = [x for x in pattern.awaited() if isinstance(x, Label) and not x.ordered]
+        return self.known.get(equal[0].name, pattern) if equal else pattern
 
     def union(self, pattern: Union) -> Pattern:
         return Union.of(*self.parts(pattern))

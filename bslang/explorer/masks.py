@@ -16,7 +16,6 @@ from bslang.explorer.drawn import Drawn
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.settle import ask, likeness
 from bslang.ir.grid import Ints
-from bslang.ir.mask import labels
 from bslang.ir.runs import Bools
 
 MOST_BLOCKS = 1024
@@ -93,7 +92,7 @@ def _asked(
     area, left = grid.q.block * grid.k.block, _MOST_PAIRS
     for number, residual in enumerate(graph.residuals):
         own = np.flatnonzero(kind == number)
-        if labels(residual) or not own.size:
+        if residual.awaits_call or not own.size:
             continue
         alike = likeness(residual, grid)
         unlike = cells[own] if alike is None else alike(cells[own])

@@ -18,6 +18,7 @@ from bslang.call import Call
 from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.gpu.aot import check_call, dtype_of
+from bslang.inputs import ROW, Inputs
 from bslang.layouts import Layout
 from bslang.progress import report
 from bslang.runtime.plan import DevicePlan
@@ -25,6 +26,7 @@ from bslang.runtime.triton.binaries import TYPES
 from bslang.runtime.triton.launch import TritonTarget, shared_memory, warp_lanes
 from bslang.runtime.triton.tiles import Launch, launch, padded, warps
 from bslang.runtime.triton.tuned import Sides, Tuned, device_name, largest, tile_names
+from bslang.selections import cells
 
 Bench = Callable[[Callable[[], object]], float]
 """The time of a call, in milliseconds."""
@@ -137,6 +139,19 @@ def tune(
     return found
 
 
+def _everything(inputs: Inputs, q: torch.Tensor, k: torch.Tensor) -> Call:
+    """A call that leaves nothing out: all labels are equal, and every cell is listed."""
+    length, device = q.shape[2], q.device
+    of_row = torch.zeros(q.shape[0], dtype=torch.int64, device=device)
+    of_token = torch.zeros(length, dtype=torch.int64, device=device)
+    labels = {x.name: of_row if x.sides == ROW else of_token for x in inputs.labels}
+    select = {
+        x.name: torch.ones((1, 1, *cells(x, 0, length, length)), dtype=torch.bool, device=device)
+        for x in inputs.selections
+    }
+    return Call.of(q, k, inputs, labels=labels or None, select=select or None)
+
+
 def _do_bench() -> Bench:
     from triton.testing import do_bench
 
@@ -168,10 +183,7 @@ class _Passes:
         )
         self.grad_lse = torch.zeros(shape, dtype=torch.float32, device=device)
         self.plan: DevicePlan = layout._plan(length, length, "end", device, heads)
-        one = {
-            name: torch.zeros(length, dtype=torch.int64, device=device) for name in layout.labels
-        }
-        self.call = Call.of(self.q, self.k, layout.labels, labels=one or None)
+        self.call = self.plan.selected(_everything(layout.inputs, self.q, self.k), layout.inputs)
 
     def forward(self) -> tuple[torch.Tensor, ...]:
         return self.target.forward(self.q, self.k, self.v, self.plan, self.call)

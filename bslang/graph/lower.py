@@ -34,7 +34,6 @@ from bslang.graph.residual import (
 from bslang.graph.settle import settle
 from bslang.ir.expr import joined
 from bslang.ir.grid import Grid
-from bslang.ir.mask import labels
 from bslang.ir.pattern import (
     Complement,
     Decided,
@@ -137,7 +136,7 @@ def _settled(pattern: Pattern, grid: Grid, known: _Known) -> tuple[Runs, dict[Pa
     exact = True
     for residual, runs in classes.items():
         assert isinstance(residual, Pattern)
-        if labels(residual):
+        if residual.awaits_call:
             exact = False  # the call decides, so that no block of these is surely partial
         elif _is_exact(residual, grid, known):
             if residual in changed:  # by one that is not exact, perhaps

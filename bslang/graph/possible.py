@@ -118,7 +118,7 @@ class _Outcomes(Fold[Outcomes]):
         meant = pattern.expand()
         if meant is not pattern:
             return self(meant)
-        if pattern.labelled or (not self.sharp and not pattern.drawn):
+        if pattern.awaits_call or (not self.sharp and not pattern.drawn):
             states: dict[int, Residual] = {UNDECIDED: pattern}
         else:
             states = {TRUE: True, FALSE: False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import reduce
 from typing import TypeAlias
 
@@ -101,16 +101,14 @@ def leaves(residual: Pattern) -> tuple[Leaf, ...]:
     return tuple(found)
 
 
-def settled(residual: Pattern, labels: Mapping[str, bool]) -> Residual:
-    """What is left of a residual on a block where labels are known to be equal everywhere, or nowhere."""
+def allowed(residual: Pattern) -> Residual:
+    """What is left of a residual where what awaits a call holds."""
+    return replaced(residual, lambda leaf: True if leaf.awaits_call else leaf)
 
-    def known(leaf: Leaf) -> Residual:
-        primitive = leaf.part if isinstance(leaf, Transpose) else leaf
-        assert isinstance(primitive, Primitive)
-        label = primitive.compared_label()
-        return leaf if label is None else labels.get(label, leaf)
 
-    return replaced(residual, known)
+def needs(residual: Pattern, leaf: Leaf) -> bool:
+    """Whether no pair belongs to a residual where a leaf does not hold."""
+    return replaced(residual, lambda other: False if other == leaf else other) is False
 
 
 def replaced(residual: Pattern, value: Callable[[Leaf], Residual]) -> Residual:

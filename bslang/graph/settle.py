@@ -14,10 +14,10 @@ from typing import TypeAlias
 import numpy as np
 
 from bslang.budget import MASKS, spend
+from bslang.graph.residual import allowed
 from bslang.ir.expr import variables
 from bslang.ir.fold import Fold, chosen_before
 from bslang.ir.grid import At, Grid, Ints
-from bslang.ir.mask import labels
 from bslang.ir.pattern import (
     Complement,
     Decided,
@@ -133,7 +133,7 @@ class _Mask:
 
 
 class _Asked(Fold[_Mask]):
-    """The pairs of some blocks that belong to a residual, labels being equal."""
+    """The pairs of some blocks that may belong to a residual, whatever a call says."""
 
     def __init__(
         self, cells: Runs, block: Ints, q: Ints, k: Ints, grid: Grid, decided: Deciding | None
@@ -148,15 +148,17 @@ class _Asked(Fold[_Mask]):
     def primitive(self, pattern: Primitive) -> _Mask:
         true = np.zeros(self.block.size, dtype=bool)
         left = np.arange(self.block.size)
-        if self.decided is not None and not pattern.labelled:
+        if pattern.awaits_call:
+            shape = self.block.size, self.q.shape[1], self.k.shape[2]
+            return _Mask(true, left, np.ones(shape, dtype=bool))
+        if self.decided is not None:
             found = self.decided(pattern, self.grid, self.cells)
             true = _among(self.block, found.must)
             left = np.flatnonzero(_among(self.block, found.may) & ~true)
         asked = left.size * self.q.shape[1] * self.k.shape[2]
         spend(_EACH + (1 + pattern.operations()) * asked, MASKS)
         q, k, env = self.q[left], self.k[left], self.grid.env()
-        equal = dict.fromkeys(labels(pattern), (q * 0, k * 0))
-        pairs = pattern.bind(env).predicate(At.positions(self.grid, q, k, labels=equal))
+        pairs = pattern.bind(env).predicate(At.positions(self.grid, q, k))
         shape = left.size, q.shape[1], k.shape[2]
         return _Mask(true, left, np.broadcast_to(np.asarray(pairs, dtype=bool), shape))
 
@@ -204,11 +206,11 @@ def likeness(
     """Numbers cells so that those with equal numbers have equal masks; None where nothing tells.
 
     A mask repeats along diagonals where it asks for offsets alone, down columns where it asks for
-    keys alone, and along rows where it asks for queries alone. Labels are taken to be equal.
+    keys alone, and along rows where it asks for queries alone. What awaits a call is taken to hold.
     in_rows: whether only cells of one row may have equal numbers.
     """
     by_row = by_column = False
-    if in_rows or not all(p.shift_invariant or p.labelled for p in pattern.primitives()):
+    if in_rows or not all(p.shift_invariant or p.awaits_call for p in pattern.primitives()):
         names = mask_names(pattern, grid)
         by_row, by_column = "k" not in names, "q" not in names and not in_rows
         if not by_row and not by_column:
@@ -232,8 +234,10 @@ def likeness(
 
 def mask_names(pattern: Pattern, grid: Grid) -> frozenset[str]:
     """What the mask of a residual asks for: `q`, `k`, `n`, `len_k`, ..."""
-    at = At.symbolic((grid.q.block, grid.k.block), labels(pattern))
-    return variables(holds(pattern, at, SYMBOLIC).number)
+    at, meant = At.symbolic((grid.q.block, grid.k.block)), allowed(pattern)
+    if isinstance(meant, bool):
+        return frozenset()
+    return variables(holds(meant, at, SYMBOLIC).number)
 
 
 def positions(cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools]:
@@ -246,10 +250,11 @@ def positions(cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools]:
 
 
 def ask(pattern: Pattern, cells: Ints, grid: Grid) -> tuple[Ints, Ints, Bools, Bools]:
-    """`positions` of some blocks, and which of their pairs belong to a residual, labels being equal."""
+    """`positions` of some blocks, and which of their pairs belong to a residual where what awaits a call
+    holds."""
     q, k, in_bounds = positions(cells, grid)
-    equal = dict.fromkeys(labels(pattern), (q * 0, k * 0))
-    mask = holds(pattern, At.positions(grid, q, k, labels=equal), grid.env())
+    meant = allowed(pattern)
+    mask = meant if isinstance(meant, bool) else holds(meant, At.positions(grid, q, k), grid.env())
     return q, k, in_bounds, np.broadcast_to(mask, in_bounds.shape) & in_bounds
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bslang.inputs import ROW, Inputs
 from bslang.ir.expr import Number, Term, Var
 
 Ints = npt.NDArray[np.int64]
@@ -166,12 +167,21 @@ class At:
     `candidates(pattern, every_row=False)`, for the oracle only, gives the non-empty blocks of a pattern
     as a boolean matrix: of the rows that hold queries, or of all.
     `labels` are those of the queries and keys by name, where the run-time labels of a call are known.
+    `cells(cells, at)` says which pairs lie in the cells that a call lists, where it is known; `turned`:
+    whether queries and keys are exchanged.
     """
 
     tokens: Side
     blocks: Side
     candidates: Any = None
     labels: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    cells: Callable[[Any, At], Any] | None = None
+    turned: bool = False
+
+    def selected(self, cells: Any) -> Any:
+        """Which pairs lie in the cells (`bslang.ir.ranges.Cells`) that the call lists."""
+        assert self.cells is not None
+        return self.cells(cells, self)
 
     def unit(self, tokens: bool) -> Side:
         """The indices that a number with (or without) the suffix `t` counts."""
@@ -179,24 +189,31 @@ class At:
 
     def transposed(self) -> At:
         labels = {name: (k, q) for name, (q, k) in self.labels.items()}
-        return At(self.tokens.transposed(), self.blocks.transposed(), None, labels)
+        sides = self.tokens.transposed(), self.blocks.transposed()
+        return At(*sides, None, labels, self.cells, not self.turned)
 
     @classmethod
-    def symbolic(cls, block: tuple[int, int], labels: Sequence[str] = ()) -> At:
-        """Terms over the token positions `q` and `k` of one pair, and its labels.
+    def symbolic(cls, block: tuple[int, int], inputs: Inputs | None = None) -> At:
+        """Terms over the token positions `q` and `k` of one pair, and what a call knows of it.
 
-        The label number i, in the order of their names, stands as `q_label{i}` and `k_label{i}`: what
-        a spec calls it never reaches generated code.
+        The label number i, in the order of `inputs`, stands as `q_label{i}` and `k_label{i}`, and whether
+        selection i has the pair as `selected{i}`: what a spec calls them never reaches generated code.
         """
+        inputs = inputs or Inputs()
         q, k = Term(Var("q")), Term(Var("k"))
         names: list[Number] = [Var(name) for name in ("len_q", "len_k", "n", "m")]
         len_q, len_k, n, m = (Term(name) for name in names)
-        pairs = {
-            name: (Term(Var(f"q_label{i}")), Term(Var(f"k_label{i}")))
-            for i, name in enumerate(labels)
-        }
+        pairs = {}
+        for i, label in enumerate(inputs.labels):
+            of_q, of_k = Term(Var(f"q_label{i}")), Term(Var(f"k_label{i}"))
+            pairs[label.name] = (of_q, of_q if label.sides == ROW else of_k)
+
+        def selected(cells: Any, at: At) -> Term:
+            number = inputs.selections.index(cells.selection(block, at.turned))
+            return Term(Var(f"selected{number}")) != 0
+
         tokens, blocks = Side(q, k, len_q, len_k), Side(q // block[0], k // block[1], n, m)
-        return cls(tokens, blocks, None, pairs)
+        return cls(tokens, blocks, None, pairs, selected)
 
     @classmethod
     def positions(
@@ -206,6 +223,7 @@ class At:
         k: Ints,
         candidates: Any = None,
         labels: Mapping[str, tuple[Ints, Ints]] | None = None,
+        cells: Callable[[Any, At], Any] | None = None,
     ) -> At:
         """Arrays of positions that broadcast against each other."""
         return cls(
@@ -213,4 +231,5 @@ class At:
             Side(q // grid.q.block, k // grid.k.block, grid.n, grid.m),
             candidates,
             labels or {},
+            cells,
         )

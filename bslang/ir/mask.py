@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bslang.budget import MASK_CODE, spend
+from bslang.inputs import Inputs
+from bslang.ir.awaited import known
 from bslang.ir.expr import COMPARISONS, TRUTHS, Number, Op, Var, joined, variables
 from bslang.ir.grid import At
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import SYMBOLIC, holds
+from bslang.ir.ranges import Known, Ranges
 
 _OPERATION = 350  # steps of the budget for an operation that is written
 
@@ -22,40 +25,41 @@ _OPERATION = 350  # steps of the budget for an operation that is written
 class Masks:
     """The masks of a layout's residuals and the numbers that they take from the length.
 
-    masks: one boolean expression for each residual, over Var "q", "k", "p0", "p1", ... and the labels
-        "q_label0", "k_label0", ... of the query and the key.
+    masks: one boolean expression for each residual, over Var "q", "k", "p0", "p1", ..., the labels
+        "q_label0", "k_label0", ... of the query and the key, and "selected0", ...
+    known: for each residual what a call's ranges say of a block (`bslang.ir.ranges`).
     parameters: the numbers behind `p0`, `p1`, ..., to be evaluated on a grid's `env`.
     """
 
     masks: tuple[Number, ...]
+    known: tuple[Known, ...]
     parameters: tuple[Number, ...]
 
     @classmethod
-    def of(
-        cls, residuals: tuple[Pattern, ...], block: tuple[int, int], labels: tuple[str, ...] = ()
-    ) -> Masks:
-        """Derive the masks; block: sides of a block (query, key), in tokens; labels: names, in order."""
+    def of(cls, residuals: tuple[Pattern, ...], block: tuple[int, int], inputs: Inputs) -> Masks:
+        """Derive the masks; block: sides of a block (query, key), in tokens; inputs: of the layout."""
         parameters: dict[Number, Var] = {}
-        masks = []
+        masks, blocks = [], []
         for residual in residuals:
-            number = holds(residual, At.symbolic(block, labels), SYMBOLIC).number
+            number = holds(residual, At.symbolic(block, inputs), SYMBOLIC).number
             if isinstance(
                 number, int
             ):  # a mask that folded to a constant still has the shape of one
                 number = Op(">=" if number else "<", (Var("q"), 0))
             masks.append(_with_parameters(number, parameters, {}))
-        return cls(tuple(masks), tuple(parameters))
+            both = known(residual, Ranges.of(inputs, block), SYMBOLIC)
+            surely, maybe = (_with_parameters(truth, parameters, {}) for truth in both)
+            blocks.append((surely, maybe))
+        return cls(tuple(masks), tuple(blocks), tuple(parameters))
 
 
-def labels(*patterns: Pattern) -> tuple[str, ...]:
-    """Names of the run-time labels that patterns compare, in the order of their first appearance."""
-    compared = (part.compared_label() for pattern in patterns for part in pattern.primitives())
-    return tuple(dict.fromkeys(label for label in compared if label is not None))
+_OF_TOKENS = ("q_", "k_", "selected", "state")
 
 
 def token_names(names: frozenset[str]) -> frozenset[str]:
-    """Those of a mask's names that differ from token to token; the others are parameters."""
-    return frozenset(n for n in names if n in ("q", "k") or n.startswith(("q_label", "k_label")))
+    """Those of a mask's names that differ from token to token, or from block to block; the others are
+    parameters."""
+    return frozenset(n for n in names if n in ("q", "k") or n.startswith(_OF_TOKENS))
 
 
 def _names(number: Number, known: dict[int, frozenset[str]]) -> frozenset[str]:

@@ -6,6 +6,7 @@ Slow and obvious. What the compiler derives is held against this; it shares no c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -24,20 +25,45 @@ from bslang.ir.pattern import (
     Union,
     Xor,
 )
+from bslang.ir.ranges import Cells
 from bslang.ir.runs import Bools
 
 Labels: TypeAlias = Mapping[str, tuple[Ints, Ints]]
 """Labels of the queries and of the keys that are there, one integer each, by name."""
 
+Selections: TypeAlias = Mapping[str, Bools]
+"""Which cells a call lists, bool (rows, columns), by name."""
 
-def dense(pattern: Pattern, grid: Grid, labels: Labels | None = None) -> Bools:
+
+def dense(
+    pattern: Pattern,
+    grid: Grid,
+    labels: Labels | None = None,
+    selections: Selections | None = None,
+) -> Bools:
     """The mask of a pattern: bool (query positions that are there, key positions that are there).
 
-    labels: what `same` compares.
+    labels, selections: what a call gives.
     """
     shape = (grid.q.stop - grid.q.start, grid.k.stop - grid.k.start)
-    mask: Bools = np.broadcast_to(_Meaning(grid, labels or {})(pattern), shape).copy()
+    meaning = _Meaning(grid, labels or {}, selections or {})
+    mask: Bools = np.broadcast_to(meaning(pattern), shape).copy()
     return mask
+
+
+def expanded(grid: Grid, selections: Selections) -> Callable[[Cells, At], Bools]:
+    """What `At.cells` is for positions of a grid, or of its transpose."""
+
+    def selected(cells: Cells, at: At) -> Bools:
+        queries, keys = grid.q.start, grid.k.start
+        own = cells.selection((grid.q.block, grid.k.block), at.turned)
+        row_start, col_start = (keys, queries) if at.turned else (queries, keys)
+        line = at.tokens.row // own.rows - row_start // own.rows
+        column = at.tokens.col // own.cols - col_start // own.cols
+        found: Bools = selections[cells.name][line, column]
+        return found
+
+    return selected
 
 
 def dense_blocks(pattern: Pattern, grid: Grid) -> Bools:
@@ -56,8 +82,10 @@ def _candidates(grid: Grid) -> Callable[..., Bools]:
 
 
 class _Meaning(Fold[Any]):
-    def __init__(self, grid: Grid, labels: Labels) -> None:
-        self.grid, self.labels = grid, labels
+    def __init__(
+        self, grid: Grid, labels: Labels, selections: Selections, turned: bool = False
+    ) -> None:
+        self.grid, self.labels, self.selections, self.turned = grid, labels, selections, turned
 
     def primitive(self, pattern: Primitive) -> Any:
         meant = pattern.expand()
@@ -69,7 +97,9 @@ class _Meaning(Fold[Any]):
         q = np.arange(grid.q.start, grid.q.stop)[:, None]
         k = np.arange(grid.k.start, grid.k.stop)[None, :]
         pairs = {name: (of_q[:, None], of_k[None, :]) for name, (of_q, of_k) in self.labels.items()}
-        return bound.predicate(At.positions(grid, q, k, _candidates(grid), pairs))
+        cells = expanded(grid.transposed() if self.turned else grid, self.selections)
+        at = At.positions(grid, q, k, _candidates(grid), pairs, cells)
+        return bound.predicate(replace(at, turned=self.turned))
 
     def union(self, pattern: Union) -> Any:
         return reduce(np.logical_or, self.parts(pattern))
@@ -88,7 +118,10 @@ class _Meaning(Fold[Any]):
 
     def transpose(self, pattern: Transpose) -> Any:
         mirrored = {name: (k, q) for name, (q, k) in self.labels.items()}
-        return dense(pattern.part, self.grid.transposed(), mirrored).T
+        grid, turned = self.grid.transposed(), not self.turned
+        found = _Meaning(grid, mirrored, self.selections, turned)(pattern.part)
+        shape = (grid.q.stop - grid.q.start, grid.k.stop - grid.k.start)
+        return np.broadcast_to(found, shape).T
 
     def heads(self, pattern: Heads) -> Any:
         return self(pattern.choose(self.grid.head))

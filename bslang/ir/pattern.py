@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from bslang.errors import PatternError
+from bslang.inputs import Label
 from bslang.ir.expr import Number, Symbol, variables
 from bslang.ir.grid import At, Grid
+from bslang.ir.ranges import Cells, Ranges
 from bslang.ir.region import Region
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Count, Kind, Range, arguments
@@ -69,9 +71,9 @@ class Pattern:
             yield from part.primitives()
 
     @property
-    def needs_labels(self) -> bool:
-        """Whether a part of it depends on labels that are known at the call only."""
-        return any(primitive.labelled for primitive in self.primitives())
+    def awaits_call(self) -> bool:
+        """Whether a part of it depends on what only a call knows: labels, or a selection."""
+        return any(primitive.awaited() for primitive in self.primitives())
 
     def names(self) -> frozenset[str]:
         """What its numbers depend on: `n`, `len_k`, `layer`, and `head` also where `heads` chooses."""
@@ -208,6 +210,11 @@ class Decided:
     may: Runs
     exact: bool = True
 
+    @classmethod
+    def unknown(cls, grid: Grid) -> Decided:
+        """Nothing is known of any block, as where a call decides."""
+        return cls(Runs.empty(grid.m), Runs.domain(grid), exact=False)
+
 
 Lower = Callable[[Pattern, Grid], Runs]
 """Given to `Primitive.blocks`: the non-empty blocks of a pattern that is an argument."""
@@ -299,14 +306,15 @@ class Primitive(Pattern, ABC):
         """Whether a pair may belong at one length and not at another; True where that is not known."""
         return bool(self.names() & OF_THE_LENGTH)
 
-    def compared_label(self) -> str | None:
-        """The label that it compares, where the set depends on one that is known at the call only."""
-        return None
+    def awaited(self) -> tuple[Label | Cells, ...]:
+        """What a call is to give for it: labels as it compares them, or cells. Lowering leaves its set open,
+        wherever there is some."""
+        return ()
 
-    @property
-    def labelled(self) -> bool:
-        """Whether the set depends on labels that are known at the call only."""
-        return self.compared_label() is not None
+    def known(self, ranges: Ranges) -> tuple[Number, Number]:
+        """Whether surely every pair of a block belongs, and whether any may, by what is known of it at the
+        call: truth values over the names of `ranges`. By default nothing is."""
+        return False, True
 
     def drawn_per_row(self) -> Number | None:
         """How many blocks it is to draw in each block row; None for what draws none."""

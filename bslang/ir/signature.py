@@ -80,6 +80,7 @@ class Argument:
     keyword_only: bool
     infinite: bool
     seed: bool
+    own_unit: bool
 
 
 def argument(
@@ -91,11 +92,13 @@ def argument(
     keyword_only: bool = False,
     infinite: bool = False,
     seed: bool = False,
+    own_unit: bool = False,
 ) -> Any:
     """Declare a field of a primitive as an argument.
 
     minimum: least value accepted (of each, for several); infinite: whether `inf` is accepted; seed:
-    whether the number starts a draw, so that it is neither a place nor a width.
+    whether the number starts a draw, so that it is neither a place nor a width; own_unit: whether it may
+    count tokens where others count blocks.
     """
     metadata = {
         "help": help,
@@ -104,6 +107,7 @@ def argument(
         "keyword_only": keyword_only,
         "infinite": infinite,
         "seed": seed,
+        "own_unit": own_unit,
     }
     return field(default=default, metadata=metadata)
 

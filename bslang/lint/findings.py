@@ -178,7 +178,7 @@ def _without_keys(graph: BlockGraph) -> Bools:
     grid = graph.grid
     empty = np.ones((grid.n, grid.q.block), dtype=bool)
     empty[graph.row[graph.kind == FULL]] = False
-    if any(residual.needs_labels for residual in graph.residuals):
+    if any(residual.awaits_call for residual in graph.residuals):
         empty[graph.row] = False
     rows = np.flatnonzero(empty.any(axis=1))
     among = Runs.of_rows(grid.m, rows, np.zeros_like(rows), np.full_like(rows, grid.m))
@@ -216,7 +216,7 @@ class _Looking:
         """What is odd about a layout and its parts, but for queries without keys."""
         self.seen.add(pattern)
         guard = _Guard(self.grid.head)(pattern)
-        if guard is not None and not pattern.needs_labels:
+        if guard is not None and not pattern.awaits_call:
             pair = first_pair(graph, ahead=True)
             if pair is not None:
                 yield Finding(
@@ -302,7 +302,7 @@ class _Idle(Fold[Iterator[Finding]]):
         return self(pattern.choose(self.looking.grid.head))
 
     def _comparable(self, pattern: Pattern) -> bool:
-        return not pattern.needs_labels and len(pattern.parts) <= _OPERANDS
+        return not pattern.awaits_call and len(pattern.parts) <= _OPERANDS
 
     def _needless(self, pattern: Pattern, verb: str, join: Join) -> Iterator[Finding]:
         """Operands of a union within the others, and of an intersection that hold all of the others."""

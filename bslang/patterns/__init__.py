@@ -7,7 +7,7 @@ from bslang.patterns.chunks import Chunks
 from bslang.patterns.constant import All, Nothing
 from bslang.patterns.diagonals import Diagonals, Strided
 from bslang.patterns.indices import Cols, Every, Global, Rows
-from bslang.patterns.labels import Same
+from bslang.patterns.labels import Same, Select
 from bslang.patterns.lattice import Lattice
 from bslang.patterns.powers import Butterfly, LogSparse
 from bslang.patterns.random import Random
@@ -34,6 +34,7 @@ PRIMITIVES: tuple[type[Primitive], ...] = (
     Segments,
     Lattice,
     Same,
+    Select,
     Table,
 )
 

@@ -7,7 +7,6 @@ other predicate is asked for every pair of blocks, in chunks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,9 @@ import numpy as np
 
 from bslang.budget import MASKS, spend
 from bslang.errors import LimitError
+from bslang.inputs import KEYS, Label
 from bslang.ir.bounds import Interval, bounds
-from bslang.ir.expr import COMPARISONS, Number, Op, over, variables
+from bslang.ir.expr import Number, Op, Var, over, variables
 from bslang.ir.grid import At, Grid
 from bslang.ir.pattern import (
     Complement,
@@ -28,24 +28,25 @@ from bslang.ir.pattern import (
     Union,
     Xor,
 )
+from bslang.ir.ranges import Cells, Known, Ranges
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
-from bslang.ir.units import BLOCK_COUNTS, LENGTHS, suffixed, written
-from bslang.limits import MAX_HEADS, MAX_LENGTH, MAX_MASK_WORK, MAX_NUMBER
+from bslang.ir.units import suffixed, written
+from bslang.limits import MAX_MASK_WORK, MAX_NUMBER
 from bslang.patterns.compared import compared, sides, within_reach, work
 from bslang.patterns.linear import against_zero, depends_on, half_planes, where_holds
+from bslang.patterns.predicates import (
+    BLOCKS,
+    RANGES,
+    TOKENS,
+    comparisons,
+    labelled,
+    ranges_of,
+    size,
+    split,
+)
 from bslang.patterns.shapes import bands, indices
-
-TOKENS, BLOCKS = ("q", "k"), ("i", "j")
-"""What a predicate calls the query and the key."""
-
-RANGES = dict.fromkeys((*TOKENS, *BLOCKS), (0, MAX_LENGTH - 1)) | {
-    **dict.fromkeys((*BLOCK_COUNTS, *LENGTHS), (1, MAX_LENGTH)),
-    "head": (0, MAX_HEADS),
-    "layer": (0, MAX_HEADS),
-}
-"""Least and greatest value of every name in a predicate."""
 
 _CHUNK = 2**21  # pairs of blocks asked at once
 _JOINS = {"&": Intersection, "|": Union, "^": Xor}
@@ -76,7 +77,7 @@ class Builder(Primitive):
 
     @property
     def relational(self) -> bool:  # type: ignore[override]  # depends on the predicate
-        return any(variables(c).issuperset(self.pair) for c in _comparisons(self.condition))
+        return any(variables(c).issuperset(self.pair) for c in comparisons(self.condition))
 
     @property
     def shift_invariant(self) -> bool:  # type: ignore[override]  # depends on the predicate
@@ -126,7 +127,7 @@ class Builder(Primitive):
         if self.by_pairs():
             return grid.n * grid.m
         linear = all(
-            against_zero(part, self.pair) is not None for part in _comparisons(self.condition)
+            against_zero(part, self.pair) is not None for part in comparisons(self.condition)
         )
         form = self._form()
         if linear or form in ("neither", "row"):
@@ -204,7 +205,7 @@ class Builder(Primitive):
         return held(self.condition)
 
     def operations(self) -> int:
-        return 1 + _size(self.condition) // 4
+        return 1 + size(self.condition) // 4
 
     def by_pairs(self) -> bool:
         meant = self.expand()
@@ -269,22 +270,85 @@ class Builder(Primitive):
         return f"{{{', '.join(self.pair)} : {number_text(condition, 0)}}}"
 
 
+@dataclass(frozen=True)
+class Labelled(Primitive):
+    """Pairs for which a predicate over positions and labels holds, which are numbers: `time[q]`, `time[k]`,
+    and `cut[b]`, a number of the batch row.
+
+    Example: `{q, k : 0 <= time[q] - time[k] & time[q] - time[k] < 30}`
+    """
+
+    name = "{...}"
+
+    condition: Number = argument("what holds for a pair", Kind.NUMBER)
+
+    @property
+    def tokens(self) -> bool:
+        return True
+
+    def blocks(self, grid: Grid, lower: Lower) -> Decided:
+        return Decided.unknown(grid)
+
+    def awaited(self) -> tuple[Label | Cells, ...]:
+        ordered = not self._equal
+        return tuple(Label(*split(name), ordered) for name in sorted(labelled(self.condition)))
+
+    @property
+    def _equal(self) -> bool:
+        """Whether it is `x[q] == x[k]`, or its opposite: what `same(x)` asks."""
+        condition = self.condition
+        if not (isinstance(condition, Op) and condition.op in ("==", "!=")):
+            return False
+        names = [arg.name for arg in condition.args if isinstance(arg, Var)]
+        return len(names) == 2 and sorted(names) == [f"{split(names[0])[0]}[{x}]" for x in "kq"]
+
+    @property
+    def wide(self) -> bool:  # type: ignore[override]  # depends on the predicate
+        steps: list[Interval] = []
+        bounds(self.condition, ranges_of(self.condition), steps)
+        return any(max(-low, high) > MAX_NUMBER for low, high in steps)
+
+    def predicate(self, at: At) -> Any:
+        names = dict(zip(TOKENS, (at.tokens.row, at.tokens.col), strict=True))
+        for name in labelled(self.condition):
+            label, side = split(name)
+            names[name] = at.labels[label][side == KEYS]
+        return over(self.condition, names)
+
+    def known(self, ranges: Ranges) -> Known:
+        names = {"q": ranges.q, "k": ranges.k}
+        for name in labelled(self.condition):
+            label, side = split(name)
+            names[name] = ranges.labels[label][side == KEYS]
+        return ranges.compared(self.condition, names)
+
+    def names(self) -> frozenset[str]:
+        return super().names() - {*TOKENS} - labelled(self.condition)
+
+    def expand(self) -> Pattern:
+        condition = self.condition
+        assert isinstance(condition, Op)
+        if condition.op == "!=" and self._equal:
+            return Complement(Labelled(Op("==", condition.args)))
+        if condition.op == "not":
+            return Complement(predicate(condition.args[0]).expand())
+        if condition.op in _JOINS:
+            return _JOINS[condition.op].of(*(predicate(arg).expand() for arg in condition.args))
+        return self
+
+    def operations(self) -> int:
+        return 1 + size(self.condition) // 4
+
+    def __str__(self) -> str:
+        return f"{{{', '.join(TOKENS)} : {number_text(suffixed(self.condition), 0)}}}"
+
+
+def predicate(condition: Number) -> Builder | Labelled:
+    """The pattern of a predicate over tokens, which the call decides if it reads labels."""
+    return Labelled(condition) if labelled(condition) else Builder(condition, True)
+
+
 _RUNS_OF = {"&": Runs.__and__, "|": Runs.__or__, "^": Runs.__xor__}
-
-
-def _size(number: Number) -> int:
-    """The number of operations; twice that for a division, which takes longer."""
-    if not isinstance(number, Op):
-        return 0
-    return (2 if number.op in ("//", "%") else 1) + sum(map(_size, number.args))
-
-
-def _comparisons(number: Number) -> Iterator[Op]:
-    if isinstance(number, Op):
-        if number.op in COMPARISONS:
-            yield number
-        for arg in number.args:
-            yield from _comparisons(arg)
 
 
 def _is_compared(predicate: Number, names: tuple[str, str]) -> bool:

@@ -49,11 +49,11 @@ class Random(Primitive):
 
     def check(self) -> None:
         parts = () if self.within is None else self.within.primitives()
-        labelled = next((part for part in parts if part.labelled), None)
-        if labelled is not None:
+        awaited = next((part for part in parts if part.awaits_call), None)
+        if awaited is not None:
             raise PatternError(
-                f"blocks cannot be drawn within `{labelled}`: labels are known at the call only",
-                hint=f"draw first, and intersect then: `random(...) & {labelled}`",
+                f"blocks cannot be drawn within `{awaited}`, which is known at the call only",
+                hint=f"draw first, and intersect then: `random(...) & {awaited}`",
                 field="within",
             )
 

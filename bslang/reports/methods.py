@@ -20,7 +20,7 @@ from bslang.syntax.source import Source
 # The analyses take a while to load, and most programs only call layouts.
 if TYPE_CHECKING:
     from bslang.explorer.subject import Subject
-    from bslang.ir.oracle import Labels
+    from bslang.ir.oracle import Labels, Selections
     from bslang.ir.runs import Bools
     from bslang.reports.drawing import Drawing
     from bslang.reports.page import Page
@@ -159,10 +159,18 @@ class Reports(ABC):
                 f"this layout has no target {missing[0]!r}; it is compiled for {', '.join(self.targets)}"
             )
 
-        def mask(len_q: int, len_k: int, *, head: int, labels: Labels) -> Bools:
+        def mask(
+            len_q: int, len_k: int, *, head: int, labels: Labels, selections: Selections
+        ) -> Bools:
             head += self.first_head
             return compiler.mask(
-                self._resolved, len_q, len_k, head=head, layer=self.layer, labels=labels
+                self._resolved,
+                len_q,
+                len_k,
+                head=head,
+                layer=self.layer,
+                labels=labels,
+                selections=selections,
             )
 
         return verify(

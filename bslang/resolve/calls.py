@@ -10,6 +10,7 @@ from bslang.errors import PatternError
 from bslang.ir.pattern import Pattern, Primitive, check_bounds
 from bslang.ir.signature import Argument, Count, Kind, Range, arguments
 from bslang.ir.text import value_text
+from bslang.ir.values import counts as counts_in
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import (
     FUNCTIONS,
@@ -211,7 +212,9 @@ def _where_inf(call: _Call, arg: Argument) -> str:
 
 
 def _one_unit(call: _Call, made: Primitive) -> bool:
-    counts = [*made.counts()]
+    shared = (arg.name for arg in arguments(made) if not arg.own_unit)
+    given = counts_in(tuple(getattr(made, name) for name in shared))
+    counts = [count for count in given if not count.infinite]
     if len({count.tokens for count in counts}) < 2:
         return True
     spans = sorted(call.spans.values(), key=lambda span: span.start)

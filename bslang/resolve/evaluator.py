@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bslang.inputs import Label
 from bslang.ir.expr import Var
-from bslang.ir.pattern import Pattern, Transpose
+from bslang.ir.pattern import Pattern, Primitive, Transpose
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
 from bslang.ir.units import LENGTHS
-from bslang.limits import MAX_LABELS
+from bslang.limits import MAX_LABELS, MAX_SELECTIONS
 from bslang.patterns import BY_NAME
 from bslang.patterns.table import Matrix
 from bslang.resolve import forms, operators, unknown
@@ -49,6 +50,7 @@ class Evaluator(Context):
         self._circular: set[tuple[Module, str]] = set()
         self._expanded: dict[object, tuple[Pattern | Unknown, int]] = {}
         self._labels: set[str] = set()
+        self._selections: set[str] = set()
 
     def layout(self, body: tree.Expression) -> Pattern | Unknown:
         """The pattern of a layout without a name."""
@@ -185,6 +187,8 @@ class Evaluator(Context):
                     return node.value
                 case tree.Name():
                     return self._name(node, scope)
+                case tree.Label():
+                    return forms.label(self, node)
                 case tree.Call():
                     return self._call(node, scope)
                 case tree.Range():
@@ -288,13 +292,20 @@ class Evaluator(Context):
                 hint="count in tokens (suffix `t`), or use square blocks",
             )
             return UNKNOWN
-        label = made.compared_label()
-        if label is not None:
-            self._labels.add(label)
-            if len(self._labels) > MAX_LABELS:
-                self.abandon(f"more than {MAX_LABELS} labels are compared (MAX_LABELS)", node.span)
+        self.await_call(made, node.span)
         loaded = forms.load(self, made, node)
         return loaded if loaded is UNKNOWN else self.made(loaded, node.span)
+
+    def await_call(self, made: Primitive, span: Span) -> None:
+        """Count what a primitive awaits of a call: there are limits."""
+        for each in made.awaited():
+            (self._labels if isinstance(each, Label) else self._selections).add(each.name)
+        for names, most, what in (
+            (self._labels, MAX_LABELS, "labels are compared (MAX_LABELS)"),
+            (self._selections, MAX_SELECTIONS, "selections are read (MAX_SELECTIONS)"),
+        ):
+            if len(names) > most:
+                self.abandon(f"more than {most} {what}", span)
 
     def _function(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
         call = node if isinstance(node, tree.Call) else tree.Call(node.span, node, ())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bslang.inputs import KEYS, QUERIES, ROW
 from bslang.ir.bounds import bounds
 from bslang.ir.expr import Symbol, Var
 from bslang.ir.heads import Branch, Heads
 from bslang.ir.pattern import Primitive
 from bslang.ir.signature import Count, Range
 from bslang.limits import MAX_HEADS
-from bslang.patterns.builder import BLOCKS, RANGES, TOKENS, Builder
+from bslang.patterns.builder import Builder, Labelled
+from bslang.patterns.predicates import BLOCKS, TOKENS, labelled, ranges_of
+from bslang.patterns.predicates import label as label_name
 from bslang.patterns.table import BadTable, Matrix
 from bslang.resolve.context import Context, Scope
 from bslang.resolve.predicates import multiplied
@@ -80,13 +83,14 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
         return UNKNOWN
     condition = product.value
     try:
-        bounds(condition, RANGES)
+        bounds(condition, ranges_of(condition))
     except (ValueError, ArithmeticError) as error:
         hint = "the first index is 0; write one that is never, as in `max(j, 1)`"
         hint = hint if isinstance(error, ZeroDivisionError) or "at least 1" in str(error) else ""
         context.report("E304", str(error), node.predicate.span, hint=hint)
         return UNKNOWN
-    made = Builder(condition, names == TOKENS)
+    made = Labelled(condition) if labelled(condition) else Builder(condition, names == TOKENS)
+    context.await_call(made, node.span)
     rows, columns = context.block
     if made.relational and not made.tokens and rows != columns:
         message = f"`i` and `j` are compared, and a block is {rows}x{columns} tokens"
@@ -94,6 +98,22 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
         context.report("E306", message, node.span, hint=hint)
         return UNKNOWN
     return context.made(made, node.span)
+
+
+def label(context: Context, node: tree.Label) -> Value:
+    """`time[q]` in a predicate over tokens."""
+    if context.predicate_of != "tokens":
+        where = "and this one compares blocks" if context.predicate_of else "and this is none"
+        message = f"labels are compared in predicates over tokens, {where}"
+        hint = f"write it as in `{{q, k : {node.name}[q] == {node.name}[k]}}`"
+        context.report("E308", message, node.span, hint=hint)
+        return UNKNOWN
+    if node.side not in (QUERIES, KEYS, ROW):
+        message = f"`{node.name}[{node.side}]` is the label of neither the query nor the key"
+        hint = "a label is that of the query, `[q]`, of the key, `[k]`, or of the batch row, `[b]`"
+        context.report("E308", message, node.span, hint=hint)
+        return UNKNOWN
+    return Count(Var(label_name(node.name, node.side)))
 
 
 def heads(context: Context, node: tree.Heads, scope: Scope) -> Value:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NoReturn
 
 from bslang.budget import limited
+from bslang.ir.awaited import Conflict, inputs
 from bslang.ir.pattern import Pattern
 from bslang.patterns.table import Matrix, tables
 from bslang.resolve.evaluator import Evaluator
@@ -109,6 +110,10 @@ class Program:
             pattern = evaluator.definition(self._module, definition, values)
         findings.raise_any()
         assert isinstance(pattern, Pattern)
+        try:
+            inputs(self.block, pattern)
+        except Conflict as conflict:
+            self._refuse(conflict.message, conflict.hint, "E311")
         label = file_name if definition is None else definition.name.text
         return Resolved(label, pattern, self.block, evaluator.origins)
 
@@ -151,8 +156,8 @@ class Program:
             self._refuse(f"`{name}` is private to its file", "take the `_` off its name")
         return self._module.definitions[name]
 
-    def _refuse(self, message: str, hint: str) -> NoReturn:
-        raise SpecError([Diagnostic("E210", message, self.source, hint=hint)])
+    def _refuse(self, message: str, hint: str, code: str = "E210") -> NoReturn:
+        raise SpecError([Diagnostic(code, message, self.source, hint=hint)])
 
     def _values(
         self,

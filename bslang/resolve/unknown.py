@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from bslang.patterns import BY_NAME
-from bslang.patterns.builder import BLOCKS, TOKENS
+from bslang.patterns.predicates import BLOCKS, TOKENS
 from bslang.resolve.context import Context, Scope
 from bslang.resolve.library import by_name
 from bslang.resolve.module import BOUND_WHEN_LOWERED
@@ -14,7 +14,6 @@ from bslang.resolve.suggest import closest, folded
 from bslang.resolve.values import FUNCTIONS
 from bslang.syntax import tree
 from bslang.syntax.fix import Edit, Fix, meant
-from bslang.syntax.mistakes import same_label
 from bslang.syntax.source import Span
 
 _INDICES = (*BLOCKS, *TOKENS)
@@ -50,7 +49,7 @@ def report(context: Context, node: tree.Name, written: tree.Name | tree.Call, sc
     if close and "." not in close and close not in known:
         hint, fix = _import(context, close, written)
     elif context.predicate_of and _of_index(written):
-        hint, fix = same_label(name), None
+        hint, fix = f"labels of the query and the key are written `{name}[q]` and `{name}[k]`", None
     if name in _INDICES and not fix:
         hint = "`i, j` are the blocks of `{i, j : ...}`, and `q, k` the tokens of `{q, k : ...}`"
     context.report(

@@ -27,6 +27,10 @@ def side_by_side(
     group = heads // k.shape[1]
     if len_q != 1 or not 1 < group <= plan.block_q or plan.head_graph is not None:
         return q, plan, call
+    apart = [value.shape[1] for value in call.selections]
+    apart += [] if call.labels is None else [call.labels.q.shape[2]]
+    if max(apart, default=1) > k.shape[1]:  # these heads differ in what they see
+        return q, plan, call
     start = plan.q_start - plan.q_start % plan.block_q
     if call.labels is not None:
         of_q = call.labels.q.repeat_interleave(group, dim=-1)

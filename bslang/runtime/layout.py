@@ -13,6 +13,7 @@ import torch
 
 from bslang.call import Call
 from bslang.errors import BslangError, TargetError
+from bslang.inputs import Inputs
 from bslang.runtime import op
 from bslang.runtime.capacity import capacity
 from bslang.runtime.checks import autocast, check_tensors, check_transforms, share_batch
@@ -40,7 +41,7 @@ class CallableLayout(ABC):
 
     name, spec (canonical bsl text), block (tokens: query, key) and digest say what it is; targets: its
     kernels by name, the first that runs a tensor's device is taken; by_head, by_layer: whether the heads,
-    or the layers, of a model may have other sets; labels: names of the run-time labels that a call gives;
+    or the layers, of a model may have other sets; inputs: what a call gives, labels and selections;
     layer: what `layer` stands for in the spec; first_head: what `head` does in the first head of a call.
     """
 
@@ -51,7 +52,7 @@ class CallableLayout(ABC):
     targets: Mapping[str, Target]
     by_head: bool = False
     by_layer: bool = False
-    labels: tuple[str, ...] = ()
+    inputs: Inputs = field(default_factory=Inputs)
     layer: int = 0
     first_head: int = 0
     _plans: Recent[DevicePlan] = field(default_factory=partial(Recent, PLANS))
@@ -64,6 +65,16 @@ class CallableLayout(ABC):
             Key(self.spec, self.block, tuple(self.targets), self.layer, self.first_head)
         )
         LAYOUTS.add(self)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the run-time labels that a call gives."""
+        return self.inputs.label_names
+
+    @property
+    def selections(self) -> tuple[str, ...]:
+        """The names of the selections that a call gives."""
+        return self.inputs.selection_names
 
     # ---- what the compiler hands over ----------------------------------------------------------
 
@@ -134,7 +145,7 @@ class CallableLayout(ABC):
         len_k, value dim); key heads divide heads (grouped-query attention). dtype: fp32, fp16 or bf16, on
         the torch target also fp64. Any dim and value dim (up to 256 on the triton target), any lengths,
         including 0, and any strides. scale: factor of the scores; None means 1/sqrt(dim). options:
-        `softcap`, `align`, `labels`, `key_padding`, `lengths`, `sinks`, `first_head`: see
+        `softcap`, `align`, `labels`, `select`, `key_padding`, `lengths`, `sinks`, `first_head`: see
         `bslang.call.Options`.
 
         Returns out, (batch, heads, len_q, value dim), contiguous, in the dtype of q. With return_lse, also
@@ -150,7 +161,7 @@ class CallableLayout(ABC):
         check_tensors(q, k, v)
         check_transforms(q, k, v)
         k, v = share_batch(q, k, v)
-        call = Call.of(q, k, self.labels, scale, placed=self._places(q.shape[2]), **options)
+        call = Call.of(q, k, self.inputs, scale, placed=self._places(q.shape[2]), **options)
         out, lse = self._attend(q, k, v, call, first_head)
         return (out, lse) if return_lse else out
 
@@ -224,13 +235,18 @@ class CallableLayout(ABC):
         align="start" at its first; a sequence may have no queries, or no keys. cu_seqlens_q is another name
         of cu_seqlens. The rest is as in a call, with the options that do not count tokens (`softcap`,
         `sinks`, `first_head`). Raises TypeError or ValueError for invalid arguments, and ValueError for
-        layouts with labels: call those with `labels`.
+        layouts with labels or selections: call those with `labels` or `select`.
         """
         if self.labels:
             raise ValueError(
                 f"this layout has labels ({', '.join(self.labels)}); call it with them"
             )
-        for name in ("labels", "key_padding", "lengths"):
+        if self.selections:
+            raise ValueError(
+                f"this layout has selections ({', '.join(self.selections)}), whose cells are of one "
+                "sequence; call it for each sequence, or as a batch with key_padding"
+            )
+        for name in ("labels", "select", "key_padding", "lengths"):
             if name in options:
                 raise TypeError(f"packed sequences take no `{name}`: cu_seqlens says where each is")
         of_q = cu_seqlens_q if cu_seqlens is None else cu_seqlens

@@ -38,20 +38,37 @@ def _found(
     if call.padding is not None:
         layout, call = layout._with_padding, call.padding_as_label(q.shape[2])
         target = layout._target(q, v)
+    plan = _plan_of(layout, target, q, k, call, backward)
+    return target, plan, plan.selected(call, layout.inputs)
+
+
+def _plan_of(
+    layout: Runnable,
+    target: Target,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    call: Call,
+    backward: bool,
+) -> DevicePlan:
     _, heads, len_q, _ = q.shape
     len_k = k.shape[2]
     shape = len_q, len_k, q.device, heads
     if call.lengths is not None:
         plan = layout._plan_by_place(*shape) or layout._plan_by_place(*shape, rounded=False)
         assert plan is not None, "a prefix-stable layout has tables of a capacity"
-        return target, plan, call
+        return plan
     # A step of decoding has the tables of a capacity, or of a step before it.
     few = len_q < len_k and len_q <= layout.block[0]
     if few and not backward and call.align == "end":
         plan = layout._plan_by_place(*shape) if target.by_place else layout._plan_of_step(*shape)
         if plan is not None:
-            return target, plan, call
-    return target, layout._plan(len_q, len_k, call.align, q.device, heads), call
+            return plan
+    return layout._plan(len_q, len_k, call.align, q.device, heads)
+
+
+def _by_row(target: Target, call: Call) -> bool:
+    """Whether rows of a batch that end at different places are calls of their own."""
+    return call.lengths is not None and (not target.by_place or bool(call.selections))
 
 
 def _check_lengths(layout: Runnable, len_k: int, heads: int) -> None:
@@ -103,7 +120,7 @@ def attend(
         return out, lse.fill_(-torch.inf)
     if call.lengths is not None:
         _check_lengths(layout, k.shape[2], q.shape[1])
-        if not target.by_place:
+        if _by_row(target, call):
             return by_row.forward(partial(attend, layout, target), q, k, v, call)
     target, plan, call = _found(layout, target, q, k, v, call)
     if not torch.is_autocast_enabled(q.device.type):
@@ -191,7 +208,7 @@ def _gradients(
     if _is_empty(q, k):
         dq, dk, dv = (torch.zeros_like(x) for x in (q, k, v))
         return dq, dk, dv
-    if call.lengths is not None and not target.by_place:
+    if _by_row(target, call):
         return by_row.backward(partial(_gradients, layout, target), given, call)
     target, plan, call = _found(layout, target, q, k, v, call, backward=True)
     return target.backward(*given, plan, call)

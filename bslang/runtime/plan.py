@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy.typing as npt
 import torch
 
 from bslang.call import Call
+from bslang.inputs import Inputs
 from bslang.labels import Labels
+from bslang.selections import Selected
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +112,18 @@ class DevicePlan:
         if self.position is not None:  # the beginning of a block row
             start = first.div(self.block_q, rounding_mode="floor") * self.block_q
         return torch.stack((start, first, lengths), dim=1)
+
+    def selected(self, call: Call, inputs: Inputs) -> Call:
+        """The call with its selections as kernels take them, in the order of a layout's inputs."""
+        if not call.selections:
+            return call
+        values = dict(zip(inputs.selection_names, call.selections, strict=True))
+        lengths, block = (self.len_q, self.len_k), (self.block_q, self.block_k)
+        made = (
+            Selected.of(values[each.name], each, self.q_start, lengths, block)
+            for each in inputs.selections
+        )
+        return replace(call, selected=tuple(made))
 
     def labels(self, call: Call) -> tuple[torch.Tensor, ...] | None:
         """What kernels take of a call's labels: of queries and keys, and their ranges in blocks; None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
+from bslang.inputs import Inputs
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Target
 
@@ -22,6 +23,7 @@ class Runnable(Protocol):
     block: tuple[int, int]
     by_head: bool
     first_head: int
+    inputs: Inputs
 
     @property
     def _with_padding(self) -> Runnable: ...

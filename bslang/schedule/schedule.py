@@ -22,10 +22,11 @@ from typing import TypeAlias
 import numpy as np
 
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.ir.awaited import inputs
 from bslang.ir.bounds import LARGEST
 from bslang.ir.expr import evaluate
 from bslang.ir.grid import Axis, Ints
-from bslang.ir.mask import Masks, labels
+from bslang.ir.mask import Masks
 from bslang.ir.runs import Bools
 from bslang.limits import MAX_NUMBER
 from bslang.schedule.programs import Ints32, Pieces, Programs, each, programs
@@ -129,7 +130,8 @@ def schedule(
 ) -> Schedule:
     """The schedule of the graphs of some heads; head_graph and verifier as in `Schedule`."""
     grid, residuals = graphs[0].grid, graphs[0].residuals
-    masks = Masks.of(residuals, (grid.q.block, grid.k.block), labels(*residuals))
+    block = grid.q.block, grid.k.block
+    masks = Masks.of(residuals, block, inputs(block, *residuals))
     wide = any(p.wide for residual in residuals for p in residual.primitives())
     largest = LARGEST if wide else MAX_NUMBER
     exact = [[evaluate(p, graph.grid.env()) for p in masks.parameters] for graph in graphs]

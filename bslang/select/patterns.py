@@ -62,7 +62,7 @@ class Spec:
 def _check(name: str, spec: Spec, rows: int, cols: int) -> None:
     """Raise ValueError for a pattern that has no cells of its own: by head, or of the call."""
     pattern = _resolved(spec.text, rows, cols).pattern
-    if pattern.needs_labels:
+    if pattern.awaits_call:
         raise ValueError(f"{name} depends on what a call gives; write that part in the layout")
     if len(compiler.heads_alike(_resolved(spec.text, rows, cols), range(4))) > 1:
         raise ValueError(f"{name} differs between heads; write that part in the layout")

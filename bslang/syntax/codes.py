@@ -203,6 +203,13 @@ CODES: dict[str, Code] = {
         "Invalid table file",
         "Save a boolean matrix with one row per block row: `numpy.save(path, matrix.astype(bool))`.",
     ),
+    "E311": Code(
+        "A name of a call is read in two ways",
+        "A call gives one value for a name: labels for each token or a number for each batch row, and a "
+        "selection with cells of one size. Use two names.",
+        "select(pick, rows=1t) | select(pick)",
+        "select(near, rows=1t) | select(far)",
+    ),
     "E401": Code(
         "The pattern is undefined at this length",
         "An index is outside the sequence, or a grid has another size. Use a longer sequence, a smaller "

@@ -196,6 +196,8 @@ class _Printer:
         match node:
             case tree.Name():
                 return node.text
+            case tree.Label():
+                return f"{node.name}[{node.side}]"
             case tree.Integer():
                 number = _NUMBER.match(self.source, self._start(node))
                 assert number is not None  # the grammar has it

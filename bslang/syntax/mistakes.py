@@ -31,7 +31,6 @@ _STRAY = {
     "/": "`//` divides, rounding down",
 }
 
-_OF_INDEX = re.compile(r"\[\s*[qkij]\s*\]")
 """What stands behind `doc` in `doc[q]`."""
 
 _BRACKET = re.compile(r'"[^"\n]*"|#[^\n]*|[(){}]')
@@ -56,11 +55,6 @@ def mistake(source: Source, statement: Span, error: ParseError) -> Diagnostic:
     if place == statement.start and not before and _goes_on(source, place):
         hint = "to go on over several lines, put the whole expression in parentheses"
     return Diagnostic("E101", message, source, span, hint=hint)
-
-
-def same_label(name: str) -> str:
-    """What to write where a label is asked for as a number: `doc[q] == doc[k]`."""
-    return f"only equality of labels is supported: write `same({name})`, outside of the braces"
 
 
 def _named(char: str) -> str:
@@ -110,8 +104,6 @@ def _hint(before: str, rest: str, expected: list[str]) -> str:
         return _IMPORT
     if in_heads:
         return _HEADS
-    if called and _OF_INDEX.match(rest):
-        return same_label(called)
     if inside.startswith("{") and ":" not in inside:
         return _SET
     if last in _OTHER_WORDS:

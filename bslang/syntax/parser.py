@@ -50,6 +50,7 @@ TERMINALS = {
     "CARET": "`^`",
     "PIPE": "`|`",
     "NAME": "a name",
+    "LABEL": "a label such as `time[q]`",
     "SHAPE": "a shape such as 128x64",
     "TOKENS": "a number of tokens",
     "INTEGER": "a number",
@@ -68,7 +69,7 @@ TERMINALS = {
 """How messages name the terminals of the grammar."""
 
 _VALUES = {"NAME", "INTEGER", "TOKENS", "INF", "TRUE", "FALSE", "LPAR", "MINUS", "TILDE"}
-_VALUES |= {"TEXT", "LBRACE", "HEADS"}
+_VALUES |= {"TEXT", "LBRACE", "HEADS", "LABEL"}
 _OPERATORS = {"PIPE", "CARET", "AMPERSAND", "COMPARE", "PLUS", "MINUS", "STAR", "SLASHES"}
 _OPERATORS |= {"PERCENT", "STARS", "AT", "TRANSPOSE", "MEMBER"}
 
@@ -240,6 +241,11 @@ class _Builder(Transformer[Token, Any]):
 
     def name(self, children: list[Any]) -> tree.Name:
         return tree.Name(_span(children), "".join(children))
+
+    def label(self, children: list[Any]) -> tree.Label:
+        (token,) = children
+        name, _, side = token.rstrip("]").partition("[")
+        return tree.Label(_span(children), name, side.strip())
 
     def text(self, children: list[Any]) -> tree.Text:
         return tree.Text(_span(children), str(children[0])[1:-1])

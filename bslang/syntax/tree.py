@@ -34,6 +34,14 @@ class Name(Node):
 
 
 @dataclass(frozen=True)
+class Label(Node):
+    """`time[q]`: a run-time label of the query (`q`), the key (`k`) or the batch row (`b`)."""
+
+    name: str
+    side: str
+
+
+@dataclass(frozen=True)
 class Integer(Node):
     """A number; `tokens` where it has the suffix `t`."""
 
@@ -143,6 +151,7 @@ class Heads(Node):
 
 Expression: TypeAlias = (
     Name
+    | Label
     | Integer
     | Infinity
     | Boolean

@@ -9,15 +9,17 @@ from itertools import chain, cycle, islice, product
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from bslang.dims import Dims, GivenDims
 from bslang.errors import BslangError, LimitError, TargetError
+from bslang.inputs import Inputs
 from bslang.limits import MAX_DENSE
 from bslang.runtime.layout import CallableLayout
 from bslang.runtime.op import lse_dtype
-from bslang.verify.reference import Inputs, dense, inputs, rounding, run
+from bslang.verify.given import Bools, Given, Ints
+from bslang.verify.reference import Inputs as Tensors
+from bslang.verify.reference import dense, inputs, rounding, run
 from bslang.verify.report import Call, Errors, Row, Verification
 
 DTYPES = {
@@ -33,18 +35,22 @@ _LONGEST = 2048  # of the lengths that are tried unasked; one of a few blocks is
 _CALLS = 8  # at least, for each dtype: errors of a single call scatter
 _SOFT_CAP = 2.0  # near the scores of normal inputs, so that it bends them
 
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-
 
 class Masks(Protocol):
     """Which pairs belong, by the dense meaning of a layout."""
 
     def __call__(
-        self, len_q: int, len_k: int, *, head: int, labels: Mapping[str, tuple[Ints, Ints]]
+        self,
+        len_q: int,
+        len_k: int,
+        *,
+        head: int,
+        labels: Mapping[str, tuple[Ints, Ints]],
+        selections: Mapping[str, Bools],
     ) -> Bools:
-        """bool (len_q, len_k) of one head; labels of its queries (len_q,) and keys (len_k,) by name.
-        Raises SpecError where the layout is undefined at these lengths."""
+        """bool (len_q, len_k) of one head; labels of its queries (len_q,) and keys (len_k,) by name, and
+        which cells each selection lists. Raises SpecError where the layout is undefined at these lengths.
+        """
         ...
 
 
@@ -76,7 +82,7 @@ class _Case:
         sinks = ", sinks" * self.has_sinks
         return f"{self.lengths} (head dimension {self.dims}, {heads}{cap}{sinks})"
 
-    def inputs(self, dtype: torch.dtype) -> Inputs:
+    def inputs(self, dtype: torch.dtype) -> Tensors:
         return inputs(
             self.len_q, self.len_k, dim=self.dims.key, value_dim=self.dims.value, heads=self.heads,
             key_heads=self.key_heads, batch=_BATCH, dtype=dtype, seed=self.seed,
@@ -89,27 +95,22 @@ class _Case:
         drawn = torch.Generator("cpu").manual_seed(self.seed)
         return torch.randn(self.heads, dtype=torch.float32, generator=drawn, device="cpu") * 4
 
-    def labels(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """A few documents, one after another, int64 (batch, len_k): other ones in each row."""
-        generator = np.random.default_rng(self.seed)
-        documents = generator.integers(0, 4, (len(names), _BATCH, self.len_k))
-        return dict(zip(names, torch.from_numpy(np.sort(documents)), strict=True))
+    def given(self, inputs: Inputs) -> Given:
+        """Labels and selections, other ones in each row."""
+        return Given.draw(inputs, _BATCH, self.len_q, self.len_k, self.seed)
 
-    def mask(self, masks: Masks, labels: Mapping[str, torch.Tensor]) -> Bools:
+    def mask(self, masks: Masks, given: Given) -> Bools:
         """bool (batch, heads, len_q, len_k)."""
-        numbers = {name: x.numpy() for name, x in labels.items()}
-        return np.array(
-            [
+        found = []
+        for row in range(_BATCH if given.inputs else 1):
+            labels, selections = given.of_row(row)
+            found.append(
                 [
-                    masks(self.len_q, self.len_k, head=head, labels=of_row)
+                    masks(self.len_q, self.len_k, head=head, labels=labels, selections=selections)
                     for head in range(self.heads)
                 ]
-                for of_row in (
-                    {name: (x[row][-self.len_q :], x[row]) for name, x in numbers.items()}
-                    for row in range(_BATCH if labels else 1)
-                )
-            ]
-        )
+            )
+        return np.array(found)
 
 
 def default_lengths(block: tuple[int, int]) -> list[int]:
@@ -198,16 +199,16 @@ def verify(
     calls: list[str] = []
     meaningless: dict[str, BslangError] = {}
     for done, case in enumerate(cases, 1):
-        labels = case.labels(layout.labels)
+        given = case.given(layout.inputs)
         try:
-            mask = case.mask(masks, labels)
+            mask = case.mask(masks, given)
         except LimitError:
             raise
         except BslangError as error:
             meaningless[case.lengths] = error
         else:
             calls.append(str(case))
-            _compare(layouts, case, mask, labels, rows)
+            _compare(layouts, case, mask, given, rows)
         if progress is not None:
             progress(done, len(cases))
     if not calls:
@@ -272,7 +273,7 @@ def _compare(
     layouts: Mapping[str, CallableLayout],
     case: _Case,
     mask: Bools,
-    labels: Mapping[str, torch.Tensor],
+    of_call: Given,
     rows: _Rows,
 ) -> None:
     """Add the errors of one call to every row."""
@@ -284,13 +285,13 @@ def _compare(
             here = given.to(place)
             of_place = None if sinks is None else sinks.to(place)
             plain = rounding(here, mask, truth, softcap, of_place)
-            of_call = {name: x.to(place) for name, x in labels.items()} or None
+            options = of_call.options(place)
             for name, layout in layouts.items():
                 row = rows.get((name, place, dtype))
                 if row is None or row.raised:
                     continue
                 try:
-                    found = run(layout, here, labels=of_call, softcap=softcap, sinks=of_place)
+                    found = run(layout, here, softcap=softcap, sinks=of_place, **options)
                 except Exception as error:  # whatever it is, it is what was to be found
                     row.raised = f"{type(error).__name__} at {case}: {_reason(error)}"
                 else:

@@ -19,6 +19,7 @@ from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan, DeviceTable
+from bslang.selections import Selected
 from bslang.sinks import by_query
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -61,7 +62,7 @@ def _struct(name: str, **nested: type[ctypes.Structure]) -> type[ctypes.Structur
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
-_Tensor, _Table = _struct("Tensor"), _struct("Table")
+_Tensor, _Table, _Selection = _struct("Tensor"), _struct("Table"), _struct("Selection")
 _Arguments = _struct("Arguments", Tensor=_Tensor, Table=_Table)
 
 _ABI = int(abi.digest(), 16)
@@ -92,6 +93,22 @@ def _of_plan(plan: DevicePlan, backward: bool) -> ctypes.Structure:
         )
     found: ctypes.Structure = plan.made[name]
     return found
+
+
+def _selection(of: Selected, by_col: torch.Tensor) -> ctypes.Structure:
+    batch, groups, lines, bytes = of.bits.shape
+    return _Selection(
+        bits=of.bits.data_ptr(),
+        by_row=of.states.data_ptr(),
+        by_col=by_col.data_ptr(),
+        rows=of.rows,
+        cols=of.cols,
+        batch=int(batch > 1),
+        groups=groups,
+        first=of.first,
+        lines=lines,
+        bytes=bytes,
+    )
 
 
 def _read(file: Path) -> str:
@@ -214,8 +231,10 @@ class CpuTarget:
 
     def _start(self, function: Any, plan: DevicePlan, call: Call, **tensors: torch.Tensor) -> None:
         q, k = tensors["q"], tensors["k"]
-        # A name, so that they live while kernels read them.
+        # Names, so that they live while kernels read them.
         labels = plan.labels(call)
+        columns = [each.states.transpose(-1, -2).contiguous() for each in call.selected]
+        selections = (_Selection * len(columns))(*map(_selection, call.selected, columns))
         places = None if call.lengths is None else plan.places(call.lengths)
         arguments = _Arguments.from_buffer_copy(_of_plan(plan, "dk" in tensors))
         arguments.threads = _thread_count()
@@ -228,7 +247,11 @@ class CpuTarget:
         if labels is not None:
             for name, label in zip(_LABELS, labels, strict=True):
                 setattr(arguments, name, label.data_ptr())
-            arguments.q_blocks, arguments.k_blocks = (x.shape[2] for x in labels[2:])
+            arguments.label_heads = labels[0].shape[2]
+            arguments.q_blocks, arguments.k_blocks = (x.shape[3] for x in labels[2:])
+        if columns:
+            arguments.selections = ctypes.addressof(selections)
+            arguments.q_blocks, arguments.k_blocks = call.selected[0].states.shape[2:]
         for name in NUMBERS:
             setattr(arguments, name, getattr(call, name))
         held = []  # copies, which kernels read or write

@@ -8,7 +8,7 @@ visited blocks (and padding to the widest of a group), never of the whole square
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,14 +17,15 @@ import torch.nn.functional as F
 from bslang.call import Call
 from bslang.runtime.op import lse_dtype
 from bslang.runtime.plan import DevicePlan, DeviceTable
+from bslang.runtime.torch.given import Given
 from bslang.sinks import kept
 
 Mask = Callable[..., torch.Tensor]
-"""mask(q positions, k positions, parameters): whether each pair belongs. In a layout with labels also
-of q_labels, k_labels: a tensor for each label, which broadcast like the positions."""
+"""mask(q positions, k positions, parameters): whether each pair belongs. In a layout whose calls give labels
+or selections also of q_labels, k_labels and selected: a tensor for each, which broadcasts like positions."""
 
-Labels = tuple[torch.Tensor, ...]
-"""What `DevicePlan.labels` gives: of queries and keys, and their ranges in blocks."""
+Maybe = Callable[..., torch.Tensor]
+"""maybe(ranges of blocks by name, parameters): whether any pair of each block may belong."""
 
 _GROUP = 2**22  # scores held at once, over batch and heads
 
@@ -64,12 +65,9 @@ class TorchTarget:
     largest_dim: int | None = None
     by_place = False
 
-    def __init__(
-        self, masks: Sequence[Mask], apart: Mapping[int, Sequence[Sequence[int]]] | None = None
-    ) -> None:
-        """masks: one for each residual of the layout; apart: sets of labels by residual: where two
-        blocks share no value of any label in one of the sets, no pair of them belongs."""
-        self._masks, self._apart = masks, apart or {}
+    def __init__(self, masks: Sequence[Mask], maybe: Mapping[int, Maybe] | None = None) -> None:
+        """masks: one for each residual of the layout; maybe: those whose blocks a call may leave empty."""
+        self._masks, self._maybe = masks, maybe or {}
 
     def missing(self, device: torch.device) -> str:
         return ""
@@ -77,15 +75,15 @@ class TorchTarget:
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        labels, softcap = plan.labels(call), call.softcap
-        isolates = labels is not None
+        given, softcap = Given(plan, call, q.shape[1]), call.softcap
+        isolates = given.any
         qs, ks, vs = _queries(q, plan), _keys(k, plan), _keys(v, plan)
         out = qs.new_zeros((*qs.shape[:-1], vs.shape[-1]))
         lse = torch.full(qs.shape[:-1], -torch.inf, dtype=qs.dtype, device=q.device)
         ks, vs = _per_head(ks, q), _per_head(vs, q)
         first = plan.q_start // plan.block_q
-        for part, group in self._groups(q, plan, labels):
-            mask = self._mask(part, group, plan, labels)
+        for part, group in self._groups(q, plan, given):
+            mask = self._mask(part, group, plan, given)
             rows, keys = part.at(group.row - first), part.at(group.visited)
             scores = _capped(_products(qs[rows], ks[keys]) * call.scale, softcap)
             scores = scores.masked_fill(~mask, -torch.inf)
@@ -113,8 +111,8 @@ class TorchTarget:
         plan: DevicePlan,
         call: Call,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        labels, softcap = plan.labels(call), call.softcap
-        isolates = labels is not None
+        given, softcap = Given(plan, call, q.shape[1]), call.softcap
+        isolates = given.any
         kept = lse_dtype(q.dtype)
         delta = (out.to(kept) * grad_out.to(kept)).sum(-1) - grad_lse
         qs, dos = _queries(q, plan), _queries(grad_out, plan)
@@ -125,9 +123,9 @@ class TorchTarget:
         dq, dk, dv = torch.zeros_like(qs), torch.zeros_like(ks), torch.zeros_like(vs)
         first = plan.q_start // plan.block_q
 
-        for part, group in self._groups(q, plan, labels):
+        for part, group in self._groups(q, plan, given):
             rows, keys = part.at(group.row - first), part.at(group.visited)
-            mask = self._mask(part, group, plan, labels)
+            mask = self._mask(part, group, plan, given)
             kg = ks[keys]
             scores = _capped(_products(qs[rows], kg) * call.scale, softcap)
             p = torch.exp(scores.masked_fill(~mask, -torch.inf) - lses[rows][..., None])
@@ -137,9 +135,9 @@ class TorchTarget:
                 ds *= 1 - (scores / softcap) ** 2
             dq[rows] = _sum("bhrqwk,bhrwkd->bhrqd", ds, kg, mask, isolates) * call.scale
 
-        for part, group in self._groups(q, plan, labels, columns=True):
+        for part, group in self._groups(q, plan, given, columns=True):
             # The same products, seen from the keys: c block columns, w the rows that see each.
-            mask = self._mask(part, group, plan, labels, columns=True)
+            mask = self._mask(part, group, plan, given, columns=True)
             rows, keys = part.at(group.visited - first), part.at(group.row)
             qg, dog = qs[rows], dos[rows]
             scores = torch.einsum("bhcwqd,bhckd->bhcwqk", qg, ks[keys])
@@ -167,7 +165,7 @@ class TorchTarget:
         )
 
     def _groups(
-        self, q: torch.Tensor, plan: DevicePlan, labels: Labels | None, columns: bool = False
+        self, q: torch.Tensor, plan: DevicePlan, given: Given, columns: bool = False
     ) -> Iterator[tuple[_Part, _Group]]:
         """The rows (or columns) of every graph, heaviest first, in groups that fit in _GROUP scores."""
         table = plan.cols if columns else plan.rows
@@ -180,9 +178,10 @@ class TorchTarget:
         for part in parts:
             heads = q.shape[1] if part.heads is None else part.heads.numel()
             row, block, kind = self._blocks(table, part.graph)
-            if labels is not None:
+            if self._maybe:
                 pair = (block, row) if columns else (row, block)
-                meet = self._meet(*pair, kind, plan, labels)
+                own = replace(given, heads=part.heads)
+                meet = self._meet(*pair, kind, plan.parameters[part.graph], own)
                 row, block, kind = row[meet], block[meet], kind[meet]
             for group in _grouped(row, block, kind, max(1, heads * area)):
                 yield part, group
@@ -209,31 +208,27 @@ class TorchTarget:
         row: torch.Tensor,
         column: torch.Tensor,
         kind: torch.Tensor,
-        plan: DevicePlan,
-        labels: Labels,
+        parameters: torch.Tensor,
+        given: Given,
     ) -> torch.Tensor:
-        """Which blocks may hold a pair in some batch row, by the least and the greatest labels."""
-        _, _, q_ranges, k_ranges = labels
-        of_q = q_ranges[:, :, row - plan.q_start // plan.block_q]
-        of_k = k_ranges[:, :, column]
-        disjoint = (of_q[..., 0] > of_k[..., 1]) | (of_k[..., 0] > of_q[..., 1])
-        empty = torch.zeros_like(disjoint[0])
-        for number, sets in self._apart.items():
-            for together in sets:
-                empty |= (kind == 2 + number) & disjoint[list(together)].all(0)
-        return ~empty.all(0)
+        """Which blocks may hold a pair in some head of some batch row, by what the call says of them."""
+        ranges = given.of_blocks(row, column)
+        meet = torch.ones_like(kind, dtype=torch.bool)
+        for number, maybe in self._maybe.items():
+            meet &= (kind != 2 + number) | maybe(ranges, parameters).flatten(0, -2).any(0)
+        return meet
 
     def _mask(
         self,
         part: _Part,
         group: _Group,
         plan: DevicePlan,
-        labels: Labels | None,
+        given: Given,
         columns: bool = False,
     ) -> torch.Tensor:
         """Which scores of a group count: (rows, q, width, k), or (columns, width, q, k).
 
-        With labels there are (batch, 1) before.
+        With labels or selections there are (batch or 1, heads or 1) before.
         """
         row, visited, kind = group.row, group.visited, group.kind
         within_q = _positions(plan.block_q, row)
@@ -249,11 +244,8 @@ class TorchTarget:
         counts = (kind >= 0) & (q >= plan.q_start) & (q < plan.q_start + plan.len_q)
         counts = counts & (k < plan.len_k)
         arguments: tuple[Any, ...] = (q, k, plan.parameters[part.graph])
-        if labels is not None:
-            # Where there is no token, another's label serves.
-            of_q = labels[0][..., (q - plan.q_start).clamp(0, plan.len_q - 1)]
-            of_k = labels[1][..., k.clamp_max(plan.len_k - 1)]
-            arguments += (of_q[:, :, None], of_k[:, :, None])
+        if given.any:
+            arguments += replace(given, heads=part.heads).at(q, k)
         for number, mask in enumerate(self._masks):
             counts = counts & ((kind != 2 + number) | mask(*arguments))
         return counts

@@ -23,6 +23,7 @@ from bslang.runtime.building import building
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import TYPES, Binaries
+from bslang.runtime.triton.selected import listed
 from bslang.runtime.triton.tiles import JOINED, MAX_DIM, Launch, launch
 from bslang.runtime.triton.tuned import Key, Tuned, beside, device_name
 from bslang.sinks import by_query
@@ -200,6 +201,7 @@ class TritonTarget:
             for name, x in written.items()
         }
         q_labels, k_labels, q_ranges, k_ranges = plan.labels(call) or (None,) * 4
+        side = "columns" if kernel == "dkdv" else "rows"
         q_first, q_step = plan.steps
         values = {
             **strided,
@@ -217,6 +219,8 @@ class TritonTarget:
             "k_labels": k_labels,
             "q_ranges": q_ranges,
             "k_ranges": k_ranges,
+            "label_heads": None if call.labels is None else call.labels.q.shape[2],
+            **listed(call.selected, side, plan),
             "batch": batch,
             "heads": heads,
             "key_heads": key_heads,

@@ -23,7 +23,7 @@ namespace {
 
 // Whether a pass over this layout isolates.
 template <class Layout>
-constexpr bool isolates = Layout::labels > 0;
+constexpr bool isolates = awaits_call<Layout>;
 
 // Whether blocks of a class hold pairs that do not belong.
 inline bool partial(int64_t kind) { return kind >= first_mask; }

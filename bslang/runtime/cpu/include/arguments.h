@@ -28,13 +28,24 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 //   softcap          0 for none
 //   parameters       of the masks, one group for each graph
 //   head_graph       the graph of each query head, where heads have graphs of their own
-//   q_labels, k_labels  (labels, batch, length)
+//   label_heads      heads of the labels: 1, or so many that query head h reads h * label_heads / heads
+//   q_labels, k_labels  (labels, batch, label_heads, length)
 //   sinks            (1, heads, len_q), fp32; null for none
-//   q_ranges, k_ranges  the least and the greatest label of each block, (labels, batch, blocks, 2), where
-//                    blocks are q_blocks from that of the first query on, and k_blocks
+//   q_ranges, k_ranges  the least and the greatest label of each block, (labels, batch, label_heads,
+//                    blocks, 2)
+//   q_blocks, k_blocks  of what the call says of blocks: from that of the first query on, and all
+//   selections       of the layout, in order
+//
+// Selection: cells of `rows` queries by `cols` keys that a call lists, for `groups` of query heads.
+//   batch            1 where each sequence has its own, 0 where all share one
+//   bits             which cells are listed: (batch, groups, lines, bytes), 8 cells a byte, the first the
+//                    lowest
+//   first            number of the line that holds the first query, counted from position 0
+//   by_row, by_col   how many pairs of each block lie in listed cells: none (0), some (1) or all (2);
+//                    (batch, groups, q_blocks, k_blocks), and the same transposed
 
 // ---- begin: generated from bslang/abi.py
-constexpr int64_t abi = 0x6fb099c52eb7628;
+constexpr int64_t abi = 0xa6a91d31aeb2cf0;
 
 struct Tensor {
     void* data;
@@ -46,6 +57,13 @@ struct Table {
     const int32_t* pointer;
     const int32_t* runs;
     int64_t programs;
+};
+
+struct Selection {
+    const uint8_t* bits;
+    const uint8_t* by_row;
+    const uint8_t* by_col;
+    int64_t rows, cols, batch, groups, first, lines, bytes;
 };
 
 struct Arguments {
@@ -60,6 +78,8 @@ struct Arguments {
     const int32_t* k_labels;
     const int32_t* q_ranges;
     const int32_t* k_ranges;
+    int64_t label_heads;
+    const Selection* selections;
     Tensor q, k, v, sinks, out, lse, grad_out, grad_lse, dq, dk, dv;
 };
 // ---- end

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <tuple>
 
 #include "arguments.h"
@@ -19,43 +20,77 @@ namespace {
 // ragged end of the sequence, and from `first_mask` on the partial blocks of each mask.
 constexpr int64_t full_class = 0, first_mask = 2;
 
-// The state of a partial block by its labels: no pair belongs, every pair does, or its mask decides.
+// The state of a partial block at the call: no pair belongs, every pair does, or its mask decides.
 enum class Settled { empty, full, partial };
 
-// A block of queries and a block of keys of one sequence in the batch, where a layout has labels.
+// What the call says of a block of queries and a block of keys, as a query head of one sequence sees them.
 class Cell {
   public:
-    // row: counted from the block row of the first query.
-    Cell(const Arguments& args, int64_t sequence, int64_t row, int64_t column)
-        : args_(args), sequence_(sequence), row_(row), column_(column) {}
+    struct Values {
+        int64_t least, most;
+    };
 
-    // Whether no query and key share a value of a label.
-    bool apart(int64_t label) const {
-        const Values q = of_queries(label), k = of_keys(label);
-        return q.least > k.most || k.least > q.most;
+    // first_row: the block row of the first query. block_q, block_k: the sides of a block.
+    Cell(const Arguments& args, int64_t sequence, int64_t head, int64_t first_row, int64_t row,
+         int64_t column, int64_t block_q, int64_t block_k)
+        : args_(args), sequence_(sequence), head_(head), first_row_(first_row),
+          row_(row - first_row), column_(column), block_q_(block_q), block_k_(block_k) {}
+
+    // Positions.
+    Values q() const { return range((first_row_ + row_) * block_q_, block_q_); }
+    Values k() const { return range(column_ * block_k_, block_k_); }
+
+    // Values of a label.
+    Values q_label(int64_t label) const {
+        return values(args_.q_ranges, label, args_.q_blocks, row_);
+    }
+    Values k_label(int64_t label) const {
+        return values(args_.k_ranges, label, args_.k_blocks, column_);
     }
 
-    // Whether all queries and keys have the same value of a label.
-    bool equal(int64_t label) const {
-        const Values q = of_queries(label), k = of_keys(label);
-        return q.least == k.most && k.least == q.most;
+    // How many pairs lie in the listed cells of a selection: none (0), some (1) or all (2).
+    int64_t state(int64_t selection) const {
+        const Selection& of = args_.selections[selection];
+        return of.by_row[(group(of) * args_.q_blocks + row_) * args_.k_blocks + column_];
+    }
+
+    // A number that masks take from the length; `count` of them for each graph.
+    int64_t parameter(int64_t number, int64_t count) const {
+        const int64_t graph = args_.head_graph ? args_.head_graph[head_] : 0;
+        return args_.parameters[graph * count + number];
+    }
+
+    // The first block from this one on, along the row or down the column, before `stop`, of which some
+    // pair lies in a listed cell of a selection; else `stop`.
+    int64_t next(int64_t selection, bool down, int64_t stop) const {
+        const Selection& of = args_.selections[selection];
+        const int64_t q_blocks = args_.q_blocks, k_blocks = args_.k_blocks;
+        const uint8_t* states = down ? of.by_col + (group(of) * k_blocks + column_) * q_blocks
+                                     : of.by_row + (group(of) * q_blocks + row_) * k_blocks;
+        int64_t at = down ? row_ : column_;
+        if (down) stop -= first_row_;
+        for (uint64_t eight; at + 8 <= stop; at += 8) {
+            std::memcpy(&eight, states + at, 8);
+            if (eight != 0) break;
+        }
+        while (at < stop && states[at] == 0) ++at;
+        return down ? at + first_row_ : at;
     }
 
   private:
-    struct Values {
-        int32_t least, most;
-    };
-    Values of_queries(int64_t label) const {
-        const int64_t at = (label * args_.batch + sequence_) * args_.q_blocks + row_;
-        return {args_.q_ranges[2 * at], args_.q_ranges[2 * at + 1]};
+    static Values range(int64_t first, int64_t size) { return {first, first + size - 1}; }
+    Values values(const int32_t* ranges, int64_t label, int64_t blocks, int64_t block) const {
+        const int64_t heads = args_.label_heads, head = head_ * heads / args_.heads;
+        const int64_t of = (label * args_.batch + sequence_) * heads + head;
+        const int32_t* found = ranges + 2 * (of * blocks + block);
+        return {found[0], found[1]};
     }
-    Values of_keys(int64_t label) const {
-        const int64_t at = (label * args_.batch + sequence_) * args_.k_blocks + column_;
-        return {args_.k_ranges[2 * at], args_.k_ranges[2 * at + 1]};
+    int64_t group(const Selection& of) const {
+        return sequence_ * of.batch * of.groups + head_ * of.groups / args_.heads;
     }
 
     const Arguments& args_;
-    int64_t sequence_, row_, column_;
+    int64_t sequence_, head_, first_row_, row_, column_, block_q_, block_k_;
 };
 
 // The defaults of a layout. It also has block_q and block_k, the queries and the keys per block.
@@ -65,16 +100,21 @@ struct LayoutBase {
 
     static constexpr bool by_head = false;    // whether each head has its own block graph
     static constexpr int64_t labels = 0;      // run-time labels, as in same(doc)
+    static constexpr int64_t selections = 0;  // of cells at run time, as in select(pick)
     static constexpr int64_t parameters = 0;  // numbers that masks read, per graph
 
     static constexpr int64_t ranks = 0;       // tables that masks index by position
 
     // A function for each mask: whether a pair belongs, by the positions of its query and key, the
-    // parameters, the ranks of the query and of the key where there are any, and their labels.
+    // parameters, the ranks of the query and of the key where there are any, their labels, and whether
+    // the pair is in each selection.
     static constexpr std::tuple<> masks{};
 
-    // The state of a block that has a mask, by its labels.
+    // The state of a block that has a mask, by what the call says of it.
     static Settled settled(int64_t, const Cell&) { return Settled::partial; }
+
+    // The selection that lists all blocks of a mask that have pairs; -1 for none.
+    static int64_t listed(int64_t) { return -1; }
 
     // The language rounds a quotient down, C++ toward zero.
     static position floor_div(position a, position b) {
@@ -102,6 +142,10 @@ struct LayoutBase {
         return power;
     }
 };
+
+// Whether a call says more of blocks than their class.
+template <class Layout>
+constexpr bool awaits_call = Layout::labels + Layout::selections > 0;
 
 template <class Layout>
 constexpr size_t mask_count = std::tuple_size_v<decltype(Layout::masks)>;

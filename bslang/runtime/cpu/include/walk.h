@@ -93,14 +93,21 @@ inline void each_run(const Table& table, int64_t program, Visit visit) {
     }
 }
 
-// Calls visit(start, stop, class) for the parts of a run whose blocks have one state by labels.
+// Calls visit(start, stop, class) for the parts of a run whose blocks have one state at the call. down:
+// whether the run is one of a block column.
 template <class Layout, class CellOf, class Visit>
-inline void each_part(int64_t start, int64_t stop, int64_t kind, CellOf cell_of, Visit visit) {
+inline void each_part(int64_t start, int64_t stop, int64_t kind, bool down, CellOf cell_of,
+                      Visit visit) {
     const auto settled = [&](int64_t block) {
         return kind < first_mask ? Settled::partial
                                  : Layout::settled(kind - first_mask, cell_of(block));
     };
+    const int64_t list = kind < first_mask ? -1 : Layout::listed(kind - first_mask);
     for (int64_t block = start, end; block < stop; block = end) {
+        if (list >= 0) {
+            block = cell_of(block).next(list, down, stop);
+            if (block == stop) return;
+        }
         const Settled made = settled(block);
         end = block + 1;
         while (end < stop && settled(end) == made) ++end;
@@ -108,25 +115,32 @@ inline void each_part(int64_t start, int64_t stop, int64_t kind, CellOf cell_of,
     }
 }
 
-// each_run over the runs of a program as a query head sees them. cell_of: the cell of a block.
+// each_run over the runs of a program as a query head sees them. told: the blocks of which the call says
+// something; cell_of: the cell of a block.
 template <class Layout, class CellOf, class Visit>
 inline void each_run_of(const Arguments& args, const Table& table, Head head, int64_t program,
-                        CellOf cell_of, Visit visit) {
+                        bool down, Range told, CellOf cell_of, Visit visit) {
     const int64_t place = graph_of<Layout>(args, head) * table.programs + program;
-    if constexpr (Layout::labels == 0)
+    if constexpr (!awaits_call<Layout>)
         each_run<classes<Layout>>(table, place, visit);
     else
         each_run<classes<Layout>>(table, place, [&](int64_t start, int64_t stop, int64_t kind) {
-            each_part<Layout>(start, stop, kind, cell_of, visit);
+            const Range run = common({start, stop}, told);
+            each_part<Layout>(run.start, run.stop, kind, down, cell_of, visit);
         });
 }
 
 // The blocks of keys of a block row, as a query head sees them.
 template <class Layout, class Visit>
 inline void each_run_of_keys(const Arguments& args, Head head, int64_t program, Visit visit) {
-    const int64_t row = block_of(args.by_row, program) - first_row_of<Layout>(args, head.batch);
-    const auto cell_of = [&](int64_t column) { return Cell(args, head.batch, row, column); };
-    each_run_of<Layout>(args, args.by_row, head, program, cell_of, visit);
+    const int64_t first_row = first_row_of<Layout>(args, head.batch);
+    const int64_t row = block_of(args.by_row, program);
+    const auto cell_of = [&](int64_t column) {
+        return Cell(args, head.batch, head.head, first_row, row, column, Layout::block_q,
+                    Layout::block_k);
+    };
+    const Range columns{0, args.k_blocks};
+    each_run_of<Layout>(args, args.by_row, head, program, false, columns, cell_of, visit);
 }
 
 // The blocks of queries that see a block column, in a query head.
@@ -135,9 +149,11 @@ inline void each_run_of_queries(const Arguments& args, Head head, int64_t progra
     const int64_t first_row = first_row_of<Layout>(args, head.batch);
     const int64_t column = block_of(args.by_col, program);
     const auto cell_of = [&](int64_t row) {
-        return Cell(args, head.batch, row - first_row, column);
+        return Cell(args, head.batch, head.head, first_row, row, column, Layout::block_q,
+                    Layout::block_k);
     };
-    each_run_of<Layout>(args, args.by_col, head, program, cell_of, visit);
+    const Range rows{first_row, first_row + args.q_blocks};
+    each_run_of<Layout>(args, args.by_col, head, program, true, rows, cell_of, visit);
 }
 
 // Mean number of blocks that a program meets in a head.
@@ -184,7 +200,7 @@ std::vector<Tile> tiles_of(const Arguments& args, const Table& table, Range posi
 // Blocks that the query heads of a pair visit; 1 where those of every pair visit the same ones.
 template <class Layout>
 int64_t work_of_pair(const Arguments& args, int64_t number) {
-    if (!Layout::by_head && Layout::labels == 0) return 1;
+    if (!Layout::by_head && !awaits_call<Layout>) return 1;
     const int64_t group = args.heads / args.key_heads;
     const int64_t batch = number / args.key_heads, first = number % args.key_heads * group;
     int64_t work = 0;
