@@ -5,5 +5,5 @@ __version__ = "0.1.0"
 LANGUAGE = 1
 """Version of the bsl language, the latest that is read; part of every digest."""
 
-INTERFACE = 2
+INTERFACE = 3
 """What generated modules ask of bslang.runtime; another number, and older ones are refused."""

@@ -56,8 +56,8 @@ def take_selections(
     for selection in selections:
         if ended and selection.turned:
             raise ValueError(
-                f"selection {selection.name!r} is read as `.T`, and its cells of queries are not known where rows "
-                "have lengths of their own: call each row by itself"
+                f"selection {selection.name!r} is read as `.T`, and its cells of queries are not known where "
+                "rows have lengths of their own: call each row by itself"
             )
         lines = (q.shape[2] + selection.rows - 2) // selection.rows + 1 if ended else None
         _check(given[selection.name], selection, q, k, start, lines)
