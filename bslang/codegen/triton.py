@@ -133,6 +133,11 @@ class Kernels:
         )
 
     @property
+    def all_labels(self) -> list[int]:
+        """The labels that masks read, or whose ranges settle blocks."""
+        return sorted({*self.q_labels, *self.k_labels, *self.ranges["q"], *self.ranges["k"]})
+
+    @property
     def settles(self) -> bool:
         """Whether a call settles blocks of some mask."""
         return any(mask.settles for mask in self.masks)

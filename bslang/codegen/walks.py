@@ -61,13 +61,16 @@ class Settles:
         arguments += ["call_columns"] * any(name.startswith("state") for name in names)
         arguments += sorted(names - token_names(names), key=lambda name: int(name[1:]))
         state = "1"
-        for truth, number in ((mask.surely, 2), (negated(mask.maybe), 0)):
+        for name, truth, number in (
+            ("full", mask.surely, 2),
+            ("empty", negated(mask.maybe), 0),
+        ):
             if not isinstance(truth, bool):
-                found, text = stepped(truth, TRITON, LINE - 30)
-                renamed = {name: f"{name}_{number}" for name, _ in found}
-                for name, value in found:
-                    steps.append((renamed[name], _renamed(value, renamed)))
-                state = f"tl.where({_renamed(text, renamed)}, {number}, {state})"
+                found, text = stepped(truth, TRITON, LINE - len(f"    {name} = "))
+                renamed = {step: f"{name}_{step}" for step, _ in found}
+                steps += [(renamed[step], _renamed(value, renamed)) for step, value in found]
+                steps.append((name, _renamed(text, renamed)))
+                state = f"tl.where({name}, {number}, {state})"
         return cls(mask.number, arguments, steps, state, mask.lists[0] if mask.lists else None)
 
 
