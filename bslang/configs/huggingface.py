@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bslang.configs import families, unlisted
+from bslang.configs.chosen import reader
 from bslang.configs.document import Definition, by_layer
 from bslang.configs.document import document as written
 from bslang.configs.model import (
@@ -46,7 +47,8 @@ def document(config: Values, name: str) -> str:
     chosen = content_keys(part.config.values)
     listed = part.config.values.get("layer_types")
     static = {SLIDING, CHUNKED} & {*listed} if isinstance(listed, list) else set()
-    if chosen and not static:
+    read = None if static else reader(part.config, part.type)
+    if chosen and not static and read is None:
         raise by_content(chosen)
     model = None if _overridden(part.config, part.type) else _MODELS.get(part.type)
     about = [f"Imported from {name}: model type {shown(part.type)}."]
@@ -56,7 +58,9 @@ def document(config: Values, name: str) -> str:
             "tokens of an image see one another both ways, that has no counterpart here."
         )
     block = None
-    if model is None:
+    if read is not None:
+        definitions, block, notes = read(part.config, part.type)
+    elif model is None:
         if not part.type:
             what = "no sparse attention in this configuration"
             if "layer_types" in part.config.values:

@@ -67,8 +67,9 @@ def static_keys(config: Mapping[str, object]) -> list[str]:
 def by_content(keys: Sequence[str]) -> ConfigError:
     """The error of a model that chooses keys by their content."""
     return ConfigError(
-        f"chosen by content: {_listed(keys)}. Which keys a query sees depends on the input, so that no "
-        "layout of positions says it. bslang has no keys that are chosen at run time yet"
+        f"chosen by content: {_listed(keys)}. Which keys a query sees depends on the input, and bslang "
+        "does not know the rule. Write `select(pick, rows=1t, cols=64t)` beside what is fixed, as in "
+        "`(select(pick) | last(2)) & causal`, and give each call the blocks: bslang.select has rules"
     )
 
 
