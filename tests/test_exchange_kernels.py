@@ -596,3 +596,11 @@ def test_flashmask_that_is_refused() -> None:
         by_head.at_heads(2).to_flashmask(100, heads=4)
     with pytest.raises(ValueError, match="need the labels of a call"):
         layout("same(doc)").to_flashmask(100)
+
+
+@pytest.mark.parametrize("method", ["to_fa4", "to_cudnn", "to_ranges", "to_flashmask", "to_bsr"])
+def test_selections_are_refused(method: str) -> None:
+    ours = layout("(select(pick) | last(2)) & causal", 64)
+    options = {"arch": "sm90"} if method == "to_fa4" else {}
+    with pytest.raises(ValueError, match=r"selected at the call \(pick\)"):
+        getattr(ours, method)(256, **options)

@@ -72,7 +72,7 @@ def spec_of(config: dict[str, Any]) -> str:
         ),
         (
             MOBA,
-            "moba",
+            "a_b",
             "(select(pick, rows=1t, cols=512t) | chunks(512t)) & causal",
             'bslang.select.pooled(q, k, rows=1, cols=512, top=4, force="last(1t)")',
         ),
@@ -86,13 +86,13 @@ def spec_of(config: dict[str, Any]) -> str:
         (NSA, "nsa_compressed", "{q, k : k * 64 + 64 <= q + 1}", ""),
         (
             MINICPM,
-            "infllm2",
+            "minicpm",
             "(select(pick, rows=1t, cols=64t) | cols(0t:64t) | last(33)) & causal",
             'bslang.select.compressed(q, k, kernel=32, stride=16, cols=64, pool="max", top=96, '
             'force="cols(0:64t) | last(2049t)")',
         ),
         (
-            {"model_type": "x", "sparse_config": {"init_blocks": 0, "use_nope": True}},
+            {"model_type": "9-x", "sparse_config": {"init_blocks": 0, "use_nope": True}},
             "infllm2",
             "(select(pick, rows=1t, cols=64t) | last(33)) & causal",
             "`use_nope`",

@@ -60,6 +60,35 @@ def test_tokens_of_segments(parents: list[int], data: st.DataObject) -> None:
     assert torch.equal(found, walked(parents)[of][:, of])
 
 
+@pytest.mark.parametrize("target", ["torch", "cpu"])
+def test_a_prompt_with_answers_is_attention_on_each_path(target: str) -> None:
+    """Each answer after its prompt, in one row: outputs and gradients of the rows of the paths."""
+    layout = bslang.compile("{q, k : tin[k] <= tin[q] < tout[k]} & causal", block=16, target=target)
+    segments = torch.tensor([0] * 30 + [1] * 17 + [2] * 9 + [3] * 5)  # 3 goes on from 2
+    labels = bslang.tree(torch.tensor([-1, 0, 0, 2]), segments)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(1, 2, len(segments), 16, generator=generator).requires_grad_() for _ in range(3)
+    )
+    out = layout(q, k, v, labels=labels)
+    last = layout(q[:, :, -7:], k, v, labels=labels)
+    assert torch.allclose(last, out[:, :, -7:], atol=1e-6)
+    gradients = torch.autograd.grad(out.square().sum(), (q, k, v))
+    causal = bslang.compile("causal", block=16, target=target)
+    seen = torch.zeros(len(segments), dtype=torch.bool)
+    total = torch.zeros(())
+    for path in ([0, 1], [0, 2, 3]):
+        of_path = torch.isin(segments, torch.tensor(path))
+        apart = causal(*(x[:, :, of_path] for x in (q, k, v)))
+        assert torch.allclose(apart, out[:, :, of_path], atol=1e-5)
+        new = ~seen[of_path]
+        total = total + apart[:, :, new].square().sum()
+        seen |= of_path
+    assert seen.all()
+    for found, expected in zip(gradients, torch.autograd.grad(total, (q, k, v)), strict=True):
+        assert torch.allclose(found, expected, atol=1e-4)
+
+
 def test_depth_first_order_is_kept() -> None:
     """Tokens that lie depth first keep their numbers, so that blocks of labels are as narrow as can be."""
     found = bslang.tree(torch.tensor([-1, 0, 1, 1, 0, 4, -1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from bslang.configs.document import Definition, by_layer
@@ -71,7 +72,7 @@ def _minimax(config: Values, model_type: str) -> Read:
         _given(f"bslang.select.{call}")
         + " q and k are those of the model's indexer, which has a head for each key head of attention."
     ]
-    return by_layer("minimax_m3", _typed(given, chosen, ("minimax_m3_sparse",))), side, notes
+    return by_layer(model_type, _typed(given, chosen, ("minimax_m3_sparse",))), side, notes
 
 
 def _moba(config: Values, model_type: str) -> Read:
@@ -79,7 +80,7 @@ def _moba(config: Values, model_type: str) -> Read:
     chunk = config.number("moba_chunk_size", 4096, 1)
     top = config.number("moba_topk", 12, 1)
     definition = Definition(
-        "moba",
+        _title(model_type, "moba"),
         f"(select(pick, rows=1t, cols={chunk}t) | chunks({chunk}t)) & causal",
         f"The query's own chunk and the {top - 1} best before it, for each head.",
     )
@@ -131,7 +132,7 @@ def _minicpm(config: Values, model_type: str) -> Read:
     dense = section.number("dense_len", 8192)
     start = f"cols(0:{first * side}t)" if first else ""
     definition = Definition(
-        "infllm2",
+        _title(model_type, "infllm2"),
         f"{_union(f'select(pick, rows=1t, cols={side}t)', start, f'last({window + 1})')} & causal",
         f"The first blocks, the query's own and the {window} before it, and others that are chosen for each "
         f"key head: {top} blocks in all.",
@@ -176,6 +177,12 @@ def _union(*terms: str) -> str:
     """A union of terms, those that are empty left out."""
     some = [term for term in terms if term]
     return some[0] if len(some) == 1 else f"({' | '.join(some)})"
+
+
+def _title(model_type: str, otherwise: str) -> str:
+    """A model type as the name of a definition."""
+    name = re.sub(r"\W", "_", model_type, flags=re.ASCII)
+    return name if name.isidentifier() else otherwise
 
 
 def _given(call: str) -> str:
