@@ -14,6 +14,7 @@ with installed():
     from bslang.nn.attention import BlockSparseAttention
     from bslang.nn.cache import KVCache
     from bslang.nn.multihead import MultiheadAttention
+    from bslang.nn.native import NativeSparseAttention
     from bslang.nn.rotary import Rotary
     from bslang.nn.transformer import BlockSparseDecoderLayer, BlockSparseEncoderLayer
 
@@ -23,5 +24,6 @@ __all__ = [
     "BlockSparseEncoderLayer",
     "KVCache",
     "MultiheadAttention",
+    "NativeSparseAttention",
     "Rotary",
 ]

@@ -6,3 +6,12 @@ duo(full = 16, sinks = 64t, recent = 256t) = heads {
     0:full -> causal;
     full: -> (cols(0:sinks) | last(recent)) & causal
 }
+
+# DuoAttention whose retrieval heads see the pages that a rule chooses, their own and the sinks.
+# Source: DuoAttention (Xiao 2024, 2) with Quest (Tang 2024, 3) in its retrieval heads, as both propose
+# for long caches. `bslang.select.bounds` makes `pick`; what it lists for streaming heads is not read.
+# full: how many retrieval heads; sinks: kept in front; recent: of the latest; b: tokens of a page.
+duo_selected(full = 16, sinks = 64t, recent = 256t, b = 16t) = heads {
+    0:full -> (select(pick, rows=1t, cols=b) | chunks(b) | cols(0:sinks)) & causal;
+    full: -> (cols(0:sinks) | last(recent)) & causal
+}
