@@ -13,7 +13,17 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
-from benchmarks import commands, crossover, goals, library, longformer, lowering, masks, workloads
+from benchmarks import (
+    commands,
+    crossover,
+    goals,
+    library,
+    longformer,
+    lowering,
+    masks,
+    selecting,
+    workloads,
+)
 from benchmarks.commands import Line
 from benchmarks.contest import OURS, WrongResult, check, contest, ours, result
 from benchmarks.machine import MM, Yardstick
@@ -238,3 +248,25 @@ def test_causal_attention_is_held_against_what_dense_causal_attention_does() -> 
         ((value, _),) = goals._of_ideal(SimpleNamespace(contests=rows))  # type: ignore[arg-type]
         (dense,) = [row.measured for row in rows if row.contestant == SDPA.name]
         assert dense and value == pytest.approx(share * dense.to_ours.median)
+
+
+# ---- selections ----------------------------------------------------------------------------------
+
+
+class Counted:
+    """A watch by which every call takes as long."""
+
+    least, warm_rounds = 0.0, 0
+
+    def __call__(self, call: Any, repeats: int) -> float:
+        call()
+        return 1.0
+
+    def rest(self) -> None:
+        return
+
+
+def test_selections_are_measured_beside_the_blocks_that_they_list() -> None:
+    lines = selecting.measured(640, 2, target="torch", watch=Counted())
+    assert len(lines) == len(selecting.PAIRS) * 3 * 2
+    assert {line[3] for line in lines} == {"1.00 (1.00 to 1.00)"}
