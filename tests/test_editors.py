@@ -72,6 +72,8 @@ def test_colours() -> None:
     assert found["step"] is token.Name.Attribute
     assert found["n"] is token.Name.Builtin.Pseudo
     assert found[".T"] is token.Operator and found["# x"] in token.Comment
+    found = {part: kind for kind, part in coloured("{q, k : last[q] < 3}")}
+    assert found["last[q]"] is token.Name.Variable
 
 
 def test_words_of_the_language_are_coloured() -> None:
@@ -136,6 +138,7 @@ def test_each_word_and_sign_has_its_scope() -> None:
         assert scopes(f"{word} 1")[0] == (word, KEYWORD_SCOPES[name])
     for sign in ("|", "^", "&", "<=", "!=", "+", "-", "*", "@", "//", "%", "~", "**", "->", ".T"):
         assert scopes(f"a{sign} b") == [(sign, "keyword.operator")], sign
+    assert scopes("a < last[q]") == [("<", "keyword.operator"), ("last[q]", "variable.other.label")]
     for number in ("3", "64t", "1_000", "128x64"):
         assert [text for text, _ in scopes(f"{number} x2")] == [number]
 

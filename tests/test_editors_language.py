@@ -305,6 +305,17 @@ def test_labels_are_their_callers() -> None:
     with pytest.raises(Refused, match="a label"):
         renamed(*at(text, "same(^doc"), "y")
     assert len(renamed(*at(text, "^doc(x"), "y")) == 1
+    # A definition of the same name is another thing: labels and selections keep their names.
+    text = "doc = window(3)\nx = (doc | {q, k : doc[q] == doc[ k ]} | select(doc)) & causal\n"
+    document, offset = at(text, "^doc = window")
+    assert [span.start for span in renamed(document, offset, "near")] == [0, text.index("doc |")]
+    for marked, kind in (("^doc[q]", Kind.LABEL), ("select(^doc", Kind.SELECTION)):
+        found = document.at(at(text, marked)[1])
+        assert found and found.symbol.kind is kind and found.symbol.name == "doc"
+        with pytest.raises(Refused, match=kind.value):
+            renamed(document, found.span.start, "y")
+    sides = [o for o in document.occurrences if o.symbol.kind is Kind.VARIABLE]
+    assert written(document, [o.span for o in sides]) == ["q", "k", "q", "k"]
 
 
 def test_a_broken_file_is_not_renamed_in() -> None:

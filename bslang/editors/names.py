@@ -11,6 +11,7 @@ from bslang.editors.tokens import tokens
 from bslang.ir.signature import Kind as ArgumentKind
 from bslang.ir.signature import arguments
 from bslang.patterns import BY_NAME
+from bslang.patterns.labels import Select
 from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
 from bslang.resolve.sources import Unreadable, imported
 from bslang.resolve.values import FUNCTIONS
@@ -28,6 +29,7 @@ class Kind(Enum):
     NUMBER = "a number of the language"
     VARIABLE = "a variable of the language"
     LABEL = "a label, which callers know by this name"
+    SELECTION = "a selection, which callers know by this name"
     DEFINITION = "a definition"
     PARAMETER = "a parameter"
     ALIAS = "an imported file"
@@ -163,6 +165,10 @@ class Names:
                 yield from self._name(node, scope)
             case tree.Call():
                 yield from self._call(node, scope)
+            case tree.Label(Span(start, stop), name, side):
+                yield Occurrence(Span(start, start + len(name)), Symbol(Kind.LABEL, name))
+                at = self.file.source.text.rindex(side, start, stop)
+                yield Occurrence(Span(at, at + len(side)), Symbol(Kind.VARIABLE, side))
             case tree.SetBuilder():
                 own = {v.text: Symbol(Kind.VARIABLE, v.text) for v in node.variables}
                 for variable in node.variables:
@@ -200,7 +206,8 @@ class Names:
                 yield Occurrence(argument.name.span, named[argument.name.text], keyword=True)
             is_label = place < len(slots) and slots[place].kind is ArgumentKind.NAME
             if is_label and argument.name is None and isinstance(value, tree.Name):
-                yield Occurrence(value.span, Symbol(Kind.LABEL, value.text))
+                kind = Kind.SELECTION if node.function.text == Select.name else Kind.LABEL
+                yield Occurrence(value.span, Symbol(kind, value.text))
             else:
                 yield from self._of(value, scope)
 

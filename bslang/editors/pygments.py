@@ -22,6 +22,7 @@ _TYPES = {
     "TOKENS": token.Number.Integer,
     "SHAPE": token.Number.Integer,
     "MEMBER": token.Name,
+    "LABEL": token.Name.Variable,
     "TRANSPOSE": token.Operator,
     "IMPORT": token.Keyword.Namespace,
     "AS": token.Keyword.Namespace,

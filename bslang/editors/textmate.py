@@ -36,6 +36,7 @@ _TERMINAL_SCOPES = {
     "SHAPE": "constant.numeric.shape",
     "TOKENS": "constant.numeric.tokens",
     "INTEGER": "constant.numeric.integer",
+    "LABEL": "variable.other.label",
 }
 _PUNCTUATION = "(){},;:"
 _DEFINES = r"^([A-Za-z_][A-Za-z0-9_]*)(?=\s*(\([^#]*\))?\s*=(?!=))"

@@ -23,11 +23,12 @@ from bslang.ir.ranges import Cells, Known, Ranges, all_of, any_of, none_of
 
 
 class Conflict(Exception):
-    """A name that a layout reads in two ways that no one value has."""
+    """A name that a layout reads in two ways that no one value has. subject: what reads it otherwise than
+    parts before it."""
 
-    def __init__(self, message: str, hint: str) -> None:
+    def __init__(self, message: str, hint: str, subject: Primitive) -> None:
         super().__init__(message)
-        self.message, self.hint = message, hint
+        self.message, self.hint, self.subject = message, hint, subject
 
 
 def inputs(block: tuple[int, int], *patterns: Pattern) -> Inputs:
@@ -50,9 +51,9 @@ class _Found:
     labels: dict[str, Label] = field(default_factory=dict)
     selections: dict[Selection, None] = field(default_factory=dict)
 
-    def add(self, given: Label | Cells, turned: bool) -> None:
+    def add(self, given: Label | Cells, turned: bool, subject: Primitive) -> None:
         if isinstance(given, Cells):
-            self._select(given.selection(self.block, turned))
+            self._select(given.selection(self.block, turned), subject)
             return
         sides = {"q": "k", "k": "q"}.get(given.sides, given.sides) if turned else given.sides
         known = self.labels.get(given.name)
@@ -64,17 +65,19 @@ class _Found:
             raise Conflict(
                 f"`{name}[b]` is a number of the batch row, and `{name}` has one for each token elsewhere",
                 "give them two names",
+                subject,
             )
         both = known.sides if known.sides == sides else BOTH
         self.labels[given.name] = Label(given.name, both, known.ordered or given.ordered)
 
-    def _select(self, made: Selection) -> None:
+    def _select(self, made: Selection, subject: Primitive) -> None:
         for other in self.selections:
             if other.name == made.name and (other.rows, other.cols) != (made.rows, made.cols):
                 raise Conflict(
                     f"`{made.name}` is read in cells of {other.rows}x{other.cols} tokens and of "
                     f"{made.rows}x{made.cols}, and a call gives one value",
                     "give them two names, or the same `rows` and `cols`",
+                    subject,
                 )
         self.selections[made] = None
 
@@ -86,7 +89,7 @@ class _Inputs(Fold[None]):
     def primitive(self, pattern: Primitive) -> None:
         for part in pattern.primitives():
             for given in part.awaited():
-                self.found.add(given, self.turned)
+                self.found.add(given, self.turned, part)
 
     def _each(self, pattern: Pattern) -> None:
         for part in pattern.parts:

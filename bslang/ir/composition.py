@@ -29,6 +29,13 @@ class _Composed(Primitive):
 
     def check(self) -> None:
         for primitive in self.primitives():
+            if primitive.awaited():
+                raise PatternError(
+                    f"`{self.name}` composes blocks when a spec is compiled, and `{primitive}` is known at "
+                    "the call only",
+                    hint="compose what is fixed, and join this by `|` or `&`",
+                    subject=self,
+                )
             if primitive.tokens:
                 raise PatternError(
                     f"`{self.name}` composes patterns of blocks, and `{primitive}` counts tokens",

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeAlias
 
 from bslang.budget import READING, OverBudget, spend
 from bslang.ir.expr import Op
-from bslang.ir.pattern import Pattern, Primitive
+from bslang.ir.pattern import Pattern
 from bslang.ir.signature import Count
 from bslang.limits import MAX_NESTING, MAX_TERMS
 from bslang.patterns.table import Matrix
@@ -102,10 +102,6 @@ class Context(ABC):
         message = f"expected a pattern, found {kind_of(value)}"
         self.report("E301", message, node.span, hint=hint)
         return UNKNOWN
-
-    @abstractmethod
-    def await_call(self, made: Primitive, span: Span) -> None:
-        """Count what a primitive awaits of a call: there are limits."""
 
     # ---- results -----------------------------------------------------------------------------
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bslang.inputs import Label
+from bslang.ir.awaited import Conflict, inputs
 from bslang.ir.expr import Var
-from bslang.ir.pattern import Pattern, Primitive, Transpose
+from bslang.ir.pattern import Pattern, Transpose
 from bslang.ir.signature import INFINITE, Count, Kind, Range, arguments
 from bslang.ir.units import LENGTHS
 from bslang.limits import MAX_LABELS, MAX_SELECTIONS
@@ -16,6 +16,7 @@ from bslang.resolve import forms, operators, unknown
 from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
 from bslang.resolve.context import Abandoned, Context, Scope
 from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
+from bslang.resolve.origins import Origin
 from bslang.resolve.predicates import Measured
 from bslang.resolve.suggest import closest
 from bslang.resolve.values import (
@@ -28,7 +29,7 @@ from bslang.resolve.values import (
     kind_of,
 )
 from bslang.syntax import tree
-from bslang.syntax.diagnostics import Findings
+from bslang.syntax.diagnostics import Diagnostic, Findings
 from bslang.syntax.fix import Fix, meant
 from bslang.syntax.source import Span
 
@@ -49,13 +50,11 @@ class Evaluator(Context):
         self._active: list[tuple[Module, str]] = []
         self._circular: set[tuple[Module, str]] = set()
         self._expanded: dict[object, tuple[Pattern | Unknown, int]] = {}
-        self._labels: set[str] = set()
-        self._selections: set[str] = set()
 
     def layout(self, body: tree.Expression) -> Pattern | Unknown:
         """The pattern of a layout without a name."""
         try:
-            return self.pattern(body, {})
+            return self._whole(self.pattern(body, {}), body.span)
         except Abandoned:
             return UNKNOWN
 
@@ -64,9 +63,29 @@ class Evaluator(Context):
     ) -> Pattern | Unknown:
         """The pattern of a definition of a file; a parameter without value and default is UNKNOWN."""
         try:
-            return self._expand(module, definition, given, definition.name.span)
+            pattern = self._expand(module, definition, given, definition.name.span)
+            return self._whole(pattern, definition.body.span)
         except Abandoned:
             return UNKNOWN
+
+    def _whole(self, pattern: Pattern | Unknown, span: Span) -> Pattern | Unknown:
+        """A layout whose calls can give what it reads of them; UNKNOWN, and reported, where they cannot."""
+        if pattern is UNKNOWN:
+            return UNKNOWN
+        try:
+            read = inputs(self.block, pattern)
+        except Conflict as conflict:
+            origin = self.origins.of(conflict.subject) or Origin(self.module.source, span)
+            message, hint = conflict.message, conflict.hint
+            self.findings.add(Diagnostic("E311", message, origin.source, origin.span, hint=hint))
+            return UNKNOWN
+        for names, most, what in (
+            (read.label_names, MAX_LABELS, "labels are compared (MAX_LABELS)"),
+            (read.selection_names, MAX_SELECTIONS, "selections are read (MAX_SELECTIONS)"),
+        ):
+            if len(names) > most:
+                self.abandon(f"more than {most} {what}", span)
+        return pattern
 
     def number(self, node: tree.Expression) -> Value:
         """The value of a parameter, given from outside."""
@@ -270,7 +289,8 @@ class Evaluator(Context):
             if kind is Kind.NAME and isinstance(written, tree.Name):
                 value = written.text  # the name itself, whatever else it may stand for
             elif kind is Kind.NAME or (kind is Kind.TEXT and not isinstance(written, tree.Text)):
-                example = f"{name}(doc)" if kind is Kind.NAME else f'{name}("mask.npy")'
+                example = "pick" if name == "select" else "doc"
+                example = f"{name}({example})" if kind is Kind.NAME else f'{name}("mask.npy")'
                 self.report("E301", f"expected {kind.value}, as in `{example}`", written.span)
                 value = UNKNOWN
             else:
@@ -292,20 +312,8 @@ class Evaluator(Context):
                 hint="count in tokens (suffix `t`), or use square blocks",
             )
             return UNKNOWN
-        self.await_call(made, node.span)
         loaded = forms.load(self, made, node)
         return loaded if loaded is UNKNOWN else self.made(loaded, node.span)
-
-    def await_call(self, made: Primitive, span: Span) -> None:
-        """Count what a primitive awaits of a call: there are limits."""
-        for each in made.awaited():
-            (self._labels if isinstance(each, Label) else self._selections).add(each.name)
-        for names, most, what in (
-            (self._labels, MAX_LABELS, "labels are compared (MAX_LABELS)"),
-            (self._selections, MAX_SELECTIONS, "selections are read (MAX_SELECTIONS)"),
-        ):
-            if len(names) > most:
-                self.abandon(f"more than {most} {what}", span)
 
     def _function(self, node: tree.Name | tree.Call, scope: Scope) -> Value:
         call = node if isinstance(node, tree.Call) else tree.Call(node.span, node, ())

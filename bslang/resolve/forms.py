@@ -90,7 +90,6 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
         context.report("E304", str(error), node.predicate.span, hint=hint)
         return UNKNOWN
     made = Labelled(condition) if labelled(condition) else Builder(condition, names == TOKENS)
-    context.await_call(made, node.span)
     rows, columns = context.block
     if made.relational and not made.tokens and rows != columns:
         message = f"`i` and `j` are compared, and a block is {rows}x{columns} tokens"
@@ -103,14 +102,16 @@ def set_builder(context: Context, node: tree.SetBuilder, scope: Scope) -> Value:
 def label(context: Context, node: tree.Label) -> Value:
     """`time[q]` in a predicate over tokens."""
     if context.predicate_of != "tokens":
-        where = "and this one compares blocks" if context.predicate_of else "and this is none"
-        message = f"labels are compared in predicates over tokens, {where}"
-        hint = f"write it as in `{{q, k : {node.name}[q] == {node.name}[k]}}`"
+        message = f"`{node.name}[{node.side}]` can be read only in a predicate over tokens"
+        if context.predicate_of:
+            message += ", and this one compares blocks"
+        hint = f"write `{{q, k : ...}}`, as in `{{q, k : {node.name}[k] <= {node.name}[q]}}`"
         context.report("E308", message, node.span, hint=hint)
         return UNKNOWN
     if node.side not in (QUERIES, KEYS, ROW):
-        message = f"`{node.name}[{node.side}]` is the label of neither the query nor the key"
-        hint = "a label is that of the query, `[q]`, of the key, `[k]`, or of the batch row, `[b]`"
+        name = node.name
+        message = f"`{name}[{node.side}]` does not say whose label it is"
+        hint = f"write `{name}[q]` for the query, `{name}[k]` for the key, `{name}[b]` for the batch row"
         context.report("E308", message, node.span, hint=hint)
         return UNKNOWN
     return Count(Var(label_name(node.name, node.side)))

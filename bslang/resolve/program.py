@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import NoReturn
 
 from bslang.budget import limited
-from bslang.ir.awaited import Conflict, inputs
 from bslang.ir.pattern import Pattern
 from bslang.patterns.table import Matrix, tables
 from bslang.resolve.evaluator import Evaluator
@@ -110,10 +109,6 @@ class Program:
             pattern = evaluator.definition(self._module, definition, values)
         findings.raise_any()
         assert isinstance(pattern, Pattern)
-        try:
-            inputs(self.block, pattern)
-        except Conflict as conflict:
-            self._refuse(conflict.message, conflict.hint, "E311")
         label = file_name if definition is None else definition.name.text
         return Resolved(label, pattern, self.block, evaluator.origins)
 

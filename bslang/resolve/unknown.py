@@ -48,7 +48,9 @@ def report(context: Context, node: tree.Name, written: tree.Name | tree.Call, sc
     fix = meant(name, close, node.span)
     if close and "." not in close and close not in known:
         hint, fix = _import(context, close, written)
-    elif context.predicate_of and _of_index(written):
+    elif context.predicate_of and (
+        _of_index(written) or (context.predicate_of == "tokens" and not fix)
+    ):
         hint, fix = f"labels of the query and the key are written `{name}[q]` and `{name}[k]`", None
     if name in _INDICES and not fix:
         hint = "`i, j` are the blocks of `{i, j : ...}`, and `q, k` the tokens of `{q, k : ...}`"

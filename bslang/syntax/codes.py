@@ -169,7 +169,7 @@ CODES: dict[str, Code] = {
     "E305": Code(
         "Invalid composition",
         "`p @ q` and `p ** k` go from block to block: write their parts in blocks, without `t`, and a `k` "
-        "of 1 or more.",
+        "of 1 or more. Labels and selections, which the call gives, cannot be composed.",
         "causal @ window(3)",
         "last(inf) @ window(3)",
     ),
@@ -188,7 +188,7 @@ CODES: dict[str, Code] = {
     "E308": Code(
         "Malformed set-builder",
         "Write `{i, j : predicate}` for blocks or `{q, k : predicate}` for tokens. A predicate compares "
-        "numbers.",
+        "numbers; labels such as `time[q]` are those of tokens.",
         "{i, j : i - j}",
         "{i, j : i - j != 2}",
     ),

@@ -31,8 +31,6 @@ _STRAY = {
     "/": "`//` divides, rounding down",
 }
 
-"""What stands behind `doc` in `doc[q]`."""
-
 _BRACKET = re.compile(r'"[^"\n]*"|#[^\n]*|[(){}]')
 
 
@@ -106,6 +104,8 @@ def _hint(before: str, rest: str, expected: list[str]) -> str:
         return _HEADS
     if inside.startswith("{") and ":" not in inside:
         return _SET
+    if found == "[" and inside.startswith("{"):
+        return "a label of the query is written `doc[q]`, of the key `doc[k]`, of the batch row `doc[b]`"
     if last in _OTHER_WORDS:
         return _OTHER_WORDS[last]
     if found == '"' and not expected:
