@@ -17,3 +17,8 @@ pi0(p = 816t, s = 1t, h = 50t) = chunks(p, s, h, back=inf)
 # Source: WeNet's U2 (Zhang 2020, 2.2), chunk-based attention, decoding_chunk_size 16.
 # c: length of a chunk; left: how many chunks before, or inf for all.
 asr_chunks(c = 16t, left = 4) = chunks(c, back=left)
+
+# Stages of lengths that come with the call: each sees itself and the stages before it.
+# Source: VAR (Tian 2024, 3.2), where they are the scales of an image. The label `stage`, a number for
+# each token, is passed at the call.
+stages = {q, k : stage[k] <= stage[q]}
