@@ -152,7 +152,7 @@ class Selected:
             parts = parts.transpose(0, 1)
         made = []
         for part in parts:
-            listed = _listed(part, columns)
+            listed = listed_cells(part, columns)
             if selection.turned:
                 listed = listed.transpose(-1, -2)
             some, every = (
@@ -176,7 +176,7 @@ class Selected:
         return int(self.bits.shape[1])
 
 
-def _listed(value: torch.Tensor, columns: int) -> torch.Tensor:
+def listed_cells(value: torch.Tensor, columns: int) -> torch.Tensor:
     """Which cells a value lists, bool (..., rows, columns)."""
     import torch
 

@@ -46,7 +46,7 @@ MAY_USE = {
         "trees": "labels",
         "dims": "",
         "runtime": "abi cache call dims files inputs labels selections sinks _version",
-        "exchange": "analysis compiler graph inputs ir labels patterns resolve syntax _version",
+        "exchange": "analysis compiler graph inputs ir labels patterns resolve selections syntax _version",
         "generated": "cache",
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
         "reports resolve runtime schedule syntax",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from torch.nn.attention.flex_attention import create_mask, flex_attention
 import bslang
 from bslang import BslangError, SpecError
 from bslang.exchange.flex import block_mask
+from bslang.exchange.mask import Given
 from bslang.exchange.sparse import to_bsr
 from bslang.exchange.tiles import Tiles, kinds, tokens
+from bslang.selections import cells
 
 BLOCK = 16
 CPU = torch.device("cpu")
@@ -77,7 +80,7 @@ def test_compiled_flex_attention_gives_our_outputs() -> None:
 def test_a_mask_mod_and_its_lists_say_what_the_oracle_says(case: Case) -> None:
     assume(case.has_meaning())
     call = (case.len_q, case.len_k, case.align)
-    mask = block_mask(case.resolved, *call, 2, 0, None, CPU)
+    mask = block_mask(case.resolved, *call, 2, 0, Given(None, (), 0), CPU)
     truth = case.masks(2)[0]
     assert np.array_equal(
         create_mask(mask.mask_mod, 1, 2, case.len_q, case.len_k, CPU)[0].numpy(), truth
@@ -120,6 +123,54 @@ def test_labels_go_into_the_mask(batched: bool) -> None:
         ours.to_dense(20, 100, labels=pair, align="start"),
         ours.to_dense(100, labels=doc)[..., :20, :],
     )
+
+
+SELECTING = [
+    "(select(pick) | last(20t)) & causal",
+    "select(pick, rows=5t, cols=7t).T ^ last(9t)",
+    "select(pick, rows=1t, cols=1t) & same(doc)",
+    "select(pick, rows=3t) | {q, k : k < cut[b]} | random(1, seed=3)",  # drawn blocks are in a table
+]
+
+
+@pytest.mark.parametrize("listed", ["bool", "int64"])
+@pytest.mark.parametrize("align", ["end", "start"])
+@pytest.mark.parametrize("spec", SELECTING)
+def test_selections_go_into_the_mask(spec: str, align: str, listed: str) -> None:
+    ours, (len_q, len_k) = layout(spec), (41, 60)
+    (selection,) = ours.inputs.selections
+    lines, columns = cells(selection, len_k - len_q if align == "end" else 0, len_q, len_k)
+    value = torch.rand(2, 1, lines, columns, generator=torch.Generator().manual_seed(1)) < 0.4
+    if listed == "int64":
+        value = torch.where(value, torch.arange(columns), 2**32)
+    options: dict[str, Any] = {"select": {"pick": value}, "align": align}
+    if "doc" in ours.labels:
+        doc = torch.arange(len_k) // 17
+        options["labels"] = (doc[:len_q], doc) if align == "start" else doc
+    if "cut" in ours.labels:
+        options["labels"] = {"cut": torch.tensor([9, 30])}
+    mask = ours.to_dense(len_q, len_k, **options)
+    assert mask.shape == (2, len_q, len_k)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 2, n, 16, generator=generator) for n in (len_q, len_k, len_k))
+    out = ours(q, k, v, **options)
+    scores = (q @ k.mT / 4).masked_fill(~mask[:, None], -torch.inf)
+    assert torch.allclose(out, scores.softmax(-1).nan_to_num() @ v, atol=2e-6)
+    found = flex_attention(q, k, v, block_mask=ours.to_flex(len_q, len_k, **options))
+    assert torch.allclose(out, found, atol=2e-6)
+    one = options | {"select": value[1:]}
+    if "cut" in ours.labels:
+        one["labels"] = {"cut": torch.tensor([30])}
+    assert torch.equal(ours.to_dense(len_q, len_k, **one).view(len_q, len_k), mask[1])
+
+
+def test_selections_that_cannot_be_exported() -> None:
+    of_heads = torch.ones(1, 2, 4, 4, dtype=torch.bool)
+    for convert in (layout(SELECTING[0]).to_dense, layout(SELECTING[0]).to_flex):
+        with pytest.raises(TypeError, match="this layout needs selections"):
+            convert(60)
+        with pytest.raises(ValueError, match=r"must have shape \(1 or 1, 1, 4, 4\)"):
+            convert(60, select=of_heads)
 
 
 def test_what_flex_needs_and_was_not_given() -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bslang.inputs import Inputs
+from bslang.inputs import ROW, Inputs
 from bslang.labels import LabelsOfCall, take_labels
+from bslang.selections import SelectionsOfCall, cells, listed_cells, take_selections
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bslang.exchange.cudnn import CudnnBlocks
     from bslang.exchange.fa4 import Fa4
     from bslang.exchange.flashmask import FlashMask
+    from bslang.exchange.mask import Given
     from bslang.exchange.ranges import Ranges
     from bslang.exchange.sparse import Bsr
     from bslang.graph.blockgraph import BlockGraph
@@ -58,6 +60,7 @@ class Exports(ABC):
         *,
         heads: int | None = None,
         labels: LabelsOfCall | None = None,
+        select: SelectionsOfCall | None = None,
         align: str = "end",
         device: torch.device | str = "cpu",
     ) -> BlockMask:
@@ -65,16 +68,16 @@ class Exports(ABC):
 
         `flex_attention(q, k, v, block_mask=...)` then attends to exactly the pairs of the layout, if it is
         compiled for this block size or not compiled. heads: the number of heads, required if they differ.
-        labels: as in a call; (length,) is valid for every batch, (batch, length) for that batch only.
-        Memory: one matrix of blocks, as in BlockMask itself, nothing per token.
+        labels, select: as in a call, alike for all heads; labels (length,) and selections (1, 1, R, C) are
+        valid for every batch, others for that batch only. Memory: one matrix of blocks, as in BlockMask
+        itself, and one of cells for each selection.
         """
         from bslang.exchange.flex import block_mask
 
-        self._unselected("a BlockMask")
         len_k, device = len_q if len_k is None else len_k, torch.device(device)
-        pair = self._labels(labels, len_q, len_k, align, device)
+        given = self._given(labels, select, len_q, len_k, align, device)
         self._whole()
-        return block_mask(self._resolved, len_q, len_k, align, heads, self.layer, pair, device)
+        return block_mask(self._resolved, len_q, len_k, align, heads, self.layer, given, device)
 
     def to_fa4(
         self,
@@ -199,35 +202,30 @@ class Exports(ABC):
         *,
         head: int = 0,
         labels: LabelsOfCall | None = None,
+        select: SelectionsOfCall | None = None,
         align: str = "end",
     ) -> torch.Tensor:
-        """The set of pairs, bool (len_q, len_k) on the CPU; (batch, len_q, len_k) if labels are (batch,
-        length).
+        """The set of pairs, bool (len_q, len_k) on the CPU; (batch, len_q, len_k) if labels or selections
+        have a batch. labels, select: as in a call with one head.
         """
         from bslang.exchange.tiles import tokens
 
-        self._unselected("a matrix made before")
         len_k = len_q if len_k is None else len_k
         graph = self.graph(len_q, len_k, align, head)
-        pair = self._labels(labels, len_q, len_k, align, None)
-        if pair is None:
-            return torch.from_numpy(tokens(graph))
-        of_q, of_k = (part.cpu().numpy() for part in pair)
-        masks = [
-            tokens(
-                graph,
-                dict(
-                    zip(
-                        self.inputs.label_names,
-                        zip(of_q[:, b], of_k[:, b], strict=True),
-                        strict=True,
-                    )
-                ),
+        given = self._given(labels, select, len_q, len_k, align, None)
+        pairs = [] if given.labels is None else [part.cpu().numpy() for part in given.labels]
+        listed = [each.cpu().numpy() for each in given.selections]
+        masks = []
+        for row in range(given.batch or 1):
+            of_row = zip(*(part[:, row if part.shape[1] > 1 else 0] for part in pairs), strict=True)
+            names = [selection.name for selection in self.inputs.selections]
+            chosen = (each[row if len(each) > 1 else 0] for each in listed)
+            told = (
+                dict(zip(self.inputs.label_names, of_row, strict=True)),
+                dict(zip(names, chosen, strict=True)),
             )
-            for b in range(of_q.shape[1])
-        ]
-        made = torch.stack([torch.from_numpy(mask) for mask in masks])
-        return made if _batch(labels) else made[0]
+            masks.append(torch.from_numpy(tokens(graph, *told)))
+        return torch.stack(masks) if given.batch else masks[0]
 
     def to_bsr(
         self, len_q: int, len_k: int | None = None, *, head: int = 0, align: str = "end"
@@ -304,7 +302,7 @@ class Exports(ABC):
         if names := self.inputs.selection_names:
             raise ValueError(
                 f"the blocks of this layout are selected at the call ({', '.join(names)}), and {what} cannot "
-                "hold that; export the layout of its fixed part"
+                "hold that; `to_flex` takes select"
             )
 
     def _whole(self) -> None:
@@ -314,26 +312,56 @@ class Exports(ABC):
                 f"this layout starts at head {self.first_head}: export `at_heads(0)`, for all heads"
             )
 
-    def _labels(
-        self, given: Any, len_q: int, len_k: int, align: str, device: torch.device | None
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Labels as int32 (labels, batch, len_q) and (labels, batch, len_k), checked as those of a call."""
-        tensors = _tensors(given)
-        batch = _batch(given) or 1
+    def _given(
+        self,
+        labels: Any,
+        select: Any,
+        len_q: int,
+        len_k: int,
+        align: str,
+        device: torch.device | None,
+    ) -> Given:
+        """Labels and selections, checked as those of a call; device: None for that of the tensors."""
+        from bslang.exchange.mask import Given
+
+        tensors = _tensors(labels) + _tensors(select)
+        batch = self._batch(labels, select)
         if device is None:
             device = tensors[0].device if tensors else torch.device("cpu")
         q, k = (
-            torch.empty((batch, 1, length, 0), dtype=torch.float32, device=device)
+            torch.empty((batch or 1, 1, length, 0), dtype=torch.float32, device=device)
             for length in (len_q, len_k)
         )
-        labels = take_labels(given, self.inputs.labels, q, k, align)
-        if labels is None:
-            return None
-        if labels.q.shape[2] > 1:
+        values = dict(
+            zip(
+                self.inputs.selection_names,
+                take_selections(select, self.inputs.selections, q, k, align),
+                strict=True,
+            )
+        )
+        start = len_k - len_q if align == "end" else 0
+        listed = tuple(
+            listed_cells(values[each.name][:, 0], cells(each, start, len_q, len_k)[1])
+            for each in self.inputs.selections
+        )
+        made = take_labels(labels, self.inputs.labels, q, k, align)
+        if made is None:
+            return Given(None, listed, batch)
+        if made.q.shape[2] > 1:
             raise ValueError(
                 "labels of heads cannot be exported: pass those of one head, (batch, length)"
             )
-        return labels.q[:, :, 0], labels.k[:, :, 0]
+        return Given((made.q[:, :, 0], made.k[:, :, 0]), listed, batch)
+
+    def _batch(self, labels: Any, select: Any) -> int:
+        """How many batch rows labels and selections are for; 0 where they serve any."""
+        of_row = [label.name for label in self.inputs.labels if label.sides == ROW]
+        if of_row and not isinstance(labels, Mapping):
+            labels = {self.inputs.label_names[0]: labels}
+        rows = [x.shape[0] for x in _tensors(labels) if x.dim() == 2]
+        rows += [x.shape[0] for name in of_row for x in _tensors(labels.get(name)) if x.dim()]
+        rows += [x.shape[0] for x in _tensors(select) if x.dim() == 4 and x.shape[0] > 1]
+        return max(rows, default=0)
 
 
 def _of_key_heads(order: list[int], key_heads: int) -> list[int]:
@@ -350,14 +378,9 @@ def _of_key_heads(order: list[int], key_heads: int) -> list[int]:
     return order[::group]
 
 
-def _tensors(labels: Any) -> list[torch.Tensor]:
-    """The tensors among labels as a call gives them."""
-    if isinstance(labels, torch.Tensor):
-        return [labels]
-    parts = labels.values() if isinstance(labels, Mapping) else labels
-    return [x for part in parts for x in _tensors(part)] if isinstance(labels, _SEVERAL) else []
-
-
-def _batch(labels: Any) -> int:
-    """The batch rows that labels are for; 0 where they serve any."""
-    return max((x.shape[0] for x in _tensors(labels) if x.dim() == 2), default=0)
+def _tensors(given: Any) -> list[torch.Tensor]:
+    """The tensors among labels or selections as a call gives them."""
+    if isinstance(given, torch.Tensor):
+        return [given]
+    parts = given.values() if isinstance(given, Mapping) else given
+    return [x for part in parts for x in _tensors(part)] if isinstance(given, _SEVERAL) else []

@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 
 from bslang.errors import LimitError, PatternError
-from bslang.exchange.mask import mask_mod
+from bslang.exchange.mask import Given, mask_mod
 from bslang.exchange.tiles import Tiles
 from bslang.exchange.tiling import block_lists, graphs_of, on_device
 from bslang.ir.awaited import inputs
@@ -24,10 +24,10 @@ def block_mask(
     align: str,
     heads: int | None,
     layer: int,
-    labels: tuple[torch.Tensor, torch.Tensor] | None,
+    given: Given,
     device: torch.device,
 ) -> BlockMask:
-    """The BlockMask of a call; see `Layout.to_flex`. labels: as `mask_mod` takes them."""
+    """The BlockMask of a call; see `Layout.to_flex`."""
     pattern = resolved.pattern
     graphs, order = graphs_of(resolved, len_q, len_k, align, heads, layer)
     head_graph = None
@@ -35,7 +35,7 @@ def block_mask(
         head_graph = torch.tensor(order, dtype=torch.int32, device=device)
     drawn = any(primitive.drawn for primitive in pattern.primitives())
     whole = None if drawn or len(graphs) > 1 else pattern.at({"head": 0, "layer": layer})
-    mod = mask_mod(whole, graphs, head_graph, inputs(resolved.block, pattern), labels, device)
+    mod = mask_mod(whole, graphs, head_graph, inputs(resolved.block, pattern), given, device)
 
     tiles = [Tiles.of(graph) for graph in graphs]
     partial = block_lists([tile.visited & ~tile.full for tile in tiles], order, graphs[0].grid.m)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,24 @@ Names = Mapping[str, Any]
 """What the names in a predicate of `Masks` stand for: tensors, or numbers."""
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a call gives, for all heads the same. labels: of the queries, int32 (labels, batch or 1, len_q),
+    and of the keys, (labels, batch or 1, len_k), in the order of `Inputs`; selections: which cells are
+    listed, bool (batch or 1, rows, columns), in that order. batch: for how many rows; 0 where for any.
+    """
+
+    labels: tuple[torch.Tensor, torch.Tensor] | None
+    selections: tuple[torch.Tensor, ...]
+    batch: int
+
+
 def mask_mod(
     pattern: Pattern | None,
     graphs: Sequence[BlockGraph],
     head_graph: torch.Tensor | None,
     inputs: Inputs,
-    labels: tuple[torch.Tensor, torch.Tensor] | None,
+    given: Given,
     device: torch.device,
 ) -> MaskMod:
     """The mask_mod of a call.
@@ -38,8 +51,7 @@ def mask_mod(
     pattern: with its head and layer bound, where its formula says it all. None where blocks are drawn
     or heads differ: then a table says which blocks are full, and formulas what is left of the others.
     graphs: on grids that differ in the head alone. head_graph: int (heads,), the graph of each head.
-    inputs: what a call gives; labels: of the queries (labels, batch or 1, len_q) and keys (labels, batch or
-    1, len_k).
+    inputs: what a call gives, and given: its values.
     """
     grid = graphs[0].grid
     start, rows, columns, first = grid.q.start, grid.q.block, grid.k.block, grid.q.first
@@ -53,7 +65,8 @@ def mask_mod(
     clipped = np.array(exact, dtype=object).clip(-most, most).astype(np.int64)
     parameters = torch.from_numpy(clipped).to(device, torch.int64 if wide else torch.int32)
     numbers = clipped[0].tolist()
-    pairs = [] if labels is None else list(zip(*(part.unbind() for part in labels), strict=True))
+    pairs = list(zip(*(part.unbind() for part in given.labels or ()), strict=True))
+    chosen = list(zip(inputs.selections, given.selections, strict=True))
 
     def bound(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> Names:
         found: dict[str, Any] = {"q": q + start, "k": k}
@@ -62,6 +75,14 @@ def mask_mod(
         for number, (of_q, of_k) in enumerate(pairs):
             found[f"q_label{number}"] = of_q[0, q] if of_q.shape[0] == 1 else of_q[b, q]
             found[f"k_label{number}"] = of_k[0, k] if of_k.shape[0] == 1 else of_k[b, k]
+        for number, (cells, listed) in enumerate(chosen):
+            row, col = (k, q + start) if cells.turned else (q + start, k)
+            line, column = row // cells.rows, col // cells.cols
+            if cells.turned:
+                column = column - start // cells.cols
+            else:
+                line = line - start // cells.rows
+            found[f"selected{number}"] = listed[0 if len(listed) == 1 else b, line, column]
         for number, value in enumerate(numbers):
             found[f"p{number}"] = value if head_graph is None else parameters[head_graph[h], number]
         return found

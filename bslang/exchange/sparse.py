@@ -47,7 +47,7 @@ def to_bsr(graph: BlockGraph) -> Bsr:
         k = column[partial, None, None] * columns + np.arange(columns)
         in_bounds = (q < grid.q.stop) & (k < grid.k.stop)
         q, k = np.minimum(q, grid.q.stop - 1), np.minimum(k, grid.k.stop - 1)
-        mask[partial] = belongs(graph, kinds(graph), q, k, {}) & in_bounds
+        mask[partial] = belongs(graph, kinds(graph), q, k) & in_bounds
     sides = (tiles.visited.shape[0] * rows, tiles.visited.shape[1] * columns)
     return Bsr(indptr, column.astype(np.int32), *sides, rows, columns, mask)
 

@@ -6,7 +6,6 @@ Where there are fewer queries than keys, a tile may hold queries of two block ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +13,12 @@ import numpy.typing as npt
 
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.ir.grid import At, Ints
+from bslang.ir.oracle import Labels, Selections, expanded
 from bslang.ir.predicate import holds
 from bslang.ir.runs import Bools
 
 EMPTY = -2
 """The kind of a block that is in no run, beside those of `BlockGraph`."""
-
-Labels = Mapping[str, tuple[Ints, Ints]]
-"""Labels of the queries and of the keys of a call, int64 (len_q,) and (len_k,), by name."""
 
 _ROWS = 2**22  # pairs asked at once, in whole rows
 
@@ -62,29 +59,38 @@ class Tiles:
 
 
 def belongs(
-    graph: BlockGraph, table: npt.NDArray[np.int8], q: Ints, k: Ints, labels: Labels
+    graph: BlockGraph,
+    table: npt.NDArray[np.int8],
+    q: Ints,
+    k: Ints,
+    labels: Labels | None = None,
+    selections: Selections | None = None,
 ) -> Bools:
     """Whether pairs of positions that are there belong; table: the graph's `kinds`.
 
-    q, k: int64, positions that broadcast against each other.
+    q, k: int64, positions that broadcast against each other. labels, selections: what the call gives.
     """
     grid = graph.grid
     kind = table[q // grid.q.block, k // grid.k.block]
-    pairs = {name: (of_q[q - grid.q.start], of_k[k]) for name, (of_q, of_k) in labels.items()}
-    at = At.positions(grid, q, k, labels=pairs)
+    pairs = {
+        name: (of_q[q - grid.q.start], of_k[k]) for name, (of_q, of_k) in (labels or {}).items()
+    }
+    at = At.positions(grid, q, k, labels=pairs, cells=expanded(grid, selections or {}))
     mask: Bools = kind == FULL
     for number in np.unique(kind[kind >= 0]).tolist():
         mask |= (kind == number) & holds(graph.residuals[number], at, grid.env())
     return mask
 
 
-def tokens(graph: BlockGraph, labels: Labels | None = None) -> Bools:
-    """The mask of a call, bool (len_q, len_k)."""
+def tokens(
+    graph: BlockGraph, labels: Labels | None = None, selections: Selections | None = None
+) -> Bools:
+    """The mask of a call, bool (len_q, len_k). labels, selections: what it gives."""
     grid, table = graph.grid, kinds(graph)
     q, k = np.arange(grid.q.start, grid.q.stop), np.arange(grid.k.stop)[None, :]
     step = max(1, _ROWS // k.size)
     parts = [
-        belongs(graph, table, q[begin : begin + step, None], k, labels or {})
+        belongs(graph, table, q[begin : begin + step, None], k, labels, selections)
         for begin in range(0, q.size, step)
     ]
     return np.concatenate([np.zeros((0, k.size), dtype=bool), *parts])

@@ -62,7 +62,7 @@ class Tiling:
         for begin in range(0, row.size, step):
             part = row[begin : begin + step], column[begin : begin + step]
             q, k, inside = self.positions(*part)
-            yield *part, belongs(self.graph, self.table, q, k, {}) & inside
+            yield *part, belongs(self.graph, self.table, q, k) & inside
 
     def positions(self, row: Ints, column: Ints) -> tuple[Ints, Ints, Bools]:
         """The positions of the queries (tiles, rows, 1) and keys (tiles, 1, columns) of tiles, and which
