@@ -116,17 +116,21 @@ def signature(text: str, function: str) -> list[str]:
     return [each for each in arguments if not each.endswith(": tl.constexpr")]
 
 
-SPECS = ["window(3)", "same(doc)", "last(head + 1)", "same(doc) & last(head * 3t + 9t)"]
+SPECS = [
+    "window(3)",
+    "same(doc)",
+    "last(head + 1)",
+    "same(doc) & last(head * 3t + 9t)",
+    "select(pick)",
+]
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_launches_give_what_signatures_name(spec: str) -> None:
     text = emitted(spec)
-    absent = set() if "head" in spec else {"head_graph"}
-    if "doc" not in spec:
-        absent |= {"q_labels", "k_labels", "q_ranges", "k_ranges"}
+    has = {"": True, "heads": "head" in spec, "labels": "doc" in spec, "selections": "pick" in spec}
     for name, each in ABI.kernels.items():
-        values = {x.name: None if x.name in absent else x.name for x in each.all}
+        values = {x.name: x.name if has[x.only] else None for x in each.all}
         assert list(_in_order(name, values)) == signature(text, each.function)
 
 

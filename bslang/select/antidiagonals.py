@@ -58,12 +58,14 @@ def antidiagonal(
     by = factor(scale, q) / stride
     of_q = cut(q, cells.before, stride, cells.count * down, 0.0).flip(3).flatten(3) * by
     of_k = cut(k, 0, stride, cells.columns * across, 0.0).flatten(3).transpose(2, 3)
-    tile_k = torch.arange(cells.columns * across, device=q.device)
+    tile_k = torch.arange(cells.columns * across, dtype=torch.int64, device=q.device)
     present = tile_k * stride < cells.len_k
 
     def score(first: int, count: int) -> torch.Tensor:
         sums = products(of_q[:, :, first * down : (first + count) * down], of_k)
-        tile_q = torch.arange(first * down, (first + count) * down, device=q.device)
+        tile_q = torch.arange(
+            first * down, (first + count) * down, dtype=torch.int64, device=q.device
+        )
         begin = tile_q * stride - cells.before  # of the queries given
         real = (begin + stride > 0) & (begin < cells.len_q)
         counts = present

@@ -47,12 +47,14 @@ class Cells:
 
     def last_positions(self, first: int, count: int, device: torch.device) -> torch.Tensor:
         """The last query's position of each of some rows, int64 (count,)."""
-        row = torch.arange(first + self.first + 1, first + self.first + 1 + count, device=device)
+        row = torch.arange(
+            first + self.first + 1, first + self.first + 1 + count, dtype=torch.int64, device=device
+        )
         return (row * self.rows).clamp_max(self.start + self.len_q) - 1
 
     def up_to_query(self, first: int, count: int, device: torch.device) -> torch.Tensor:
         """The cells of some rows that do not lie wholly after the row's last query, bool (count, columns)."""
-        column = torch.arange(self.columns, device=device) * self.cols
+        column = torch.arange(self.columns, dtype=torch.int64, device=device) * self.cols
         return column <= self.last_positions(first, count, device)[:, None]
 
 
@@ -79,6 +81,6 @@ def pool(x: torch.Tensor, before: int, size: int, count: int, kind: str) -> torc
         return cut(x, before, size, count, -torch.inf).amax(3)
     if kind == "min":
         return cut(x, before, size, count, torch.inf).amin(3)
-    begin = torch.arange(count, device=x.device) * size
+    begin = torch.arange(count, dtype=torch.int64, device=x.device) * size
     tokens = (begin + size).clamp_max(before + x.shape[2]) - begin.clamp_min(before)
     return cut(x, before, size, count, 0.0).sum(3) / tokens[:, None]

@@ -265,7 +265,7 @@ def _top(
     Scores and columns make one integer, so no two are equal, and torch.topk has one answer.
     """
     columns = scores.shape[-1]
-    column = torch.arange(columns, device=scores.device)
+    column = torch.arange(columns, dtype=torch.int64, device=scores.device)
     none = -(2**31) - 1
     rank = torch.where(fit, _order(scores), none)
     if forced is not None:

@@ -70,7 +70,7 @@ def compressed(
                 f"{keys.shape[1]} and {keys.shape[2]}"
             )
     of_k = keys.float().transpose(2, 3)
-    last = torch.arange(count_k, device=q.device) * stride + kernel - 1
+    last = torch.arange(count_k, dtype=torch.int64, device=q.device) * stride + kernel - 1
     by = factor(scale, q)
 
     def score(first: int, count: int) -> torch.Tensor:
@@ -97,7 +97,7 @@ def _by_cell(
 ) -> torch.Tensor:
     """The weights of compressed keys (..., count) by cells (..., columns)."""
     count = weights.shape[-1]
-    begin = torch.arange(cells.columns, device=weights.device) * cells.cols
+    begin = torch.arange(cells.columns, dtype=torch.int64, device=weights.device) * cells.cols
     lowest = (begin - kernel) // stride + 1  # the first compressed key that reaches into the cell
     found = weights.new_zeros((*weights.shape[:-1], cells.columns))
     if count == 0:

@@ -62,7 +62,7 @@ def indexer(
     batch, heads, key_heads = q.shape[0], q.shape[1], k.shape[1]
     lists = lists_of(scope, heads, key_heads)
     of_k = k.float().transpose(2, 3)
-    place = torch.arange(cells.len_k, device=q.device)
+    place = torch.arange(cells.len_k, dtype=torch.int64, device=q.device)
 
     def score(first: int, count: int) -> torch.Tensor:
         rows = slice(first, first + count)

@@ -125,11 +125,11 @@ def _with_room(queries: int, length: Tensor, keys: int, attention_mask: Tensor |
     cache, and nowhere True from the length on."""
     if attention_mask is None:
         return length.to(FILLED).reshape(1, 1, 1)
-    there = torch.arange(keys, device=length.device) < length
+    there = torch.arange(keys, dtype=torch.int64, device=length.device) < length
     enough = length <= attention_mask.shape[1]
     torch._assert_async(enough, "attention_mask must have one entry per token so far")
     given = attention_mask.bool()
-    own = given[:, torch.arange(-queries, 0, device=length.device) + length]
+    own = given[:, torch.arange(-queries, 0, dtype=torch.int64, device=length.device) + length]
     torch._assert_async((own[:, 1:] >= own[:, :-1]).all(), PADDING_FIRST)
     given = torch.nn.functional.pad(given, (0, max(keys - given.shape[1], 0)))[:, :keys]
     return (given & there)[:, None].to(ROOM)

@@ -159,7 +159,7 @@ class _Rows:
     def moved_together(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
         """Attention of queries that are the last of the keys which are there; mask: bool (batch, keys)."""
         order = mask.logical_not().to(torch.int8).argsort(dim=1, stable=True)
-        row = torch.arange(k.shape[0], device=k.device)[:, None]
+        row = torch.arange(k.shape[0], dtype=torch.int64, device=k.device)[:, None]
         k, v = (x.transpose(1, 2)[row, order].transpose(1, 2) for x in (k, v))
         return _tensor(self.layout(q, k, v, lengths=mask.sum(1), **self.options))
 

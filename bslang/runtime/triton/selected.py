@@ -70,6 +70,6 @@ def _table(
     key = f"cells {lines}"
     if key not in plan.made:
         device = selections[0].bits.device
-        plan.made[key] = torch.tensor(lines, dtype=torch.int64).to(device)
+        plan.made[key] = torch.tensor(lines, dtype=torch.int64, device="cpu").to(device)
     made: torch.Tensor = plan.made[key]
     return made
