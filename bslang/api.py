@@ -257,13 +257,13 @@ def measure(
 ) -> list[Measured]:
     """Time a layout beside dense attention on this machine; see `bslang.verify.measure.measure`.
 
-    Raises BslangError for a layout with labels, which come with a call.
+    Raises BslangError for a layout with labels or selections, which come with a call.
     """
     from bslang.verify.measure import measure
 
-    if resolved.pattern.awaits_call:
+    if awaited := resolved.awaits:
         raise BslangError(
-            f"`{resolved.name}` depends on the labels of a call; measure the layout without them"
+            f"`{resolved.name}` depends on the {awaited} of a call; measure the layout without them"
         )
     return measure(_layout(resolved, layer=layer), length, causal=causal, dim=dim)
 

@@ -57,7 +57,7 @@ MAY_USE = {
         "api": "compiler dims exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",
-        "nn": "call labels layouts runtime select",
+        "nn": "call labels layouts runtime select selections",
         "select": "compiler graph ir layouts resolve runtime syntax",
         "integrations": "analysis api compiler graph layouts runtime",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",

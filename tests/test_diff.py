@@ -132,6 +132,8 @@ def test_layouts_that_do_not_compare(compare: Run) -> None:
     )
     assert compare("spec.bsl:a", "-", "--block", "32", stdin=b"causal").err == ""
     assert "labels" in compare("spec.bsl:a", "-", stdin=b"block 32\nsame(doc)").err
+    chosen = compare("spec.bsl:a", "-", stdin=b"block 32\nselect(pick)")
+    assert "depends on the selections of a call" in chosen.err
     assert "no definition `c`" in compare("spec.bsl:a", "spec.bsl:c").err
 
 

@@ -244,9 +244,9 @@ def test_a_label_is_an_axis_and_its_figures_follow() -> None:
     axis = next(axis for axis in subject.axes if axis.kind == "documents")
     assert (axis.name, axis.values) == ("same(doc)", ("", "100,200"))
     open_, packed = (subject.view({"same(doc)": text}) for text in axis.values)
-    assert open_["figures"]["pairs"] is None and open_["labels"] == ("doc",)
+    assert open_["figures"]["pairs"] is None and open_["awaits"] == "labels"
     assert packed["figures"]["pairs"] == sum(n * (n + 1) // 2 for n in (100, 200, 300))
-    assert packed["labels"] == () and packed["spec"] == open_["spec"]
+    assert packed["awaits"] == "" and packed["spec"] == open_["spec"]
     wrong = subject.view_or_errors({"same(doc)": "100,-3"})
     assert "as in 100,200,300, not '-3'" in wrong["errors"][0]["message"]
     assert lengths(" 1, 002 ") == (1, 2)
@@ -275,3 +275,13 @@ def test_properties_are_those_of_stats() -> None:
         )
     assert costly["properties"][3]["holds"] is None
     assert "MAX_WORK" in costly["properties"][3]["because"]
+
+
+def test_only_labels_that_are_compared_for_equality_are_documents() -> None:
+    text = "(same(doc) | select(pick)) & {q, k : doc[q] <= time[k]} & causal"
+    subject = Subject("s", Source("s.bsl", text), lengths=(600,), documents=["100,200"])
+    axes = [axis for axis in subject.axes if axis.kind == "documents"]
+    assert [axis.name for axis in axes] == ["same(doc)"]
+    packed = subject.view({"same(doc)": "100,200"})
+    assert packed["awaits"] == "labels and selections"
+    assert packed["figures"]["pairs"] is None and packed["figures"]["full"] == 0

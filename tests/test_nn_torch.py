@@ -112,6 +112,15 @@ def test_labels_of_multihead_attention() -> None:
     torch.testing.assert_close(out[:, 10:20], alone, atol=1e-6, rtol=1e-6)
 
 
+def test_selections_of_multihead_attention() -> None:
+    mine = MultiheadAttention(16, 2, layout("select(pick, rows=1t, cols=1t)"), batch_first=True)
+    fixed = MultiheadAttention(16, 2, layout("causal - last(3t)"), batch_first=True)
+    fixed.load_state_dict(mine.state_dict())
+    x = torch.randn(1, 24, 16)
+    pick = torch.ones(1, 1, 24, 24, dtype=torch.bool).tril(-3)
+    torch.testing.assert_close(mine(x, x, x, select=pick), fixed(x, x, x))
+
+
 def test_what_multihead_attention_refuses() -> None:
     x = torch.randn(1, 12, 16)
     mine = MultiheadAttention(16, 2, layout("causal"), batch_first=True)
@@ -224,6 +233,8 @@ def test_dropout_of_a_layer_is_that_of_everything_but_attention() -> None:
 def test_what_layers_refuse() -> None:
     with pytest.raises(ValueError, match=r"has labels \(doc\), which the layer's call cannot give"):
         BlockSparseEncoderLayer(32, 4, "same(doc)")
+    with pytest.raises(ValueError, match=r"has selections \(pick\), which the layer's call cannot"):
+        BlockSparseEncoderLayer(32, 4, "select(pick) | last(2)")
     with pytest.raises(ValueError, match="embed_dim 32 is not a multiple of num_heads 3"):
         BlockSparseDecoderLayer(32, 3, "causal")
     x = torch.randn(LENGTH, 2, 32)

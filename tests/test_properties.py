@@ -11,6 +11,7 @@ from bslang import compiler
 from bslang.analysis import properties
 from bslang.analysis.pairs import asked, count_pairs, dense, first_pair, masks, sees
 from bslang.analysis.properties import MAX_COMPARED, Answer, Properties
+from bslang.analysis.worst import grows_with_call
 from bslang.errors import BslangError, LimitError
 from bslang.graph.blockgraph import BlockGraph
 from bslang.graph.lower import lower
@@ -185,9 +186,14 @@ def test_labels_are_decided_where_the_worst_case_is_known() -> None:
     assert "labels" in documents.star.because
     ahead = answers("same(doc)")
     assert ahead.causal.holds is False
-    where = "which comes later where their labels are equal"
+    where = "which comes later, where the labels of the call let it"
     assert ahead.causal.because == f"query 0 sees key 1, {where}"
     assert answers("all - same(doc)").causal.holds is None
+    chosen = answers("(select(pick, rows=1t) | last(2)) & causal - select(far).T")
+    assert chosen.causal.holds and chosen.prefix_stable.holds
+    assert chosen.symmetric.because == "it depends on the selections of the call"
+    both = answers("same(doc) & {q, k : k < cut[b]} & select(pick)")
+    assert both.causal.because.endswith("where the labels and selections of the call let it")
     by_head = answers("heads { 0 -> window(3); 1: -> same(doc) }")  # of head 0, which has no labels
     assert by_head.symmetric.holds and "labels" not in by_head.causal.because
 
@@ -199,7 +205,7 @@ def test_the_worst_case_of_labels_is_that_all_are_equal(case: Case) -> None:
     case = square(case)
     assume("same(" in case.spec and case.has_meaning())
     pattern, grid, mask = case.resolved.pattern, case.grid, case.mask()
-    if properties._GrowsWithLabels(grid.head, True)(pattern):
+    if grows_with_call(pattern, grid.head):
         equal = {name: tuple(map(np.zeros_like, pair)) for name, pair in case.labels.items()}
         assert not (mask & ~oracle(pattern, grid, equal)).any()
     if properties.is_causal(pattern, graph_of(case)).holds:
@@ -211,6 +217,9 @@ def test_labels_may_be_taken_away_twice() -> None:
         "causal - (all - same(doc))",
         "~~same(doc) & causal",
         "heads { : -> same(doc) } & causal",
+        "causal - select(dropped)",
+        "causal & ~{q, k : x[k] == 1}",
+        "(select(pick) ^ cols(0)) & causal",
     ):
         assert answers(spec).causal.holds, spec
     for spec in (

@@ -139,5 +139,7 @@ def test_what_does_not_fit_is_refused(layout: bslang.Layout) -> None:
         layout.show(head=[])
     with pytest.raises(ValueError, match=r"labels of a call \(doc\)"):
         bslang.compile("same(doc)").stats(measure=True)
+    with pytest.raises(ValueError, match=r"labels and selections of a call \(doc, pick\)"):
+        bslang.compile("same(doc) & select(pick)").stats(measure=True)
     with pytest.raises(bslang.SpecError, match="E401"):
         bslang.compile("grid(8, 8, radius=1)").show(640)

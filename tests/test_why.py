@@ -77,10 +77,10 @@ def test_terms_are_of_the_layout_and_hold_what_is_said(case: Case) -> None:
         ("heads { 0 -> none; 1: -> all }", (0, 0), False, ["none lacks it"]),
         ("random(1, within=causal)", (0, 9), False,
          ["random(1, within=causal) lacks it", "causal lacks it"]),
-        ("same(doc) & causal", (9, 8), None, ["same(doc) depends on the labels", "causal has it"]),
+        ("same(doc) & causal", (9, 8), None, ["same(doc) depends on the call", "causal has it"]),
         ("same(doc) & causal", (8, 9), False, ["causal lacks it"]),
         ("same(doc) | causal", (9, 8), True, ["causal has it"]),
-        ("all - same(doc)", (9, 8), None, ["all has it", "same(doc) depends on the labels"]),
+        ("all - same(doc)", (9, 8), None, ["all has it", "same(doc) depends on the call"]),
     ],
 )  # fmt: skip
 def test_reasons(spec: str, pair: tuple[int, int], sees: bool | None, reasons: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Properties of a layout at a length, decided exactly, each with a pair that shows why not.
 
-A question that only more masks than MAX_MASK_WORK could settle, or the labels of a call, stays open.
+A question that only more masks than MAX_MASK_WORK could settle, or what a call gives, stays open.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from bslang.analysis.pairs import Pair, asked, combined, corner, dense, first_pair, masks, sees
+from bslang.analysis.worst import grows_with_call, most_of_call
 from bslang.errors import LimitError, PatternError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import lower, nonempty
 from bslang.graph.residual import fold_xor
 from bslang.graph.settle import batches, mask_names, positions
+from bslang.ir.awaited import said
 from bslang.ir.fold import Fold
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.heads import Heads
 from bslang.ir.pattern import (
-    Complement,
-    Difference,
     Pattern,
     Primitive,
     Union,
-    Xor,
 )
 from bslang.ir.runs import Bools, Runs
 from bslang.ir.units import OF_THE_LENGTH
@@ -91,63 +90,34 @@ def decided(question: Question, pattern: Pattern, graph: BlockGraph) -> Answer:
         )
 
 
-_LABELS = Answer(None, because="it depends on the labels of the call")
 _SQUARE = Answer(None, because="queries and keys are not the same tokens")
 
 
 def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
-    """Whether no key lies after its query; with labels, whatever they are.
+    """Whether no key lies after its query, whatever a call gives.
 
     Raises LimitError.
     """
-    labelled = _awaits_call(pattern, graph)
-    if labelled and not _GrowsWithLabels(graph.grid.head, True)(pattern):
-        return _LABELS
+    awaited = _awaited(pattern, graph)
+    if awaited and not grows_with_call(pattern, graph.grid.head):
+        later = first_pair(most_of_call(graph), ahead=True)
+        return YES if later is None else _depends(awaited)
     pair = first_pair(graph, ahead=True)
     if pair is None:
         return YES
-    where = " where their labels are equal" if labelled else ""
+    where = f", where the {awaited} of the call let it" if awaited else ""
     return Answer(False, pair, f"query {pair[0]} sees key {pair[1]}, which comes later{where}")
 
 
-def _awaits_call(pattern: Pattern, graph: BlockGraph) -> bool:
-    """Whether the graph's own head and layer ask for labels: others of the layout may."""
+def _awaited(pattern: Pattern, graph: BlockGraph) -> str:
+    """What the graph's own head and layer await of a call, in words: others of the layout may await more."""
     if not pattern.awaits_call:
-        return False
-    return pattern.at({"head": graph.grid.head, "layer": graph.grid.layer}).awaits_call
+        return ""
+    return said(pattern.at({"head": graph.grid.head, "layer": graph.grid.layer}))
 
 
-class _GrowsWithLabels(Fold[bool]):
-    """Whether more equal labels never take a pair away, so that all equal are the worst case.
-
-    positive: whether a pair of the part is one of the whole; else it is taken away.
-    """
-
-    def __init__(self, head: int, positive: bool) -> None:
-        self.head, self.positive = head, positive
-
-    def _each(self, pattern: Pattern) -> bool:
-        return all(map(self, pattern.parts))
-
-    union = intersection = transpose = _each
-
-    def primitive(self, pattern: Primitive) -> bool:
-        return self.positive if pattern.awaits_call else not pattern.awaits_call
-
-    def xor(self, pattern: Xor) -> bool:
-        return not pattern.awaits_call
-
-    def difference(self, pattern: Difference) -> bool:
-        return self._opposite(pattern.right) and self(pattern.left)
-
-    def complement(self, pattern: Complement) -> bool:
-        return self._opposite(pattern.part)
-
-    def heads(self, pattern: Heads) -> bool:
-        return self(pattern.choose(self.head))
-
-    def _opposite(self, part: Pattern) -> bool:
-        return _GrowsWithLabels(self.head, not self.positive)(part)
+def _depends(awaited: str) -> Answer:
+    return Answer(None, because=f"it depends on the {awaited} of the call")
 
 
 def is_symmetric(pattern: Pattern, graph: BlockGraph) -> Answer:
@@ -155,8 +125,8 @@ def is_symmetric(pattern: Pattern, graph: BlockGraph) -> Answer:
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE
-    if _awaits_call(pattern, graph):
-        return _LABELS
+    if awaited := _awaited(pattern, graph):
+        return _depends(awaited)
     pair: Pair | None
     if grid.q.block == grid.k.block:
         pair = first_pair(combined(graph, graph.transpose(), fold_xor))
@@ -184,8 +154,8 @@ def has_star(pattern: Pattern, graph: BlockGraph) -> Answer:
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE
-    if _awaits_call(pattern, graph):
-        return _LABELS
+    if awaited := _awaited(pattern, graph):
+        return _depends(awaited)
     mirrored = graph.transpose()
     # A token of a star lies in blocks whose rows and columns have no gap; only these are asked. Where
     # blocks are not square, tokens are compared: rows and columns of blocks do not pair up.
@@ -243,8 +213,8 @@ def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
     meant = pattern.at({"head": grid.head, "layer": grid.layer})
     if _KeepsRows(grid)(meant):
         return YES
-    if _awaits_call(pattern, graph):
-        return _LABELS
+    if awaited := _awaited(pattern, graph):
+        return _depends(awaited)
     compared = 0
     for length in _shorter(meant, grid):
         try:

@@ -32,7 +32,7 @@ class Effect(Enum):
     HAS = "has it"
     TAKES = "removes it"
     LACKS = "lacks it"
-    LABELS = "depends on the labels"
+    CALL = "depends on the call"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a query sees a key, None where labels decide, and why."""
+    """Whether a query sees a key, None where the call decides, and why."""
 
     sees: bool | None
     reasons: tuple[Reason, ...]
@@ -65,7 +65,7 @@ _Known: TypeAlias = dict[tuple[Pattern, Grid, Pair], "bool | None"]
 
 
 class _Asked(Fold["bool | None"]):
-    """Whether the pair belongs to a part; None where labels decide. Each part is asked once."""
+    """Whether the pair belongs to a part; None where the call decides. Each part is asked once."""
 
     def __init__(self, known: _Known, grid: Grid, pair: Pair) -> None:
         self.known, self.grid, self.pair = known, grid, pair
@@ -164,7 +164,7 @@ class _Reasons(Fold[Iterator[Reason]]):
         """What a term does to the pair by itself."""
         has = self.has(pattern)
         if has is None:
-            return Reason(pattern, Effect.LABELS)
+            return Reason(pattern, Effect.CALL)
         if not has:
             return Reason(pattern, Effect.LACKS)
         return Reason(pattern, Effect.HAS if self.positive else Effect.TAKES)

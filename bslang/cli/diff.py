@@ -105,9 +105,9 @@ def _refuse(a: Resolved, b: Resolved) -> None:
             f"`--block {sides[0]}`"
         )
     for layout in (a, b):
-        if layout.pattern.awaits_call:
+        if awaited := layout.awaits:
             raise BslangError(
-                f"`{layout.name}` depends on the labels of a call; compare without them"
+                f"`{layout.name}` depends on the {awaited} of a call; compare without them"
             )
 
 

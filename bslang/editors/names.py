@@ -11,7 +11,6 @@ from bslang.editors.tokens import tokens
 from bslang.ir.signature import Kind as ArgumentKind
 from bslang.ir.signature import arguments
 from bslang.patterns import BY_NAME
-from bslang.patterns.labels import Select
 from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
 from bslang.resolve.sources import Unreadable, imported
 from bslang.resolve.values import FUNCTIONS
@@ -28,8 +27,7 @@ class Kind(Enum):
     FUNCTION = "a function of the language"
     NUMBER = "a number of the language"
     VARIABLE = "a variable of the language"
-    LABEL = "a label, which callers know by this name"
-    SELECTION = "a selection, which callers know by this name"
+    LABEL = "a label or a selection, which callers know by this name"
     DEFINITION = "a definition"
     PARAMETER = "a parameter"
     ALIAS = "an imported file"
@@ -206,8 +204,7 @@ class Names:
                 yield Occurrence(argument.name.span, named[argument.name.text], keyword=True)
             is_label = place < len(slots) and slots[place].kind is ArgumentKind.NAME
             if is_label and argument.name is None and isinstance(value, tree.Name):
-                kind = Kind.SELECTION if node.function.text == Select.name else Kind.LABEL
-                yield Occurrence(value.span, Symbol(kind, value.text))
+                yield Occurrence(value.span, Symbol(Kind.LABEL, value.text))
             else:
                 yield from self._of(value, scope)
 

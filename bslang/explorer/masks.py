@@ -1,7 +1,7 @@
 """Token masks of partial blocks, for a page that draws blocks large enough to show their pairs.
 
 Every mask is the residual of its block, asked pair by pair; blocks that are known to repeat one another are
-asked once. Blocks that labels decide have none.
+asked once. Blocks that the call decides have none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def embedded(drawn: Drawn) -> Masks | None:
 
     bits: each mask as the lengths of its stretches, row after row, by turns without and with its pairs;
     of: the place of its mask for each partial block, in order of rows and columns, as (place, how many
-    blocks in a row); -1 where labels decide.
+    blocks in a row); -1 where the call decides.
     """
     graph = drawn.graph
     partial = graph.kind != FULL

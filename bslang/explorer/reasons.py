@@ -14,7 +14,7 @@ from bslang.syntax.diagnostics import excerpt
 def reasons(drawn: Drawn, query: int, key: int) -> dict[str, Any]:
     """Whether a query position sees a key position, and the reasons, each with its place in a source.
 
-    sees: None where labels decide. Raises ValueError for a position outside of the sequence.
+    sees: None where the call decides. Raises ValueError for a position outside of the sequence.
     """
     grid = drawn.graph.grid
     for noun, position, length in (("query", query, grid.q.stop), ("key", key, grid.k.stop)):

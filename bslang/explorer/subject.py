@@ -17,7 +17,7 @@ from bslang.explorer.documents import Documents
 from bslang.explorer.drawn import Drawn, bounded
 from bslang.explorer.said import diagnostic, message
 from bslang.explorer.view import WHOLE, View, view
-from bslang.ir.awaited import label_names
+from bslang.ir.awaited import equal_names
 from bslang.limits import MAX_FILE_BYTES, MAX_HEADS, MAX_LENGTH
 from bslang.lint.warnings import warnings
 from bslang.resolve.program import Program, Resolved
@@ -39,7 +39,7 @@ class Subject:
 
     label: how the caller named it; block: sides in place of the spec's own; given: values of parameters;
     lengths: in tokens, to choose among; for none, some that suit the block; documents: lengths of
-    documents, as `100,200,300`, to choose among where the layout has labels.
+    documents, as `100,200,300`, to choose among where the layout compares labels for equality.
     """
 
     label: str
@@ -89,7 +89,7 @@ class Subject:
         with share(_PART).opened():
             varied = axes.parameters(self._written(), means)
         pattern = self.resolved.pattern
-        labelled = map(documents.written, label_names(pattern))
+        labelled = map(documents.written, equal_names(pattern))
         packed = axes.documents(list(labelled), self.documents, length)
         return (tokens, *axes.heads_and_layers(pattern), *packed, *varied)
 
@@ -123,7 +123,7 @@ class Subject:
         )
         resolved = self._resolve(self._parameters(setting))
         known = {}
-        for name in label_names(resolved.pattern):
+        for name in equal_names(resolved.pattern):
             text = setting.get(documents.written(name), "").strip()
             if text:
                 known[name] = documents.lengths(text)

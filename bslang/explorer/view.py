@@ -19,7 +19,6 @@ from bslang.analysis.stats import Stats
 from bslang.budget import share
 from bslang.explorer.drawn import Drawn
 from bslang.explorer.masks import embedded
-from bslang.ir.awaited import label_names
 from bslang.resolve.program import Resolved
 
 LAYERS = 16
@@ -59,7 +58,7 @@ def view(written: Resolved, drawn: Drawn, effort: float = WHOLE) -> View:
         "runs": drawn.runs() if drawn.exact else None,
         "coarse": drawn.coarse(),
         "masks": embedded(drawn) if drawn.exact else None,
-        "labels": label_names(drawn.resolved.pattern),
+        "awaits": drawn.resolved.awaits,
         "figures": {
             "blocks": found.blocks,
             "full": found.full,

@@ -45,6 +45,21 @@ def label_names(*patterns: Pattern) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each.name for each in given if isinstance(each, Label)))
 
 
+def equal_names(*patterns: Pattern) -> tuple[str, ...]:
+    """Names of the labels of which some part asks only which are equal, as documents are."""
+    given = (each for p in patterns for part in p.primitives() for each in part.awaited())
+    found = (each.name for each in given if isinstance(each, Label) and not each.ordered)
+    return tuple(dict.fromkeys(found))
+
+
+def said(*patterns: Pattern) -> str:
+    """What patterns await of a call, in words: "labels", "selections", "labels and selections"; empty for
+    nothing."""
+    given = {type(x) for p in patterns for part in p.primitives() for x in part.awaited()}
+    names = {Label: "labels", Cells: "selections"}
+    return " and ".join(name for kind, name in names.items() if kind in given)
+
+
 @dataclass
 class _Found:
     block: tuple[int, int]

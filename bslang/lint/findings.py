@@ -174,7 +174,7 @@ def _nodes(pattern: Pattern) -> Iterator[Pattern]:
 
 
 def _without_keys(graph: BlockGraph) -> Bools:
-    """Which queries see no key: bool (queries,). None where labels decide."""
+    """Which queries see no key: bool (queries,). None where the call decides."""
     grid = graph.grid
     empty = np.ones((grid.n, grid.q.block), dtype=bool)
     empty[graph.row[graph.kind == FULL]] = False

@@ -13,6 +13,7 @@ from bslang.labels import LabelsOfCall
 from bslang.layouts import Layout, take_layout
 from bslang.nn.shared import about, join_heads, split_heads, take_head_dim
 from bslang.runtime.sharded import first_head, needs_first_head
+from bslang.selections import SelectionsOfCall
 
 
 class MultiheadAttention(nn.Module):
@@ -104,13 +105,14 @@ class MultiheadAttention(nn.Module):
         is_causal: bool = False,
         *,
         labels: LabelsOfCall | None = None,
+        select: SelectionsOfCall | None = None,
     ) -> tuple[torch.Tensor, None]:
         """query, key, value: (length, batch, embed_dim), with batch_first (batch, length, embed_dim), or
         (length, embed_dim), each with the same shape. Returns (out, None); out has the shape of query.
 
         key_padding_mask: (batch, length) or (length,), bool, True for padding, or floating point, -inf for
-        padding and 0 elsewhere. labels: of all positions, for a layout with labels. average_attn_weights is
-        ignored, as no weights are returned.
+        padding and 0 elsewhere. labels, select: of all positions, as a call of the layout takes them.
+        average_attn_weights is ignored, as no weights are returned.
 
         The output of a query that sees no key is out_proj.bias, not NaN as in torch. Raises ValueError for
         need_weights, attn_mask and is_causal, and for invalid tensors.
@@ -132,7 +134,7 @@ class MultiheadAttention(nn.Module):
             for x, w, b in zip((query, key, value), weights, biases, strict=True)
         )
         padding = None if key_padding_mask is None else _padding(key_padding_mask, batched)
-        options: Options = {"labels": labels, "key_padding": padding}
+        options: Options = {"labels": labels, "select": select, "key_padding": padding}
         if needs_first_head(self.layout, q.shape[1], self.num_heads):
             options["first_head"] = first_head(self, q.shape[1], self.num_heads, self.head_dim)
         out = self.layout(q, k, v, **options)

@@ -53,9 +53,11 @@ class BlockSparseDecoderLayer(nn.TransformerDecoderLayer):
 def _over(layout: Layout | str, attention: nn.MultiheadAttention) -> MultiheadAttention:
     attention.dropout = 0.0  # what a layer drops of attention weights
     made = MultiheadAttention.from_torch(attention, layout)
-    if made.layout.labels:
+    for what in ("labels", "selections"):
+        if not (names := getattr(made.layout, what)):
+            continue
         raise ValueError(
-            f"this layout has labels ({', '.join(made.layout.labels)}), which the layer's call cannot "
+            f"this layout has {what} ({', '.join(names)}), which the layer's call cannot "
             "give; use bslang.nn.MultiheadAttention"
         )
     return made

@@ -49,6 +49,7 @@ class Reports(ABC):
     block: tuple[int, int]
     targets: Mapping[str, Target]
     labels: tuple[str, ...]
+    selections: tuple[str, ...]
     layer: int
     first_head: int
     folder: Path | None
@@ -95,14 +96,13 @@ class Reports(ABC):
         heads: how many are counted one by one, from 0 on; those that the spec names for None. layers: how
         many the receptive field is followed through. measure: time the layout and dense attention on this
         machine, in 4 heads and fp32. The result has `stats`, `properties`, `by_head` and `as_dict()`.
-        Raises ValueError for `measure` with a layout that has labels.
+        Raises ValueError for `measure` with a layout that has labels or selections.
         """
         from bslang.reports.stats import stats
 
-        if measure and self.labels:
-            raise ValueError(
-                f"the times of this layout depend on the labels of a call ({', '.join(self.labels)})"
-            )
+        if measure and (names := (*self.labels, *self.selections)):
+            what = f"{self._resolved.awaits} of a call ({', '.join(names)})"
+            raise ValueError(f"the times of this layout depend on the {what}")
         for name, number in (("head_dim", head_dim), ("heads", heads), ("layers", layers)):
             _whole(name, 1 if number is None else number, 1)
         return stats(
@@ -122,7 +122,7 @@ class Reports(ABC):
         """Whether a query token sees a key token, and which terms of the spec make it so.
 
         query, key: positions in tokens, negative from the end. seq_len: 16384 for None. The result has
-        `sees` (None where the labels of a call decide), `verdict.reasons` and `as_dict()`. Raises
+        `sees` (None where the call decides), `verdict.reasons` and `as_dict()`. Raises
         BslangError for positions outside of the length, TypeError for positions that are not integers.
         """
         from bslang.reports.why import why

@@ -20,7 +20,7 @@ _PLURAL = {
     "HAS": "have it",
     "TAKES": "remove it",
     "LACKS": "lack it",
-    "LABELS": "depend on the labels",
+    "CALL": "depend on the call",
 }
 
 
@@ -29,7 +29,7 @@ class WhyReport(Shown):
     """Whether a query token sees a key token, and why.
 
     query, key: positions from 0 on; block: the numbers of their block row and column; verdict: `sees` is
-    True, False, or None where the labels of a call decide, and `reasons` are the terms that make it so.
+    True, False, or None where the call decides, and `reasons` are the terms that make it so.
     """
 
     resolved: Resolved
@@ -39,7 +39,7 @@ class WhyReport(Shown):
 
     @property
     def sees(self) -> bool | None:
-        """Whether the query sees the key; None where labels decide."""
+        """Whether the query sees the key; None where the call decides."""
         return self.verdict.sees
 
     @property
@@ -71,7 +71,7 @@ class WhyReport(Shown):
         }
 
     def __str__(self) -> str:
-        answer = {True: "yes", False: "no", None: "it depends on the labels"}[self.sees]
+        answer = {True: "yes", False: "no", None: "it depends on the call"}[self.sees]
         sees = {True: "sees", False: "does not see", None: "may see"}[self.sees]
         row, column = self.block
         first = (

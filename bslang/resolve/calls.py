@@ -87,7 +87,7 @@ def call_primitive(
                 "E203",
                 f"`{primitive.name}` needs {_needs(arg)}",
                 span,
-                f"write `{_example(primitive)}`",
+                f"write `{example(primitive)}`",
             )
     if call.failed or _has_unknown(call.values):
         return UNKNOWN
@@ -108,7 +108,8 @@ def _needs(arg: Argument) -> str:
     return f"{'arguments' if arg.kind.variadic else f'`{arg.name}`'}: {arg.help}"
 
 
-def _example(primitive: type[Primitive]) -> str:
+def example(primitive: type[Primitive]) -> str:
+    """The pattern that its documentation shows."""
     return (primitive.__doc__ or "").rsplit("Example: `", 1)[-1].split("`")[0]
 
 

@@ -13,7 +13,7 @@ from bslang.limits import MAX_LABELS, MAX_SELECTIONS
 from bslang.patterns import BY_NAME
 from bslang.patterns.table import Matrix
 from bslang.resolve import forms, operators, unknown
-from bslang.resolve.calls import Given, call_primitive, function_arguments, make_range
+from bslang.resolve.calls import Given, call_primitive, example, function_arguments, make_range
 from bslang.resolve.context import Abandoned, Context, Scope
 from bslang.resolve.module import BOUND_WHEN_LOWERED, Module
 from bslang.resolve.origins import Origin
@@ -289,9 +289,8 @@ class Evaluator(Context):
             if kind is Kind.NAME and isinstance(written, tree.Name):
                 value = written.text  # the name itself, whatever else it may stand for
             elif kind is Kind.NAME or (kind is Kind.TEXT and not isinstance(written, tree.Text)):
-                example = "pick" if name == "select" else "doc"
-                example = f"{name}({example})" if kind is Kind.NAME else f'{name}("mask.npy")'
-                self.report("E301", f"expected {kind.value}, as in `{example}`", written.span)
+                shown = example(BY_NAME[name])
+                self.report("E301", f"expected {kind.value}, as in `{shown}`", written.span)
                 value = UNKNOWN
             else:
                 value = self.value(written, scope)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NoReturn
 
 from bslang.budget import limited
+from bslang.ir.awaited import said
 from bslang.ir.pattern import Pattern
 from bslang.patterns.table import Matrix, tables
 from bslang.resolve.evaluator import Evaluator
@@ -39,6 +40,11 @@ class Resolved:
     pattern: Pattern
     block: tuple[int, int]
     origins: Origins = field(compare=False, hash=False, repr=False)
+
+    @property
+    def awaits(self) -> str:
+        """What its calls give beside tensors: "labels", "selections", "labels and selections", or empty."""
+        return said(self.pattern)
 
     @property
     def tables(self) -> Mapping[str, Matrix]:

@@ -126,7 +126,7 @@ function* tilesIn(view, level, [top, bottom], [left, right]) {
 // ---- token masks ---------------------------------------------------------------------------------
 
 /** The mask of a partial block: the lengths of its stretches, row after row, by turns without and with its pairs.
- * null where labels decide; undefined where it is not here. */
+ * null where the call decides; undefined where it is not here. */
 function maskOf(view, i, j) {
   const found = known(view);
   found.masks ??= ownMasks(view);

@@ -224,7 +224,7 @@ function readPair(view) {
   if (!at || !panes[0].view || transform(panes[0], view).scale < MASKED.token) return "";
   const has = pairIn(view, at.q, at.k);
   const look = lookAt(view, state.cursor.i, state.cursor.j);
-  if (has === null && look >= 0) return `Query ${at.q}, key ${at.k}: ${view.labels.length ? "the labels of the call decide" : "a mask decides"}. `;
+  if (has === null && look >= 0) return `Query ${at.q}, key ${at.k}: ${view.awaits ? `the ${view.awaits} of the call decide` : "a mask decides"}. `;
   return `Query ${at.q} ${has ? "sees" : "does not see"} key ${at.k}. `;
 }
 

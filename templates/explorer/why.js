@@ -41,7 +41,7 @@ function verdictOf({ view, query, key, sees, pending }) {
   const [q, k] = [`query ${grouped(query)}`, `key ${grouped(key)}`];
   if (sees !== null) return `Q${q.slice(1)} ${sees ? "sees" : "does not see"} ${k}.`;
   if (pending) return `Does ${q} see ${k}?`;
-  if (view.labels.length) return `Q${q.slice(1)} may see ${k}: the labels of the call decide.`;
+  if (view.awaits) return `Q${q.slice(1)} may see ${k}: the ${view.awaits} of the call decide.`;
   return `This file does not say whether ${q} sees ${k}.`;
 }
 
