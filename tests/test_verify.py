@@ -18,6 +18,7 @@ from bslang import api, compiler
 from bslang.cli.main import main
 from bslang.dims import Dims
 from bslang.errors import BuildError, LimitError, TargetError
+from bslang.inputs import Inputs, Label, Selection
 from bslang.ir.heads import told_apart
 from bslang.runtime.cpu import build
 from bslang.runtime.torch.attention import TorchTarget
@@ -143,18 +144,21 @@ def test_what_is_compared(resolved: Callable[[str], Any]) -> None:
 
 def test_labels_are_a_few_documents() -> None:
     case = runtime._Case(5, 60, Dims.of(8), 2, 1, None, False, 3)
-    labels = case.labels(("a", "b"))
-    assert set(labels) == {"a", "b"}
-    for label in labels.values():
+    inputs = Inputs((Label("a"), Label("b")), (Selection("pick", 8, 8),))
+    given = case.given(inputs)
+    assert set(given.labels) == {"a", "b"}
+    assert given.selections["pick"].shape == (2, 1, 2, 8)  # queries from 55 on
+    for label in given.labels.values():
         assert label.shape == (2, 60) and (label.diff(dim=-1) >= 0).all()
         assert 1 < len(label.unique()) <= 4 and not label[0].equal(label[1])
 
-    def masks(len_q: int, len_k: int, *, head: int, labels: Any) -> Any:
+    def masks(len_q: int, len_k: int, *, head: int, labels: Any, selections: Any) -> Any:
         of_q, of_k = labels["a"]
+        assert selections["pick"].shape == (2, 8)
         assert (of_q == of_k[-len_q:]).all() and (len_q, len_k) == (5, 60)
         return of_q[:, None] == of_k
 
-    mask = case.mask(masks, labels)
+    mask = case.mask(masks, given)
     assert mask.shape == (2, 2, 5, 60) and not np.array_equal(mask[0], mask[1])
 
 
