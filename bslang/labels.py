@@ -179,7 +179,7 @@ def _pair(
         of_queries = label.sides == "q"
         what = f"label {name!r} of the {'queries' if of_queries else 'keys'}"
         if isinstance(given, tuple | list):
-            raise TypeError(f"{what} must be one tensor: no mask asks for that of the others")
+            raise TypeError(f"{what} must be one tensor: the layout reads no other side")
         own = _checked(given, what, q, k, len_q if of_queries else len_k)
         own = _numbers(own, what) if label.ordered else _narrow(own)
         other = torch.zeros((batch, 1, len_k if of_queries else len_q), **made)
@@ -262,7 +262,7 @@ def _numbers(x: torch.Tensor, what: str) -> torch.Tensor:
 
     if _dtype(x) not in _NARROW:
         fits = (x >= _LEAST) & (x <= _GREATEST)
-        require(fits, f"{what} must be numbers of 32 bits, as more is asked than which are equal")
+        require(fits, f"{what} must fit in 32 bits, as the layout asks more than which are equal")
     return x.to(torch.int32)
 
 

@@ -91,9 +91,10 @@ def _check(
     shape = tuple(given.shape)
     fits = len(shape) == 4 and shape[0] in (1, batch) and shape[1] in groups and shape[2] == rows
     if not fits or (given.dtype == torch.bool and shape[3] != cols):
+        batches = "1" if batch == 1 else f"{batch} or 1"
         last = cols if given.dtype == torch.bool else "K"
         raise ValueError(
-            f"{what} must have shape ({batch} or 1, {' or '.join(map(str, groups))}, {rows}, {last}): batch, "
+            f"{what} must have shape ({batches}, {' or '.join(map(str, groups))}, {rows}, {last}): batch, "
             f"heads, and cells of {selection.rows}x{selection.cols} tokens, of which there are "
             f"{rows}x{cols}; it has {shape}"
         )

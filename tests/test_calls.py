@@ -206,16 +206,46 @@ WRONG = [
     ("same(doc)", ONE.to("meta"), "end", ValueError, "on the device of the tensors, cpu, not meta"),
     ("same(doc)", ONE, "start", TypeError, r"a pair \(labels of queries, labels of keys\)"),
     ("same(doc)", (ONE, ONE[1:]), "start", ValueError, "'doc' of the keys must have shape"),
+    ("same(doc)", ONE.expand(1, 3, 20), "end", ValueError, r"\(1, 2 or 4, 20\); it has \(1, 3, 20\)"),
+    ("{q, k : a[k] < k}", (ONE, ONE), "end", TypeError, "keys must be one tensor: the layout reads no"),
+    ("{q, k : a[q] < k}", ONE[:3], "end", ValueError, "'a' of the queries must have shape"),
+    ("{q, k : a[b] < k}", ONE, "end", ValueError, r"'a' must have shape \(1,\), a number of each batch row"),
+    ("{q, k : a[q] < a[k]}", ONE.long() + 2**40, "end", ValueError, "'a' must fit in 32 bits"),
 ]  # fmt: skip
+
+
+CELLS = torch.zeros(1, 2, 20, 3, dtype=torch.int32)
+WRONG_SELECTIONS = [
+    (None, TypeError, r"needs selections: pass select=\{'pick': tensor\}"),
+    ({"pik": CELLS}, ValueError, "no selection 'pik'; its selections: pick"),
+    ({}, ValueError, "selection 'pick' is missing"),
+    (CELLS.float(), TypeError, "must be bool, int32 or int64, not torch.float32"),
+    ([1], TypeError, r"'pick' must be a torch\.Tensor, not list"),
+    (CELLS.to("meta"), ValueError, "on the device of the tensors, cpu, not meta"),
+    (CELLS[0], ValueError, r"shape \(1, 1 or 2 or 4, 20, K\).* it has \(2, 20, 3\)"),
+    (CELLS.expand(2, -1, -1, -1), ValueError, r"it has \(2, 2, 20, 3\)"),
+    (CELLS[:, :1].expand(-1, 3, -1, -1), ValueError, r"it has \(1, 3, 20, 3\)"),
+    (CELLS[:, :, 1:], ValueError, r"cells of 1x8 tokens, of which there are 20x3; it has"),
+    (CELLS[..., :2].bool(), ValueError, r"shape \(1, 1 or 2 or 4, 20, 3\).* it has \(1, 2, 20, 2\)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("select", "error", "message"), WRONG_SELECTIONS)
+def test_selections_that_do_not_fit(select: object, error: type[Exception], message: str) -> None:
+    q, k = torch.zeros(1, 4, 20, 16), torch.zeros(1, 2, 20, 16)
+    layout = bslang.compile("select(pick, rows=1t, cols=8t)", target="torch")
+    with pytest.raises(error, match=message):
+        layout(q, k, k, select=select)  # type: ignore[call-overload]
+    assert not layout(q, k, k, select=CELLS[..., :0]).any()  # lists may be empty
 
 
 @pytest.mark.parametrize(("spec", "labels", "align", "error", "message"), WRONG)
 def test_labels_that_do_not_fit(
     spec: str, labels: object, align: str, error: type[Exception], message: str
 ) -> None:
-    q = torch.zeros(1, 2, 20, 16)
+    q, k = torch.zeros(1, 4, 20, 16), torch.zeros(1, 2, 20, 16)
     with pytest.raises(error, match=message):
-        bslang.compile(spec, target="torch")(q, q, q, align=align, labels=labels)  # type: ignore[call-overload]
+        bslang.compile(spec, target="torch")(q, k, k, align=align, labels=labels)  # type: ignore[call-overload]
 
 
 # ---- operators -------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def test_every_picture_is_on_a_page() -> None:
     assert pictures and pictures <= shown
 
 
-GOLDEN = ROOT / "tests" / "golden" / "test_generated_files_streaming"
+GOLDEN = ROOT / "tests" / "golden"
 EXCERPTS = [
     (".py" if language == "py" else ".cpp", text)
     for language, text in FENCE.findall((ROOT / "docs" / "kernels.md").read_text(encoding="utf-8"))
@@ -187,7 +187,10 @@ EXCERPTS = [
 )
 def test_kernels_page_shows_what_is_generated(suffix: str, excerpt: str) -> None:
     """Line by line, wherever it is in the file, and however deep."""
-    text = (GOLDEN / f"streaming{suffix}.txt").read_text(encoding="utf-8")
+    text = "".join(
+        (GOLDEN / f"test_generated_files_{name}" / f"{name}{suffix}.txt").read_text("utf-8")
+        for name in ("streaming", "packed")
+    )
     made = (text + header() if suffix == ".cpp" else text).splitlines()
     lines = excerpt.splitlines()
     starts = [i for i, line in enumerate(made) if line.strip() == lines[0]]

@@ -69,6 +69,15 @@ def test_terms_beyond_the_most_are_told_together() -> None:
     )
 
 
+def test_what_awaits_a_call_gets_the_blocks_that_no_other_term_holds() -> None:
+    spec = "(select(pick) | last(2) | same(doc) | cols(0)) & causal"
+    case = Case(spec, (4, 4), 20, 20, "end")
+    pattern, grid = case.resolved.pattern, case.grid
+    found = {str(term): runs.size for term, runs in provenance(pattern, grid)}
+    assert found == {"select(pick)": 3, "last(2)": 9, "same(doc)": 0, "cols(0)": 3}
+    assert [runs.size for _, runs in provenance(pattern, grid, 2)] == [15, 0]
+
+
 def test_show_terms(run: Run) -> None:
     done = run("show", "-", "--terms", "--seq-len", "256", stdin=b"last(2) | cols(0) | last(1)")
     assert (done.status, done.err) == (0, "")

@@ -16,22 +16,26 @@ from bslang.ir.runs import Runs
 def provenance(pattern: Pattern, grid: Grid, most: int | None = None) -> list[tuple[Pattern, Runs]]:
     """The terms of a layout, as `terms` finds them, each with the visited blocks that it is first to hold.
 
+    What awaits a call may hold any block, and gets those that no other term does.
     The blocks are disjoint, and all that the layout visits: one whose terms all turn out to be empty
     there, where only too many masks could have told, counts for the last. most: terms that are told
     apart; where there are more, the last of these is the union of those that are left. Raises as `lower`.
     """
     found = list(terms(pattern, grid.head))
+    alone = len(found)
     if most is not None and len(found) > most:
         rest = Union.of(*(term for term, _ in found[most - 1 :]))
         found[most - 1 :] = [(rest, pattern)]  # the last term's contribution is never lowered
+        alone = most - 1
     left = lower(pattern, grid).visited
-    own: list[tuple[Pattern, Runs]] = []
-    for place, (term, contribution) in enumerate(found):
-        last = place == len(found) - 1
-        brought = left if last else visited(contribution, grid) & left
-        own.append((term, brought))
-        left = left - brought
-    return own
+    order = sorted(range(alone), key=lambda place: found[place][0].awaits_call)
+    order += range(alone, len(found))
+    brought: dict[int, Runs] = {}
+    for place in order:
+        contribution = found[place][1]
+        brought[place] = left if place == order[-1] else visited(contribution, grid) & left
+        left = left - brought[place]
+    return [(term, brought[place]) for place, (term, _) in enumerate(found)]
 
 
 def terms(pattern: Pattern, head: int = 0) -> Iterator[tuple[Pattern, Pattern]]:
