@@ -25,6 +25,7 @@ TINY = {
     "dna": "--seeds 2 --steps 2 --bases 128 --dim 16",
     "vit": "--seeds 1 --steps 2 --tests 6 --dim 16",
     "packed": "--seeds 1 --steps 2 --length 128 --dim 16 --heads 1",
+    "tree": "--seeds 1 --steps 2 --answers 2 --dim 16 --heads 1",
     "finetune": "--seeds 1 --short 32 --long 128 --steps 2 --tuning 2 --dim 16",
     "serving": "--prompts 130 200 --tokens 3 --dim 16 --heads 1",
     "train_lm": "--steps 6 --context 256 --dim 32 --layers 1 --heads 2 --lr 0.01",
@@ -34,6 +35,7 @@ ROWS = {
     "dna": ["window", "window + other strand", "dense"],
     "vit": ["neighbours", "neighbours + class token", "dense"],
     "packed": ["one by one", "padded", "packed", "packed, without same(doc)"],
+    "tree": ["a row for each path", "one row, a tree", "one row, without the tree"],
     "finetune": [
         "dense, before", "layout, before", "layout, fine-tuned", "loaded again", "dense, fine-tuned"
     ],

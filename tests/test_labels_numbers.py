@@ -137,6 +137,11 @@ CASES = {
         lambda t, q, k: (same(t, "seg") | (t.of_k("gist") == 1)) & (k <= q),
         7,
     ),
+    "sinks_of_documents": Case(
+        "same(doc) & (last(9t) | {q, k : place[k] < 4}) & causal",
+        {"doc": torch.arange(60) // 25, "place": torch.arange(60) % 25},
+        lambda t, q, k: same(t, "doc") & ((q - k < 9) | (t.of_k("place") < 4)) & (k <= q),
+    ),
     "heads": Case(
         "same(cluster) & causal",
         {"cluster": some(0, 6, 2, 4, 60)},
