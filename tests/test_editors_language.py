@@ -306,14 +306,16 @@ def test_labels_are_their_callers() -> None:
         renamed(*at(text, "same(^doc"), "y")
     assert len(renamed(*at(text, "^doc(x"), "y")) == 1
     # A definition of the same name is another thing: labels and selections keep their names.
-    text = "doc = window(3)\nx = (doc | {q, k : doc[q] == doc[ k ]} | select(doc)) & causal\n"
+    text = "doc = window(3)\nx = (doc | {q, k : doc[q] == doc[ k ]} | select(rows=1t, value=doc)) & causal\n"
     document, offset = at(text, "^doc = window")
     assert [span.start for span in renamed(document, offset, "near")] == [0, text.index("doc |")]
-    for marked in ("^doc[q]", "select(^doc"):
+    for marked in ("^doc[q]", "value=^doc"):
         found = document.at(at(text, marked)[1])
         assert found and found.symbol.kind is Kind.LABEL and found.symbol.name == "doc"
         with pytest.raises(Refused, match="which callers know by this name"):
             renamed(document, found.span.start, "y")
+    inside = completions(*at(text.replace("doc[q]", "do"), "{q, k : do^"))
+    assert [item.label for item in inside] == ["doc[q]", "doc[k]", "doc"]
     sides = [o for o in document.occurrences if o.symbol.kind is Kind.VARIABLE]
     assert written(document, [o.span for o in sides]) == ["q", "k", "q", "k"]
 

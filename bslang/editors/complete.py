@@ -203,6 +203,10 @@ def _values(
     if any(bracket.sign == "{" and bracket.name != "heads" for bracket in brackets):
         for name in (*BLOCKS, *TOKENS):
             yield _item(Symbol(Kind.VARIABLE, name), start)
+        found = (o.symbol for o in document.occurrences if o.symbol.kind is Kind.LABEL)
+        for label in dict.fromkeys(found):
+            for side in TOKENS:
+                yield _item(label, start, f"{label.name}[{side}]")
     module = document.module
     names = [*module.definitions, *module.imports, *BY_NAME, *BOUND_WHEN_LOWERED, *FUNCTIONS]
     for name in dict.fromkeys(names):

@@ -193,17 +193,18 @@ class Names:
         yield from self._name(node.function, scope)
         callee = self._symbol(node.function.text, scope)
         named = arguments_of(callee) if callee else {}
-        slots = (
-            [a for a in arguments(BY_NAME[callee.name]) if not a.keyword_only]
-            if callee and callee.kind is Kind.PRIMITIVE
-            else []
+        declared = (
+            arguments(BY_NAME[callee.name]) if callee and callee.kind is Kind.PRIMITIVE else ()
         )
+        slots = [arg.name for arg in declared if not arg.keyword_only]
+        labels = {arg.name for arg in declared if arg.kind is ArgumentKind.NAME}
         for place, argument in enumerate(node.arguments):
             value = argument.value
             if argument.name is not None and argument.name.text in named:
                 yield Occurrence(argument.name.span, named[argument.name.text], keyword=True)
-            is_label = place < len(slots) and slots[place].kind is ArgumentKind.NAME
-            if is_label and argument.name is None and isinstance(value, tree.Name):
+            slot = slots[place] if place < len(slots) else ""
+            slot = argument.name.text if argument.name else slot
+            if slot in labels and isinstance(value, tree.Name):
                 yield Occurrence(value.span, Symbol(Kind.LABEL, value.text))
             else:
                 yield from self._of(value, scope)

@@ -39,6 +39,7 @@ _ITEM_KINDS: dict[Kind | str, types.CompletionItemKind] = {
     Kind.PARAMETER: types.CompletionItemKind.Variable,
     Kind.NUMBER: types.CompletionItemKind.Constant,
     Kind.VARIABLE: types.CompletionItemKind.Variable,
+    Kind.LABEL: types.CompletionItemKind.Variable,
     Kind.ALIAS: types.CompletionItemKind.Module,
     "file": types.CompletionItemKind.File,
     "keyword": types.CompletionItemKind.Keyword,

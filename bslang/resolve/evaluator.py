@@ -282,10 +282,12 @@ class Evaluator(Context):
         positional = []
         named = []
         slots = [arg for arg in arguments(BY_NAME[name]) if not arg.keyword_only]
+        kinds = {arg.name: arg.kind for arg in arguments(BY_NAME[name])}
         for place, argument in enumerate(call.arguments):
             value: Value
             written = argument.value
-            kind = slots[place].kind if place < len(slots) and not argument.name else None
+            kind = slots[place].kind if place < len(slots) else None
+            kind = kinds.get(argument.name.text) if argument.name else kind
             if kind is Kind.NAME and isinstance(written, tree.Name):
                 value = written.text  # the name itself, whatever else it may stand for
             elif kind is Kind.NAME or (kind is Kind.TEXT and not isinstance(written, tree.Text)):
