@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -89,7 +89,7 @@ def _check(
     rows, cols = cells(selection, start, q.shape[2], k.shape[2])
     rows = rows if lines is None else lines
     shape = tuple(given.shape)
-    fits = len(shape) == 4 and shape[0] in (1, batch) and shape[1] in groups and shape[2] == rows
+    fits = len(shape) == 4 and _among(shape[:2], ((1, batch), groups)) and shape[2] == rows
     if not fits or (given.dtype == torch.bool and shape[3] != cols):
         batches = "1" if batch == 1 else f"{batch} or 1"
         last = cols if given.dtype == torch.bool else "K"
@@ -98,6 +98,12 @@ def _check(
             f"heads, and cells of {selection.rows}x{selection.cols} tokens, of which there are "
             f"{rows}x{cols}; it has {shape}"
         )
+
+
+def _among(sizes: tuple[int, ...], known: Sequence[Iterable[int]]) -> bool:
+    """Whether each size is one of those at its place. `in` does not compare sizes that `torch.compile` keeps
+    open, but asks which are the same object."""
+    return all(any(size == one for one in ones) for size, ones in zip(sizes, known, strict=True))
 
 
 def cells(selection: Selection, start: int, len_q: int, len_k: int) -> tuple[int, int]:

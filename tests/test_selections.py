@@ -140,6 +140,9 @@ CALLS = [
     Chosen("heads { 0 -> causal; 1:3 -> select(pick); 3: -> last(9t) }", len_q=37, len_k=37, groups=4),
     Chosen("select(pick) & last(head * 9t + 5t)", len_q=37, len_k=53, groups=2, given="int64"),
     Chosen("select(pick, rows=1t, cols=8t)", (5, 3), len_q=20, len_k=20, groups=2),  # cells across blocks
+    Chosen("(select(pick) | causal) & causal", len_q=20, len_k=37),  # no pair depends on the cells
+    Chosen("select(pick) ^ {q, k : (q + k) % 3 == 0}", len_q=20, len_k=37),  # states settle no block
+    Chosen("select(no) & {q, k : (q + k) % 3 == 0} | select(yes, cols=4t)", len_q=20, len_k=37),  # never full
 ]  # fmt: skip
 BUILT = (MIXED, "select(near", "select(pick) | select(pick).T", "heads")
 """Layouts whose kernels are built for the cpu target: the others have the same parts in other places."""
@@ -159,7 +162,7 @@ def test_results(call: Chosen) -> None:
         check(target, call)
 
 
-@pytest.mark.parametrize("call", [CALLS[n] for n in (2, 3, 9, 12, 15, 16)], ids=name_of)
+@pytest.mark.parametrize("call", [CALLS[n] for n in (2, 3, 9, 12, 15, 16, 19, 20, 21)], ids=name_of)
 def test_results_on_triton(call: Chosen, interpreting: Executor) -> None:
     """By its interpreter, which is slow: fewer, smaller, with two heads and one row of the batch."""
     heads = 4 if "heads" in call.spec else 2
@@ -310,6 +313,24 @@ def test_compiled_exported_and_pickled(target: str) -> None:
     truth = module(*given_now, pick)
     for one in again:
         torch.testing.assert_close(one(*given_now, pick), truth, rtol=0, atol=0)
+
+
+def test_every_size_of_a_traced_selection_may_be_open() -> None:
+    """Also the batch and the heads, where labels come with it."""
+    spec = "(select(pick, rows=5t) | {q, k : doc[q] - doc[k] < 3}) & causal"
+    call = Chosen(spec, (16, 16), len_q=50, len_k=50, groups=4)
+    layout = call.layout("torch")
+
+    def run(*tensors: torch.Tensor) -> torch.Tensor:
+        q, k, v, pick, doc = tensors
+        return layout(q, k, v, select={"pick": pick}, labels={"doc": doc})
+
+    given = call.inputs()
+    doc = torch.arange(50).expand(2, 50) // torch.tensor([[3], [7]])
+    tensors = given.q, given.k, given.v, call.select()["pick"], doc
+    torch._dynamo.reset()
+    compiled = torch.compile(run, fullgraph=True, dynamic=True, backend="eager")
+    assert torch.equal(compiled(*tensors), run(*tensors))
 
 
 def test_a_generated_module_takes_them(tmp_path: Path) -> None:

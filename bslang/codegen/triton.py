@@ -67,8 +67,9 @@ class Kernels:
     classes, with the code of their values.
     held, streamed: the largest sides (query, key) of a tile of what a program holds, and of what it
     meets; a call may choose smaller powers of two.
-    parameters: names of the masks' parameters; q_labels, k_labels, selections: numbers of those that masks
-    read; ranges: of the labels of each side whose ranges settle blocks.
+    parameters: names of the masks' parameters; q_labels, k_labels: numbers of those that masks read;
+    ranges, states: of the labels of each side whose ranges settle blocks, and of the selections whose
+    states do; selections: of those that masks read or that settle blocks, which may be none of the layout's.
     helpers: names of the functions that masks call.
     key_walks, query_walks: the loops of a program that holds queries, or keys; rows, columns: what
     follows from the block row, or column, which they hold. isolates: whether NaN and infinity are kept to
@@ -84,6 +85,7 @@ class Kernels:
     k_labels: list[int]
     selections: list[int]
     ranges: dict[str, list[int]]
+    states: list[int]
     helpers: list[str]
     masks: list[Mask]
     key_walks: list[Walk]
@@ -105,7 +107,12 @@ class Kernels:
             "labels": bool(plan.inputs.labels),
             "selections": bool(plan.inputs.selections),
         }
-        settles = [mask.settles for mask in masks if mask.settles]
+        arguments = {name for mask in masks if mask.settles for name in mask.settles.arguments}
+
+        def settled_by(prefix: str, count: int) -> list[int]:
+            return [i for i in range(count) if f"{prefix}{i}" in arguments]
+
+        states = settled_by("states", len(plan.inputs.selections))
         return cls(
             {name: Signature.of(kernel, **has) for name, kernel in abi.KERNELS.items()},
             _constants(plan),
@@ -114,15 +121,9 @@ class Kernels:
             [f"p{number}" for number in range(len(plan.parameters))],
             sorted({label for mask in masks for label in mask.q_labels}),
             sorted({label for mask in masks for label in mask.k_labels}),
-            list(range(len(plan.inputs.selections))),
-            {
-                side: sorted(
-                    i
-                    for i in range(len(plan.inputs.labels))
-                    if any(f"{side}_range{i}" in each.arguments for each in settles)
-                )
-                for side in "qk"
-            },
+            sorted({i for mask in plan.masks for i in mask.selections} | set(states)),
+            {side: settled_by(f"{side}_range", len(plan.inputs.labels)) for side in "qk"},
+            states,
             [h for h in _HELPERS if any(f"{h}(" in text for text in texts)],
             masks,
             walks(masks, rows, divides_k, KEYS),
