@@ -535,6 +535,14 @@ def test_reachable_blocks_are_those_that_later_queries_see(spec: str) -> None:
         np.testing.assert_array_equal(made.reachable(t, 200), expected)
 
 
+@pytest.mark.parametrize("most", ["causal", "last(20t) & causal"])
+@pytest.mark.parametrize("less", ["select(pick)", "{q, k : gone[k] == 1}", "same(doc)"])
+def test_what_some_call_lets_be_is_reachable(most: str, less: str) -> None:
+    known, awaiting = layout(most), layout(f"({most}) - {less}")
+    for t in (1, 63, 100, 199):
+        np.testing.assert_array_equal(awaiting.reachable(t, 200), known.reachable(t, 200))
+
+
 def test_what_cannot_be_reached_can_leave_the_cache() -> None:
     made = layout(STREAMING)
     given = inputs(200, 200, heads=2)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bslang.analysis.pairs import masks
 from bslang.analysis.properties import YES, Answer, is_prefix_stable
+from bslang.analysis.worst import most_of_call
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.settle import positions
 from bslang.ir.pattern import Pattern
@@ -36,6 +37,7 @@ def last_rows(graph: BlockGraph) -> Blocks:
 def last_step(graph: BlockGraph) -> int:
     """The last query of a graph from which on each of its blocks is still seen: a call that begins there
     visits no block that has left its cache (`reachable`)."""
+    graph = most_of_call(graph)
     side, stop = graph.grid.q.block, graph.grid.q.stop
     ends = np.minimum((graph.row + 1) * side, stop) - 1
     last = int(ends.min(initial=stop - 1))
@@ -53,8 +55,9 @@ def last_step(graph: BlockGraph) -> int:
 
 
 def reachable(graph: BlockGraph, last: Blocks, t: int) -> Blocks:
-    """int64 (blocks,): the block columns before token t that some query from t on sees; last: of
-    `last_rows`."""
+    """int64 (blocks,): the block columns before token t that some query from t on sees, or may see in some
+    call; last: of `last_rows`."""
+    graph = most_of_call(graph)
     grid = graph.grid
     row, columns = t // grid.q.block, -(-min(t, grid.k.stop) // grid.k.block)
     last = last[:columns]

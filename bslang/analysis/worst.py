@@ -36,6 +36,8 @@ def grows_with_call(pattern: Pattern, head: int) -> bool:
 
 def most_of_call(graph: BlockGraph) -> BlockGraph:
     """A graph that awaits nothing, with every pair that some call lets be; it may have more."""
+    if not any(residual.awaits_call for residual in graph.residuals):
+        return graph
     full, partial = graph.of_kind(FULL), dict[Pattern, Runs]()
     for kind, residual in enumerate(graph.residuals):
         runs, most = graph.of_kind(kind), _Most(True)(residual)
