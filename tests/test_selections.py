@@ -144,7 +144,7 @@ CALLS = [
     Chosen("select(pick) ^ {q, k : (q + k) % 3 == 0}", len_q=20, len_k=37),  # states settle no block
     Chosen("select(no) & {q, k : (q + k) % 3 == 0} | select(yes, cols=4t)", len_q=20, len_k=37),  # never full
 ]  # fmt: skip
-BUILT = (MIXED, "select(near", "select(pick) | select(pick).T", "heads")
+BUILT = (MIXED, "select(pick) | select(pick).T", "heads")
 """Layouts whose kernels are built for the cpu target: the others have the same parts in other places."""
 
 
@@ -162,7 +162,7 @@ def test_results(call: Chosen) -> None:
         check(target, call)
 
 
-@pytest.mark.parametrize("call", [CALLS[n] for n in (2, 3, 9, 12, 15, 16, 19, 20, 21)], ids=name_of)
+@pytest.mark.parametrize("call", [CALLS[n] for n in (2, 3, 12, 15)], ids=name_of)
 def test_results_on_triton(call: Chosen, interpreting: Executor) -> None:
     """By its interpreter, which is slow: fewer, smaller, with two heads and one row of the batch."""
     heads = 4 if "heads" in call.spec else 2
