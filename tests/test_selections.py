@@ -162,7 +162,7 @@ def test_results(call: Chosen) -> None:
         check(target, call)
 
 
-@pytest.mark.parametrize("call", [CALLS[n] for n in (2, 3, 12, 15)], ids=name_of)
+@pytest.mark.parametrize("call", [CALLS[n] for n in (2, 3, 12, 15, -3, -1)], ids=name_of)
 def test_results_on_triton(call: Chosen, interpreting: Executor) -> None:
     """By its interpreter, which is slow: fewer, smaller, with two heads and one row of the batch."""
     heads = 4 if "heads" in call.spec else 2
