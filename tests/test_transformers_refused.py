@@ -135,6 +135,8 @@ def test_registrations_that_do_not_fit() -> None:
         register("causal", name="flash/attention")
     with pytest.raises(bslang.SpecError, match="unknown name `windw`"):
         register("windw(3)")
+    with pytest.raises(ValueError, match=r"needs selections \(pick\)"):
+        register("select(pick) & causal", name="chosen")
 
 
 @pytest.mark.parametrize("reason", ["missing", "old"])

@@ -165,6 +165,11 @@ def _layouts(
                 f"`{one.spec}` needs labels ({', '.join(one.labels)}), and models of transformers pass "
                 "none; packed sequences are kept apart without labels"
             )
+        if one.selections:
+            raise ValueError(
+                f"`{one.spec}` needs selections ({', '.join(one.selections)}), and models of transformers "
+                "pass none; call the layout in an attention of your own"
+            )
     return layouts, several
 
 
