@@ -209,7 +209,13 @@ class Call:
         """The inverse of `pack`."""
         align, *names = about.split()
         given = dict(zip(names, tensors, strict=True))
-        labels = Labels(given["q_labels"], given["k_labels"]) if "q_labels" in given else None
+        labels = None
+        if "q_labels" in given:
+            # Those of a program exported before labels had heads are (labels, batch, length).
+            q, k = (
+                x[:, :, None] if x.dim() == 3 else x for x in (given["q_labels"], given["k_labels"])
+            )
+            labels = Labels(q, k)
         # Numbers of a program exported before one was new lack the last: they have its default.
         known: dict[str, Any] = dict(zip(NUMBERS, numbers, strict=False))
         known |= {name: given.get(name) for name in _TENSORS}

@@ -261,6 +261,18 @@ def test_operators_with_labels_pass_opcheck() -> None:
         torch.library.opcheck(op.attention, (q, k, v, made._key, *told))
 
 
+def test_programs_exported_before_labels_had_heads_still_run() -> None:
+    call = Call("same(doc) & causal")
+    made, given = call.layout("torch"), call.inputs()
+    labels = take_labels(call.labels(), made.inputs.labels, given.q, given.k, "end")
+    assert labels is not None
+    results = [
+        op.attention(given.q, given.k, given.v, made._key, *options.Call(0.25, labels=told).pack())
+        for told in (labels, Labels(labels.q[:, :, 0], labels.k[:, :, 0]))
+    ]
+    assert torch.equal(results[0][0], results[1][0])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_under_torch_compile(kind: str) -> None:
     call = Call("same(doc) & last(head + 1)", kind=kind)

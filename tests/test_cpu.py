@@ -349,8 +349,7 @@ def test_labels_and_heads_compile_with_no_warning(
     call = Call(spec, (32, 32), 70, 90, layer=1)
     made, given = CpuTarget(source(Case(spec, call.block, 70, 90, "end"))), call.inputs()
     plan = call.layout("cpu")._plan(70, 90, "end", torch.device("cpu"), call.heads)
-    names = call.layout("cpu").labels
-    told = options.Call.of(given.q, given.k, names, 0.25, labels=call.labels())
+    told = options.Call.of(given.q, given.k, call.layout("cpu").inputs, 0.25, labels=call.labels())
     out, _ = made.forward(given.q, given.k, given.v, plan, told)
     assert torch.equal(out, call.layout("cpu")(given.q, given.k, given.v, labels=call.labels()))
 

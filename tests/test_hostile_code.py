@@ -151,7 +151,7 @@ PLAIN += [
 ]
 MODULES = {"pathlib", "torch", "triton", "triton.language", "typing", "typing_extensions", "bslang"}
 CALLS = re.compile(
-    r"(tl|triton)\..+|Layout|LAYOUT|refusal|Path|Path\(__file__\)\.with_suffix"
+    r"(tl|triton)\..+|Layout|LAYOUT|Inputs|Label|Selection|refusal|Path|Path\(__file__\)\.with_suffix"
     r"|(Triton|Cpu|Torch)Target|.+\.(to|trans)|float|isqrt|log2|minimum|maximum|abs|min|max|range"
     r"|map|len|'[a-z_ ]+'\.split"
 )

@@ -54,7 +54,7 @@ def check_operators(target: str, dtype: torch.dtype, block: int = 8) -> None:
     for one in (made, made._with_padding, packed):
         vars(one.targets[target])["dtypes"] = DTYPES[target]  # bf16 too, see tests/interpreter.py
     given = inputs(24, 24, dtype=dtype)
-    doc = (torch.arange(24, dtype=torch.int32) // 9)[None, None]
+    doc = (torch.arange(24, dtype=torch.int32) // 9).view(1, 1, 1, 24)
     padding = torch.arange(24)[None] >= 19
     for grad in (True,) if target == "triton" else (False, True):  # its interpreter is slow
         q, k, v = (x.clone().requires_grad_(grad) for x in (given.q, given.k, given.v))
