@@ -25,6 +25,7 @@ SIZES = {
     "natten2d": "(h=8, w=8, k=3)",
     "natten3d": "(t=4, h=4, w=4, k=3)",
     "sliding_tile": "(t=4, h=4, w=4)",
+    "nabla": "(t=4, h=4, w=4, rt=1)",
     "etc": "(g=2, w=3)",
     "hepos": "(s=4)",
     "llama4": "(c=4)",
@@ -45,6 +46,9 @@ SIZES = {
     "streaming_llm": "(sinks=1, recent=3)",
 }
 """Parameters that fit BLOCKS blocks; all other layouts have those of the library."""
+
+
+_ON_THE_CALL = "which of its blocks are visited depends on the call"
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,7 @@ def run(shape: Workload, rounds: int, entries: Sequence[Entry] | None = None) ->
     found = []
     timed = []
     for work in layouts:
-        if work.layout().labels:
-            why = "which of its blocks are visited depends on the labels of a call"
-        else:
-            why = _wrong(work)
+        why = _ON_THE_CALL if work.layout().inputs else _wrong(work)
         if why:
             found.append(Published(work.pattern.name, FORWARD, 0.0, "", not_run=why))
         else:

@@ -171,7 +171,7 @@ def test_causal_layouts_are_held_against_causal_dense_attention() -> None:
     image = beside["natten2d", BOTH]
     assert image.faster and image.of_ideal
     assert image.of_ideal.median == pytest.approx(image.density * image.faster.median)
-    assert "labels of a call" in beside["packed", FORWARD].not_run
+    assert "depends on the call" in beside["packed", FORWARD].not_run
     text = library.as_markdown(found)
     assert text.count("| dense causal |") == 1 and "`std/packed.bsl:packed`: not run" in text
 

@@ -12,6 +12,7 @@ from strategies import Case, cases, examples
 
 from bslang import compiler
 from bslang.graph.blockgraph import FULL, BlockGraph
+from bslang.inputs import Inputs
 from bslang.ir.expr import evaluate
 from bslang.ir.mask import Masks
 from bslang.schedule.schedule import EDGE, PARTIAL, WHOLE, Table, schedule
@@ -108,7 +109,7 @@ def test_parameters_of_graphs() -> None:
 
 def test_parameters_are_the_numbers_that_masks_take_from_the_length() -> None:
     resolved = Case("cols(-5t:) | rows(-n * 1t:)", (4, 4), 9, 9, "end").resolved
-    masks = Masks.of(compiler.lower(resolved, 9, 9).residuals, (4, 4))
+    masks = Masks.of(compiler.lower(resolved, 9, 9).residuals, (4, 4), Inputs())
     for length in (9, 33, 64):
         graph = compiler.lower(resolved, length, length)
         values = [evaluate(number, graph.grid.env()) for number in masks.parameters]

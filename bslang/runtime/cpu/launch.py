@@ -177,8 +177,8 @@ class CpuTarget:
         reason = f"cannot run: {self._loaded}"
         if reason not in _WARNED:
             _WARNED.add(reason)
-            # 4: Layout._target, Layout.__call__, and whoever called the layout
-            warnings.warn(f"the cpu target {reason}", RuntimeWarning, stacklevel=4)
+            # 5: Layout._target, _attend and __call__, and whoever called the layout
+            warnings.warn(f"the cpu target {reason}", RuntimeWarning, stacklevel=5)
         return reason
 
     def forward(
