@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bslang.inputs import BOTH, ROW, Label
+from bslang.inputs import BOTH, ROW, Label, by_name
 
 # torch is imported where there are tensors: the compiler reads the options of calls, and starts without it.
 if TYPE_CHECKING:
@@ -133,23 +133,9 @@ def take_labels(
     """
     import torch
 
+    given = by_name(given, [label.name for label in labels], "label", "labels")
     if not labels:
-        if given is not None:
-            raise TypeError("this layout has no labels; leave `labels` out")
         return None
-    names = [label.name for label in labels]
-    known = ", ".join(names)
-    if given is None:
-        example = ", ".join(f"{name!r}: tensor" for name in names)
-        raise TypeError(f"this layout needs labels: pass labels={{{example}}}")
-    if not isinstance(given, Mapping):
-        if len(names) > 1:
-            raise TypeError(f"this layout has several labels; pass a mapping with {known}")
-        given = {names[0]: given}
-    if unknown := [name for name in given if name not in names]:
-        raise ValueError(f"this layout has no label {unknown[0]!r}; its labels: {known}")
-    if missing := [name for name in names if name not in given]:
-        raise ValueError(f"label {missing[0]!r} is missing; the layout's labels: {known}")
     pairs = [_pair(given[label.name], label, q, k, align, positions) for label in labels]
     # Labels of other numbers of heads stand in one tensor, with the most that some have.
     heads = max(side.shape[1] for pair in pairs for side in pair)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import gcd
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bslang.inputs import Selection
+from bslang.inputs import Selection, by_name
 
 # torch is imported where there are tensors: the compiler reads the options of calls, and starts without it.
 if TYPE_CHECKING:
@@ -36,22 +36,7 @@ def take_selections(
     len_k, dim).
     """
     names = list(dict.fromkeys(selection.name for selection in selections))
-    if not names:
-        if given is not None:
-            raise TypeError("this layout has no selections; leave `select` out")
-        return ()
-    known = ", ".join(names)
-    if given is None:
-        example = ", ".join(f"{name!r}: tensor" for name in names)
-        raise TypeError(f"this layout needs selections: pass select={{{example}}}")
-    if not isinstance(given, Mapping):
-        if len(names) > 1:
-            raise TypeError(f"this layout has several selections; pass a mapping with {known}")
-        given = {names[0]: given}
-    if unknown := [name for name in given if name not in names]:
-        raise ValueError(f"this layout has no selection {unknown[0]!r}; its selections: {known}")
-    if missing := [name for name in names if name not in given]:
-        raise ValueError(f"selection {missing[0]!r} is missing; the layout's selections: {known}")
+    given = by_name(given, names, "selection", "select")
     start = k.shape[2] - q.shape[2] if align == "end" else 0
     for selection in selections:
         if ended and selection.turned:
@@ -177,10 +162,6 @@ class Selected:
         bits, states = (torch.cat(each) for each in zip(*made, strict=True))
         bits, states = (each.reshape(batch, groups, *each.shape[1:]) for each in (bits, states))
         return cls(rows, cols, bits, start // rows, states)
-
-    @property
-    def groups(self) -> int:
-        return int(self.bits.shape[1])
 
 
 def listed_cells(value: torch.Tensor, columns: int) -> torch.Tensor:

@@ -78,12 +78,12 @@ class Mask:
 
     def labels(self, side: str) -> list[int]:
         """The labels of a side ("q" or "k") that the predicate reads, as numbers in `Plan.inputs`."""
-        return numbers(self.predicate, f"{side}_label")
+        return numbers(variables(self.predicate), f"{side}_label")
 
     @property
     def selections(self) -> list[int]:
         """The selections that the predicate reads, as numbers in `Plan.inputs`."""
-        return numbers(self.predicate, "selected")
+        return numbers(variables(self.predicate), "selected")
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,8 @@ class Plan:
         return PARTIAL + len(self.masks)
 
 
-def numbers(number: Number, prefix: str) -> list[int]:
-    """The i of every name `{prefix}{i}` that a number reads, ascending."""
-    names = variables(number)
+def numbers(names: frozenset[str], prefix: str) -> list[int]:
+    """The i of every name `{prefix}{i}` among some names, ascending."""
     return sorted(int(n.removeprefix(prefix)) for n in names if n.startswith(prefix))
 
 

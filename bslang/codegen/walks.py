@@ -42,7 +42,9 @@ class Settles:
         names = variables(mask.surely) | variables(mask.maybe)
         arguments, steps = [], []
         for side, held, block in (("q", "row", "BLOCK_Q"), ("k", "column", "BLOCK_K")):
-            labels = {n for what in ("least", "most") for n in labelled(names, f"{side}_{what}")}
+            labels = {
+                n for what in ("least", "most") for n in plans.numbers(names, f"{side}_{what}")
+            }
             for i in sorted(labels):
                 arguments.append(f"{side}_range{i}")
                 read = f"_bounds({side}_range{i}, {held})"
@@ -53,7 +55,7 @@ class Settles:
             if f"{side}_first" in names or f"{side}_last" in names:
                 ends = f"{held} * {block}, ({held} + 1) * {block} - 1"
                 steps.append((f"{side}_first, {side}_last", ends))
-        for i in labelled(names, "state"):
+        for i in plans.numbers(names, "state"):
             arguments.append(f"states{i}")
             steps.append(
                 (f"state{i}", f"tl.load(states{i} + row * call_columns + column).to(tl.int32)")
@@ -72,11 +74,6 @@ class Settles:
                 steps.append((name, _renamed(text, renamed)))
                 state = f"tl.where({name}, {number}, {state})"
         return cls(mask.number, arguments, steps, state, mask.lists[0] if mask.lists else None)
-
-
-def labelled(names: frozenset[str], prefix: str) -> list[int]:
-    """The i of the names that are the prefix and i."""
-    return sorted(int(n.removeprefix(prefix)) for n in names if n.startswith(prefix))
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:
