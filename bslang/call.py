@@ -134,6 +134,11 @@ class Call:
     `selected` what kernels take of them; padding: bool (batch, len_k), True where a key is padding; sinks:
     (heads,) in the dtype of log-sum-exps, or (heads, len_q) where queries are heads
     (`bslang.runtime.grouped`); lengths: int64 (batch,), the keys of each row of the batch.
+
+    q_pages, k_pages: int32 (batch, heads or 1, blocks), where the blocks of queries and of keys lie: the
+    tensors of a side with pages are (pages, heads, page size, dim), and so is what is written for it; -1 for
+    a block that is not there, which is not read. (heads: query heads for q, key heads for k.) keys: how many
+    keys there are, of which the last page need not be full; None where pages are.
     """
 
     scale: float = field(metadata={"kernel": FLOAT})
@@ -145,6 +150,9 @@ class Call:
     lengths: torch.Tensor | None = None
     selections: tuple[torch.Tensor, ...] = ()
     selected: tuple[Selected, ...] = ()
+    q_pages: torch.Tensor | None = None
+    k_pages: torch.Tensor | None = None
+    keys: int | None = None
 
     @classmethod
     def of(
@@ -222,6 +230,16 @@ class Call:
         selections = [tensor for name, tensor in given.items() if name.startswith("select")]
         return cls(**known, align=align, labels=labels, selections=tuple(selections))
 
+    def batch(self, q: torch.Tensor) -> int:
+        """The sequences of a call with these queries."""
+        return q.shape[0] if self.q_pages is None else self.q_pages.shape[0]
+
+    def len_k(self, k: torch.Tensor) -> int:
+        """How many keys there are, or may be."""
+        if self.keys is not None:
+            return self.keys
+        return k.shape[2] if self.k_pages is None else self.k_pages.shape[2] * k.shape[2]
+
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """Those of the call."""
         return tuple(self._given().values())
@@ -242,7 +260,10 @@ class Call:
             labels = Labels(labels.q[:, one, :, cut:], labels.k[:, one, :, :len_k])
         # Lines and columns that the row lacks are cut where its length is known, from its inputs.
         selections = tuple(x[number : number + 1] if x.shape[0] > 1 else x for x in self.selections)
-        return replace(self, labels=labels, selections=selections, lengths=None)
+        made = replace(self, labels=labels, selections=selections, lengths=None)
+        if self.k_pages is None:
+            return made
+        return replace(made, k_pages=self.k_pages[number : number + 1], keys=len_k)
 
     def padding_as_label(self, len_q: int) -> Call:
         """The call of a layout that is narrowed by `same` of one more label, in place of the padding.
@@ -262,7 +283,7 @@ class Call:
         return replace(self, labels=Labels(of_q, of_k), padding=None)
 
 
-_TENSORS = ("padding", "sinks", "lengths")
+_TENSORS = ("padding", "sinks", "lengths", "q_pages", "k_pages")
 """The tensors of a call, but for labels, which come in two."""
 
 NUMBERS = {f.name: f.metadata["kernel"] for f in fields(Call) if "kernel" in f.metadata}

@@ -22,6 +22,7 @@ from bslang.inputs import ROW, Inputs
 from bslang.layouts import Layout
 from bslang.progress import report
 from bslang.runtime.plan import DevicePlan
+from bslang.runtime.target import all_of
 from bslang.runtime.triton.binaries import TYPES
 from bslang.runtime.triton.launch import TritonTarget, shared_memory, warp_lanes
 from bslang.runtime.triton.tiles import Launch, launch, padded, warps
@@ -190,7 +191,7 @@ class _Passes:
 
     def backward(self, out: torch.Tensor, lse: torch.Tensor) -> tuple[torch.Tensor, ...]:
         given = (self.grad, self.grad_lse, self.q, self.k, self.v, out, lse)
-        return self.target.backward(*given, self.plan, self.call)
+        return all_of(self.target.backward(*given, self.plan, self.call))
 
     def winner(self, kernel: str, bench: Bench) -> Tuned:
         """The best tile of a kernel, which the target's calls have from now on."""

@@ -74,6 +74,23 @@ class BlockGraph:
         total = np.concatenate(([0], np.cumsum(self.stop - self.start)))
         return total[self.indptr[1:]] - total[self.indptr[:-1]]
 
+    def within(self, cells: Runs) -> BlockGraph:
+        """The same graph without what lies outside of some cells, (block row, block column)."""
+        partial = {
+            residual: self.of_kind(kind) & cells for kind, residual in enumerate(self.residuals)
+        }
+        return BlockGraph.of_classes(self.grid, self.of_kind(FULL) & cells, self.residuals, partial)
+
+    def in_rows(self, rows: Ints) -> BlockGraph:
+        """The same graph without what lies outside of some block rows."""
+        kept = np.zeros(self.grid.n, dtype=bool)
+        kept[rows] = True
+        runs = kept[self.row]
+        many = np.where(kept, np.diff(self.indptr), 0)
+        indptr = np.concatenate(([0], np.cumsum(many)))
+        parts = self.start[runs], self.stop[runs], self.kind[runs]
+        return BlockGraph(self.grid, self.residuals, indptr, *parts)
+
     def transpose(self) -> BlockGraph:
         """The graph of keys by queries: what each block column is seen by."""
         mirrored = tuple(fold_transpose(residual) for residual in self.residuals)

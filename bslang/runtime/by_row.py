@@ -23,7 +23,7 @@ def forward(
     """(out, lse) of a call with lengths; attend(q, k, v, call): those of a call without."""
     outs, lses = [], []
     for one, before, keys in _rows(call, q.shape[2]):
-        given = q[one, :, before:], k[one, :, :keys], v[one, :, :keys]
+        given = q[one, :, before:], *(_keys_of(x, call, one, keys) for x in (k, v))
         out, lse = attend(*given, call.row(one.start, q.shape[2] - before, keys))
         outs.append(pad(out, (0, 0, before, 0)))
         lses.append(pad(lse, (before, 0), value=-torch.inf))
@@ -49,6 +49,11 @@ def backward(
             of_rows.append(x)
     dq, dk, dv = map(torch.cat, grads)
     return dq, dk, dv
+
+
+def _keys_of(x: torch.Tensor, call: Call, one: slice, keys: int) -> torch.Tensor:
+    """Of k or v what a row of the batch reads: with pages, all of them."""
+    return x if call.k_pages is not None else x[one, :, :keys]
 
 
 def _rows(call: Call, len_q: int) -> Iterator[tuple[slice, int, int]]:

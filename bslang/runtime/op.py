@@ -20,7 +20,7 @@ from bslang.runtime.padding import Rows, padded_queries, without_lost
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.registry import LAYOUTS
 from bslang.runtime.runnable import Runnable
-from bslang.runtime.target import Target
+from bslang.runtime.target import Target, all_of
 from bslang.sinks import as_keys, gradient
 
 
@@ -51,7 +51,7 @@ def _plan_of(
     backward: bool,
 ) -> DevicePlan:
     _, heads, len_q, _ = q.shape
-    len_k = k.shape[2]
+    len_k = call.len_k(k)
     shape = len_q, len_k, q.device, heads
     if call.lengths is not None:
         plan = layout._plan_by_place(*shape) or layout._plan_by_place(*shape, rounded=False)
@@ -84,9 +84,9 @@ def _check_lengths(layout: Runnable, len_k: int, heads: int) -> None:
         raise ValueError(f"lengths: {error}. Call each row by itself, with its own keys") from None
 
 
-def _is_empty(q: torch.Tensor, k: torch.Tensor) -> bool:
+def _is_empty(q: torch.Tensor, k: torch.Tensor, call: Call) -> bool:
     """Whether a call has no pairs, whatever its layout says."""
-    return q.shape[0] == 0 or q.shape[2] == 0 or k.shape[2] == 0
+    return q.shape[0] == 0 or q.shape[2] == 0 or call.len_k(k) == 0
 
 
 def _attention(
@@ -113,13 +113,13 @@ def attend(
     call: Call,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the operator does, of a layout, its target and a call as they are."""
-    if _is_empty(q, k):
+    if _is_empty(q, k, call):
         out, lse = (
             torch.zeros(shape, dtype=dtype, device=q.device) for shape, dtype in _results(q, v)
         )
         return out, lse.fill_(-torch.inf)
     if call.lengths is not None:
-        _check_lengths(layout, k.shape[2], q.shape[1])
+        _check_lengths(layout, call.len_k(k), q.shape[1])
         if _by_row(target, call):
             return by_row.forward(partial(attend, layout, target), q, k, v, call)
     target, plan, call = _found(layout, target, q, k, v, call)
@@ -176,10 +176,10 @@ def _attention_backward(
     about: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
-    if _is_empty(q, k):
+    call = Call.unpack(tensors, numbers, about)
+    if _is_empty(q, k, call):
         dq, dk, dv = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         return dq, dk, dv
-    call = Call.unpack(tensors, numbers, about)
     if call.sinks is not None:
         lse, grad_lse = as_keys(lse, grad_lse, call.sinks)
     of, lost = without_lost(Rows(grad_out, grad_lse, q, out, lse), call)
@@ -205,13 +205,13 @@ def _gradients(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) of a target."""
     given = grad_out, grad_lse, q, k, v, out, lse
-    if _is_empty(q, k):
+    if _is_empty(q, k, call):
         dq, dk, dv = (torch.zeros_like(x) for x in (q, k, v))
         return dq, dk, dv
     if _by_row(target, call):
         return by_row.backward(partial(_gradients, layout, target), given, call)
     target, plan, call = _found(layout, target, q, k, v, call, backward=True)
-    return target.backward(*given, plan, call)
+    return all_of(target.backward(*given, plan, call))
 
 
 def _attention_backward_fake(

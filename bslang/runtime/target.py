@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 
 from bslang.call import Call
 from bslang.runtime.plan import DevicePlan
+
+Outputs: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""out and lse."""
+
+Gradients: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""dq, dk and dv."""
+
+SomeGradients: TypeAlias = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
+"""The same, None for those that are not asked for: dk and dv are together."""
+
+
+def all_of(grads: SomeGradients) -> Gradients:
+    """Gradients that were all asked for."""
+    dq, dk, dv = grads
+    assert dq is not None and dk is not None and dv is not None
+    return dq, dk, dv
 
 
 class Target(Protocol):
@@ -17,6 +33,12 @@ class Target(Protocol):
     where key heads divide heads and query head h reads key head h // (heads / key heads). Any strides; one
     dtype. call: what the call says beside them (`bslang.call.Call`). Its labels are those of the layout; its
     alignment is in the plan, and padding has become a label.
+
+    Tensors of a side that has pages (`Call.q_pages`, `Call.k_pages`) are (pages, heads, page size, dim), as
+    are the results of that side, and log-sum-exps (pages, heads, page size). A page of queries is a block;
+    one of keys is a block where gradients of them are asked for, else any multiple of 16 tokens. The lengths
+    are those of the plan. into: results to write, of sides with pages, of any strides whose last dimension is
+    dense and of dtypes of their own: in blocks that have programs in the plan, and nowhere else.
     """
 
     name: str
@@ -32,10 +54,17 @@ class Target(Protocol):
         ...
 
     def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        plan: DevicePlan,
+        call: Call,
+        into: Outputs | None = None,
+    ) -> Outputs:
         """(out, lse): out (batch, heads, len_q, value dim), contiguous; lse (batch, heads, len_q), the
-        natural logarithm of the softmax's denominator. A query without keys has out 0 and lse -inf."""
+        natural logarithm of the softmax's denominator. A query without keys has out 0 and lse -inf.
+        Returns `into` where it is given, as it has to be for queries with pages."""
         ...
 
     def backward(
@@ -49,6 +78,8 @@ class Target(Protocol):
         lse: torch.Tensor,
         plan: DevicePlan,
         call: Call,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(dq, dk, dv), contiguous, each like its tensor; the same bits on every run."""
+        into: SomeGradients | None = None,
+    ) -> SomeGradients:
+        """(dq, dk, dv), contiguous, each like its tensor; the same bits on every run. Returns `into` where it
+        is given, as it has to be for tensors with pages."""
         ...

@@ -91,6 +91,8 @@ def programs(
     split: bool = True,
     most: int | None = None,
     in_order: bool = False,
+    rows: Ints | None = None,
+    whole: Sequence[BlockGraph] | None = None,
 ) -> Programs:
     """The programs that handle the block rows of graphs, or of transposed ones the block columns.
 
@@ -98,21 +100,25 @@ def programs(
     same row in all of them. weights: int (graphs,), how many heads have each.
     split: False for one program a row. most: blocks of a part, on average over the heads; by default
     what the constants above say. in_order: in the order of blocks, not the heaviest first.
+    rows: the block rows that have programs, ascending; None for all. whole: what `graphs` are cut from,
+    whose work the constants count, so that a row is split in the same way wherever it is computed.
     """
     down, across = graphs[0].grid.q, graphs[0].grid.k
     width, heads = across.blocks, int(weights.sum())
-    starts = np.arange(down.first, down.blocks) * width
+    every = down.blocks - down.first
+    starts = (np.arange(down.first, down.blocks) if rows is None else rows) * width
     work = _Work.of(graphs, weights, width)
     if split:
         if most is None:
-            limit = _limit(work.total, starts.size, heads * -(-SHORTEST // across.block))
+            total = work.total if whole is None else _total(whole, weights)
+            limit = _limit(total, every, heads * -(-SHORTEST // across.block))
         else:
             limit = most * heads
         starts = np.concatenate((starts, work.cuts(starts, width, max(limit, 1))))
     # Heads with other sets can have two cuts in one column, with nothing between them.
     start = np.unique(starts)
-    stop = np.append(start[1:], down.blocks * width)
     row = start // width
+    stop = np.minimum(np.append(start[1:], down.blocks * width), (row + 1) * width)
     count = np.bincount(row, minlength=down.blocks)
     several = count[row] > 1
     slot = np.where(several, np.cumsum(several) - 1, -1)
@@ -132,6 +138,12 @@ def _limit(total: int, rows: int, least: int) -> int:
     if rows <= FEW:
         return max(total // SHARES, least)
     return max(min(max(total // SHARES, light), heavy), least)
+
+
+def _total(graphs: Sequence[BlockGraph], weights: Ints) -> int:
+    """The work of graphs, as `_Work.total`."""
+    blocks = [int((graph.stop - graph.start).sum()) for graph in graphs]
+    return int(np.dot(blocks, weights))
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from bslang.ir.bounds import LARGEST
 from bslang.ir.expr import evaluate
 from bslang.ir.grid import Axis, Ints
 from bslang.ir.mask import Masks
-from bslang.ir.runs import Bools
+from bslang.ir.runs import Bools, Runs
 from bslang.limits import MAX_NUMBER
 from bslang.schedule.programs import Ints32, Pieces, Programs, each, programs
 from bslang.schedule.strips import Rules
@@ -60,8 +60,8 @@ class Table:
         return np.ascontiguousarray(self.programs.program[:, 0])
 
 
-Verifier: TypeAlias = Callable[[Table, Sequence[BlockGraph], Rules], None]
-"""Looks at a table that was made of some graphs; raises VerifierError."""
+Verifier: TypeAlias = Callable[[Table, Sequence[BlockGraph], Rules, "Ints | None"], None]
+"""Looks at a table that was made of some graphs, of all block rows or of some; raises VerifierError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,8 @@ class Schedule:
     the transposed graphs; `split_rows` and `split_cols` with heavy ones in parts, and without what
     kernels compute by rules, for GPUs. verifier: looks at each of them. in_order: programs come in the
     order of their blocks rather than the heaviest first, so that a call at a shorter length finds its own
-    among them.
+    among them. only: the block rows, and the block columns, that have programs, ascending, None for all;
+    whole: what this one was cut from.
     """
 
     graphs: tuple[BlockGraph, ...]
@@ -84,31 +85,72 @@ class Schedule:
     parameters: Ints
     verifier: Verifier | None = None
     in_order: bool = False
+    only: tuple[Ints | None, Ints | None] = (None, None)
+    whole: Schedule | None = None
 
     def as_capacity(self) -> Schedule:
         """The same with programs in the order of their blocks."""
         return replace(self, in_order=True)
 
+    def cut(
+        self, cells: Sequence[Runs], *, rows: Ints | None = None, cols: Ints | None = None
+    ) -> Schedule:
+        """A part of the work: of each graph the blocks in some cells, in some block rows for the forward pass
+        and dQ, and in some block columns for dK and dV; ascending, None for all.
+
+        A row whose blocks are all among the cells is computed to the bit as in the whole schedule.
+        """
+        graphs = tuple(
+            graph.within(of_graph) for graph, of_graph in zip(self.graphs, cells, strict=True)
+        )
+        return replace(self, graphs=graphs, only=(rows, cols), whole=self)
+
     @cached_property
     def rows(self) -> Table:
-        return self._table(self.graphs, Rules(), split=False)
+        return self._rows(Rules(), split=False)
 
     @cached_property
     def cols(self) -> Table:
-        return self._table(self._transposed, Rules(), split=False)
+        return self._cols(Rules(), split=False)
 
     def split_rows(self, rules: Sequence[str] = ()) -> Table:
         """rules: as `Rules.lines` writes them; generated modules hold those of their kernels."""
-        return self._table(self.graphs, Rules.read(rules), split=True)
+        return self._rows(Rules.read(rules), split=True)
 
     def split_cols(self, rules: Sequence[str] = ()) -> Table:
         """As `split_rows`."""
-        return self._table(self._transposed, Rules.read(rules), split=True)
+        return self._cols(Rules.read(rules), split=True)
 
-    def _table(self, graphs: Sequence[BlockGraph], rules: Rules, *, split: bool) -> Table:
-        made = _table_of(graphs, self._weights, rules, split=split, in_order=self.in_order)
+    def _rows(self, rules: Rules, *, split: bool) -> Table:
+        whole = None if self.whole is None else self.whole.graphs
+        return self._table(self.graphs, whole, self.only[0], rules, split=split)
+
+    def _cols(self, rules: Rules, *, split: bool) -> Table:
+        whole = None if self.whole is None else self.whole._transposed
+        return self._table(self._transposed, whole, self.only[1], rules, split=split)
+
+    def _table(
+        self,
+        graphs: Sequence[BlockGraph],
+        whole: Sequence[BlockGraph] | None,
+        only: Ints | None,
+        rules: Rules,
+        *,
+        split: bool,
+    ) -> Table:
+        if only is not None:
+            graphs = tuple(graph.in_rows(only) for graph in graphs)
+        made = _table_of(
+            graphs,
+            self._weights,
+            rules,
+            split=split,
+            in_order=self.in_order,
+            rows=only,
+            whole=whole,
+        )
         if self.verifier is not None:
-            self.verifier(made, graphs, rules)
+            self.verifier(made, graphs, rules, only)
         return made
 
     @cached_property
@@ -146,13 +188,22 @@ def schedule(
 
 
 def _table_of(
-    graphs: Sequence[BlockGraph], weights: Ints, rules: Rules, *, split: bool, in_order: bool
+    graphs: Sequence[BlockGraph],
+    weights: Ints,
+    rules: Rules,
+    *,
+    split: bool,
+    in_order: bool,
+    rows: Ints | None,
+    whole: Sequence[BlockGraph] | None,
 ) -> Table:
-    """The table of the block rows of graphs, or of transposed ones of the block columns."""
+    """The table of the block rows of graphs, or of transposed ones of the block columns; rows, whole: as of
+    `programs`."""
     across, residuals = graphs[0].grid.k, graphs[0].residuals
+    # Strips say what a row of the whole graph has, so that a part of it has all blocks in its tables.
     kept = np.logical_and.reduce([rules.kept(graph) for graph in graphs])
     pieces = [_pieces(graph, rules, kept) for graph in graphs]
-    found = programs(graphs, weights, split=split, in_order=in_order)
+    found = programs(graphs, weights, split=split, in_order=in_order, rows=rows, whole=whole)
     ruled = kept[found.program[:, 0]]
     return Table(found, ruled, *found.lay_out(pieces, PARTIAL + len(residuals), across.blocks))
 

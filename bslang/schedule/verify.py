@@ -20,21 +20,25 @@ from bslang.schedule.schedule import EDGE, PARTIAL, Table
 from bslang.schedule.strips import Rules, intervals, whole
 
 
-def verify(table: Table, graphs: Sequence[BlockGraph], rules: Rules) -> None:
-    """Raises VerifierError for a table of some graphs that scheduling must never make."""
+def verify(
+    table: Table, graphs: Sequence[BlockGraph], rules: Rules, only: Ints | None = None
+) -> None:
+    """Raises VerifierError for a table of some graphs that scheduling must never make; only: the block rows
+    that have programs, None for all."""
     grid = graphs[0].grid
-    _programs(table.programs, grid.q.first, grid.n, grid.m)
+    rows = np.arange(grid.q.first, grid.n) if only is None else only
+    _programs(table.programs, rows, grid.m)
     _pointers(table, len(graphs), PARTIAL + len(graphs[0].residuals))
     for number, graph in enumerate(graphs):
         _blocks(table, number, graph, rules)
 
 
-def _programs(programs: Programs, first_row: int, rows: int, width: int) -> None:
+def _programs(programs: Programs, rows: Ints, width: int) -> None:
     program = programs.program.astype(np.int64)
     row, first, last, slot = program[np.lexsort((program[:, 1], program[:, 0]))].T
     begins = np.diff(row, prepend=-1) > 0
     ends = np.append(begins[1:], True)
-    if not np.array_equal(row[begins], np.arange(first_row, rows)):
+    if not np.array_equal(row[begins], rows):
         raise _broken("every block row has a program, and no other has", "the programs")
     before = np.where(begins, 0, np.concatenate(([0], last[:-1])))
     _hold(first == before, row, "the parts of a row join up, from its first block on")

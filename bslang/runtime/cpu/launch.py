@@ -19,6 +19,7 @@ from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan, DeviceTable
+from bslang.runtime.target import Outputs, SomeGradients
 from bslang.selections import Selected
 from bslang.sinks import by_query
 
@@ -182,9 +183,16 @@ class CpuTarget:
         return reason
 
     def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        plan: DevicePlan,
+        call: Call,
+        into: Outputs | None = None,
+    ) -> Outputs:
         """As `Target.forward`."""
+        assert into is None and call.k_pages is None, "these kernels have no pages"
         out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
         if call.lengths is not None:  # a row may have fewer keys than queries
@@ -211,8 +219,10 @@ class CpuTarget:
         lse: torch.Tensor,
         plan: DevicePlan,
         call: Call,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        into: SomeGradients | None = None,
+    ) -> SomeGradients:
         """As `Target.backward`."""
+        assert into is None and call.k_pages is None, "these kernels have no pages"
         # Rows of the batch with lengths of their own have no gradients beyond them.
         new = torch.empty if call.lengths is None else torch.zeros
         dq, dk, dv = (new(t.shape, dtype=t.dtype, device=t.device) for t in (q, k, v))

@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from bslang.call import Call
 from bslang.runtime.op import lse_dtype
 from bslang.runtime.plan import DevicePlan, DeviceTable
+from bslang.runtime.target import Gradients, Outputs, SomeGradients
 from bslang.runtime.torch.given import Given
+from bslang.runtime.torch.paged import gathered, scatter
 from bslang.sinks import kept
 
 Mask = Callable[..., torch.Tensor]
@@ -73,8 +75,28 @@ class TorchTarget:
         return ""
 
     def forward(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        plan: DevicePlan,
+        call: Call,
+        into: Outputs | None = None,
+    ) -> Outputs:
+        q = gathered(q, call.q_pages, plan.len_q)
+        k, v = (gathered(x, call.k_pages, plan.len_k) for x in (k, v))
+        out, lse = self._forward(q, k, v, plan, call)
+        if into is None:
+            return out.to(q.dtype).contiguous(), lse.to(lse_dtype(q.dtype)).contiguous()
+        assert call.q_pages is not None
+        for to, made in zip(into, (out, lse), strict=True):
+            scatter(to, call.q_pages, made, plan.rows.order)
+        return into
+
+    def _forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> Outputs:
+        """(out, lse) in the dtype of sums, of tensors in the order of the sequence."""
         given, softcap = Given(plan, call, q.shape[1]), call.softcap
         isolates = given.any
         qs, ks, vs = _queries(q, plan), _keys(k, plan), _keys(v, plan)
@@ -97,7 +119,7 @@ class TorchTarget:
         out, lse = _tokens(out, plan), _tokens(lse[..., None], plan)[..., 0]
         if call.sinks is not None:
             out = out * kept(lse, call.sinks)[..., None]
-        return out.to(q.dtype).contiguous(), lse.to(lse_dtype(q.dtype)).contiguous()
+        return out, lse
 
     def backward(
         self,
@@ -110,7 +132,38 @@ class TorchTarget:
         lse: torch.Tensor,
         plan: DevicePlan,
         call: Call,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        into: SomeGradients | None = None,
+    ) -> SomeGradients:
+        grad_out, grad_lse, q, out, lse = (
+            gathered(x, call.q_pages, plan.len_q) for x in (grad_out, grad_lse, q, out, lse)
+        )
+        k, v = (gathered(x, call.k_pages, plan.len_k) for x in (k, v))
+        made = self._backward(grad_out, grad_lse, q, k, v, out, lse, plan, call)
+        if into is None:
+            dq, dk, dv = (
+                x.to(like.dtype).contiguous() for x, like in zip(made, (q, k, v), strict=True)
+            )
+            return dq, dk, dv
+        assert call.q_pages is not None and call.k_pages is not None
+        rows, cols = (call.q_pages, plan.rows), (call.k_pages, plan.cols)
+        for to, x, (pages, table) in zip(into, made, (rows, cols, cols), strict=True):
+            if to is not None:
+                scatter(to, pages, x, table.order)
+        return into
+
+    def _backward(
+        self,
+        grad_out: torch.Tensor,
+        grad_lse: torch.Tensor,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+        plan: DevicePlan,
+        call: Call,
+    ) -> Gradients:
+        """(dq, dk, dv) in the dtype of sums, of tensors in the order of the sequence."""
         given, softcap = Given(plan, call, q.shape[1]), call.softcap
         isolates = given.any
         kept = lse_dtype(q.dtype)
@@ -158,11 +211,7 @@ class TorchTarget:
             .flatten(2, 3)[:, :, : plan.len_k]
             for x in (dk, dv)
         )
-        return (
-            _tokens(dq, plan).to(q.dtype).contiguous(),
-            dk.to(k.dtype).contiguous(),
-            dv.to(v.dtype).contiguous(),
-        )
+        return _tokens(dq, plan), dk, dv
 
     def _groups(
         self, q: torch.Tensor, plan: DevicePlan, given: Given, columns: bool = False

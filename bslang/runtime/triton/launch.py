@@ -22,6 +22,7 @@ from bslang.missing import needs
 from bslang.runtime.building import building
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
+from bslang.runtime.target import Outputs, SomeGradients
 from bslang.runtime.triton.binaries import TYPES, Binaries
 from bslang.runtime.triton.selected import listed
 from bslang.runtime.triton.tiles import JOINED, MAX_DIM, Launch, launch
@@ -122,9 +123,16 @@ class TritonTarget:
         return ""
 
     def forward(
-        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: DevicePlan, call: Call
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        plan: DevicePlan,
+        call: Call,
+        into: Outputs | None = None,
+    ) -> Outputs:
         """As `Target.forward`."""
+        assert into is None and call.k_pages is None, "these kernels have no pages"
         q, call, _ = _positive(q, call)
         out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
@@ -145,8 +153,10 @@ class TritonTarget:
         lse: torch.Tensor,
         plan: DevicePlan,
         call: Call,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        into: SomeGradients | None = None,
+    ) -> SomeGradients:
         """As `Target.backward`."""
+        assert into is None and call.k_pages is None, "these kernels have no pages"
         q, call, sign = _positive(q, call)
         q, k, v, do = (_readable(x) for x in (q, k, v, grad_out))
         dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
