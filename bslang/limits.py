@@ -38,6 +38,9 @@ MAX_BLOCK = 4096
 MAX_HEADS = 4096
 """Heads that `heads` can tell apart."""
 
+MAX_RANKS = 4096
+"""Ranks of a group that a sequence is placed on."""
+
 MAX_LABELS = 8
 """Names of run-time labels in one file."""
 

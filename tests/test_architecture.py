@@ -33,6 +33,7 @@ MAY_USE = {
         "lint": "analysis graph ir resolve syntax",
         "picture": "analysis graph ir",
         "schedule": "graph ir",
+        "placement": "graph ir",
         "abi": "call",
         "codegen": "abi cache files graph inputs ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
@@ -85,7 +86,7 @@ HOMES = {
     for library, homes in {
         "lark": "syntax/parser",
         "numpy": "analysis exchange explorer/drawn explorer/masks graph ir layouts lint patterns picture "
-        "runtime schedule select verify",
+        "placement runtime schedule select verify",
         "jinja2": "codegen/environment explorer/page",
         "networkx": "analysis gpu/machine/code",
         "scipy": "exchange/sparse",

@@ -1,0 +1,61 @@
+"""The exchange of a layout on a placement: which rows are spread, and whether it is a gather."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bslang.graph.blockgraph import BlockGraph
+from bslang.ir.grid import Ints
+from bslang.placement.exchange import Exchange
+from bslang.placement.placement import Placement
+from bslang.placement.traffic import Sizes, traffic
+
+HEAVY = (4, 16, 64)
+"""A row may be spread if it visits more than so many times max(mean blocks of a row, ranks)."""
+
+
+def planned(
+    graphs: Sequence[BlockGraph],
+    head_graph: Sequence[int] | Ints | None,
+    heads: int,
+    key_heads: int,
+    placement: Placement,
+    sizes: Sizes | None = None,
+) -> Exchange:
+    """The exchange that moves least, of those with and without spread rows and a gather; every rank must
+    pass the same. sizes: of a call. Raises as `Exchange.of`.
+
+    Compared are the bytes of the rank that moves most in each pass.
+    """
+    plain = Exchange.of(graphs, head_graph, heads, key_heads, placement)
+    sizes = sizes or Sizes()
+    best = min(_spread(plain), key=lambda exchange: _most(exchange, sizes))
+    gather = replace(plain, kind="gather")
+    return gather if _most(best, sizes) >= _most(gather, sizes) > 0 else best
+
+
+def _spread(plain: Exchange) -> Iterator[Exchange]:
+    """The exchange with the rows of each threshold of HEAVY spread, fewest first, from none on."""
+    yield plain
+    weights = np.bincount(plain.head_graph, minlength=len(plain.graphs))
+    work = sum(
+        (each * graph.blocks_by_row for each, graph in zip(weights, plain.graphs, strict=True)),
+        np.zeros_like(plain.row_owner),
+    )
+    least = max(work.mean(), plain.ranks * plain.heads)
+    count = 0
+    for times in reversed(HEAVY):
+        rows = np.flatnonzero(work > times * least)
+        if rows.size > count:
+            count = rows.size
+            order = np.argsort(plain.row_owner[rows], kind="stable")
+            yield replace(plain, spread=rows[order])
+
+
+def _most(exchange: Exchange, sizes: Sizes) -> int:
+    """Bytes of the ranks that send or receive most in the forward and in the backward pass."""
+    totals = [each.total for each in traffic(exchange, sizes)]
+    return sum(int(max(total.sent.max(), total.received.max())) for total in totals)
