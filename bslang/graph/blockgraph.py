@@ -42,7 +42,9 @@ class BlockGraph:
         rows = [runs.rows() for _, runs in parts]
         row, start, stop = (np.concatenate(column) for column in zip(*rows, strict=True))
         kind = np.repeat([kind for kind, _ in parts], [part[0].size for part in rows])
-        order = np.lexsort((start, row))
+        order = np.argsort(
+            row * grid.m + start, kind="stable"
+        )  # parts are sorted: this merges them
         indptr = np.searchsorted(row[order], np.arange(grid.n + 1))
         return cls(grid, residuals, indptr, start[order], stop[order], kind[order])
 

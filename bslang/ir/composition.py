@@ -12,7 +12,7 @@ from bslang.errors import LimitError, PatternError
 from bslang.ir.expr import Number
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Pattern, Primitive
-from bslang.ir.runs import Runs
+from bslang.ir.runs import Runs, ranges
 from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
 from bslang.limits import MAX_RUNS
@@ -174,7 +174,7 @@ def _gathered(width: int, source: Runs, row: Ints, at: Ints) -> Runs:
     if total > MAX_RUNS:
         raise LimitError("MAX_RUNS", MAX_RUNS, f"{total} runs of blocks")
     spend(32 * total, HOPS)
-    run = np.repeat(before[at] - (np.cumsum(count) - count), count) + np.arange(total)
+    run = ranges(before[at], count)
     return Runs.of_rows(width, np.repeat(row, count), start[run], stop[run])
 
 

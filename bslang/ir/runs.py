@@ -66,13 +66,15 @@ class Runs:
     @classmethod
     def of_rows(cls, width: int, row: Ints, start: Ints, stop: Ints) -> Runs:
         """The union of the column ranges [start, stop) of each row, in any order; empty ones are dropped."""
-        row, start, stop = np.broadcast_arrays(row, start, stop)
+        row, start, stop = map(np.ravel, np.broadcast_arrays(row, start, stop))
         keep = start < stop
         if keep.size > MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{keep.size} runs of blocks")
         spend(_EACH + 12 * keep.size, RUNS)
-        base = (row * width)[keep]
-        return cls._normal(width, base + start[keep], base + stop[keep])
+        if not keep.all():
+            row, start, stop = row[keep], start[keep], stop[keep]
+        base = row * width
+        return cls._normal(width, base + start, base + stop)
 
     @classmethod
     def _normal(cls, width: int, start: Ints, stop: Ints) -> Runs:
@@ -109,11 +111,17 @@ class Runs:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{total} runs of blocks")
         spend(_EACH + 8 * (start.size + count.size + total), RUNS)
         if total == count.size and (count == 1).all():
-            begin, end, met = self.start, self.stop, first
-        else:
-            begin, end = np.repeat(self.start, count), np.repeat(self.stop, count)
-            met = np.arange(total) + np.repeat(first - (np.cumsum(count) - count), count)
-        return Runs(self.width, np.maximum(begin, start[met]), np.minimum(end, stop[met]))
+            begin, end = np.maximum(self.start, start[first]), np.minimum(self.stop, stop[first])
+            return Runs(self.width, begin, end)
+        met = ranges(first, count)
+        begin, end = start[met], stop[met]
+        # Of the intervals that a run meets, only the first begins before it, and only the last ends after it.
+        some = count > 0
+        last = np.cumsum(count)[some] - 1
+        first = last - count[some] + 1
+        begin[first] = np.maximum(begin[first], self.start[some])
+        end[last] = np.minimum(end[last], self.stop[some])
+        return Runs(self.width, begin, end)
 
     def _within_one_run_of(self, other: Runs) -> bool:
         """Whether one run of another set holds all of this one, as that of a whole matrix does."""
@@ -126,6 +134,8 @@ class Runs:
     def __and__(self, other: Runs) -> Runs:
         if not self or not other:
             return Runs.empty(self.width)
+        if other is self:
+            return self
         few, many = sorted((self, other), key=lambda runs: runs.start.size)
         if many._within_one_run_of(few):
             return many
@@ -134,6 +144,8 @@ class Runs:
     def __sub__(self, other: Runs) -> Runs:
         if not self or not other:
             return self
+        if other is self:
+            return Runs.empty(self.width)
         # What the gaps of the other set hold: before its first run, between two, after its last.
         start = np.concatenate((_FROM, other.stop))
         stop = np.concatenate((other.start, _TO))
@@ -160,16 +172,17 @@ class Runs:
 
     def rows(self) -> tuple[Ints, Ints, Ints]:
         """(row, first column, column after the last) of each run, cut where a row ends."""
-        first, last = self.start // self.width, (self.stop - 1) // self.width
-        count = last - first + 1
-        if (count == 1).all():
-            base = first * self.width
-            return first, self.start - base, self.stop - base
+        first = self.start // self.width
+        base = first * self.width
+        start, stop = self.start - base, self.stop - base
+        if (stop <= self.width).all():
+            return first, start, stop
+        count = (self.stop - 1) // self.width - first + 1
         if int(count.sum()) > MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{int(count.sum())} runs of blocks")
         spend(_EACH + 16 * int(count.sum()), RUNS)
         run = np.repeat(np.arange(count.size), count)
-        row = first[run] + np.arange(run.size) - np.repeat(np.cumsum(count) - count, count)
+        row = ranges(first, count)
         base = row * self.width
         start = np.maximum(self.start[run] - base, 0)
         return row, start, np.minimum(self.stop[run] - base, self.width)
@@ -180,22 +193,21 @@ class Runs:
         if int(count.sum()) > MAX_RUNS:
             raise LimitError("MAX_RUNS", MAX_RUNS, f"{int(count.sum())} blocks one by one")
         spend(_EACH + 8 * int(count.sum()), RUNS)
-        offset = np.repeat(self.start - (np.cumsum(count) - count), count)
-        cells: Ints = offset + np.arange(offset.size)
-        return cells
+        return ranges(self.start, count)
 
     def transpose(self, height: int) -> Runs:
         """The mirrored set, of a matrix with `height` rows.
 
         A vertical run begins at a cell with nothing above it and ends at one with nothing below,
-        so the cells of two thin sets, sorted by column, are the ends of the answer's runs.
+        so the cells of two thin sets, sorted by column, are the ends of the answer's runs. Each row brings
+        an ascending piece, and a stable sort merges these.
         """
         top = (self - self._shifted(self.width)).cells()
         bottom = (self - self._shifted(-self.width)).cells()
         row, column = top // self.width, top % self.width
-        start = np.sort(column * height + row)
+        start = np.sort(column * height + row, kind="stable")
         row, column = bottom // self.width, bottom % self.width
-        stop = np.sort(column * height + row) + 1
+        stop = np.sort(column * height + row, kind="stable") + 1
         return Runs._normal(height, start, stop)
 
     def _shifted(self, cells: int) -> Runs:
@@ -208,3 +220,10 @@ class Runs:
         marks[self.stop] -= 1
         matrix: Bools = (np.cumsum(marks[:-1], dtype=np.int8) > 0).reshape(height, self.width)
         return matrix
+
+
+def ranges(first: Ints, count: Ints) -> Ints:
+    """The integers from `first` on, `count` of them, of each of some ranges, one after another."""
+    numbers: Ints = np.repeat(first - (np.cumsum(count) - count), count)
+    numbers += np.arange(numbers.size)
+    return numbers

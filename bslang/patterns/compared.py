@@ -16,7 +16,7 @@ import numpy as np
 from bslang.ir.expr import COMPARISONS, Number, Op, fold, over, variables
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.pattern import Decided
-from bslang.ir.runs import Bools, Runs
+from bslang.ir.runs import Bools, Runs, ranges
 from bslang.patterns.shapes import bounded
 
 _BATCH = 2**22  # positions whose numbers are held at once
@@ -230,8 +230,7 @@ class _Kinds:
         """The blocks of all rows."""
         start, stop, first, count = self._rows
         bounded(self.size)
-        row = np.repeat(np.arange(grid.q.first, grid.n), count)
-        run = np.arange(row.size) + np.repeat(first - (np.cumsum(count) - count), count)
+        row, run = np.repeat(np.arange(grid.q.first, grid.n), count), ranges(first, count)
         return Runs.of_rows(grid.m, row, start[run] + grid.k.first, stop[run] + grid.k.first)
 
 
@@ -323,6 +322,5 @@ def _spread(first: Ints, last: Ints, width: int, across: bool = False) -> Ints:
     """The cells row * width + column of the places [first, last) that each column has of the rows, in order;
     across: that each row has of the columns."""
     count = np.maximum(last - first, 0)
-    line = np.repeat(np.arange(count.size), count)
-    place = np.arange(line.size) + np.repeat(first - (np.cumsum(count) - count), count)
+    line, place = np.repeat(np.arange(count.size), count), ranges(first, count)
     return line * width + place if across else np.sort(place * width + line)

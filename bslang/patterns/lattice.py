@@ -14,7 +14,7 @@ from bslang.ir.expr import Number, joined, maximum, minimum
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.region import INDICES, OFFSETS, Region, Slab
-from bslang.ir.runs import Runs
+from bslang.ir.runs import Runs, ranges
 from bslang.ir.signature import INFINITE, Count, Kind, argument
 from bslang.patterns.shapes import bounded, token_runs
 
@@ -248,7 +248,7 @@ class Lattice(Primitive):
         for axis in range(len(sides) - 1):
             first, last = window(row, axis)
             count = last - first
-            place = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count - first, count)
+            place = ranges(first, count)
             if wrap[axis]:
                 place %= sides[axis]
             start = np.repeat(start, count) + place * strides[axis]

@@ -12,7 +12,7 @@ from bslang.ir.expr import Number, Var, fold
 from bslang.ir.grid import At, Axis, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.region import Region, least
-from bslang.ir.runs import Bools, Runs
+from bslang.ir.runs import Bools, Runs, ranges
 from bslang.ir.signature import INFINITE, Count, Kind, argument
 from bslang.patterns.shapes import bounded
 
@@ -118,6 +118,5 @@ def _joined(q: _Pieces, k: _Pieces, grid: Grid) -> Runs:
     begin, end = (np.searchsorted(segment, q.segment, side) for side in ("left", "right"))
     count = end - begin
     bounded(int(count.sum()))
-    piece = np.repeat(np.arange(count.size), count)
-    run = np.arange(piece.size) - np.repeat(np.cumsum(count) - count - begin, count)
+    piece, run = np.repeat(np.arange(count.size), count), ranges(begin, count)
     return Runs.of_rows(grid.m, q.block[piece], start[run], stop[run])

@@ -14,7 +14,7 @@ from bslang.budget import RUNS, spend
 from bslang.errors import LimitError
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.pattern import Decided
-from bslang.ir.runs import Runs
+from bslang.ir.runs import Runs, ranges
 from bslang.limits import MAX_RUNS
 
 Bound = Callable[[Ints], Ints]
@@ -46,9 +46,10 @@ def bands(grid: Grid, tokens: bool, low: Ints, high: Ints, within: Runs | None =
     row, first, end = _lines(grid, within)
     if not tokens:
         line, band = _met(first - row, end - 1 - row, low, high)
-        start = np.maximum(row[line] + low[band], 0)
-        stop = np.minimum(row[line] + high[band] + 1, grid.m)
-        runs = Runs.of_rows(grid.m, row[line], start, stop) & Runs.domain(grid)
+        row = row[line]
+        start = np.maximum(row + low[band], 0)
+        stop = np.minimum(row + (high + 1)[band], grid.m)
+        runs = Runs.of_rows(grid.m, row, start, stop) & Runs.domain(grid)
         return Decided(runs, runs)
     top, bottom = (side[row - grid.q.first] for side in grid.q.spans())
     left, right = first * grid.k.block - bottom, end * grid.k.block - 1 - top
@@ -84,8 +85,7 @@ def _met(first: Ints, last: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints]:
     begin = np.searchsorted(high, first)
     count = np.maximum(np.searchsorted(low, last, "right") - begin, 0)
     bounded(int(count.sum()))
-    line = np.repeat(np.arange(count.size), count)
-    return line, np.arange(line.size) + np.repeat(begin - (np.cumsum(count) - count), count)
+    return np.repeat(np.arange(count.size), count), ranges(begin, count)
 
 
 def token_runs(grid: Grid, row: Ints, start: Ints, stop: Ints) -> Decided:
