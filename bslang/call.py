@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from bslang.inputs import Inputs
 from bslang.labels import Labels, take_labels, take_padding
 from bslang.lengths import last_positions, take_lengths
+from bslang.pages import keys_of, take_pages
 from bslang.selections import take_selections
 from bslang.sinks import take_sinks
 
@@ -60,7 +61,13 @@ class Options(TypedDict, total=False):
     and has no value (gpt-oss; arXiv 2309.17453, section 3.3): weights are exp(s) / (sum of exp(s) +
     exp(sink)). It is neither scaled nor capped, lse is that of the keys alone, and it has a gradient.
     first_head: the model's number of the first head of q, if q has only some of the model's heads, as on a
-    rank of tensor parallelism; see `Layout.at_heads`. Default: 0.
+    rank of tensor parallelism; see `Layout.at_heads`. Default: 0. pages: int32 (batch, columns), or
+    (batch, key heads, columns) where key heads have their own: the block tables of a serving engine. k and v
+    are pools (pages, key heads, page size, dim), and key t of row b is at place t % page size of page
+    pages[b, t // page size]. The page size is a multiple of 16 and need not be the layout's block; -1 is
+    where there is no page, as of what has left a cache (`Layout.reachable`) and after the end of a row. A
+    query that reads a key there has NaN as output. It needs `lengths`, up to columns * page size, which is
+    len_k for the other options, and has no gradients.
     """
 
     softcap: float | None
@@ -71,6 +78,7 @@ class Options(TypedDict, total=False):
     lengths: torch.Tensor | None
     sinks: torch.Tensor | None
     first_head: int
+    pages: torch.Tensor | None
 
 
 _NAMES = ("scale", *Options.__annotations__)
@@ -83,6 +91,7 @@ _MASK = (
 _CAUSAL = "for a causal layout, intersect it with `causal`: bslang.compile('... & causal')"
 _NO_DROPOUT = "dropout of attention weights is not supported; apply dropout to the output instead"
 _PACKED = "for packed sequences, call layout.packed(q, k, v, cu_seqlens)"
+_PAGES = "write pages, int32 (batch, columns), beside lengths; k and v are (pages, key heads, page size, dim)"
 _ELSEWHERE = {
     "attn_mask": _MASK,
     "attention_mask": _MASK,
@@ -105,6 +114,17 @@ _ELSEWHERE = {
     **dict.fromkeys(("seqlens", "seq_lens", "cache_seqlens", "seqused_k"), "write lengths"),
     **dict.fromkeys(
         ("s_aux", "sink", "attn_sink", "attention_sink", "learnable_sink"), "write sinks"
+    ),
+    **dict.fromkeys(
+        (
+            "block_tables",
+            "block_table",
+            "page_table",
+            "page_tables",
+            "paged_kv_indices",
+            "kv_indices",
+        ),
+        _PAGES,
     ),
     "cu_seqlens": _PACKED,
     "cu_seqlens_q": _PACKED,
@@ -165,8 +185,8 @@ class Call:
         placed: bool = True,
         **options: Unpack[Options],
     ) -> Call:
-        """The call that a user means. q: (batch, heads, len_q, dim); k: (batch, key heads, len_k, dim);
-        inputs: what the layout's calls give; scale: 1/sqrt(dim) for None; placed:
+        """The call that a user means. q: (batch, heads, len_q, dim); k: (batch, key heads, len_k, dim), or
+        with `pages` a pool; inputs: what the layout's calls give; scale: 1/sqrt(dim) for None; placed:
         `CallableLayout._places`.
 
         Raises TypeError or ValueError for an option that is unknown or does not fit the tensors.
@@ -180,6 +200,9 @@ class Call:
         if align not in ("end", "start"):
             raise ValueError(f'align must be "end" or "start", not {align!r}')
         padding = options.get("key_padding")
+        pages = take_pages(options.get("pages"), q, k, options.get("lengths"), padding)
+        if pages is not None:
+            k = keys_of(k, pages)
         lengths = take_lengths(options.get("lengths"), q, k, align, padding)
         positions = None
         if inputs.labels and lengths is not None:
@@ -195,6 +218,7 @@ class Call:
             take_selections(
                 options.get("select"), inputs.selections, q, k, align, ended=lengths is not None
             ),
+            k_pages=pages,
         )
 
     @property

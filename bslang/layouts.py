@@ -76,7 +76,7 @@ class Layout(Reports, Exports, CallableLayout):
     _at_heads: dict[int, Layout] = field(init=False, default_factory=dict)
     _answers: Recent[Answer] = field(init=False, default_factory=partial(Recent, 64))
     _last_rows: Recent[tuple[BlockGraph, decoding.Blocks]] = field(
-        init=False, default_factory=partial(Recent, 8)
+        init=False, default_factory=partial(Recent, 64)
     )
 
     def __post_init__(self) -> None:
@@ -191,11 +191,19 @@ class Layout(Reports, Exports, CallableLayout):
             raise ValueError(f"t must be from 0 to until - 1 = {until - 1}; got {t}")
         self.require_prefix_stable(until, head + 1)
 
+        return decoding.reachable(*self._rows_of(until, head), t)
+
+    def _last_visits(self, until: int, head: int) -> npt.NDArray[np.int64]:
+        """int64 (block columns,), the last block row that visits each, -1 for none, in a sequence of `until`
+        tokens."""
+        return self._rows_of(until, head)[1]
+
+    def _rows_of(self, until: int, head: int) -> tuple[BlockGraph, decoding.Blocks]:
         def rows() -> tuple[BlockGraph, decoding.Blocks]:
             graph = self.graph(until, head=head)
             return graph, decoding.last_rows(graph)
 
-        return decoding.reachable(*self._last_rows.get((until, head), rows), t)
+        return self._last_rows.get((until, head), rows)
 
     # ---- copies and pictures -------------------------------------------------------------------
 

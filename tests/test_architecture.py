@@ -38,15 +38,16 @@ MAY_USE = {
         "codegen": "abi cache files graph inputs ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
         "stages": "compiler graph inputs ir resolve schedule syntax",
-        "call": "inputs labels lengths selections sinks",
+        "call": "inputs labels lengths pages selections sinks",
         "inputs": "",
         "labels": "inputs",
         "lengths": "labels",
+        "pages": "labels",
         "selections": "inputs",
         "sinks": "",
         "trees": "labels",
         "dims": "",
-        "runtime": "abi cache call dims files inputs labels selections sinks _version",
+        "runtime": "abi cache call dims files inputs labels pages selections sinks _version",
         "exchange": "analysis compiler graph inputs ir labels patterns resolve selections syntax _version",
         "generated": "cache",
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
@@ -85,7 +86,7 @@ HOMES = {
     library: set(homes.split())
     for library, homes in {
         "lark": "syntax/parser",
-        "numpy": "analysis exchange explorer/drawn explorer/masks graph ir layouts lint patterns picture "
+        "numpy": "analysis exchange explorer/drawn explorer/masks graph ir layouts lint nn patterns picture "
         "placement runtime schedule select verify",
         "jinja2": "codegen/environment explorer/page",
         "networkx": "analysis gpu/machine/code",
@@ -93,7 +94,7 @@ HOMES = {
         "safetensors": "exchange/archive",
         "torch": "call configs/asked configs/masks exchange/cudnn exchange/exports exchange/fa4 "
         "exchange/flashmask exchange/flex exchange/mask exchange/ranges exchange/tiling gpu "
-        "integrations labels layouts lengths nn runtime select selections sinks trees verify",
+        "integrations labels layouts lengths nn pages runtime select selections sinks trees verify",
         "typing_extensions": "call layouts nn runtime select verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",

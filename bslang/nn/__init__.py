@@ -15,6 +15,7 @@ with installed():
     from bslang.nn.cache import KVCache
     from bslang.nn.multihead import MultiheadAttention
     from bslang.nn.native import NativeSparseAttention
+    from bslang.nn.pool import PagePool
     from bslang.nn.rotary import Rotary
     from bslang.nn.transformer import BlockSparseDecoderLayer, BlockSparseEncoderLayer
 
@@ -25,5 +26,6 @@ __all__ = [
     "KVCache",
     "MultiheadAttention",
     "NativeSparseAttention",
+    "PagePool",
     "Rotary",
 ]

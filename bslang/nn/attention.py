@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from bslang.call import Options
 
 
+_NOT_CACHED = ("key_padding", "lengths", "pages")
+"""Options that say of positions what a cache knows."""
+
+
 class BlockSparseAttention(nn.Module):
     """Self-attention over the pairs of a layout, with projections, heads, rotary positions and a cache.
 
@@ -91,7 +95,8 @@ class BlockSparseAttention(nn.Module):
 
         cache: x are the tokens after those that it holds, and it holds them afterwards. options:
         `key_padding`, `labels` and the others of a call (`bslang.call.Options`). With a cache, labels are
-        of all key positions, those that it held as well, or pairs (of x, of all key positions).
+        of all key positions, those that it held as well, or pairs (of x, of all key positions). A cache with
+        a layout, `KVCache(module.layout)`, takes no labels and no selections.
 
         Raises TypeError or ValueError for invalid arguments, and if the layout cannot be decoded with
         a cache (`Layout.reachable` has the same condition).
@@ -100,7 +105,7 @@ class BlockSparseAttention(nn.Module):
             raise ValueError(
                 f"x must be (batch, length, {self.embed_dim}); its shape is {tuple(x.shape)}"
             )
-        given = [name for name in ("key_padding", "lengths") if options.get(name) is not None]
+        given = [name for name in _NOT_CACHED if options.get(name) is not None]
         start: int | torch.Tensor = 0
         if cache is not None:
             length = self._start(cache, x.shape[1], given)
@@ -111,9 +116,8 @@ class BlockSparseAttention(nn.Module):
         if self.rotary is not None:
             q, k = self.rotary(q, start), self.rotary(k, start)
         if cache is not None:
-            k, v = cache.append(k, v)
-            if cache.lengths is not None:
-                options["lengths"] = cache.lengths
+            k, v = cache.append(k, v, q.shape[1])
+            options.update(cache.options)
         options.setdefault("softcap", self.softcap)
         heads, of = q.shape[1], self.num_heads
         if "first_head" not in options and (
@@ -135,6 +139,16 @@ class BlockSparseAttention(nn.Module):
             raise ValueError(
                 f"{given[0]} cannot be used with a cache; pad prompts on the right, and say with "
                 "cache.truncate(lengths) how many positions each row keeps"
+            )
+        if cache.layout is not None and cache.layout != self.layout:
+            raise ValueError(
+                f"the cache drops positions by `{cache.layout.spec}`, and the layout is `{self.layout.spec}`"
+                ", or differs in block, targets or layer: make it KVCache(module.layout)"
+            )
+        what = self.layout.labels or self.layout.selections
+        if cache.layout is not None and what:
+            raise ValueError(
+                f"a call gives {what[0]!r} of all positions, and the cache does not keep them: use KVCache()"
             )
         # Asked for all that fits in, so once, and again when the buffers grow.
         asked = (self.layout._key, cache.room(cache.length + length))

@@ -21,6 +21,18 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
 
 
+def check_like(held: torch.Tensor, new: torch.Tensor) -> None:
+    """Raise ValueError where keys or values (batch, heads, length, dim) do not match those of a cache."""
+    same = held.shape[:2] == new.shape[:2] and held.shape[3] == new.shape[3]
+    if not same or held.dtype != new.dtype or held.device != new.device:
+        batch, heads, _, dim = held.shape
+        raise ValueError(
+            f"the cache holds (batch {batch}, heads {heads}, dim {dim}) as {held.dtype} on {held.device}; "
+            f"{tuple(new.shape)} as {new.dtype} on {new.device} do not match: "
+            "each module and each batch needs its own cache"
+        )
+
+
 def take_head_dim(embed_dim: int, num_heads: int, head_dim: int | None = None) -> int:
     """The head dimension, embed_dim / num_heads for None. Raises ValueError where they do not fit."""
     check_count("embed_dim", embed_dim)

@@ -29,11 +29,13 @@ def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     )
 
 
-def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
+def check_tensors(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, paged: bool = False
+) -> None:
     """Raise TypeError or ValueError where q, k and v cannot be attended.
 
     q: (batch, heads, length, dim); k: (batch, key heads, length, dim); v: (batch, key heads, length,
-    value dim).
+    value dim). paged: k and v are pools (pages, key heads, page size, dim).
     """
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if not isinstance(tensor, torch.Tensor):
@@ -60,11 +62,12 @@ def check_tensors(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
                 f"q, k and v must be on one device; q is on {q.device}, {name} on {tensor.device}"
             )
     if k.shape[:3] != v.shape[:3]:
+        what = "batch size, number of heads and length"
+        what = "number of pages, heads and page size" if paged else what
         raise ValueError(
-            "k and v must have one batch size, number of heads and length; their shapes are "
-            f"{_shape(k)} and {_shape(v)}"
+            f"k and v must have one {what}; their shapes are {_shape(k)} and {_shape(v)}"
         )
-    if q.shape[0] != k.shape[0] and k.shape[0] != 1:
+    if not paged and q.shape[0] != k.shape[0] and k.shape[0] != 1:
         raise ValueError(
             f"q has batch size {q.shape[0]}, k and v have {k.shape[0]}; theirs is that of q, or 1"
         )

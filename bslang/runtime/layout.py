@@ -14,6 +14,7 @@ import torch
 from bslang.call import Call
 from bslang.errors import BslangError, TargetError
 from bslang.inputs import Inputs
+from bslang.pages import check_pools
 from bslang.runtime import op
 from bslang.runtime.capacity import capacity
 from bslang.runtime.checks import autocast, check_tensors, check_transforms, share_batch
@@ -145,8 +146,8 @@ class CallableLayout(ABC):
         len_k, value dim); key heads divide heads (grouped-query attention). dtype: fp32, fp16 or bf16, on
         the torch target also fp64. Any dim and value dim (up to 256 on the triton target), any lengths,
         including 0, and any strides. scale: factor of the scores; None means 1/sqrt(dim). options:
-        `softcap`, `align`, `labels`, `select`, `key_padding`, `lengths`, `sinks`, `first_head`: see
-        `bslang.call.Options`.
+        `softcap`, `align`, `labels`, `select`, `key_padding`, `lengths`, `sinks`, `first_head`, `pages` (k
+        and v are pools of pages then): see `bslang.call.Options`.
 
         Returns out, (batch, heads, len_q, value dim), contiguous, in the dtype of q. With return_lse, also
         returns the natural log-sum-exp of each query's scores, fp32 (batch, heads, len_q). A query that
@@ -158,9 +159,13 @@ class CallableLayout(ABC):
         """
         first_head = options.pop("first_head", None)
         q, k, v = autocast(q, k, v)
-        check_tensors(q, k, v)
+        paged = options.get("pages") is not None
+        check_tensors(q, k, v, paged=paged)
         check_transforms(q, k, v)
-        k, v = share_batch(q, k, v)
+        if paged:
+            check_pools(q, k, v, options.get("sinks"))
+        else:
+            k, v = share_batch(q, k, v)
         call = Call.of(q, k, self.inputs, scale, placed=self._places(q.shape[2]), **options)
         out, lse = self._attend(q, k, v, call, first_head)
         return (out, lse) if return_lse else out
@@ -246,7 +251,7 @@ class CallableLayout(ABC):
                 f"this layout has selections ({', '.join(self.selections)}), whose cells are of one "
                 "sequence; call it for each sequence, or as a batch with key_padding"
             )
-        for name in ("labels", "select", "key_padding", "lengths"):
+        for name in ("labels", "select", "key_padding", "lengths", "pages"):
             if name in options:
                 raise TypeError(f"packed sequences take no `{name}`: cu_seqlens says where each is")
         of_q = cu_seqlens_q if cu_seqlens is None else cu_seqlens

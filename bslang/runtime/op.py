@@ -86,7 +86,7 @@ def _check_lengths(layout: Runnable, len_k: int, heads: int) -> None:
 
 def _is_empty(q: torch.Tensor, k: torch.Tensor, call: Call) -> bool:
     """Whether a call has no pairs, whatever its layout says."""
-    return q.shape[0] == 0 or q.shape[2] == 0 or call.len_k(k) == 0
+    return q.shape[0] == 0 or q.shape[2] == 0 or call.len_k(k) == 0 or k.shape[0] == 0
 
 
 def _attention(

@@ -84,7 +84,11 @@ class TorchTarget:
         into: Outputs | None = None,
     ) -> Outputs:
         q = gathered(q, call.q_pages, plan.len_q)
-        k, v = (gathered(x, call.k_pages, plan.len_k) for x in (k, v))
+        # A query that reads a key which is not there has output NaN, not that of other keys.
+        k, v = (
+            gathered(k, call.k_pages, plan.len_k, torch.nan),
+            gathered(v, call.k_pages, plan.len_k),
+        )
         out, lse = self._forward(q, k, v, plan, call)
         if into is None:
             return out.to(q.dtype).contiguous(), lse.to(lse_dtype(q.dtype)).contiguous()

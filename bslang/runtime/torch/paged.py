@@ -6,16 +6,18 @@ import torch
 import torch.nn.functional as F
 
 
-def gathered(x: torch.Tensor, pages: torch.Tensor | None, length: int) -> torch.Tensor:
-    """(pages, heads, page size, ...) as (batch, heads, length, ...), 0 where there is no page; what has no
-    pages (None) as it is. pages: int32 (batch, heads or 1, blocks)."""
+def gathered(
+    x: torch.Tensor, pages: torch.Tensor | None, length: int, absent: float = 0
+) -> torch.Tensor:
+    """(pages, heads, page size, ...) as (batch, heads, length, ...), `absent` where there is no page; what
+    has no pages (None) as it is. pages: int32 (batch, heads or 1, blocks)."""
     if pages is None:
         return x
     pages = pages[:, :, : -(-length // x.shape[2])]
     number, head = _places(pages, x.shape[1])
     found = x[number, head]  # (batch, heads, blocks, page size, ...)
-    absent = (pages < 0).view(*pages.shape, *(1,) * (found.dim() - 3))
-    return found.masked_fill(absent, 0).flatten(2, 3)[:, :, :length]
+    gone = (pages < 0).view(*pages.shape, *(1,) * (found.dim() - 3))
+    return found.masked_fill(gone, absent).flatten(2, 3)[:, :, :length]
 
 
 def scatter(into: torch.Tensor, pages: torch.Tensor, x: torch.Tensor, blocks: torch.Tensor) -> None:
