@@ -223,14 +223,19 @@ The last is the first of one class for each mask."""
 
 
 STRUCTS = {
-    "Tensor": (*_group("void*", "data"), *_group("int64_t", "batch head row dim")),
+    "Pages": (*_group("const int32_t*", "table"), *_group("int64_t", "size batch head")),
+    "Tensor": (
+        *_group("void*", "data"),
+        *_group("const Pages*", "pages"),
+        *_group("int64_t", "batch head row dim dtype"),
+    ),
     "Table": (*_group("const int32_t*", "order pointer runs"), *_group("int64_t", "programs")),
     "Selection": (
         *_group("const uint8_t*", "bits by_row by_col"),
         *_group("int64_t", "rows cols batch groups first lines bytes"),
     ),
     "Arguments": (
-        *_group("int64_t", "abi threads dtype"),
+        *_group("int64_t", "abi threads apart"),
         *_group("int64_t", "batch heads key_heads len_q len_k"),
         *_group("int64_t", "q_start q_first q_step"),
         *_group("const int64_t*", "places"),

@@ -15,7 +15,7 @@ CASES = [
     ("heads { 0:2 -> last(40t); 2: -> causal - cols(3t) }", (16, 32), (2, 4, 2, 150), (20, 12)),
     ("causal", 128, (1, 4, 4, 130), (20, 20)),
 ]
-BITS = {"torch": False}
+BITS = {"cpu": True, "torch": False}
 """Targets, and whether a part of their work has the bits of the whole."""
 
 

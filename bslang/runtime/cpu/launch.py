@@ -63,10 +63,13 @@ def _struct(name: str, **nested: type[ctypes.Structure]) -> type[ctypes.Structur
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
-_Tensor, _Table, _Selection = _struct("Tensor"), _struct("Table"), _struct("Selection")
+_Pages, _Tensor, _Table, _Selection = map(_struct, ("Pages", "Tensor", "Table", "Selection"))
 _Arguments = _struct("Arguments", Tensor=_Tensor, Table=_Table)
 
 _ABI = int(abi.digest(), 16)
+
+_OF_KEYS = ("k", "v", "dk", "dv")
+"""The tensors of keys; the others are of queries, but for sinks."""
 
 _LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
 """As `DevicePlan.labels` has them."""
@@ -76,19 +79,30 @@ def _pointer(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
+def _pages(pages: torch.Tensor | None, tensor: torch.Tensor) -> ctypes.Structure | None:
+    """Those of a side; tensor: one of it."""
+    if pages is None:
+        return None
+    batch, head, block = pages.stride()
+    assert block == 1 or pages.shape[2] == 1, "the pages of a head lie side by side"
+    head = head if pages.shape[1] > 1 else 0
+    return _Pages(pages.data_ptr(), tensor.shape[2], batch, head)
+
+
 def _table(table: DeviceTable, plan: DevicePlan) -> ctypes.Structure:
     order = None if plan.in_order else table.order.data_ptr()
     return _Table(order, table.pointer.data_ptr(), table.runs.data_ptr(), table.order.numel())
 
 
-def _of_plan(plan: DevicePlan, backward: bool) -> ctypes.Structure:
-    """The arguments that follow from the tables of a plan, made once; others are 0."""
-    name = "cpu backward" if backward else "cpu forward"
+def _of_plan(plan: DevicePlan, rows: bool, cols: bool) -> ctypes.Structure:
+    """The arguments that follow from the tables of a plan, those of rows and of columns where they are
+    read; made once. Others are 0."""
+    name = f"cpu {rows} {cols}"
     if name not in plan.made:
         plan.made[name] = _Arguments(
             abi=_ABI,
-            by_row=_table(plan.rows, plan),
-            by_col=_table(plan.cols, plan) if backward else _Table(),  # read backward alone
+            by_row=_table(plan.rows, plan) if rows else _Table(),
+            by_col=_table(plan.cols, plan) if cols else _Table(),
             parameters=_pointer(plan.parameters),
             head_graph=_pointer(plan.head_graph),
         )
@@ -192,7 +206,12 @@ class CpuTarget:
         into: Outputs | None = None,
     ) -> Outputs:
         """As `Target.forward`."""
-        assert into is None and call.k_pages is None, "these kernels have no pages"
+        if into is not None:
+            tensors = {"q": q, "k": k, "v": v, "out": into[0], "lse": into[1]}
+            if call.sinks is not None:
+                tensors["sinks"] = by_query(call.sinks, plan.len_q)[None]
+            self._start(self._library.bslang_forward, plan, call, **tensors)
+            return into
         out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
         if call.lengths is not None:  # a row may have fewer keys than queries
@@ -222,10 +241,11 @@ class CpuTarget:
         into: SomeGradients | None = None,
     ) -> SomeGradients:
         """As `Target.backward`."""
-        assert into is None and call.k_pages is None, "these kernels have no pages"
-        # Rows of the batch with lengths of their own have no gradients beyond them.
-        new = torch.empty if call.lengths is None else torch.zeros
-        dq, dk, dv = (new(t.shape, dtype=t.dtype, device=t.device) for t in (q, k, v))
+        if into is None:
+            # Rows of the batch with lengths of their own have no gradients beyond them.
+            new = torch.empty if call.lengths is None else torch.zeros
+            dq, dk, dv = (new(t.shape, dtype=t.dtype, device=t.device) for t in (q, k, v))
+            into = dq, dk, dv
         read = {
             "q": q,
             "k": k,
@@ -235,9 +255,11 @@ class CpuTarget:
             "grad_out": grad_out,
             "grad_lse": grad_lse,
         }
-        written = {"dq": dq, "dk": dk, "dv": dv}
+        written = {
+            name: x for name, x in zip(("dq", "dk", "dv"), into, strict=True) if x is not None
+        }
         self._start(self._library.bslang_backward, plan, call, **read, **written)
-        return dq, dk, dv
+        return into
 
     def _start(self, function: Any, plan: DevicePlan, call: Call, **tensors: torch.Tensor) -> None:
         q, k = tensors["q"], tensors["k"]
@@ -246,11 +268,16 @@ class CpuTarget:
         columns = [each.states.transpose(-1, -2).contiguous() for each in call.selected]
         selections = (_Selection * len(columns))(*map(_selection, call.selected, columns))
         places = None if call.lengths is None else plan.places(call.lengths)
-        arguments = _Arguments.from_buffer_copy(_of_plan(plan, "dk" in tensors))
+        forward, cols = "grad_out" not in tensors, "dk" in tensors
+        rows = forward or "dq" in tensors
+        arguments = _Arguments.from_buffer_copy(_of_plan(plan, rows, cols))
         arguments.threads = _thread_count()
-        arguments.dtype = _DTYPES.index(q.dtype)
-        arguments.batch, arguments.heads = q.shape[:2]
-        arguments.key_heads = k.shape[1]
+        arguments.apart = not forward and (not (rows and cols) or plan.schedule.whole is not None)
+        arguments.batch, arguments.heads, arguments.key_heads = (
+            call.batch(q),
+            q.shape[1],
+            k.shape[1],
+        )
         arguments.len_q, arguments.len_k, arguments.q_start = plan.len_q, plan.len_k, plan.q_start
         arguments.q_first, arguments.q_step = plan.steps
         arguments.places = _pointer(places)
@@ -265,13 +292,18 @@ class CpuTarget:
         for name in NUMBERS:
             setattr(arguments, name, getattr(call, name))
         held = []  # copies, which kernels read or write
+        of_q, of_k = (_pages(*side) for side in ((call.q_pages, q), (call.k_pages, k)))
         for name, tensor in tensors.items():
             # Rows are read as they lie; only a last dimension that is not dense is copied first.
             if tensor.dim() == 4 and tensor.stride(3) != 1 and tensor.shape[3] > 1:
                 tensor = tensor.contiguous()
                 held.append(tensor)
             dim = tensor.shape[3] if tensor.dim() == 4 else 1
-            setattr(arguments, name, _Tensor(tensor.data_ptr(), *tensor.stride()[:3], dim))
+            pages = None if name == "sinks" else of_k if name in _OF_KEYS else of_q
+            where = None if pages is None else ctypes.addressof(pages)
+            dtype = _DTYPES.index(tensor.dtype)
+            made = _Tensor(tensor.data_ptr(), where, *tensor.stride()[:3], dim, dtype)
+            setattr(arguments, name, made)
         status = function(ctypes.byref(arguments))
         if status == _OUT_OF_MEMORY:
             raise MemoryError(

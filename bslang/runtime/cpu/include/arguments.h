@@ -13,13 +13,19 @@ enum Dtype : int64_t { float32 = 0, bfloat16 = 1, float16 = 2 };
 enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 
 // Tensor: (batch, heads, length, dim), or (batch, heads, length) with a dim of 1. Strides are in
-// elements; the last dimension is dense. q and k have one dim, v and what it is summed to another.
+// elements; the last dimension is dense. q and k have one dim, v and what it is summed to another. With
+// pages it is (pages, heads, page size, dim): the page takes the place of the batch.
+//
+// Pages: the page of each `size` positions, int32 (batch, heads, pages), with the strides of the first
+// two; -1 for one that is not there, which nothing reads. A page of queries is a block.
 //
 // Table: the runs of every block row, or of every block column; see bslang.schedule. Without an
 // order, program p is of block p, and of all blocks a call takes those where its tokens stand.
 //
 // Arguments:
 //   abi              the caller's digest of bslang/abi.py; a caller of another one is refused
+//   apart            whether the tables of rows and of columns are not of the same blocks: dQ and dK with
+//                    dV are then passes of their own, of which those without a tensor are left out
 //   q_start          query x is in block row (q_start + x) / block_q
 //   q_first, q_step  for masks, query x is at q_first + x * q_step; the step is 0 where the queries
 //                    are the heads that read one key head, else the position is q_start + x
@@ -45,11 +51,17 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 //                    (batch, groups, q_blocks, k_blocks), and the same transposed
 
 // ---- begin: generated from bslang/abi.py
-constexpr int64_t abi = 0xa6a91d31aeb2cf0;
+constexpr int64_t abi = 0x07356c19b545a7f;
+
+struct Pages {
+    const int32_t* table;
+    int64_t size, batch, head;
+};
 
 struct Tensor {
     void* data;
-    int64_t batch, head, row, dim;
+    const Pages* pages;
+    int64_t batch, head, row, dim, dtype;
 };
 
 struct Table {
@@ -67,7 +79,7 @@ struct Selection {
 };
 
 struct Arguments {
-    int64_t abi, threads, dtype, batch, heads, key_heads, len_q, len_k, q_start, q_first, q_step;
+    int64_t abi, threads, apart, batch, heads, key_heads, len_q, len_k, q_start, q_first, q_step;
     const int64_t* places;
     int64_t q_blocks, k_blocks;
     double scale, softcap;

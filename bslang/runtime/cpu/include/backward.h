@@ -27,9 +27,10 @@ namespace {
 //
 // where P = exp(scale S - lse), dS = scale P (dP - delta), delta = rowsum(O dO) - dlse. Scores have
 // a row for each query and a lane for each key: only a tile's keys and values need be transposed,
-// once. A head that a thread has to itself needs no more. Where threads share a head, one pass over
-// its columns gives dK and dV and another over its rows dQ: two products more, but no two threads
-// add to the same place. Each sum has the same order either way, so that both give the same bits.
+// once. A head that a thread has to itself needs no more. Where threads share a head, or the rows and the
+// columns that are asked for are not of the same blocks, one pass over its columns gives dK and dV and
+// another over its rows dQ: two products more, but no two threads add to the same place. Each sum has the
+// same order either way, so that both give the same bits.
 
 // What a thread needs.
 template <class Layout>
@@ -84,27 +85,44 @@ struct Keys {
 
 // A key head of one sequence and the query heads that read it.
 struct Pair {
-    static int64_t floats(const Arguments& args) {
-        const int64_t in_row = 2 + (in_place(args, args.dq) ? 0 : padded(args.dq.dim));
-        return padded(args.heads / args.key_heads * args.len_q * in_row);
+    static int64_t floats(const Arguments& args, const Held& held) {
+        const int64_t in_row = 2 + (holds_dq(args) ? padded(args.dq.dim) : 0);
+        return padded(args.heads / args.key_heads * held.count() * in_row);
     }
-    Pair(const Arguments& args, int64_t number, float* buffer, bool careful)
+    // Whether dQ is summed in a buffer.
+    static bool holds_dq(const Arguments& args) {
+        return args.dq.data != nullptr && !in_place(args.dq);
+    }
+    Pair(const Arguments& args, const Held& held, int64_t number, float* buffer, bool careful)
         : args(args),
+          held(held),
           careful(careful),
           head{number / args.key_heads, number % args.key_heads},
           q_start(place_of(args, head.batch).q_start),
           group(args.heads / args.key_heads),
           lse(buffer),
-          delta(lse + group * args.len_q),
-          dq(delta + group * args.len_q) {}
+          delta(lse + group * held.count()),
+          dq(delta + group * held.count()) {}
 
     Head query_head(int64_t member) const { return {head.batch, head.head * group + member}; }
 
+    // Where lse and delta of a query head are, from a given row.
+    int64_t at(int64_t member, int64_t row) const { return member * held.count() + held.at(row); }
+
     // Where a query head's dQ is summed, from a given row.
     Rows dq_of(int64_t member, int64_t row) const {
-        if (in_place(args, args.dq)) return lying(args.dq, query_head(member), row);
+        if (in_place(args.dq)) return lying(args.dq, query_head(member), row);
         const int64_t stride = padded(args.dq.dim);
-        return {dq + (member * args.len_q + row) * stride, stride};
+        return {dq + at(member, row) * stride, stride};
+    }
+
+    // Calls visit(rows, first, count) for the rows of dQ of some queries of a head, piece by piece.
+    template <class Visit>
+    void each_piece(int64_t member, int64_t row, int64_t count, Visit visit) const {
+        for (int64_t first = 0, many; first < count; first += many) {
+            many = holds_dq(args) ? count : piece(args.dq, row + first, count - first);
+            visit(dq_of(member, row + first), first, many);
+        }
     }
 
     // Looks for a NaN in results of a dim.
@@ -115,13 +133,14 @@ struct Pair {
     }
 
     const Arguments& args;
-    bool careful;                        // see apart.h
+    const Held& held;                       // queries
+    bool careful;                           // see apart.h
     mutable std::atomic<bool> lost{false};  // whether a result is NaN
     Head head;
     int64_t q_start, group;
-    float* lse;    // (group, len_q) log-sum-exp, base 2
-    float* delta;  // (group, len_q) times scale
-    float* dq;     // (group, len_q, dim), where dQ cannot be summed in place
+    float* lse;    // (group, held) log-sum-exp, base 2
+    float* delta;  // (group, held) times scale
+    float* dq;     // (group, held, dim), where dQ cannot be summed in place
 };
 
 // Queries of a query head that a tile of keys meets at a time, from the one numbered `first` on.
@@ -153,31 +172,35 @@ template <class Layout>
 void begin_queries(const Pair& pair, const Gradient<Layout>& own, const Queries& step) {
     const Arguments& args = pair.args;
     const int64_t first = step.first, columns = padded(args.q.dim, width);
+    const int64_t begin = pair.at(step.member, first);
     const Head head = pair.query_head(step.member);
-    const Rows out = read_rows(args, args.out, head, first, step.count, own.out);
-    const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.q);
-    const Rows dq = pair.dq_of(step.member, first);
+    const Rows out = read_rows(args.out, head, first, step.count, own.out);
+    const Rows grad = read_rows(args.grad_out, head, first, step.count, own.q);
     const float scale = static_cast<float>(args.scale);
     float delta[step_q];
     row_sums(out, grad, step.count, args.v.dim, scale, own, delta);
     for (int64_t i = 0; i < step.count; ++i) {
         const float lse = head.number(args.lse, first + i);
         const bool blind = lse == -infinity;  // no keys: 2^(score - inf) is 0, and so is all else
-        const int64_t at = step.member * args.len_q + first + i;
-        pair.lse[at] = blind ? infinity : lse * log2_e;
-        pair.delta[at] = blind ? 0 : delta[i] - scale * head.number(args.grad_lse, first + i);
-        std::fill(dq.at(i), dq.at(i) + columns, 0.0f);
+        pair.lse[begin + i] = blind ? infinity : lse * log2_e;
+        pair.delta[begin + i] =
+            blind ? 0 : delta[i] - scale * head.number(args.grad_lse, first + i);
     }
+    if (args.dq.data == nullptr || args.apart) return;  // see backward_queries
+    pair.each_piece(step.member, first, step.count, [&](Rows dq, int64_t, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) std::fill(dq.at(i), dq.at(i) + columns, 0.0f);
+    });
 }
 
 template <class Layout>
 void end_queries(const Pair& pair, const Queries& step) {
-    const int64_t first = step.first;
-    pair.look<Layout>(pair.dq_of(step.member, first), step.count, pair.args.dq.dim);
-    if (in_place(pair.args, pair.args.dq)) return;
-    for (int64_t row = first, i = 0; i < step.count; ++i, ++row)
-        write_row(pair.args, pair.args.dq, pair.query_head(step.member), row,
-                  pair.dq_of(step.member, row).data);
+    const Tensor& to = pair.args.dq;
+    pair.each_piece(step.member, step.first, step.count, [&](Rows dq, int64_t first, int64_t count) {
+        pair.look<Layout>(dq, count, to.dim);
+        if (in_place(to)) return;
+        for (int64_t i = 0; i < count; ++i)
+            write_row(to, pair.query_head(step.member), step.first + first + i, dq.at(i));
+    });
 }
 
 template <class Layout>
@@ -185,9 +208,9 @@ void transpose_keys(const Pair& pair, const Gradient<Layout>& own, Range range,
                     const Keys<Layout>& to) {
     const Arguments& args = pair.args;
     const int64_t size = range.size();
-    const Rows k = read_rows(args, args.k, pair.head, range.start, size, own.k);
+    const Rows k = read_rows(args.k, pair.head, range.start, size, own.k);
     transpose(k, size, args.k.dim, score_factor(args), to.k, to.lanes);
-    const Rows v = read_rows(args, args.v, pair.head, range.start, size, own.k);
+    const Rows v = read_rows(args.v, pair.head, range.start, size, own.k);
     transpose(v, size, args.v.dim, static_cast<float>(args.scale), to.v, to.lanes);
 }
 
@@ -201,7 +224,7 @@ __attribute__((noinline)) bool weights(const Pair& pair, const Gradient<Layout>&
     const int64_t lanes = padded(range.size(), width), count = step.count;
     product<false>(count, lanes, args.k.dim, q.view(), keys.k, own.lanes, own.p, own.lanes);
     product<false>(count, lanes, args.v.dim, grad.view(), keys.v, own.lanes, own.ds, own.lanes);
-    const int64_t at = step.member * args.len_q + step.first;
+    const int64_t at = pair.at(step.member, step.first);
     const int64_t position = pair.q_start + step.first;
     const bool cap = capped(args);
     if (cap) cap_gradients(args, step.count, lanes, pair.delta + at, own.p, own.ds, own.lanes);
@@ -228,18 +251,19 @@ __attribute__((noinline)) bool weights(const Pair& pair, const Gradient<Layout>&
     return true;
 }
 
-// C += A B, where A is `weights` of the class of blocks `kind`, or their transpose. dim: of B and C.
+// C += A B, where A is `weights` of the class of blocks `kind`, or their transpose, from a row on. dim: of B
+// and C.
 template <bool transposed, class Layout>
 inline void add_product(const Pair& pair, const Gradient<Layout>& own, int64_t kind,
                         const float* weights, int64_t m, int64_t depth, Rows b, Rows c,
-                        int64_t dim) {
+                        int64_t dim, int64_t first = 0) {
     const auto view = [&](const float* x) {
         return transposed ? View{x, 1, own.lanes} : View{x, own.lanes, 1};
     };
     const int64_t columns = padded(dim, width);
     if (isolates<Layout> && pair.careful && partial(kind))
-        product_apart(m, columns, depth, view(weights), view(own.pairs), b, own.room, c.data,
-                      c.stride);
+        product_apart(m, columns, depth, view(weights), view(own.pairs + first * own.lanes), b,
+                      own.room, c.data, c.stride);
     else
         product<true>(m, columns, depth, view(weights), b.data, b.stride, c.data, c.stride);
 }
@@ -248,8 +272,10 @@ inline void add_product(const Pair& pair, const Gradient<Layout>& own, int64_t k
 template <class Layout>
 inline void add_dq(const Pair& pair, const Gradient<Layout>& own, const Queries& step,
                    int64_t kind, int64_t keys, Rows k) {
-    const Rows dq = pair.dq_of(step.member, step.first);
-    add_product<false>(pair, own, kind, own.ds, step.count, keys, k, dq, pair.args.k.dim);
+    pair.each_piece(step.member, step.first, step.count, [&](Rows dq, int64_t first, int64_t count) {
+        add_product<false>(pair, own, kind, own.ds + first * own.lanes, count, keys, k, dq,
+                           pair.args.k.dim, first);
+    });
 }
 
 // dK and dV of a tile of keys, and with `whole` what it adds to dQ.
@@ -267,7 +293,7 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
     const Rows dk{own.dk, padded(dim)}, dv{own.dv, padded(value_dim)};
     std::fill(dk.data, dk.at(size), 0.0f);
     std::fill(dv.data, dv.at(size), 0.0f);
-    const Rows k = read_rows(args, args.k, pair.head, range.start, size, own.k);
+    const Rows k = read_rows(args.k, pair.head, range.start, size, own.k);
     for (int64_t member = 0; member < pair.group; ++member) {
         const Head head = pair.query_head(member);
         const auto visit = [&](int64_t start, int64_t stop, int64_t kind) {
@@ -275,8 +301,8 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
             for (int64_t at = run.start; at < run.stop; at += step_q) {
                 const int64_t first = at - pair.q_start;
                 const Queries step{member, first, std::min(step_q, run.stop - at)};
-                const Rows q = read_rows(args, args.q, head, first, step.count, own.q);
-                const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.out);
+                const Rows q = read_rows(args.q, head, first, step.count, own.q);
+                const Rows grad = read_rows(args.grad_out, head, first, step.count, own.out);
                 if (!weights(pair, own, step, range, keys, kind, q, grad)) continue;
                 add_product<true>(pair, own, kind, own.p, size, step.count, grad, dv, value_dim);
                 add_product<true>(pair, own, kind, own.ds, size, step.count, q, dk, dim);
@@ -288,8 +314,8 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
     pair.look<Layout>(dk, size, dim);
     pair.look<Layout>(dv, size, value_dim);
     for (int64_t i = 0; i < size; ++i) {
-        write_row(args, args.dk, pair.head, range.start + i, dk.at(i));
-        write_row(args, args.dv, pair.head, range.start + i, dv.at(i));
+        write_row(args.dk, pair.head, range.start + i, dk.at(i));
+        write_row(args.dv, pair.head, range.start + i, dv.at(i));
     }
 }
 
@@ -305,13 +331,19 @@ void backward_queries(const Pair& pair, const Gradient<Layout>& own, const Tile&
     const int64_t first = of_q.start - pair.q_start;
     const Queries step{member, first, of_q.size()};
     if (step.count == 0) return;
-    const Rows q = read_rows(args, args.q, head, first, step.count, own.q);
-    const Rows grad = read_rows(args, args.grad_out, head, first, step.count, own.out);
+    if (args.apart) {
+        const int64_t columns = padded(args.q.dim, width);
+        pair.each_piece(member, first, step.count, [&](Rows dq, int64_t, int64_t count) {
+            for (int64_t i = 0; i < count; ++i) std::fill(dq.at(i), dq.at(i) + columns, 0.0f);
+        });
+    }
+    const Rows q = read_rows(args.q, head, first, step.count, own.q);
+    const Rows grad = read_rows(args.grad_out, head, first, step.count, own.out);
     const auto visit = [&](int64_t start, int64_t stop, int64_t kind) {
         for (int64_t number = start * tiles; number < stop * tiles; ++number) {
             const Range range = keys_in<Layout>(args, head.batch, number);
             if (range.size() == 0) continue;
-            const Rows k = read_rows(args, args.k, pair.head, range.start, range.size(), own.k);
+            const Rows k = read_rows(args.k, pair.head, range.start, range.size(), own.k);
             if (weights(pair, own, step, range, keys_of(number), kind, q, grad))
                 add_dq(pair, own, step, kind, range.size(), k);
         }
@@ -326,25 +358,33 @@ void backward_pass(const Arguments& args) {
     constexpr int64_t tile = tile_k<Layout>, tiles = tiles_k<Layout>;  // of a block of keys
     const int64_t pairs = args.batch * args.key_heads, threads = args.threads;
     if (pairs == 0) return;
-    const int64_t bytes = size_of(args.dtype);
-    use_large_pages(args.dq.data, args.batch * args.heads * args.len_q * args.dq.dim * bytes);
-    use_large_pages(args.dk.data, pairs * args.len_k * args.dk.dim * bytes);
-    use_large_pages(args.dv.data, pairs * args.len_k * args.dv.dim * bytes);
+    use_large_pages(args.dq, args.batch * args.heads * args.len_q);
+    use_large_pages(args.dk, pairs * args.len_k);
+    use_large_pages(args.dv, pairs * args.len_k);
     const int64_t group = args.heads / args.key_heads;
     const Order order = order_of<Layout>(args, pairs);
     const int64_t alone = order.alone;
+    const Held held = held_queries<Layout>(args), held_of_k = held_keys<Layout>(args);
     std::vector<Queries> steps;
     for (int64_t member = 0; member < group; ++member)
-        for (int64_t first = 0; first < args.len_q; first += step_q)
-            steps.push_back({member, first, std::min(step_q, args.len_q - first)});
+        held.each([&](int64_t start, int64_t stop) {
+            stop = std::min(stop, args.len_q);
+            for (int64_t first = start; first < stop; first += step_q)
+                steps.push_back({member, first, std::min(step_q, stop - first)});
+        });
     const int64_t count_of_steps = static_cast<int64_t>(steps.size());
+    std::vector<int64_t> numbers;  // of the tiles of keys, by position
+    held_of_k.each([&](int64_t start, int64_t stop) {
+        for (int64_t number = start / block_k * tiles; number < stop / block_k * tiles; ++number)
+            numbers.push_back(number);
+    });
+    const int64_t count_of_keys = static_cast<int64_t>(numbers.size());
 
     const int64_t of_thread = padded(Gradient<Layout>::floats(args));
     const int64_t of_keys = Keys<Layout>::floats(args);
-    const int64_t blocks_of_keys = (args.len_k + block_k - 1) / block_k;
-    const int64_t count_of_keys = blocks_of_keys * tiles;  // tiles, by position
     const Buffer own_buffer(threads * of_thread);
-    const Buffer pair_buffer((alone ? threads : 1) * Pair::floats(args));
+    const int64_t of_pair = Pair::floats(args, held);
+    const Buffer pair_buffer((alone ? threads : 1) * of_pair);
     const Buffer keys_buffer(std::max(threads, alone < pairs ? count_of_keys : 0) * of_keys);
     const auto own = [&] {
         return Gradient<Layout>(own_buffer.at(omp_get_thread_num() * of_thread), args);
@@ -352,9 +392,14 @@ void backward_pass(const Arguments& args) {
     const auto keys = [&](int64_t number) {
         return Keys<Layout>(keys_buffer.at(number * of_keys), args);
     };
+    const auto keys_at = [&](int64_t number) {  // of a tile, by position
+        const int64_t place = held_of_k.at(number / tiles * block_k) / block_k * tiles;
+        return keys(place + number % tiles);
+    };
 
-    std::vector<int64_t> program_of(args.by_col.programs);  // of each block column
-    for (int64_t p = 0; p < args.by_col.programs; ++p) program_of[block_of(args.by_col, p)] = p;
+    const int64_t programs = alone ? args.by_col.programs : 0;  // of each block column then
+    std::vector<int64_t> program_of(programs);
+    for (int64_t p = 0; p < programs; ++p) program_of[block_of(args.by_col, p)] = p;
 
     const auto each_alone = [&](const Pair& pair, int64_t thread) {
         for (const Queries& step : steps) begin_queries(pair, own(), step);
@@ -370,9 +415,9 @@ void backward_pass(const Arguments& args) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t place = 0; place < alone; ++place) {
         const int64_t number = order.pairs[place], thread = omp_get_thread_num();
-        float* buffer = pair_buffer.at(thread * Pair::floats(args));
-        if (!each_alone({args, number, buffer, false}, thread))
-            each_alone({args, number, buffer, true}, thread);
+        float* buffer = pair_buffer.at(thread * of_pair);
+        if (!each_alone({args, held, number, buffer, false}, thread))
+            each_alone({args, held, number, buffer, true}, thread);
     }
     if (alone == pairs) return;
 
@@ -390,27 +435,27 @@ void backward_pass(const Arguments& args) {
             for (int64_t step = 0; step < count_of_steps; ++step)
                 begin_queries(pair, own(), steps[step]);
 #pragma omp for schedule(static)
-            for (int64_t number = 0; number < count_of_keys; ++number)
-                transpose_keys(pair, own(), keys_in<Layout>(args, pair.head.batch, number),
-                               keys(number));
+            for (int64_t place = 0; place < count_of_keys; ++place)
+                transpose_keys(pair, own(), keys_in<Layout>(args, batch, numbers[place]),
+                               keys(place));
 #pragma omp for schedule(dynamic) nowait
             for (int64_t task = 0; task < count_of_columns; ++task) {
                 const Tile& part = columns[task];
                 const int64_t at =
                     block_of(args.by_col, part.program) * tiles + part.first / tile;
-                backward_keys<false>(pair, own(), part, keys(at).from_lane(part.first % tile));
+                backward_keys<false>(pair, own(), part, keys_at(at).from_lane(part.first % tile));
             }
 #pragma omp for schedule(dynamic)
             for (int64_t task = 0; task < group * count_of_rows; ++task)
                 backward_queries(pair, own(), rows[task % count_of_rows], task / count_of_rows,
-                                 keys);
+                                 keys_at);
         }
         return !pair.lost;
     };
     for (int64_t place = alone; place < pairs; ++place) {
         const int64_t number = order.pairs[place];
-        if (!all_together({args, number, pair_buffer.at(0), false}))
-            all_together({args, number, pair_buffer.at(0), true});
+        if (!all_together({args, held, number, pair_buffer.at(0), false}))
+            all_together({args, held, number, pair_buffer.at(0), true});
     }
 }
 

@@ -113,8 +113,8 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
     const int64_t stride = padded(args.v.dim), columns = padded(args.v.dim, width);
     const int64_t size = range.size(), lanes = padded(size, width);
     const Head key_head = head.key_head(args);
-    const Rows k = read_rows(args, args.k, key_head, step.at, step.count, own.k);
-    const Rows v = read_rows(args, args.v, key_head, step.at, step.count, own.v);
+    const Rows k = read_rows(args.k, key_head, step.at, step.count, own.k);
+    const Rows v = read_rows(args.v, key_head, step.at, step.count, own.v);
     product<false>(step.count, lanes, args.q.dim, k.view(), own.q, own.lanes, own.s, own.lanes);
     if (capped(args)) cap_scores(args, step.count, lanes, own.s, own.lanes);
     apply_mask<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
@@ -144,7 +144,7 @@ void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_
             Range range, bool careful) {
     const int64_t stride = padded(args.v.dim);
     const int64_t first = range.start - place_of(args, head.batch).q_start, size = range.size();
-    const Rows q = read_rows(args, args.q, head, first, size, own.acc);  // free until later
+    const Rows q = read_rows(args.q, head, first, size, own.acc);  // free until later
     transpose(q, size, args.q.dim, score_factor(args), own.q, own.lanes);
     std::fill(own.acc, own.acc + size * stride, 0.0f);
     std::fill(own.m, own.m + own.lanes, -infinity);
@@ -152,7 +152,7 @@ void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_
 
     each_step<Layout>(args, head, program, [&](const Step& step, const Step& next) {
         Ahead keys{};
-        if (in_place(args, args.k)) {
+        if (in_place(args.k) && piece(args.k, next.at, next.count) == next.count) {
             const Rows rows = lying(args.k, head.key_head(args), next.at);
             keys = {rows.data, rows.stride, next.count, args.k.dim};
         }
@@ -181,7 +181,7 @@ void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, 
         float* row = own.acc + i * stride;
         if (l == 0) std::fill(row, row + dim, 0.0f);  // no keys: 0, though a value met be NaN
         const float sum = args.sinks.data ? l + sink_weight(args, head, first + i, own.m[i]) : l;
-        write_row(args, args.out, head, first + i, row, l == 0 ? 0 : 1 / sum);
+        write_row(args.out, head, first + i, row, l == 0 ? 0 : 1 / sum);
         head.number(args.lse, first + i) = l == 0 ? -infinity : own.m[i] * ln_2 + std::log(l);
     }
 }
@@ -189,7 +189,7 @@ void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, 
 template <class Layout>
 void forward_pass(const Arguments& args) {
     const int64_t heads = args.batch * args.heads;
-    use_large_pages(args.out.data, heads * args.len_q * args.v.dim * size_of(args.dtype));
+    use_large_pages(args.out, heads * args.len_q);
     // Sequences that stand at places of their own have tiles of their own.
     const int64_t parts = args.places == nullptr ? 1 : args.batch;
     const int64_t of_part = args.places == nullptr ? heads : args.heads;

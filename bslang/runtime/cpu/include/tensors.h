@@ -140,7 +140,13 @@ struct Head {
         return {batch, head / (args.heads / args.key_heads)};
     }
     int64_t offset(const Tensor& tensor, int64_t row) const {
+        if (tensor.pages != nullptr) return in_page(tensor, *tensor.pages, row);
         return batch * tensor.batch + head * tensor.head + row * tensor.row;
+    }
+    int64_t in_page(const Tensor& tensor, const Pages& of, int64_t row) const {
+        const int64_t number = row / of.size;
+        const int64_t page = of.table[batch * of.batch + head * of.head + number];
+        return page * tensor.batch + head * tensor.head + (row - number * of.size) * tensor.row;
     }
     float& number(const Tensor& tensor, int64_t row) const {  // of fp32 (batch, heads, length)
         return static_cast<float*>(tensor.data)[offset(tensor, row)];
@@ -156,8 +162,20 @@ struct Rows {
 };
 
 // Whether rows of a tensor can be read and written as whole vectors where they lie.
-inline bool in_place(const Arguments& args, const Tensor& tensor) {
-    return args.dtype == float32 && tensor.dim % width == 0;
+inline bool in_place(const Tensor& tensor) {
+    return tensor.dtype == float32 && tensor.dim % width == 0;
+}
+
+// Rows of a tensor, all of which are written.
+inline void use_large_pages(const Tensor& tensor, int64_t rows) {
+    if (tensor.pages == nullptr)
+        use_large_pages(tensor.data, rows * tensor.dim * size_of(tensor.dtype));
+}
+
+// How many of `count` rows from one on lie in one piece.
+inline int64_t piece(const Tensor& tensor, int64_t row, int64_t count) {
+    if (tensor.pages == nullptr) return count;
+    return std::min(count, tensor.pages->size - row % tensor.pages->size);
 }
 
 inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
@@ -166,21 +184,21 @@ inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
 
 // Rows [start, start + count) of a head, to be read. `buffer` has room for them, and takes them,
 // padded with zeros to whole cache lines, where they cannot be read in place.
-[[maybe_unused]] Rows read_rows(const Arguments& args, const Tensor& tensor, Head head,
-                                int64_t start, int64_t count, float* buffer) {
-    if (in_place(args, tensor)) return lying(tensor, head, start);
+[[maybe_unused]] Rows read_rows(const Tensor& tensor, Head head, int64_t start, int64_t count,
+                                float* buffer) {
+    if (in_place(tensor) && piece(tensor, start, count) == count) return lying(tensor, head, start);
     const int64_t dim = tensor.dim, stride = padded(dim);
     float* to = buffer;
     for (int64_t i = 0; i < count; ++i, to += stride) {
-        widen(args.dtype, tensor.data, head.offset(tensor, start + i), dim, to);
+        widen(tensor.dtype, tensor.data, head.offset(tensor, start + i), dim, to);
         std::fill(to + dim, to + stride, 0.0f);
     }
     return {buffer, stride};
 }
 
-[[maybe_unused]] void write_row(const Arguments& args, const Tensor& tensor, Head head, int64_t row,
-                                const float* from, float factor = 1.0f) {
-    narrow(args.dtype, tensor.data, head.offset(tensor, row), tensor.dim, from, factor);
+[[maybe_unused]] void write_row(const Tensor& tensor, Head head, int64_t row, const float* from,
+                                float factor = 1.0f) {
+    narrow(tensor.dtype, tensor.data, head.offset(tensor, row), tensor.dim, from, factor);
 }
 
 // Four floats of each of four rows, times a factor, to four rows of four.

@@ -56,6 +56,7 @@ inline int64_t block_of(const Table& table, int64_t program) {
 
 // The programs of a table that may hold some positions, in blocks of `block`.
 inline Range programs_of(const Table& table, int64_t block, Range positions) {
+    if (table.programs == 0) return {0, 0};
     if (table.order != nullptr) return {0, table.programs};
     return {positions.start / block, (std::max<int64_t>(positions.stop, 0) + block - 1) / block};
 }
@@ -194,6 +195,76 @@ std::vector<Tile> tiles_of(const Arguments& args, const Table& table, Range posi
     return tiles;
 }
 
+// ---- Held positions -----------------------------------------------------------------------------
+
+// The positions of an axis for which a pass holds something, and where: all, or those of the blocks that
+// tables name, one block after another.
+class Held {
+  public:
+    explicit Held(int64_t length) : block_(length), count_(length) {}
+
+    // programs: of the axis; runs: of blocks of the axis, of so many graphs.
+    Held(int64_t length, int64_t block, const Table& programs, const Table& runs, int64_t classes,
+         int64_t graphs)
+        : block_(block), slots_((length + block - 1) / block, -1) {
+        for (int64_t p = 0; p < programs.programs; ++p) slots_[block_of(programs, p)] = 0;
+        const int64_t last = runs.pointer ? runs.pointer[graphs * runs.programs * classes] : 0;
+        for (int64_t run = 0; run < last; ++run)
+            std::fill(slots_.begin() + runs.runs[2 * run], slots_.begin() + runs.runs[2 * run + 1],
+                      0);
+        for (int64_t& slot : slots_)
+            if (slot == 0) slot = count_, count_ += block;
+    }
+
+    int64_t count() const { return count_; }
+
+    // Where a position is held.
+    int64_t at(int64_t position) const {
+        if (slots_.empty()) return position;
+        return slots_[position / block_] + position % block_;
+    }
+
+    // Calls visit(start, stop) for the positions that lie side by side.
+    template <class Visit>
+    void each(Visit visit) const {
+        if (slots_.empty()) visit(int64_t{0}, count_);
+        const int64_t blocks = static_cast<int64_t>(slots_.size());
+        for (int64_t start = 0, stop; start < blocks; start = stop) {
+            stop = start + 1;
+            if (slots_[start] < 0) continue;
+            while (stop < blocks && slots_[stop] >= 0) ++stop;
+            visit(start * block_, stop * block_);
+        }
+    }
+
+  private:
+    int64_t block_;
+    std::vector<int64_t> slots_;
+    int64_t count_ = 0;
+};
+
+// The graphs of a call's heads.
+template <class Layout>
+int64_t graphs_of(const Arguments& args) {
+    if (!Layout::by_head) return 1;
+    return 1 + *std::max_element(args.head_graph, args.head_graph + args.heads);
+}
+
+// Queries, from the first one on, and keys for which the backward pass holds something.
+template <class Layout>
+Held held_queries(const Arguments& args) {
+    if (!args.apart) return Held(args.len_q);
+    return Held(args.len_q, Layout::block_q, args.by_row, args.by_col, classes<Layout>,
+                graphs_of<Layout>(args));
+}
+template <class Layout>
+Held held_keys(const Arguments& args) {
+    constexpr int64_t block = Layout::block_k;
+    if (!args.apart) return Held((args.len_k + block - 1) / block * block);
+    return Held(args.len_k, block, args.by_col, args.by_row, classes<Layout>,
+                graphs_of<Layout>(args));
+}
+
 // ---- Pairs --------------------------------------------------------------------------------------
 // A pair is a key head of one sequence and the query heads that read it.
 
@@ -238,8 +309,9 @@ template <class Layout>
 Order order_of(const Arguments& args, int64_t pairs) {
     const int64_t threads = args.threads;
     std::vector<int64_t> work(pairs), order(pairs), sorted(pairs);
-    for (int64_t i = 0; i < pairs; ++i) work[i] = work_of_pair<Layout>(args, i);
     std::iota(order.begin(), order.end(), 0);
+    if (args.apart) return {order, 0};
+    for (int64_t i = 0; i < pairs; ++i) work[i] = work_of_pair<Layout>(args, i);
     std::stable_sort(order.begin(), order.end(),
                      [&](int64_t a, int64_t b) { return work[a] > work[b]; });
     for (int64_t i = 0; i < pairs; ++i) sorted[i] = work[order[i]];
