@@ -198,24 +198,35 @@ class Exchange:
     # ---- work ------------------------------------------------------------------------------------
 
     @cached_property
+    def row_work(self) -> Ints:
+        """int64 (block rows,): blocks that each visits, of all query heads together; 0 for spread ones."""
+        total = sum(
+            (each * graph.blocks_by_row for each, graph in self._weighted),
+            np.zeros_like(self.row_owner),
+        )
+        return np.where(self.is_spread, 0, total)
+
+    @cached_property
+    def column_work(self) -> Ints:
+        """int64 (block columns,): blocks of each column in spread rows, of all query heads together."""
+        total = np.zeros_like(self.column_owner)
+        for each, graph in self._weighted:
+            spread = self.is_spread[graph.row]
+            total += each * covered(graph.start[spread], graph.stop[spread], graph.grid.m)
+        return total
+
+    @property
+    def _weighted(self) -> list[tuple[int, BlockGraph]]:
+        """How many query heads each graph has, and the graph."""
+        weights = np.bincount(self.head_graph, minlength=len(self.graphs)).tolist()
+        return list(zip(weights, self.graphs, strict=True))
+
+    @cached_property
     def work(self) -> Ints:
         """int64 (ranks,): blocks that each rank visits, of all query heads together."""
-        total = np.zeros(self.ranks, dtype=np.int64)
-        weights = np.bincount(self.head_graph, minlength=len(self.graphs))
-        for graph, heads in zip(self.graphs, weights, strict=True):
-            spread = self.is_spread[graph.row]
-            kept, size = ~spread, graph.stop - graph.start
-            counts = (
-                (self.row_owner[graph.row[kept]], size[kept]),
-                (
-                    self.column_owner,
-                    covered(graph.start[spread], graph.stop[spread], graph.grid.m),
-                ),
-            )
-            for owner, blocks in counts:
-                found = np.bincount(owner, weights=blocks, minlength=self.ranks)
-                total += heads * found.astype(np.int64)
-        return total
+        sides = (self.row_owner, self.row_work), (self.column_owner, self.column_work)
+        found = [np.bincount(owner, weights=work, minlength=self.ranks) for owner, work in sides]
+        return (found[0] + found[1]).astype(np.int64)
 
     @property
     def balance(self) -> float:

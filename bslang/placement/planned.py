@@ -32,19 +32,20 @@ def planned(
     """
     plain = Exchange.of(graphs, head_graph, heads, key_heads, placement)
     sizes = sizes or Sizes()
-    best = min(_spread(plain), key=lambda exchange: _most(exchange, sizes))
-    gather = replace(plain, kind="gather")
-    return gather if _most(best, sizes) >= _most(gather, sizes) > 0 else best
+    best = min(_spread(plain), key=lambda exchange: most_moved(exchange, sizes))
+    return or_gather(best, sizes)
+
+
+def or_gather(exchange: Exchange, sizes: Sizes) -> Exchange:
+    """A gather in place of an exchange that comes to as much."""
+    gather = replace(exchange, kind="gather", spread=exchange.spread[:0])
+    return gather if most_moved(exchange, sizes) >= most_moved(gather, sizes) > 0 else exchange
 
 
 def _spread(plain: Exchange) -> Iterator[Exchange]:
     """The exchange with the rows of each threshold of HEAVY spread, fewest first, from none on."""
     yield plain
-    weights = np.bincount(plain.head_graph, minlength=len(plain.graphs))
-    work = sum(
-        (each * graph.blocks_by_row for each, graph in zip(weights, plain.graphs, strict=True)),
-        np.zeros_like(plain.row_owner),
-    )
+    work = plain.row_work
     least = max(work.mean(), plain.ranks * plain.heads)
     count = 0
     for times in reversed(HEAVY):
@@ -55,7 +56,7 @@ def _spread(plain: Exchange) -> Iterator[Exchange]:
             yield replace(plain, spread=rows[order])
 
 
-def _most(exchange: Exchange, sizes: Sizes) -> int:
+def most_moved(exchange: Exchange, sizes: Sizes) -> int:
     """Bytes of the ranks that send or receive most in the forward and in the backward pass."""
     totals = [each.total for each in traffic(exchange, sizes)]
     return sum(int(max(total.sent.max(), total.received.max())) for total in totals)
