@@ -66,7 +66,7 @@ def backward(
     if plan.spread_rows:
         parts = yield from _spread(rank, given, taking[1].wait(), *rows, (dk, dv))
     _add(rank, returned, (dk, dv))
-    if plan.part.shared.count:
+    if plan.part.shared.size:
         yield from _share(rank, foreign, (dk, dv), k.dtype)
     if plan.spread_rows:
         yield from _home(rank, parts, dq)
@@ -142,7 +142,7 @@ def _share(rank: Rank, foreign: torch.Tensor, to: Pair, dtype: torch.dtype) -> S
     plan, batch, dims = rank.plan, to[0].shape[0], [x.shape[3] for x in to]
     slices, block = plan.shared_tokens(batch), plan.block_k
     start = plan.pool_pages(batch)[0]
-    count = plan.part.shared.count
+    count = plan.part.shared.size
     parts = foreign[start : start + count * batch].view(count, batch, block, sum(dims))
     mine = parts[plan.shared_from : plan.shared_from + plan.shared.count]
     pages.items_of(to, plan.shared.head, plan.shared.place, block, mine)

@@ -96,14 +96,14 @@ def fetch(rank: Rank, k: torch.Tensor, v: torch.Tensor) -> Steps[Pending]:
     if plan.gathers:
         shard = torch.cat((k, v), 3).transpose(0, 1).contiguous()
         pending = yield Publish(shard, pool.view(-1, *shard.shape[1:]))
-        return Pending(pool, pending.work, pending.keeps)
+        return Several(pool, parts=[pending])
     waits = []
     if plan.fetches:
         x = k.new_empty((plan.sent.count, batch, block, dim))
         pages.items_of((k, v), plan.sent.head, plan.sent.place, block, x)
         items = pool[:shared].view(-1, batch, block, dim)
         waits.append((yield Trade(x, plan.send_counts, plan.receive_counts, items)))
-    if plan.part.shared.count:
+    if plan.part.shared.size:
         slices = plan.shared_tokens(batch)
         x = k.new_empty((plan.shared.count, batch, block, dim))
         pages.items_of((k, v), plan.shared.head, plan.shared.place, block, x)

@@ -119,7 +119,7 @@ class RankPlan:
         """Of this rank's columns: dK and dV from the rows that it keeps; in a gather, from near ones."""
         part = self.part
         rows = part.near if self.gathers else np.sort(np.concatenate((part.near, part.far)))
-        return self._plan(self._whole(rows), cols=part.columns)
+        return self._plan(self._whole(rows), rows=rows[:0], cols=part.columns)
 
     @cached_property
     def guests(self) -> DevicePlan | None:
@@ -131,9 +131,9 @@ class RankPlan:
         return self._plan(cells, rows=rows, cols=self.part.columns)
 
     def _plan(
-        self, cells: Runs, rows: Ints | None = None, cols: Ints | None = None
+        self, cells: Runs, rows: Ints, cols: Ints | None = None
     ) -> DevicePlan | None:
-        if not cells and not (rows is None or rows.size):
+        if not cells and not rows.size:
             return None
         of_each = [cells] * len(self.schedule.graphs)
         return DevicePlan.of(self.schedule.cut(of_each, rows=rows, cols=cols), self.device)
@@ -167,11 +167,11 @@ class RankPlan:
 
     @property
     def send_counts(self) -> list[int]:
-        return [items.count for items in self.part.send]
+        return [items.size for items in self.part.send]
 
     @property
     def receive_counts(self) -> list[int]:
-        return [items.count for items in self.part.receive]
+        return [items.size for items in self.part.receive]
 
     @cached_property
     def shared(self) -> Where:
@@ -242,7 +242,7 @@ class RankPlan:
             return whole, whole, whole
         shared = self.fetched * batch
         own = shared
-        if self.part.shared.count:
+        if self.part.shared.size:
             own += -(-self.shared_tokens(batch).room // self.block_k)
         return shared, own, own + self.needed.count * batch + 1
 

@@ -29,7 +29,10 @@ def scatter(into: torch.Tensor, pages: torch.Tensor, x: torch.Tensor, blocks: to
     ragged = F.pad(x, (*(0, 0) * (x.dim() - 3), 0, -x.shape[2] % size))
     number, head = _places(pages[:, :, blocks], x.shape[1])
     cut = ragged.reshape(*x.shape[:2], -1, size, *x.shape[3:])
-    into[number, head] = cut[:, :, blocks].to(into.dtype)
+    if into.stride(1) == 0:  # of single heads, each with pages of its own
+        into[:, 0][number] = cut[:, :, blocks].to(into.dtype)
+    else:
+        into[number, head] = cut[:, :, blocks].to(into.dtype)
 
 
 def _places(pages: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,220 @@
+"""One sequence over the ranks of a group: which tokens each holds, and how tensors are cut and put together."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+
+from bslang.distributed.plan import RankPlan
+from bslang.layouts import Layout, take_layout
+from bslang.placement.part import Part
+from bslang.placement.placement import Placement, common_block
+from bslang.placement.planned import planned
+from bslang.placement.traffic import Sizes
+from bslang.runtime.recent import Recent
+from bslang.runtime.runnable import Runnable
+
+Group: TypeAlias = "DeviceMesh | dist.ProcessGroup"
+
+PLANS = 32
+"""Layouts, numbers of heads and so on whose plans a sharding keeps."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sharding:
+    """Which tokens of a sequence each rank of a group holds.
+
+    All shards have one length, ceil(blocks / ranks) blocks; places without a token come last in a shard.
+
+    placement: of blocks, over the ranks. group: the name of the process group; rank: this process's in it.
+    """
+
+    placement: Placement
+    rank: int
+    group: str
+    _plans: Recent[RankPlan] = field(default_factory=partial(Recent, PLANS))
+    _agreed: set[str] = field(default_factory=set)
+    _indices: dict[torch.device, tuple[torch.Tensor, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        SHARDINGS[self.key] = self
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of the sequence."""
+        return self.placement.length
+
+    @property
+    def ranks(self) -> int:
+        """Processes of the group."""
+        return self.placement.ranks
+
+    @property
+    def local_len(self) -> int:
+        """Tokens of a shard, places without a token included."""
+        return self.placement.per * self.placement.block
+
+    @property
+    def digest(self) -> str:
+        """A name for which rank holds what: the same on all ranks (16 hex digits)."""
+        placement = self.placement
+        about = f"{placement.length} {placement.block} {placement.ranks} {placement.owner.tolist()}"
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+    @property
+    def key(self) -> str:
+        """What operators know it by, in this process."""
+        return f"{self.digest}; {self.group}; {self.rank}"
+
+    # ---- tensors -----------------------------------------------------------------------------------
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """int64 (local length,), on the CPU: the position in the sequence of each token of this rank's shard;
+        0 in places without one."""
+        return self._index(torch.device("cpu"))[0]
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """bool (local length,), on the CPU: whether there is a token."""
+        return self._index(torch.device("cpu"))[1]
+
+    def shard(self, x: torch.Tensor, dim: int, fill: float = 0) -> torch.Tensor:
+        """This rank's part of a tensor that it has whole: x with `dim` of the sequence's length becomes one
+        of the local length; fill: what is put in places without a token. Differentiable: each rank's
+        gradient is that of its own tokens. Raises ValueError for a tensor of another length.
+        """
+        if x.shape[dim] != self.seq_len:
+            raise ValueError(
+                f"dimension {dim} must have the {self.seq_len} tokens of the sequence; the shape is "
+                f"{tuple(x.shape)}"
+            )
+        positions, valid, _ = self._index(x.device)
+        mine = x.index_select(dim, positions)
+        shape = [1] * x.dim()
+        shape[dim] = self.local_len
+        return torch.where(valid.view(shape), mine, fill)
+
+    def unshard(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """The whole tensor on every rank, in the order of the sequence; all ranks call it together.
+
+        x: this rank's shard, with `dim` of the local length, or a DTensor that is sharded over the group.
+        Differentiable, as DTensor's full_tensor: every rank is taken to compute the same of it, so the
+        gradient of a shard is its part of this rank's. Raises ValueError for a tensor of another length.
+        """
+        if isinstance(x, DTensor):
+            x = x.full_tensor()
+            if x.shape[dim] == self.ranks * self.local_len:
+                return x.index_select(dim, self._index(x.device)[2])
+        elif x.shape[dim] == self.local_len:
+            from bslang.distributed.op import unshard
+
+            return unshard(x, dim % x.dim(), self.key)  # type: ignore[no-any-return]  # operators are untyped
+        raise ValueError(
+            f"dimension {dim} must have the {self.local_len} places of a shard; the shape is "
+            f"{tuple(x.shape)}"
+        )
+
+    def in_order(self, shards: torch.Tensor) -> torch.Tensor:
+        """(seq_len, ...) of the shards of all ranks (ranks * local length, ...), one after another."""
+        return shards.index_select(0, self._index(shards.device)[2])
+
+    def _index(self, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """On a device: positions, which places have a token, and the place of each position among all."""
+        if device not in self._indices:
+            position = torch.from_numpy(self.placement.positions(self.rank))
+            owner, place = self.placement.owners(1), self.placement.pages(1)
+            whole = torch.from_numpy(owner * self.local_len + place)
+            made = position.clamp_min(0), position >= 0, whole
+            self._indices[device] = tuple(x.to(device) for x in made)
+        return self._indices[device]
+
+    # ---- plans -------------------------------------------------------------------------------------
+
+    def plan(
+        self, layout: Runnable, heads: int, key_heads: int, sizes: Sizes, device: torch.device
+    ) -> RankPlan:
+        """What this rank does of a layout's call; sizes: of a row of the batch."""
+
+        def make() -> RankPlan:
+            length = self.seq_len
+            schedule = layout._schedule(length, length, "end", heads)
+            exchange = planned(
+                schedule.graphs, schedule.head_graph, heads, key_heads, self.placement, sizes
+            )
+            return RankPlan(Part(exchange, self.rank), schedule, device)
+
+        return self._plans.get((layout._key, heads, key_heads, sizes, device), make)
+
+    def __repr__(self) -> str:
+        return (
+            f"Sharding({self.seq_len} tokens over {self.ranks} ranks, shards of {self.local_len}; "
+            f"this is rank {self.rank})"
+        )
+
+
+SHARDINGS: weakref.WeakValueDictionary[str, Sharding] = weakref.WeakValueDictionary()
+"""Those of this process that are in use, by key."""
+
+
+def found(key: str) -> Sharding:
+    """The sharding of a key. Raises RuntimeError where there is none in this process."""
+    sharding = SHARDINGS.get(key)
+    if sharding is None:
+        raise RuntimeError(f"no sharding {key!r} in this process: make it with shard_sequence")
+    return sharding
+
+
+def shard_sequence(
+    layouts: Layout | str | Sequence[Layout | str],
+    seq_len: int,
+    group: Group,
+    *,
+    heads: int | None = None,
+    key_heads: int | None = None,
+) -> Sharding:
+    """Decide which tokens of a sequence each rank of a group holds. All ranks call it with the same
+    arguments, and each finds the same alone: nothing is sent.
+
+    layouts: those of the model's layers, compiled or as text; their work is balanced together. A layout that
+    several layers have is given as often. seq_len: tokens, at least 1. group: a DeviceMesh of one dimension,
+    such as mesh["cp"], or a process group. heads, key_heads: of the model; None means 1 and as many as heads.
+
+    Raises ValueError or TypeError for invalid arguments, SpecError if a layout is undefined at this length.
+    """
+    given = [layouts] if isinstance(layouts, Layout | str) else list(layouts)
+    if not given:
+        raise ValueError("a sharding needs a layout: the sequence of layouts is empty")
+    taken = [take_layout(each) for each in given]
+    if isinstance(seq_len, bool) or not isinstance(seq_len, int) or seq_len < 1:
+        raise ValueError(f"seq_len must be an integer of at least 1, not {seq_len!r}")
+    process_group = as_group(group)
+    ranks = dist.get_world_size(process_group)
+    block = common_block(*(layout.block for layout in taken))
+    placement = Placement.contiguous(seq_len, block, ranks)
+    return Sharding(placement, dist.get_rank(process_group), process_group.group_name)
+
+
+def as_group(group: Group) -> dist.ProcessGroup:
+    """The process group that is meant. Raises TypeError or ValueError for anything else."""
+    if isinstance(group, DeviceMesh):
+        if group.ndim != 1:
+            raise ValueError(
+                f"a sequence is cut over one dimension of a mesh, and this one has {group.ndim}: pass "
+                "mesh['cp'], by the name of that dimension"
+            )
+        return group.get_group()
+    if isinstance(group, dist.ProcessGroup):
+        return group
+    raise TypeError(
+        f"pass a DeviceMesh of one dimension or a process group, not {type(group).__name__}"
+    )
