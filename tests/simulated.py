@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 
+import bslang
+from bslang.call import Call
+from bslang.distributed import Sharding
+from bslang.distributed.backward import Given
+from bslang.distributed.job import Job
+from bslang.distributed.plan import RankPlan
 from bslang.distributed.transport import Pending, Publish, Request, Steps, Trade
+from bslang.placement.exchange import Exchange
+from bslang.placement.part import Part
+from bslang.placement.placement import Placement
+from bslang.placement.traffic import Sizes
 
 T = TypeVar("T")
 
@@ -63,3 +76,140 @@ def together(steps: Sequence[Steps[T]], sent: list[int] | None = None) -> list[T
             if sent is not None:
                 sent[rank] += request.sent(rank)
         answers = among(requests)
+
+
+# ---- a call ------------------------------------------------------------------------------------------
+
+
+class Placed(Sharding):
+    """A rank of a placement whose exchange a test chooses."""
+
+    chosen: Callable[[Exchange], Exchange] | None = None
+
+    def plan(
+        self, layout: Any, heads: int, key_heads: int, sizes: Sizes, device: torch.device
+    ) -> RankPlan:
+        if self.chosen is None:
+            return super().plan(layout, heads, key_heads, sizes, device)
+        schedule = layout._schedule(self.seq_len, self.seq_len, "end", heads)
+        plain = Exchange.of(schedule.graphs, schedule.head_graph, heads, key_heads, self.placement)
+        return RankPlan(Part(self.chosen(plain), self.rank), schedule, device)
+
+
+@dataclass(frozen=True)
+class World:
+    """Simulated ranks that hold a sequence. kind: of the exchange; spread: block rows; None for what
+    `planned` chooses."""
+
+    placement: Placement
+    kind: Literal["exchange", "gather"] | None = None
+    spread: tuple[int, ...] = ()
+
+    @cached_property
+    def shardings(self) -> list[Placed]:
+        made = [Placed(self.placement, rank, "") for rank in range(self.placement.ranks)]
+        if self.kind is not None:
+            for each in made:
+                object.__setattr__(each, "chosen", self._exchange)
+        return made
+
+    def _exchange(self, plain: Exchange) -> Exchange:
+        assert self.kind is not None
+        rows = np.array([] if self.kind == "gather" else self.spread, dtype=np.int64)
+        rows = rows[np.argsort(plain.row_owner[rows], kind="stable")]
+        return replace(plain, kind=self.kind, spread=rows)
+
+    def shards(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [each.shard(x, 2) for each in self.shardings]
+
+    def whole(self, shards: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(batch, heads, length, ...); places without a token hold nothing."""
+        for each, x in zip(self.shardings, shards, strict=True):
+            empty = x[:, :, ~each.valid]
+            assert ((empty == 0) | (empty == -torch.inf)).all()
+        joined = torch.cat([x.transpose(0, 2) for x in shards])
+        return self.shardings[0].in_order(joined).transpose(0, 2)
+
+    def attended(
+        self,
+        layout: bslang.Layout,
+        given: Sequence[torch.Tensor],
+        *,
+        keep: bool = True,
+        reduce: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> World.Attended:
+        """What `one` gives, and what moved. given: q, k, v and the gradients of out and lse."""
+        q, k, v, grad_out, grad_lse = (self.shards(x) for x in given)
+        call = call_of(layout, given, options)
+        jobs = [
+            Job.of(q[0], k[0], v[0], layout._key, each.key, call, reduce) for each in self.shardings
+        ]
+        sent = [[0] * len(jobs) for _ in range(2)]
+        tensors = list(zip(jobs, q, k, v, strict=True))
+        found = together([job.forward(*shards) for job, *shards in tensors], sent[0])
+        steps = []
+        for rank, (job, *shards) in enumerate(tensors):
+            out, lse, *taken = found[rank]
+            of = Given(grad_out[rank], grad_lse[rank], *shards, out, lse)
+            steps.append(job.backward(of, *(taken if keep else (None, None))))
+        grads = together(steps, sent[1])
+        parts = zip(*([*one[:2], *two] for one, two in zip(found, grads, strict=True)), strict=True)
+        return World.Attended([self.whole(part) for part in parts], jobs, sent)
+
+    @dataclass(frozen=True)
+    class Attended:
+        """results: out, lse, dq, dk, dv; sent: the bytes of each rank, forward and backward."""
+
+        results: list[torch.Tensor]
+        jobs: list[Job]
+        sent: list[list[int]]
+
+        @property
+        def exchange(self) -> Exchange:
+            return self.jobs[0].plan.exchange
+
+        def kept(self) -> torch.Tensor:
+            """bool (length,): queries that one rank computes with all their keys."""
+            exchange = self.exchange
+            row = torch.arange(exchange.placement.length) // exchange.block_q
+            return torch.from_numpy(~exchange.is_spread)[row]
+
+        def bytes_are_planned(self, q: torch.Tensor, v: torch.Tensor, keep: bool) -> None:
+            sizes = Sizes(
+                q.shape[3],
+                v.shape[3],
+                q.shape[0],
+                q.element_size(),
+                self.jobs[0].rank.parts.itemsize,
+            )
+            for rank, job in enumerate(self.jobs):
+                passes = job.plan.part.traffic(sizes, keep)
+                assert [int(each.total.sent) for each in passes] == [s[rank] for s in self.sent]
+
+
+def call_of(layout: bslang.Layout, given: Sequence[torch.Tensor], options: Any) -> Call:
+    return Call.of(given[0], given[1], layout.inputs, **options)
+
+
+def one(layout: bslang.Layout, given: Sequence[torch.Tensor], **options: Any) -> list[torch.Tensor]:
+    """out, lse, dq, dk, dv of one process."""
+    leaves = [x.detach().clone().requires_grad_() for x in given[:3]]
+    out, lse = layout(*leaves, return_lse=True, **options)
+    torch.autograd.backward((out, lse), given[3:])
+    return [out.detach(), lse.detach(), *(leaf.grad for leaf in leaves)]  # type: ignore[list-item]
+
+
+def tensors(
+    length: int,
+    heads: tuple[int, int] = (4, 2),
+    dims: tuple[int, int] = (8, 8),
+    batch: int = 1,
+    dtype: torch.dtype = torch.float64,
+) -> list[torch.Tensor]:
+    """q, k, v and the gradients of out and lse."""
+    random = torch.Generator().manual_seed(length)
+    shapes = [(heads[0], dims[0]), (heads[1], dims[0]), (heads[1], dims[1]), (heads[0], dims[1])]
+    made = [torch.randn(batch, h, length, d, generator=random).to(dtype) for h, d in shapes]
+    of_lse = torch.float64 if dtype == torch.float64 else torch.float32
+    return [*made, torch.randn(batch, heads[0], length, generator=random).to(of_lse)]

@@ -59,6 +59,7 @@ MAY_USE = {
         "api": "compiler dims exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",
+        "distributed": "call ir layouts placement runtime sinks _version",
         "nn": "call labels layouts runtime select selections",
         "select": "compiler graph ir layouts resolve runtime syntax",
         "integrations": "analysis api compiler graph layouts runtime",
@@ -86,16 +87,16 @@ HOMES = {
     library: set(homes.split())
     for library, homes in {
         "lark": "syntax/parser",
-        "numpy": "analysis exchange explorer/drawn explorer/masks graph ir layouts lint nn patterns picture "
-        "placement runtime schedule select verify",
+        "numpy": "analysis distributed exchange explorer/drawn explorer/masks graph ir layouts lint nn "
+        "patterns picture placement runtime schedule select verify",
         "jinja2": "codegen/environment explorer/page",
         "networkx": "analysis gpu/machine/code",
         "scipy": "exchange/sparse",
         "safetensors": "exchange/archive",
-        "torch": "call configs/asked configs/masks exchange/cudnn exchange/exports exchange/fa4 "
+        "torch": "call configs/asked configs/masks distributed exchange/cudnn exchange/exports exchange/fa4 "
         "exchange/flashmask exchange/flex exchange/mask exchange/ranges exchange/tiling gpu "
         "integrations labels layouts lengths nn pages runtime select selections sinks trees verify",
-        "typing_extensions": "call layouts nn runtime select verify",
+        "typing_extensions": "call distributed layouts nn runtime select verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",
         "rich": "cli",

@@ -97,9 +97,7 @@ def _gradients(
     """Have kernels write gradients, by the tables of a plan."""
     if plan is not None:
         g = given
-        rank.target.backward(
-            g.grad_out, g.grad_lse, g.q, g.k, g.v, g.out, g.lse, plan, call, into
-        )
+        rank.target.backward(g.grad_out, g.grad_lse, g.q, g.k, g.v, g.out, g.lse, plan, call, into)
 
 
 # ---- keys ----------------------------------------------------------------------------------------
@@ -108,7 +106,7 @@ def _gradients(
 def _return(
     rank: Rank, foreign: torch.Tensor, batch: int, dims: tuple[int, int]
 ) -> Steps[Pending | None]:
-    """Begin to send the gradients of fetched blocks back: those of this rank's come, in the order of ranks."""
+    """Begin to send the gradients of fetched blocks back. Those of own blocks come, in the order of ranks."""
     plan, dim = rank.plan, sum(dims)
     if plan.gathers:
         shard = (plan.key_heads, batch, plan.length, dim)
@@ -129,11 +127,11 @@ def _add(rank: Rank, returned: Pending | None, to: Pair) -> None:
     dims = [x.shape[3] for x in to]
     if plan.gathers:
         for part in parts:
-            for x, its in zip(to, part.transpose(0, 1).split(dims, -1), strict=True):
+            for x, its in zip(to, part.transpose(0, 1).split_with_sizes(dims, -1), strict=True):
                 x += its
         return
-    for where, part in zip(plan.sends, parts.split(plan.send_counts), strict=True):
-        for x, its in zip(to, part.split(dims, -1), strict=True):
+    for where, part in zip(plan.sends, parts.split_with_sizes(plan.send_counts), strict=True):
+        for x, its in zip(to, part.split_with_sizes(dims, -1), strict=True):
             pages.add_items(x, where.head, where.place, plan.block_k, its)
 
 
@@ -147,11 +145,10 @@ def _share(rank: Rank, foreign: torch.Tensor, to: Pair, dtype: torch.dtype) -> S
     mine = parts[plan.shared_from : plan.shared_from + plan.shared.count]
     pages.items_of(to, plan.shared.head, plan.shared.place, block, mine)
     collected = yield from slices.collect(parts.view(-1, sum(dims)))
-    of_ranks = collected.wait().unflatten(0, (plan.ranks, slices.sizes[plan.rank]))
-    total = pages.added(of_ranks, to[0].dtype).to(dtype)
+    total = pages.added(slices.by_rank(collected.wait()), to[0].dtype).to(dtype)
     home = yield from slices.home(total)
     items = home.wait().view(-1, batch, block, sum(dims))
-    for x, its in zip(to, items.split(dims, -1), strict=True):
+    for x, its in zip(to, items.split_with_sizes(dims, -1), strict=True):
         pages.put_items(x, plan.shared.head, plan.shared.place, block, its)
 
 
@@ -159,10 +156,11 @@ def _share(rank: Rank, foreign: torch.Tensor, to: Pair, dtype: torch.dtype) -> S
 
 
 def _invite_gradients(rank: Rank, given: Given) -> Steps[tuple[Pending, Pending]]:
-    """Begin to hand out the gradients of spread rows: of their results, and their log-sum-exp beside delta
-    (the sum of out times its gradient, less that of lse)."""
-    delta = (given.out.to(given.lse.dtype) * given.grad_out.to(given.lse.dtype)).sum(-1)
-    two = torch.stack((given.lse, delta - given.grad_lse), -1)
+    """Begin to hand out of spread rows the gradients of their results, and beside their log-sum-exps those
+    of outputs of 0 that amount to the same: the gradient less the sum of out times its gradient."""
+    exact = given.lse.dtype
+    delta = (given.out.to(exact) * given.grad_out.to(exact)).sum(-1)
+    two = torch.stack((given.lse, given.grad_lse - delta), -1)
     of_out = yield from invite(rank, given.grad_out)
     return of_out, (yield from invite(rank, two))
 
@@ -174,12 +172,11 @@ def _spread(
     dQ of this rank's slice."""
     plan, batch = rank.plan, given.q.shape[0]
     slices = plan.spread_tokens(batch)
-    lse, delta = (as_guests(plan, x, batch) for x in two.wait().unbind(-1))
+    lse, grad_lse = (as_guests(plan, x, batch) for x in two.wait().T.contiguous())
     grad_out = as_guests(plan, of_out.wait(), batch)
-    # An output of 0 and a gradient of -delta give kernels that delta.
     out = grad_out.new_zeros(grad_out.shape[3]).expand(grad_out.shape)
     keys = rank.keys(given.k), rank.keys(given.v)
-    rows = Given(grad_out, -delta, as_guests(plan, guests, batch), *keys, out, lse)
+    rows = Given(grad_out, grad_lse, as_guests(plan, guests, batch), *keys, out, lse)
     dq = guests.new_zeros((sum(slices.sizes), guests.shape[1]), dtype=rank.parts)
     dk, dv = (torch.zeros_like(x) for x in to)
     into = as_guests(plan, dq, batch), rank.keys(dk), rank.keys(dv)
@@ -195,6 +192,6 @@ def _home(rank: Rank, parts: Pending, dq: torch.Tensor) -> Steps[None]:
     plan = rank.plan
     slices = plan.spread_tokens(dq.shape[0])
     exact = torch.float64 if dq.dtype == torch.float64 else torch.float32
-    of_ranks = parts.wait().unflatten(0, (plan.ranks, slices.sizes[plan.rank]))
-    home = yield from slices.home(pages.added(of_ranks, exact).to(dq.dtype))
+    total = pages.added(slices.by_rank(parts.wait()), exact)
+    home = yield from slices.home(total.to(dq.dtype))
     pages.put_tokens(dq, plan.spread, plan.block_q, home.wait())

@@ -63,9 +63,7 @@ def forward(
         parts = yield from _spread(rank, guests.wait(), k, v, lse_of, tables)
     pool = fetched.wait()
     keys, values = of_pool(plan, pool, k.shape[3])
-    _attend(
-        rank, plan.far, rank.queries(q), keys, values, rank.paged(tables.q, tables.pool), into
-    )
+    _attend(rank, plan.far, rank.queries(q), keys, values, rank.paged(tables.q, tables.pool), into)
     if plan.spread_rows:
         yield from _home(rank, parts, out, lse)
     return out, lse, pool, guests.into
@@ -171,8 +169,7 @@ def _home(
     """Merge the parts of this rank's slice, and write what becomes of its own spread rows."""
     plan = rank.plan
     slices = plan.spread_tokens(out.shape[0])
-    by_rank = (plan.ranks, slices.sizes[plan.rank])
-    of_out, of_lse = (each.wait().unflatten(0, by_rank) for each in parts)
+    of_out, of_lse = (slices.by_rank(each.wait()) for each in parts)
     whole, its = pages.merged(of_out, of_lse)
     if rank.call.sinks is not None:
         first = sum(slices.sizes[: plan.rank])

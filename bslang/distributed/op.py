@@ -7,55 +7,20 @@ They take a layout and a sharding by their keys, and a call of the whole sequenc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from bslang.call import Call
-from bslang.distributed.agree import agree
-from bslang.distributed.backward import Given, backward
-from bslang.distributed.forward import Rank, forward
-from bslang.distributed.plan import RankPlan
-from bslang.distributed.sharding import Sharding, found
-from bslang.distributed.transport import carry_out
-from bslang.placement.traffic import Sizes
+from bslang.distributed.agree import agree, statement
+from bslang.distributed.backward import Given
+from bslang.distributed.job import Job, of_shard, parts_dtype, plan_of
+from bslang.distributed.sharding import found
+from bslang.distributed.transport import all_gather, carry_out, resolved
 from bslang.runtime.op import define, lse_dtype
-from bslang.runtime.padding import Rows, padded_queries, without_lost
+from bslang.runtime.padding import padded_queries
 from bslang.runtime.registry import LAYOUTS
-from bslang.sinks import as_keys, gradient
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A call of one rank. call: of the whole sequence; local: the same of this rank's queries."""
-
-    sharding: Sharding
-    plan: RankPlan
-    rank: Rank
-    local: Call
-
-    @classmethod
-    def of(
-        cls, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key: str, sharding: str, call: Call,
-        reduce: torch.dtype,
-    ) -> Job:  # fmt: skip
-        """reduce: the dtype in which parts travel; beside fp64 tensors it is fp64."""
-        layout, its = LAYOUTS.find(key), found(sharding)
-        local = call
-        if call.padding is not None:
-            local = replace(call, padding=its.shard(call.padding, 1, True))
-            layout, call = layout._with_padding, call.padding_as_label(its.seq_len)
-        parts = torch.float64 if q.dtype == torch.float64 else reduce
-        plan = plan_of(its, layout, q, k, v, parts)
-        return cls(its, plan, Rank(plan, layout._target(q, v), call, parts), local)
-
-
-def plan_of(sharding: Sharding, layout: Any, q: Any, k: Any, v: Any, parts: torch.dtype) -> RankPlan:
-    """What this rank does of a call."""
-    sizes = Sizes(q.shape[3], v.shape[3], 1, q.element_size(), parts.itemsize)
-    return sharding.plan(layout, q.shape[1], k.shape[1], sizes, q.device)
+from bslang.sinks import gradient
 
 
 def _attention(
@@ -68,16 +33,17 @@ def _attention(
     numbers: Sequence[float],
     about: str,
     reduce: torch.dtype,
-    keep: bool,
+    keep: bool | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(out, lse, pool, guests) as `bslang.distributed.forward`; the last two are empty unless `keep`."""
+    """(out, lse, pool, guests) as `bslang.distributed.forward`; the last two empty unless they are kept."""
     call = Call.unpack(tensors, numbers, about)
     job = Job.of(q, k, v, layout, sharding, call, reduce)
-    group = _group(job.sharding)
-    agree(job.sharding, group, q.device, _said(job, q, k, v, layout, numbers, about, reduce, keep))
+    group = resolved(job.sharding.group)
+    text = _statement(job, q, k, v, layout, numbers, about, keep)
+    agree(job.sharding._agreed, text, group, q.device)
     with torch.autocast(q.device.type, enabled=False):
-        out, lse, *taken = carry_out(forward(job.rank, q, k, v), group)
-    pool, guests = taken if keep else (x.new_empty((0,)) for x in taken)
+        out, lse, *taken = carry_out(job.forward(q, k, v), group)
+    pool, guests = taken if job.keeps(keep) else (x.new_empty((0,)) for x in taken)
     return out, lse, pool, guests
 
 
@@ -91,14 +57,14 @@ def _attention_fake(
     numbers: Sequence[float],
     about: str,
     reduce: torch.dtype,
-    keep: bool,
+    keep: bool | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     out = q.new_empty((*q.shape[:3], v.shape[3]))
     lse = q.new_empty(q.shape[:3], dtype=lse_dtype(q.dtype))
-    if not keep:
+    # Tensors that are made here are not real, and must not stay in a plan.
+    plan = plan_of(found(sharding), LAYOUTS.find(layout), q, k, v, parts_dtype(q, reduce))
+    if not (plan.keeps if keep is None else keep):
         return out, lse, q.new_empty((0,)), q.new_empty((0,))
-    parts = torch.float64 if q.dtype == torch.float64 else reduce
-    plan = plan_of(found(sharding), LAYOUTS.find(layout), q, k, v, parts)
     dim, batch = q.shape[3], q.shape[0]
     pool = (plan.pool_pages(batch)[2], plan.block_k, dim + v.shape[3])
     return out, lse, q.new_empty(pool), q.new_empty((plan.guest_tokens(batch), dim))
@@ -120,20 +86,14 @@ def _attention_backward(
     numbers: Sequence[float],
     about: str,
     reduce: torch.dtype,
-    keep: bool,
+    keep: bool | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) of a shard."""
-    call = Call.unpack(tensors, numbers, about)
-    job = Job.of(q, k, v, layout, sharding, call, reduce)
-    if call.sinks is not None:
-        lse, grad_lse = as_keys(lse, grad_lse, call.sinks)
-    of, lost = without_lost(Rows(grad_out, grad_lse, q, out, lse), job.local)
-    given = Given(of.grad_out, of.grad_lse, of.q, k, v, of.out, of.lse)
-    taken = (pool, guests) if keep else (None, None)
+    job = Job.of(q, k, v, layout, sharding, Call.unpack(tensors, numbers, about), reduce)
+    taken = (pool, guests) if job.keeps(keep) else (None, None)
     with torch.autocast(q.device.type, enabled=False):
-        steps = backward(job.rank, given, *taken)
-        dq, dk, dv = carry_out(steps, _group(job.sharding))
-    return dq if lost is None else dq.masked_fill(lost[..., None], torch.nan), dk, dv
+        steps = job.backward(Given(grad_out, grad_lse, q, k, v, out, lse), *taken)
+        return carry_out(steps, resolved(job.sharding.group))
 
 
 def _attention_backward_fake(
@@ -152,7 +112,7 @@ def _attention_backward_fake(
     numbers: Sequence[float],
     about: str,
     reduce: torch.dtype,
-    keep: bool,
+    keep: bool | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     dq, dk, dv = (x.new_empty(x.shape) for x in (q, k, v))
     return dq, dk, dv
@@ -177,10 +137,7 @@ def _backward(ctx: Any, grad_out: Any, grad_lse: Any, *_: Any) -> tuple[Any, ...
     call = Call.unpack(tensors, numbers, about)
     of_tensors: list[torch.Tensor | None] = [None] * len(tensors)
     if call.sinks is not None and call.sinks.requires_grad:
-        padded = None
-        if call.padding is not None:
-            padding = ctx.alive[1].shard(call.padding, 1, True)
-            padded = padded_queries(replace(call, padding=padding), q.shape[2])
+        padded = padded_queries(of_shard(call, ctx.alive[1]), q.shape[2])
         of_sinks = gradient(grad_out, out, lse, call.sinks, padded)
         of_tensors = [of_sinks if each is call.sinks else None for each in tensors]
     return (*grads, None, None, of_tensors, None, None, None, None)
@@ -197,7 +154,7 @@ def _unshard(x: torch.Tensor, dim: int, sharding: str) -> torch.Tensor:
     its = found(sharding)
     mine = x.movedim(dim, 0).contiguous()
     shards = mine.new_empty((its.ranks * its.local_len, *mine.shape[1:]))
-    dist.all_gather_into_tensor(shards, mine, group=_group(its))
+    all_gather(shards, mine, group=resolved(its.group))
     return its.in_order(shards).movedim(0, dim).contiguous()
 
 
@@ -214,9 +171,33 @@ def _unshard_backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     return ctx.sharding.shard(grad, ctx.dim), None, None
 
 
-def _group(sharding: Sharding) -> dist.ProcessGroup:
-    group: dist.ProcessGroup = dist.distributed_c10d._resolve_process_group(sharding.group)  # type: ignore[arg-type]
-    return group
+def _statement(
+    job: Job,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: str,
+    numbers: Sequence[float],
+    about: str,
+    keep: bool | None,
+) -> str:
+    """What all ranks must have in common for this call."""
+    exchange = job.plan.exchange
+    return statement(
+        {
+            "the layout": layout,
+            "the target": job.rank.target.name,
+            "the length": job.sharding.seq_len,
+            "the placement": job.sharding.digest,
+            "batch, query heads and key heads": (q.shape[0], q.shape[1], k.shape[1]),
+            "the head dimensions": (q.shape[3], v.shape[3]),
+            "the dtype": q.dtype,
+            "reduce_dtype": job.rank.parts,
+            "keep": keep,
+            "the options": f"{about}, {list(numbers)}",
+            "the exchange": f"{exchange.kind}, {exchange.spread.size} spread rows",
+        }
+    )
 
 
 attention = define("context_attention", _attention, _attention_fake)

@@ -1,4 +1,4 @@
-"""Shards as pages: a tensor (batch, heads, length, ...) as blocks where they lie, and blocks taken out of it."""
+"""Shards as pages: a tensor (batch, heads, length, ...) as blocks where they lie, and blocks out of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def per_row(x: torch.Tensor, block: int) -> int:
-    """How many pages lie between two rows of the batch of a contiguous tensor, (batch, heads, length, ...)."""
+    """Pages between two rows of the batch of a contiguous tensor (batch, heads, length, ...)."""
     return x.shape[1] * (x.shape[2] // block)
 
 
@@ -29,7 +29,7 @@ def as_pages(x: torch.Tensor, block: int) -> torch.Tensor:
 
 def blocks_of(x: torch.Tensor, block: int) -> torch.Tensor:
     """(batch, heads, length, ...) as a view (batch, heads, blocks, block, ...)."""
-    return x.unflatten(2, (-1, block))
+    return x.view(*x.shape[:2], -1, block, *x.shape[3:])
 
 
 def tokens_of(x: torch.Tensor, places: torch.Tensor, block: int) -> torch.Tensor:

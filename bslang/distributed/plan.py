@@ -1,8 +1,7 @@
-"""What one rank does of a call, on a device: tables for its kernels, and indices of what it sends and gets."""
+"""What one rank does of a call: tables for its kernels, and indices of what it sends and gets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +14,7 @@ from bslang.ir.grid import Ints
 from bslang.ir.runs import Runs
 from bslang.placement.exchange import Exchange, Items
 from bslang.placement.part import Part
+from bslang.placement.traffic import Sizes, traffic
 from bslang.runtime.plan import DevicePlan
 
 
@@ -130,9 +130,7 @@ class RankPlan:
         cells = Runs.of_rows(self._width, row, *spans)
         return self._plan(cells, rows=rows, cols=self.part.columns)
 
-    def _plan(
-        self, cells: Runs, rows: Ints, cols: Ints | None = None
-    ) -> DevicePlan | None:
+    def _plan(self, cells: Runs, rows: Ints, cols: Ints | None = None) -> DevicePlan | None:
         if not cells and not rows.size:
             return None
         of_each = [cells] * len(self.schedule.graphs)
@@ -228,6 +226,18 @@ class RankPlan:
         head, block = np.concatenate(found, axis=1)
         return Items(head, block)
 
+    def guest_tokens(self, batch: int) -> int:
+        """Room for tokens of spread rows that are handed out."""
+        return self.spread_tokens(batch).room if self.spread_rows else 0
+
+    @cached_property
+    def keeps(self) -> bool:
+        """Whether what is fetched is little beside what a rank has itself, on every rank."""
+        sizes = Sizes(1, 1, 1, 1, 1)
+        forward, _ = traffic(self.exchange, sizes)
+        fetched = forward.fetched.received + forward.shared.received
+        return int(fetched.max()) <= 2 * self.key_heads * self.length
+
     # ---- the pool --------------------------------------------------------------------------------
 
     @property
@@ -244,7 +254,7 @@ class RankPlan:
         own = shared
         if self.part.shared.size:
             own += -(-self.shared_tokens(batch).room // self.block_k)
-        return shared, own, own + self.needed.count * batch + 1
+        return shared, own, own + self._needed.size * batch + 1
 
     def tables(self, batch: int) -> Tables:
         """The pages of a call with so many rows."""
@@ -277,7 +287,7 @@ class RankPlan:
         head = np.arange(self.key_heads)[None, :, None]
         if self.gathers:
             shard = self.exchange.column_owner * self.key_heads + head
-            return (shard * batch + row) * per + self._k_place  # type: ignore[no-any-return]
+            return (shard * batch + row) * per + self._k_place
         shared, own, pages = self.pool_pages(batch)
         # A program of a column that only other heads have fetched needs a page all the same.
         table = np.full((batch, self.key_heads, self._width), pages - 1)
@@ -310,5 +320,3 @@ class RankPlan:
 
     def _tensor(self, x: Any) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
-
-

@@ -1,4 +1,4 @@
-"""One sequence over the ranks of a group: which tokens each holds, and how tensors are cut and put together."""
+"""One sequence over the ranks of a group: which tokens each holds; tensors cut, and put together."""
 
 from __future__ import annotations
 
@@ -36,16 +36,25 @@ class Sharding:
     All shards have one length, ceil(blocks / ranks) blocks; places without a token come last in a shard.
 
     placement: of blocks, over the ranks. group: the name of the process group; rank: this process's in it.
+    digest: a name for which rank holds what, the same on all ranks (16 hex digits); key: what operators know
+    it by, in this process.
     """
 
     placement: Placement
     rank: int
     group: str
+    digest: str = field(init=False)
+    key: str = field(init=False)
     _plans: Recent[RankPlan] = field(default_factory=partial(Recent, PLANS))
     _agreed: set[str] = field(default_factory=set)
     _indices: dict[torch.device, tuple[torch.Tensor, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        placement = self.placement
+        about = f"{placement.length} {placement.block} {placement.ranks} ".encode()
+        digest = hashlib.sha256(about + placement.owner.tobytes()).hexdigest()[:16]
+        object.__setattr__(self, "digest", digest)
+        object.__setattr__(self, "key", f"{digest}; {self.group}; {self.rank}")
         SHARDINGS[self.key] = self
 
     @property
@@ -62,18 +71,6 @@ class Sharding:
     def local_len(self) -> int:
         """Tokens of a shard, places without a token included."""
         return self.placement.per * self.placement.block
-
-    @property
-    def digest(self) -> str:
-        """A name for which rank holds what: the same on all ranks (16 hex digits)."""
-        placement = self.placement
-        about = f"{placement.length} {placement.block} {placement.ranks} {placement.owner.tolist()}"
-        return hashlib.sha256(about.encode()).hexdigest()[:16]
-
-    @property
-    def key(self) -> str:
-        """What operators know it by, in this process."""
-        return f"{self.digest}; {self.group}; {self.rank}"
 
     # ---- tensors -----------------------------------------------------------------------------------
 

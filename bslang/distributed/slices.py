@@ -27,12 +27,14 @@ class Slices:
 
     @classmethod
     def of(cls, sliced: Sliced, rank: int) -> Slices:
-        own, bounds = sliced.own.tolist(), sliced.bounds.tolist()
+        own: list[int] = sliced.own.tolist()
+        bounds: list[int] = sliced.bounds.tolist()
         ranks = range(len(own) - 1)
 
         def common(owner: int, part: int) -> int:
             start = max(own[owner], bounds[part])
-            return max(min(own[owner + 1], bounds[part + 1]) - start, 0)
+            stop: int = min(own[owner + 1], bounds[part + 1])
+            return max(stop - start, 0)
 
         return cls(
             rank,
@@ -61,6 +63,10 @@ class Slices:
         size = self.sizes[self.rank]
         into = x.new_empty((len(self.sizes) * size, *x.shape[1:]))
         return (yield Trade(x, self.sizes, [size] * len(self.sizes), into))
+
+    def by_rank(self, parts: torch.Tensor) -> torch.Tensor:
+        """What `collect` gives as (ranks, tokens, ...)."""
+        return parts.view(len(self.sizes), self.sizes[self.rank], *parts.shape[1:])
 
     def home(self, x: torch.Tensor) -> Steps[Pending]:
         """What becomes of this rank's tokens. x: what becomes of its slice."""

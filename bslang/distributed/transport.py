@@ -15,6 +15,10 @@ import torch.distributed as dist
 
 T = TypeVar("T")
 
+# torch 2.13 has the first name, and warns of the second.
+all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+"""Tensors of one shape, of all ranks, one after another: all_gather(into, x, group=, async_op=)."""
+
 
 @dataclass(eq=False)
 class Pending:
@@ -84,7 +88,7 @@ class Publish:
 
     def start(self, group: dist.ProcessGroup) -> Pending:
         """Begin, over a process group."""
-        work = dist.all_gather_into_tensor(self.into, self.x, group=group, async_op=True)
+        work = all_gather(self.into, self.x, group=group, async_op=True)
         return Pending(self.into, work, self.x)
 
     def sent(self, rank: int) -> int:
@@ -111,6 +115,12 @@ def carry_out(steps: Steps[T], group: dist.ProcessGroup) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+
+
+def resolved(group: str) -> dist.ProcessGroup:
+    """The process group of a name. Raises an error of torch where there is none."""
+    found: dist.ProcessGroup = dist.distributed_c10d._resolve_process_group(group)  # type: ignore[arg-type,attr-defined]  # its names are strings
+    return found
 
 
 def _bytes(x: torch.Tensor) -> int:

@@ -279,7 +279,7 @@ def _no_vmap(info: Any, in_dims: Any, *given: Any) -> Any:
     )
 
 
-def _define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+def define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """An operator of a function. torch.library.custom_op would load torch's compiler when it is first
     called, which takes longer than anything else that a new process does."""
     qualified = f"bslang::{name}"
@@ -289,10 +289,10 @@ def _define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -
     return getattr(torch.ops.bslang, name).default
 
 
-attention = _define("attention", _attention, _attention_fake)
+attention = define("attention", _attention, _attention_fake)
 """(out, lse) of q, k, v, a layout's key, and a packed call; it has gradients."""
 
-attention_backward = _define("attention_backward", _attention_backward, _attention_backward_fake)
+attention_backward = define("attention_backward", _attention_backward, _attention_backward_fake)
 """(dq, dk, dv) of grad_out, grad_lse, q, k, v, out, lse, a layout's key, and a packed call."""
 
 torch.library.register_autograd("bslang::attention", _backward, setup_context=_setup_context)

@@ -18,3 +18,9 @@ attend_packed = torch.compiler.disable(  # type: ignore[no-untyped-call]  # torc
 def key_at(layout: Runnable, first_head: int) -> str:
     """The key of the layout for heads from another one on, which is made while tracing."""
     return layout.at_heads(first_head)._key
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not type it
+def layout_at(layout: Runnable, first_head: int) -> Runnable:
+    """That layout."""
+    return layout.at_heads(first_head)
