@@ -1,5 +1,4 @@
-"""The torch operators of context parallelism: attention of a shard, forward and backward, each with its fake;
-and shards put together.
+"""The torch operators of context parallelism: attention of a shard, forward and backward, with fakes.
 
 They take a layout and a sharding by their keys, and a call of the whole sequence as `Call.pack` packs it.
 """
@@ -16,7 +15,7 @@ from bslang.distributed.agree import agree, statement
 from bslang.distributed.backward import Given
 from bslang.distributed.job import Job, of_shard, parts_dtype, plan_of
 from bslang.distributed.sharding import found
-from bslang.distributed.transport import all_gather, carry_out, resolved
+from bslang.distributed.transport import carry_out, resolved
 from bslang.runtime.op import define, lse_dtype
 from bslang.runtime.padding import padded_queries
 from bslang.runtime.registry import LAYOUTS
@@ -149,57 +148,6 @@ def _no_second_derivatives(ctx: Any, *grads: torch.Tensor) -> None:
     )
 
 
-def _unshard(x: torch.Tensor, dim: int, sharding: str) -> torch.Tensor:
-    """The tensor of the whole sequence, of this rank's shard of it along a dimension."""
-    its = found(sharding)
-    mine = x.movedim(dim, 0).contiguous()
-    shards = mine.new_empty((its.ranks * its.local_len, *mine.shape[1:]))
-    all_gather(shards, mine, group=resolved(its.group))
-    return its.in_order(shards).movedim(0, dim).contiguous()
-
-
-def _unshard_fake(x: torch.Tensor, dim: int, sharding: str) -> torch.Tensor:
-    return x.new_empty((*x.shape[:dim], found(sharding).seq_len, *x.shape[dim + 1 :]))
-
-
-def _unshard_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    _, ctx.dim, key = inputs
-    ctx.sharding = found(key)
-
-
-def _unshard_backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    return ctx.sharding.shard(grad, ctx.dim), None, None
-
-
-def _statement(
-    job: Job,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    layout: str,
-    numbers: Sequence[float],
-    about: str,
-    keep: bool | None,
-) -> str:
-    """What all ranks must have in common for this call."""
-    exchange = job.plan.exchange
-    return statement(
-        {
-            "the layout": layout,
-            "the target": job.rank.target.name,
-            "the length": job.sharding.seq_len,
-            "the placement": job.sharding.digest,
-            "batch, query heads and key heads": (q.shape[0], q.shape[1], k.shape[1]),
-            "the head dimensions": (q.shape[3], v.shape[3]),
-            "the dtype": q.dtype,
-            "reduce_dtype": job.rank.parts,
-            "keep": keep,
-            "the options": f"{about}, {list(numbers)}",
-            "the exchange": f"{exchange.kind}, {exchange.spread.size} spread rows",
-        }
-    )
-
-
 attention = define("context_attention", _attention, _attention_fake)
 """(out, lse, pool, guests) of a shard; it has gradients."""
 
@@ -208,10 +156,6 @@ attention_backward = define(
 )
 """(dq, dk, dv) of a shard."""
 
-unshard = define("unshard", _unshard, _unshard_fake)
-"""The whole of a shard; it has gradients."""
-
 _register = torch.library.register_autograd
 _register("bslang::context_attention", _backward, setup_context=_setup_context)
 _register("bslang::context_attention_backward", _no_second_derivatives)
-_register("bslang::unshard", _unshard_backward, setup_context=_unshard_context)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
+from bslang.distributed.joined import joined, part
 from bslang.distributed.plan import RankPlan
 from bslang.layouts import Layout, take_layout
 from bslang.placement.part import Part
@@ -96,10 +97,7 @@ class Sharding:
                 f"{tuple(x.shape)}"
             )
         positions, valid, _ = self._index(x.device)
-        mine = x.index_select(dim, positions)
-        shape = [1] * x.dim()
-        shape[dim] = self.local_len
-        return torch.where(valid.view(shape), mine, fill)
+        return part(x, dim, positions, valid, fill)
 
     def unshard(self, x: torch.Tensor, dim: int) -> torch.Tensor:
         """The whole tensor on every rank, in the order of the sequence; all ranks call it together.
@@ -113,9 +111,9 @@ class Sharding:
             if x.shape[dim] == self.ranks * self.local_len:
                 return x.index_select(dim, self._index(x.device)[2])
         elif x.shape[dim] == self.local_len:
-            from bslang.distributed.op import unshard
-
-            return unshard(x, dim % x.dim(), self.key)  # type: ignore[no-any-return]  # operators are untyped
+            positions, valid, places = self._index(x.device)
+            given = (dim % x.dim(), self.ranks, places, positions, valid, self.group)
+            return joined(x, *given)  # type: ignore[no-any-return]  # operators are untyped
         raise ValueError(
             f"dimension {dim} must have the {self.local_len} places of a shard; the shape is "
             f"{tuple(x.shape)}"
