@@ -57,7 +57,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> N
 
 
 def _backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-    return part(grad, ctx.dim, *ctx.saved_tensors, 0), *(None,) * 6
+    positions, valid = ctx.saved_tensors
+    return part(grad, ctx.dim, positions, valid, 0), *(None,) * 6
 
 
 joined = define("join_shards", _joined, _fake)

@@ -46,6 +46,35 @@ def _attention(
     return out, lse, pool, guests
 
 
+def _statement(
+    job: Job,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layout: str,
+    numbers: Sequence[float],
+    about: str,
+    keep: bool | None,
+) -> str:
+    """What all ranks must have in common for this call."""
+    exchange = job.plan.exchange
+    return statement(
+        {
+            "the layout": layout,
+            "the target": job.rank.target.name,
+            "the length": job.sharding.seq_len,
+            "the placement": job.sharding.digest,
+            "batch, query heads and key heads": (q.shape[0], q.shape[1], k.shape[1]),
+            "the head dimensions": (q.shape[3], v.shape[3]),
+            "the dtype": q.dtype,
+            "reduce_dtype": job.rank.parts,
+            "keep": keep,
+            "the options": f"{about}, {list(numbers)}",
+            "the exchange": f"{exchange.kind}, {exchange.spread.size} spread rows",
+        }
+    )
+
+
 def _attention_fake(
     q: torch.Tensor,
     k: torch.Tensor,
