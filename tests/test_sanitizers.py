@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from calls import Call
+from paged import Given, shuffled
 from reference import TOLERANCE, Inputs, agrees, run
 
 from bslang.errors import BuildError
@@ -135,7 +136,22 @@ def main(kind: str) -> None:
         if call.labels():  # passes that are careful of NaN
             apart.k[:, :, -1], apart.v[:, :, -1] = torch.nan, torch.nan
             run(call.layout("cpu"), apart, align=call.align, labels=call.labels())
+    for spec, block in LAYOUTS[kind]:
+        check_pages(Call(spec, block, 131, 131, layer=1))
     print("done")
+
+
+def check_pages(call: Call) -> None:
+    """Calls from pages of NaN but for their tokens, whole and in parts."""
+    for dtype in (torch.float32, torch.bfloat16):
+        labels = call.labels()
+        given = Given.of(
+            call.layout("cpu"), "cpu", (call.batch, 4, 2, 131), (8, 31), dtype, labels=labels
+        )
+        rows, cols = (-(-131 // side) for side in call.block)
+        pages = shuffled(1, call.batch, 4, rows), shuffled(2, call.batch, 1, cols)
+        found = given.found(*pages, [slice(0, None, 2), slice(1, None, 2), slice(0)])
+        assert all(map(torch.equal, found, given.expected)), (call, dtype)
 
 
 if __name__ == "__main__":
