@@ -31,7 +31,7 @@ CALLS = [
     (Call("last(head * 7t + 3t)", (8, 8), 3, 61, batch=4), 32, True),
     (Call("same(doc) & causal", (16, 16), 12, 61, batch=4), 16, False),
 ]
-TARGETS = ("torch",)
+TARGETS = ("torch", "cpu")
 
 
 def lengths_of(call: Call) -> Tensor:

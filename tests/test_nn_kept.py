@@ -59,28 +59,28 @@ def check(made: BlockSparseAttention, x: torch.Tensor, steps: list[int], **optio
     return small
 
 
-@pytest.mark.parametrize("target", ["torch"])
+@pytest.mark.parametrize("target", ["torch", "cpu"])
 @pytest.mark.parametrize(("spec", "block"), SPECS, ids=lambda x: str(x))
 @torch.no_grad()
 def test_steps_and_chunks(spec: str, block: Any, target: str) -> None:
     made = module(spec, block, target)
     x = torch.randn(2, LENGTH, 32)
-    check(made, x, [1] * LENGTH, max_length=LENGTH)
-    check(made, x, [70, 1, 1, 30] + [1] * 48)
+    check(made, x, [40] + [1] * 60 + [50], max_length=LENGTH)
+    check(made, x, [70, 1, 1, 30, 17, 31])
     check(made, x, [149, 1])
 
 
-@examples(10)
+@examples(3)
 @given(programs())
 def test_random_programs(spec: str) -> None:
     layout = bslang.compile(f"({spec}) & causal", block=(4, 4), target="torch")
     try:
-        assume(layout.prefix_stable(96, 4).holds)
+        assume(layout.prefix_stable(96, 2).holds)
     except BslangError:
         assume(False)
-    made = BlockSparseAttention(16, 4, layout, num_kv_heads=2)
+    made = BlockSparseAttention(16, 2, layout)
     with torch.no_grad():
-        check(made, torch.randn(2, 60, 16), [20, 1, 1, 9] + [1] * 29, max_length=70)
+        check(made, torch.randn(2, 60, 16), [20, 1, 19, 1, 9, 1, 8, 1], max_length=70)
 
 
 @torch.no_grad()
@@ -88,11 +88,11 @@ def test_memory_is_that_of_the_window() -> None:
     made = module(WINDOW)
     cache = KVCache(made.layout, max_length=2000)
     most, before = 0, 0
-    for part in torch.randn(1, 2000, 32).split(10, 1):
+    for part in torch.randn(1, 2000, 32).split(20, 1):
         made(part, cache=cache)
         most = max(most, held(cache))
         before = max(before, cache.nbytes)
-    # The sinks, 20 tokens and 10 new ones, from the beginning of a block on: at most 4 pages of 16.
+    # The sinks, and 40 tokens from the beginning of a block on: at most 4 pages of 16.
     assert most <= 5
     full = KVCache(max_length=2000)
     made(torch.randn(1, 1, 32), cache=full)

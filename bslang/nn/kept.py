@@ -57,10 +57,8 @@ class Kept:
     @property
     def pages(self) -> torch.Tensor:
         """int32 (batch, columns) or (batch, key heads, columns), as a call takes it."""
-        assert self._on_device is not None
-        if self._groups == 1:
-            return self._on_device
-        return self._on_device.view(-1, self._groups, self._on_device.shape[1])
+        table = self._moved()
+        return table if self._groups == 1 else table.view(-1, self._groups, table.shape[1])
 
     @torch.compiler.disable(  # type: ignore[untyped-decorator,no-untyped-call]  # torch does not type it
         reason="which pages leave a KVCache(layout) is decided on the host; compile without fullgraph=True"
@@ -81,15 +79,13 @@ class Kept:
         self._provide(room)
         self._drop()
         count, stop = k.shape[2], self._length + k.shape[2]
-        changed = self._take(stop)
-        if changed or self._on_device is None:
-            self._on_device = torch.from_numpy(self._table).to(k.device)
+        self._take(stop)
         self.begun = self._length
         k, v = map(self._lines, (k, v))
         start = torch.from_numpy(self.begun).to(k.device)
         place = start[:, None] + torch.arange(count, dtype=torch.int64, device=k.device)
         size = self.pool.page_size
-        number = self._on_device.gather(1, place.div(size, rounding_mode="floor"))
+        number = self._moved().gather(1, place.div(size, rounding_mode="floor"))
         self.pool.write(number, place % size, k, v)
         self._length = stop
         keys, values = self.pool.keys, self.pool.values
@@ -138,6 +134,13 @@ class Kept:
                 x[:1].expand(shape) for x in (self.like, self._like_values)
             )
         self._shared, self._on_device = True, None
+
+    def _moved(self) -> torch.Tensor:
+        """The table on the device of the keys."""
+        if self._on_device is None:
+            assert self.like is not None
+            self._on_device = torch.from_numpy(self._table).to(self.like.device)
+        return self._on_device
 
     def _lines(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, key heads, length, dim) as (lines, key heads of each, length, dim)."""
@@ -225,8 +228,8 @@ class Kept:
             self._held[line] = np.setdiff1d(self._held[line], columns, assume_unique=True)
             self._on_device = None
 
-    def _take(self, stop: Ints) -> bool:
-        """Have pages to write to up to `stop`, of each line; whether the table changed."""
+    def _take(self, stop: Ints) -> None:
+        """Have pages to write to up to `stop`, of each line."""
         size = self.pool.page_size
         first, end = -(-self._length // size), -(-stop // size)
         if self._shared:
@@ -238,5 +241,6 @@ class Kept:
             columns = np.arange(first[line], end[line])
             self._table[line, columns] = self.pool.take(columns.size)
             self._held[line] = np.concatenate((self._held[line], columns))
-        changed, self._shared = bool(lines.size) or self._shared, False
-        return changed
+        if lines.size or self._shared:
+            self._on_device = None
+        self._shared = False

@@ -30,10 +30,11 @@ if "q_offset" not in inspect.signature(flash_attention_mask).parameters:  # of a
 with installed():
     from bslang.integrations.transformers import hooks, saved
     from bslang.integrations.transformers.attention import Attention
+    from bslang.integrations.transformers.cache import LayoutCache
     from bslang.integrations.transformers.models import layers_of, name_modules, refuse, stays_dense
     from bslang.integrations.transformers.watch import watch
 
-__all__ = ["attach", "register"]
+__all__ = ["LayoutCache", "attach", "register"]
 
 Given = Layout | str | Path | Sequence[Layout | str | Path]
 """A compiled layout, the text of a spec, or a file; or one of these for each layer."""

@@ -9,9 +9,10 @@ import torch
 
 from bslang import api
 from bslang.integrations.transformers import positions
+from bslang.integrations.transformers.cache import Added, attend
 from bslang.integrations.transformers.given import take, with_offsets
 from bslang.integrations.transformers.mask import ROOM
-from bslang.integrations.transformers.models import CROSS, DECODER, NUMBER, UNKNOWN, role
+from bslang.integrations.transformers.models import CROSS, DECODER, NUMBER, SELF, UNKNOWN, role
 from bslang.integrations.transformers.needs import Decoder
 from bslang.integrations.transformers.rows import packed, padded
 from bslang.integrations.transformers.watch import called
@@ -106,6 +107,8 @@ class Attention:
         called(module)
         _check_call(module, dropout, kwargs)
         options: dict[str, Any] = {"scale": scaling, "softcap": softcap, "sinks": s_aux}
+        if isinstance(key, Added):
+            return self._with_cache(module, query, key, attention_mask, options), None
         mask, shown = take(attention_mask, query, key)
         its = role(module)
         if its != CROSS and attention_mask is not None and attention_mask.dim() == 4:
@@ -143,6 +146,27 @@ class Attention:
         model = Decoder(causal, self.allow_noncausal)
         attend = packed if mask is not None and mask.dim() == 1 else padded
         return attend(layout, query, key, value, mask, model, options).transpose(1, 2).contiguous()
+
+    @torch.compiler.disable(  # type: ignore[untyped-decorator,no-untyped-call]  # torch does not type it
+        reason="what leaves a LayoutCache is decided on the host; compile without fullgraph=True"
+    )
+    def _with_cache(
+        self,
+        module: torch.nn.Module,
+        query: Tensor,
+        added: Added,
+        mask: Tensor | None,
+        options: dict[str, Any],
+    ) -> Tensor:
+        """Self-attention of the tokens that were added to a `LayoutCache`."""
+        if role(module) not in (SELF, DECODER):
+            raise ValueError(
+                f"{type(module).__name__} has cross-attention, which a LayoutCache does not serve: pass "
+                "past_key_values=DynamicCache()"
+            )
+        held = self._in_decoder if role(module) == DECODER else self
+        layout = _of_heads(held.layout(module), module, query)
+        return attend(layout, query, added, mask, options).transpose(1, 2).contiguous()
 
     @cached_property
     def _in_decoder(self) -> Attention:
