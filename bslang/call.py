@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from bslang.inputs import Inputs
 from bslang.labels import Labels, take_labels, take_padding
-from bslang.lengths import last_positions, take_lengths
+from bslang.lengths import check_align, last_positions, take_lengths
 from bslang.pages import keys_of, take_pages
 from bslang.selections import take_selections
 from bslang.sinks import take_sinks
@@ -67,7 +67,8 @@ class Options(TypedDict, total=False):
     pages[b, t // page size]. The page size is a multiple of 16 and need not be the layout's block; -1 is
     where there is no page, as of what has left a cache (`Layout.reachable`) and after the end of a row. A
     query that reads a key there has NaN as output. It needs `lengths`, up to columns * page size, which is
-    len_k for the other options, and has no gradients.
+    len_k for the other options. If all rows have as many keys, `lengths` may be an int: that is len_k
+    then, and nothing waits for a GPU. There are no gradients.
     """
 
     softcap: float | None
@@ -75,7 +76,7 @@ class Options(TypedDict, total=False):
     labels: LabelsOfCall | None
     select: SelectionsOfCall | None
     key_padding: torch.Tensor | None
-    lengths: torch.Tensor | None
+    lengths: torch.Tensor | int | None
     sinks: torch.Tensor | None
     first_head: int
     pages: torch.Tensor | None
@@ -200,10 +201,14 @@ class Call:
         if align not in ("end", "start"):
             raise ValueError(f'align must be "end" or "start", not {align!r}')
         padding = options.get("key_padding")
-        pages = take_pages(options.get("pages"), q, k, options.get("lengths"), padding)
+        pages, keys = take_pages(options.get("pages"), q, k, options.get("lengths"), padding)
         if pages is not None:
-            k = keys_of(k, pages)
-        lengths = take_lengths(options.get("lengths"), q, k, align, padding)
+            k = keys_of(k, pages, keys)
+        lengths = None
+        if keys is None:
+            lengths = take_lengths(options.get("lengths"), q, k, align, padding)
+        else:
+            check_align(align)
         positions = None
         if inputs.labels and lengths is not None:
             positions = last_positions(lengths, q.shape[2])
@@ -219,6 +224,7 @@ class Call:
                 options.get("select"), inputs.selections, q, k, align, ended=lengths is not None
             ),
             k_pages=pages,
+            keys=keys,
         )
 
     @property
@@ -232,7 +238,12 @@ class Call:
 
         A number that is new comes last, so that programs exported before still run.
         """
+        import torch
+
         given = self._given()
+        if self.keys is not None and self.k_pages is not None:  # which traced programs have open
+            rows = self.k_pages.shape[:1]
+            given["lengths"] = self.k_pages.new_full(rows, self.keys, dtype=torch.int64)
         numbers = [getattr(self, name) for name in NUMBERS]
         return list(given.values()), numbers, " ".join((self.align, *given))
 

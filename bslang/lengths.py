@@ -24,7 +24,8 @@ def take_lengths(
     if given is None:
         return None
     if not isinstance(given, torch.Tensor):
-        raise TypeError(f"lengths must be a torch.Tensor, not {type(given).__name__}")
+        number = "; an int goes with pages" if isinstance(given, int) else ""
+        raise TypeError(f"lengths must be a torch.Tensor, not {type(given).__name__}{number}")
     if given.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"lengths must be int32 or int64, not {given.dtype}")
     if given.device != q.device:
@@ -36,10 +37,7 @@ def take_lengths(
             f"lengths must have shape ({q.shape[0]},), the keys of each row of the batch; their shape is "
             f"{tuple(given.shape)}"
         )
-    if align == "start":
-        raise ValueError(
-            'lengths make the queries of each row the last of its keys: leave out align="start"'
-        )
+    check_align(align)
     if key_padding is not None:
         raise TypeError(
             "lengths say which keys a row has: leave out key_padding, and let each row begin at its first key"
@@ -47,6 +45,14 @@ def take_lengths(
     told = given.detach().to(torch.int64)
     require((told >= 0) & (told <= k.shape[2]), "lengths must be from 0 to the number of keys")
     return told
+
+
+def check_align(align: str) -> None:
+    """Raise ValueError where queries are to be elsewhere than at the end of keys that end somewhere."""
+    if align == "start":
+        raise ValueError(
+            'lengths make the queries of each row the last of its keys: leave out align="start"'
+        )
 
 
 def last_positions(lengths: torch.Tensor, len_q: int) -> torch.Tensor:

@@ -35,8 +35,9 @@ def check_pools(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, sinks: Any) -
 
 def take_pages(
     given: Any, q: torch.Tensor, k: torch.Tensor, lengths: Any, key_padding: Any
-) -> torch.Tensor | None:
-    """The pages of a call, int32 (batch, key heads or 1, columns); None for none.
+) -> tuple[torch.Tensor | None, int | None]:
+    """(pages, keys) of a call: int32 (batch, key heads or 1, columns), None for none; and how many keys all
+    rows have, None where these are a tensor, or where there are no pages.
 
     Raises TypeError or ValueError where they do not fit q (batch, heads, len_q, dim) and the pool k (pages,
     key heads, page size, dim), or the other options, lengths and key_padding.
@@ -44,7 +45,7 @@ def take_pages(
     import torch
 
     if given is None:
-        return None
+        return None, None
     if not isinstance(given, torch.Tensor):
         raise TypeError(f"pages must be a torch.Tensor, not {type(given).__name__}")
     if given.dtype != torch.int32:
@@ -68,13 +69,24 @@ def take_pages(
         raise TypeError("leave out key_padding beside pages: lengths say which keys a row has")
     if lengths is None:
         raise TypeError("pages need lengths, the number of keys of each row of the batch")
-    fits = (given >= -1) & (given < k.shape[0])
-    require(fits, "pages must be numbers of pages of k and v, or -1 where there is none")
-    return given if by_head else given[:, None]
+    if given.numel():
+        low, high = given.aminmax()
+        fits = (low >= -1) & (high < k.shape[0])
+        require(fits, "pages must be numbers of pages of k and v, or -1 where there is none")
+    keys: Any = None  # while tracing a torch.SymInt
+    if isinstance(lengths, int | torch.SymInt) and not isinstance(lengths, bool):
+        keys = lengths
+        room = given.shape[-1] * k.shape[2]
+        if not q.shape[2] <= keys <= room:
+            raise ValueError(
+                f"lengths must be from the number of queries, {q.shape[2]}, to that of the keys that the "
+                f"pages have room for, {room}; got {keys}"
+            )
+    return (given if by_head else given[:, None]), keys
 
 
-def keys_of(k: torch.Tensor, pages: torch.Tensor) -> torch.Tensor:
-    """What the keys of all rows would be in one tensor, (batch, key heads, columns * page size, dim), as a
-    tensor without numbers: other options are checked against its shape."""
-    length = pages.shape[2] * k.shape[2]
+def keys_of(k: torch.Tensor, pages: torch.Tensor, keys: int | None) -> torch.Tensor:
+    """What the keys of all rows would be in one tensor, (batch, key heads, len_k, dim), as a tensor without
+    numbers: other options are checked against its shape."""
+    length = pages.shape[2] * k.shape[2] if keys is None else keys
     return k.new_empty(()).expand(pages.shape[0], k.shape[1], length, k.shape[3])

@@ -117,6 +117,32 @@ def test_rows_share_the_pages_of_a_prefix(target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@torch.no_grad()
+def test_one_length_of_all_rows(target: str) -> None:
+    """The bits of a call without pages, of any layout; in a traced program as lengths of rows."""
+    for spec, block, queries in ((SPEC, 8, 1), (SPEC, 8, 33), ("window(3) | cols(0, -1)", 16, 61)):
+        layout = bslang.compile(spec, block=block, target=target)
+        given = inputs(61, 61, batch=2)
+        k, v, pages = paged(given.k, given.v, torch.tensor([61, 61]), 16)
+        q = given.q[:, :, -queries:]
+        room = torch.nn.functional.pad(pages, (0, 3), value=-1)
+        assert torch.equal(layout(q, k, v, pages=room, lengths=61), layout(q, given.k, given.v))
+    stable = bslang.compile(SPEC, block=8, target=target)
+    labelled = bslang.compile(f"same(doc) & {SPEC}", block=8, target=target)
+    labels = torch.arange(61) // 20
+    wanted = labelled(q, given.k, given.v, labels=labels)
+    assert torch.equal(labelled(q, k, v, pages=pages, lengths=61, labels=labels), wanted)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(stable, fullgraph=True, backend=counter, dynamic=True)
+    for keys in (61, 50, 33):
+        found = compiled(q[:, :, :2], k, v, pages=pages, lengths=keys)
+        wanted = stable(q[:, :, :2], given.k[:, :, :keys], given.v[:, :, :keys])
+        torch.testing.assert_close(found, wanted)
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_page_that_is_not_there_is_nobody_elses(target: str) -> None:
     """Not read: as if nothing were missing. Read: NaN, in that row alone."""
     layout, given = Call(SPEC, (8, 8)).layout(target), inputs(1, 60, batch=2)
@@ -222,6 +248,12 @@ REFUSED: dict[str, dict[str, Any]] = {
     "leave out key_padding beside pages": {"key_padding": torch.tensor([3, 4])},
     "lengths must be from 0 to the number of keys": {"lengths": torch.tensor([3, 49])},
     'leave out align="start"': {"align": "start"},
+    'the last of its keys: leave out align="start"': {"align": "start", "lengths": 40},
+    "from the number of queries, 1, to that of the keys that the pages have room for, 48; got 49": {
+        "lengths": 49
+    },
+    "48; got 0": {"lengths": 0},
+    "lengths must be a torch.Tensor, not bool": {"lengths": True},
     "the page size is a multiple of 16 tokens: that of k is 8": {"k": 8, "v": 8},
     "pass k.transpose(1, 2), which copies nothing": {"k": 2, "v": 2},
     "k and v must have one number of pages, heads and page size": {"v": 32},

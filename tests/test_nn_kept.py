@@ -254,9 +254,14 @@ def test_what_caches_with_a_layout_refuse() -> None:
             ValueError, match=r"drops positions by `causal`.*KVCache\(module\.layout\)"
         ):
             made(x, cache=other)
-        labelled = module("same(doc) & causal")
-        with pytest.raises(ValueError, match=r"gives 'doc' of all positions.*use KVCache\(\)"):
-            labelled(x, cache=KVCache(labelled.layout), labels=torch.zeros(20, dtype=torch.int32))
+        labelled, labels = module("same(doc) & causal"), torch.arange(21) // 8
+        cache, full = KVCache(labelled.layout), KVCache()
+        for part, stop in ((x, 20), (x[:, :1], 21)):
+            wanted = labelled(part, cache=full, labels=labels[:stop])
+            assert torch.equal(labelled(part, cache=cache, labels=labels[:stop]), wanted)
+        cache.truncate(torch.tensor([3, 4]))
+        with pytest.raises(ValueError, match=r"takes no 'doc': use KVCache\(\)"):
+            labelled(x, cache=cache, labels=labels)
         cache = KVCache(made.layout, max_length=24)
         made(x, cache=cache)
         with pytest.raises(ValueError, match="max_length 24, too few for 25 positions"):

@@ -95,8 +95,8 @@ class BlockSparseAttention(nn.Module):
 
         cache: x are the tokens after those that it holds, and it holds them afterwards. options:
         `key_padding`, `labels` and the others of a call (`bslang.call.Options`). With a cache, labels are
-        of all key positions, those that it held as well, or pairs (of x, of all key positions). A cache with
-        a layout, `KVCache(module.layout)`, takes no labels and no selections.
+        of all key positions, those that it held as well, or pairs (of x, of all key positions). If rows of
+        a cache with a layout, `KVCache(module.layout)`, hold other numbers of positions, it takes none.
 
         Raises TypeError or ValueError for invalid arguments, and if the layout cannot be decoded with
         a cache (`Layout.reachable` has the same condition).
@@ -146,9 +146,10 @@ class BlockSparseAttention(nn.Module):
                 ", or differs in block, targets or layer: make it KVCache(module.layout)"
             )
         what = self.layout.labels or self.layout.selections
-        if cache.layout is not None and what:
+        if cache.layout is not None and cache.lengths is not None and what:
             raise ValueError(
-                f"a call gives {what[0]!r} of all positions, and the cache does not keep them: use KVCache()"
+                "the rows of the cache hold other numbers of positions, and a cache with a layout then "
+                f"takes no {what[0]!r}: use KVCache()"
             )
         # Asked for all that fits in, so once, and again when the buffers grow.
         asked = (self.layout._key, cache.room(cache.length + length))

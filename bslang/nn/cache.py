@@ -84,12 +84,8 @@ class KVCache:
         rows hold other numbers of positions, and `pages` if the cache has a layout."""
         if self._kept is None:
             return {} if self.lengths is None else {"lengths": self.lengths}
-        lengths, pages = self.lengths, self._kept.pages
-        if lengths is None:
-            lengths = torch.full(
-                pages.shape[:1], self.length, dtype=torch.int64, device=pages.device
-            )
-        return {"lengths": lengths, "pages": pages}
+        lengths = self.length if self.lengths is None else self.lengths
+        return {"lengths": lengths, "pages": self._kept.pages}
 
     def append(
         self, k: torch.Tensor, v: torch.Tensor, heads: int | None = None

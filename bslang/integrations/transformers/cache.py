@@ -1,8 +1,8 @@
 """A cache of transformers that keeps what the layouts of a model still read.
 
 A model hands new keys and values to its cache, and what it gets back to its attention function. This cache
-gives back an object that stands for them, `Added`. They are put into pages when a layout's attention takes that
-object, since only there it is known which tokens are padding: padding is not kept.
+gives back an object that stands for them, `Added`. They are put into pages when a layout's attention takes
+that object, since only there it is known which tokens are padding: padding is not kept.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def attend(layout: Layout, q: Tensor, added: Added, mask: Any, options: dict[str
     order, counts = _tokens_first(there), there.sum(1)
     where = cache.options
     pages, lengths = where["pages"], where["lengths"]
-    assert pages is not None and lengths is not None
+    assert isinstance(pages, Tensor) and isinstance(lengths, Tensor), "rows were truncated"
     for some in sorted(set(counts.tolist()) - {0}):
         rows = (counts == some).nonzero()[:, 0]
         at = rows[:, None], order[rows, :some]

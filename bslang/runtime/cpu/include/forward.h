@@ -113,7 +113,8 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
     const int64_t stride = padded(args.v.dim), columns = padded(args.v.dim, width);
     const int64_t size = range.size(), lanes = padded(size, width);
     const Head key_head = head.key_head(args);
-    const Rows k = read_rows(args.k, key_head, step.at, step.count, own.k);
+    // Scores of keys that are not there are NaN where no mask hides them: they are not those of others.
+    const Rows k = read_rows(args.k, key_head, step.at, step.count, own.k, not_a_number);
     const Rows v = read_rows(args.v, key_head, step.at, step.count, own.v);
     product<false>(step.count, lanes, args.q.dim, k.view(), own.q, own.lanes, own.s, own.lanes);
     if (capped(args)) cap_scores(args, step.count, lanes, own.s, own.lanes);

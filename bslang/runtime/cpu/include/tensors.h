@@ -178,19 +178,31 @@ inline int64_t piece(const Tensor& tensor, int64_t row, int64_t count) {
     return std::min(count, tensor.pages->size - row % tensor.pages->size);
 }
 
+// The page of a row, -1 for none.
+inline int64_t page_of(const Pages& of, Head head, int64_t row) {
+    return of.table[head.batch * of.batch + head.head * of.head + row / of.size];
+}
+
 inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
     return {static_cast<float*>(tensor.data) + head.offset(tensor, start), tensor.row};
 }
 
 // Rows [start, start + count) of a head, to be read. `buffer` has room for them, and takes them,
-// padded with zeros to whole cache lines, where they cannot be read in place.
+// padded with zeros to whole cache lines, where they cannot be read in place. absent: what those hold
+// whose page is not there.
 [[maybe_unused]] Rows read_rows(const Tensor& tensor, Head head, int64_t start, int64_t count,
-                                float* buffer) {
-    if (in_place(tensor) && piece(tensor, start, count) == count) return lying(tensor, head, start);
+                                float* buffer, float absent = 0.0f) {
+    const Pages* pages = tensor.pages;
+    if (in_place(tensor) && piece(tensor, start, count) == count &&
+        (pages == nullptr || page_of(*pages, head, start) >= 0))
+        return lying(tensor, head, start);
     const int64_t dim = tensor.dim, stride = padded(dim);
     float* to = buffer;
     for (int64_t i = 0; i < count; ++i, to += stride) {
-        widen(tensor.dtype, tensor.data, head.offset(tensor, start + i), dim, to);
+        if (pages != nullptr && page_of(*pages, head, start + i) < 0)
+            std::fill(to, to + dim, absent);
+        else
+            widen(tensor.dtype, tensor.data, head.offset(tensor, start + i), dim, to);
         std::fill(to + dim, to + stride, 0.0f);
     }
     return {buffer, stride};

@@ -37,6 +37,7 @@ inline void store(float* x, vec value) { *reinterpret_cast<vec*>(x) = value; }
 inline vec all(float value) { return vec{} + value; }
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 constexpr float log2_e = 1.44269504088896341f, ln_2 = 0.693147180559945309f;
 
 // -127. Compilers must not know it: of a constant they make a comparison and a blend, which are
