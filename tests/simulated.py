@@ -15,10 +15,8 @@ from bslang.call import Call
 from bslang.distributed import Sharding
 from bslang.distributed.backward import Given
 from bslang.distributed.job import Job
-from bslang.distributed.plan import RankPlan
 from bslang.distributed.transport import Pending, Publish, Request, Steps, Trade
 from bslang.placement.exchange import Exchange
-from bslang.placement.part import Part
 from bslang.placement.placement import Placement
 from bslang.placement.traffic import Sizes
 
@@ -86,28 +84,25 @@ class Placed(Sharding):
 
     chosen: Callable[[Exchange], Exchange] | None = None
 
-    def plan(
-        self, layout: Any, heads: int, key_heads: int, sizes: Sizes, device: torch.device
-    ) -> RankPlan:
-        if self.chosen is None:
-            return super().plan(layout, heads, key_heads, sizes, device)
-        schedule = layout._schedule(self.seq_len, self.seq_len, "end", heads)
-        plain = Exchange.of(schedule.graphs, schedule.head_graph, heads, key_heads, self.placement)
-        return RankPlan(Part(self.chosen(plain), self.rank), schedule, device)
+    def _exchange(self, layout: Any, heads: int, *given: Any) -> Exchange:
+        exchange = super()._exchange(layout, heads, *given)
+        return exchange if self.chosen is None else self.chosen(exchange)
 
 
 @dataclass(frozen=True)
 class World:
     """Simulated ranks that hold a sequence. kind: of the exchange; spread: block rows; None for what
-    `planned` chooses."""
+    `planned` chooses. labels: of the batch that the sharding is for."""
 
     placement: Placement
     kind: Literal["exchange", "gather"] | None = None
     spread: tuple[int, ...] = ()
+    labels: Any = None
 
     @cached_property
     def shardings(self) -> list[Placed]:
-        made = [Placed(self.placement, rank, "") for rank in range(self.placement.ranks)]
+        ranks = range(self.placement.ranks)
+        made = [Placed(self.placement, rank, "", self.labels) for rank in ranks]
         if self.kind is not None:
             for each in made:
                 object.__setattr__(each, "chosen", self._exchange)

@@ -59,7 +59,7 @@ MAY_USE = {
         "api": "compiler dims exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",
-        "distributed": "call ir layouts placement runtime sinks _version",
+        "distributed": "call graph inputs ir labels layouts placement runtime sinks _version",
         "nn": "call labels layouts runtime select selections",
         "select": "compiler graph ir layouts resolve runtime syntax",
         "integrations": "analysis api compiler graph layouts nn runtime",

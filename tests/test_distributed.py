@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from simulated import World, one, tensors
 from strategies import Case, cases, examples
 
 import bslang
+from bslang.errors import BuildError
+from bslang.inputs import KEYS, QUERIES, ROW
 from bslang.layouts import layout_of
 from bslang.placement.placement import Placement, common_block
+from bslang.runtime.cpu import build
 
 NAMES = ("out", "lse", "dq", "dk", "dv")
 
@@ -48,8 +52,9 @@ def worlds(draw: st.DrawFn, case: Case) -> World:
 @given(st.data())
 def test_any_program_on_any_ranks(data: st.DataObject) -> None:
     """In fp64, so that a block too few or too many is seen."""
-    case = data.draw(cases(labels=False))
+    case = data.draw(cases(labels=data.draw(st.booleans())))
     assume(case.len_q == case.len_k and case.align == "end" and case.has_meaning(4))
+    assume(not case.inputs.selections)
     world = data.draw(worlds(case))
     layout = layout_of(case.resolved, ("torch",))
     dims = data.draw(st.sampled_from(((8, 8), (8, 5), (4, 12))))
@@ -57,6 +62,10 @@ def test_any_program_on_any_ranks(data: st.DataObject) -> None:
     batch, keep = data.draw(st.sampled_from((1, 2))), data.draw(st.booleans())
     given_ = tensors(case.len_k, heads, dims, batch)
     options: dict[str, Any] = {}
+    if case.inputs.labels:
+        options["labels"] = labels_of(case, batch)
+        if data.draw(st.booleans()):
+            world = replace(world, labels=options["labels"])
     if data.draw(st.booleans()):
         options["softcap"] = 2.0
     if data.draw(st.booleans()):
@@ -72,6 +81,16 @@ def test_any_program_on_any_ranks(data: st.DataObject) -> None:
         found.bytes_are_planned(given_[0], given_[2], keep)
 
 
+def labels_of(case: Case, batch: int) -> dict[str, Any]:
+    """The labels of a call."""
+    found: dict[str, Any] = {}
+    for label in case.inputs.labels:
+        of_q, of_k = map(torch.from_numpy, case.labels[label.name])
+        both = of_q[:1].expand(batch) if label.sides == ROW else (of_q, of_k)
+        found[label.name] = {QUERIES: of_q, KEYS: of_k}.get(label.sides, both)
+    return found
+
+
 CASES = {
     "window": "last(100t) & causal",
     "bigbird": "window(3) | global(0, -1) | random(2, seed=7)",
@@ -81,8 +100,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("ranks", [1, 4, 8, 50])
-@pytest.mark.parametrize("name", CASES)
+SOME = [("window", 1), ("bigbird", 8), ("heads", 50)]
+
+
+@pytest.mark.parametrize(("name", "ranks"), [*((name, 4) for name in CASES), *SOME])
 def test_the_exchange_that_is_chosen(name: str, ranks: int) -> None:
     layout = bslang.compile(CASES[name], block=16, target="torch")
     world = World(Placement.contiguous(500, 16, ranks))
@@ -90,3 +111,78 @@ def test_the_exchange_that_is_chosen(name: str, ranks: int) -> None:
     found = world.attended(layout, given_)
     close(found.results, one(layout, given_), 1e-4)
     found.bytes_are_planned(given_[0], given_[2], keep=True)
+
+
+@pytest.fixture(scope="module")
+def built() -> None:
+    try:
+        build.find_compiler()
+    except BuildError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("name", ["bigbird", "heads", "dense"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_kept_rows_have_the_bits_of_one_process(name: str, dtype: torch.dtype) -> None:
+    """Out, log-sum-exp and dQ of queries whose keys one rank sees; and all have them again."""
+    layout = bslang.compile(CASES[name], block=16, target="cpu")
+    world = World(Placement.contiguous(500, 16, 4))
+    given_ = tensors(500, dtype=dtype)
+    found = world.attended(layout, given_)
+    kept = found.kept()
+    assert 0 < kept.sum() <= 500
+    truth = one(layout, given_)
+    for mine, other in zip(found.results[:3], truth[:3], strict=True):
+        assert torch.equal(mine[:, :, kept], other[:, :, kept])
+    again = world.attended(layout, given_, keep=False)
+    for mine, other in zip(again.results, found.results, strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("reduce", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["bigbird", "dense"])
+def test_errors_are_those_of_one_process(name: str, reduce: torch.dtype) -> None:
+    layout, exact = (
+        bslang.compile(CASES[name], block=16, target=target) for target in ("cpu", "torch")
+    )
+    given_ = tensors(1000, dtype=torch.bfloat16)
+    truth = one(exact, [x.double() for x in given_])
+    world = World(Placement.contiguous(1000, 16, 8))
+    results = one(layout, given_), world.attended(layout, given_, reduce=reduce).results
+    allowed = 1.1 if reduce == torch.float32 else 1.5
+    for alone, mine, other in zip(*results, truth, strict=True):
+        before, after = ((x.double() - other).pow(2).mean().sqrt() for x in (alone, mine))
+        assert after <= allowed * before
+
+
+@pytest.mark.parametrize("kind", ["exchange", "gather"])
+def test_a_wrong_set_of_blocks_is_noticed(kind: Any) -> None:
+    """The comparison itself: a rank that lacks one block it needs."""
+    layout = bslang.compile("last(40t) & causal", block=16, target="torch")
+    world = World(Placement.contiguous(128, 16, 4), kind)
+    given_ = tensors(128)
+    found = world.attended(layout, given_)
+    job = found.jobs[2]
+    pool = job.plan.tables(1).pool
+    column = int(job.plan.part.far[0]) - 1
+    pool[:, :, column] = pool[:, :, column + 1]
+    again = world.attended(layout, given_)
+    with pytest.raises(AssertionError):
+        close(again.results, one(layout, given_), 1e-9)
+
+
+def test_documents_of_a_batch_fetch_less() -> None:
+    layout = bslang.compile("same(doc) & causal", block=16, target="torch")
+    given_ = tensors(512, batch=2)
+    doc = torch.stack((torch.arange(512) // 130, torch.arange(512) // 200))
+    placement = Placement.contiguous(512, 16, 4)
+    truth = one(layout, given_, labels={"doc": doc})
+    sent = []
+    for labels in (None, {"doc": doc}):
+        world = World(placement, labels=labels)
+        found = world.attended(layout, given_, labels={"doc": doc})
+        close(found.results, truth, 1e-9)
+        sent.append(sum(found.sent[0]))
+    assert sent[1] < sent[0] / 2

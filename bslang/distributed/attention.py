@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor
 from bslang.call import Call
 from bslang.distributed import op
 from bslang.distributed.dtensors import taken_apart
+from bslang.distributed.known import labels_of
 from bslang.distributed.sharding import Sharding
 from bslang.layouts import Layout, take_layout
 from bslang.runtime.checks import autocast, check_tensors, check_transforms
@@ -102,6 +103,12 @@ class ContextParallel:
         check_tensors(q, k, v)
         check_transforms(q, k, v)
         self._check(q, k)
+        if self.sharding.labels is not None:
+            if options.get("labels") is not None:
+                raise ValueError(
+                    "the sharding was made for a batch, and has its labels: leave them out"
+                )
+            options["labels"] = labels_of(layout, self.sharding.labels)
         call = Call.of(self._whole(q), self._whole(k), layout.inputs, scale, **options)
         watched = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
         keep = self.keep if watched else False

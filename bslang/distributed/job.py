@@ -38,11 +38,10 @@ class Job:
     ) -> Job:  # fmt: skip
         """reduce: the dtype in which parts travel; beside fp64 tensors it is fp64."""
         layout, its = LAYOUTS.find(key), found(sharding)
-        local = of_shard(call, its)
+        local, parts = of_shard(call, its), parts_dtype(q, reduce)
+        plan = plan_of(its, layout, q, k, v, parts, call.padding is not None)
         if call.padding is not None:
             layout, call = layout._with_padding, call.padding_as_label(its.seq_len)
-        parts = parts_dtype(q, reduce)
-        plan = plan_of(its, layout, q, k, v, parts)
         return cls(its, plan, Rank(plan, layout._target(q, v), call, parts), local)
 
     def keeps(self, keep: bool | None) -> bool:
@@ -85,7 +84,8 @@ def plan_of(
     k: torch.Tensor,
     v: torch.Tensor,
     parts: torch.dtype,
+    padded: bool = False,
 ) -> RankPlan:
     """What this rank does of a call."""
     sizes = Sizes(q.shape[3], v.shape[3], 1, q.element_size(), parts.itemsize)
-    return sharding.plan(layout, q.shape[1], k.shape[1], sizes, q.device)
+    return sharding.plan(layout, q.shape[1], k.shape[1], sizes, q.device, padded)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -15,10 +16,14 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from bslang.distributed.joined import joined, part
+from bslang.distributed.known import left
 from bslang.distributed.plan import RankPlan
+from bslang.labels import LabelsOfCall
 from bslang.layouts import Layout, take_layout
+from bslang.placement.exchange import Exchange
 from bslang.placement.part import Part
-from bslang.placement.placement import Placement, common_block
+from bslang.placement.placed import Demand, placed
+from bslang.placement.placement import Placement
 from bslang.placement.planned import planned
 from bslang.placement.traffic import Sizes
 from bslang.runtime.recent import Recent
@@ -37,6 +42,7 @@ class Sharding:
     All shards have one length, ceil(blocks / ranks) blocks; places without a token come last in a shard.
 
     placement: of blocks, over the ranks. group: the name of the process group; rank: this process's in it.
+    labels: those of the batch that it was made for, which its calls have; None if it serves any.
     digest: a name for which rank holds what, the same on all ranks (16 hex digits); key: what operators know
     it by, in this process.
     """
@@ -44,6 +50,7 @@ class Sharding:
     placement: Placement
     rank: int
     group: str
+    labels: Any = None
     digest: str = field(init=False)
     key: str = field(init=False)
     _plans: Recent[RankPlan] = field(default_factory=partial(Recent, PLANS))
@@ -136,19 +143,32 @@ class Sharding:
     # ---- plans -------------------------------------------------------------------------------------
 
     def plan(
-        self, layout: Runnable, heads: int, key_heads: int, sizes: Sizes, device: torch.device
+        self,
+        layout: Runnable,
+        heads: int,
+        key_heads: int,
+        sizes: Sizes,
+        device: torch.device,
+        padded: bool = False,
     ) -> RankPlan:
-        """What this rank does of a layout's call; sizes: of a row of the batch."""
+        """What this rank does of a layout's call; sizes: of a row of the batch; padded: whether the kernels
+        are those of the layout with key padding, which visits the same blocks."""
 
         def make() -> RankPlan:
-            length = self.seq_len
-            schedule = layout._schedule(length, length, "end", heads)
-            exchange = planned(
-                schedule.graphs, schedule.head_graph, heads, key_heads, self.placement, sizes
-            )
+            exchange = self._exchange(layout, heads, key_heads, sizes, device)
+            kernels = layout._with_padding if padded else layout
+            schedule = kernels._plan(self.seq_len, self.seq_len, "end", device, heads).schedule
             return RankPlan(Part(exchange, self.rank), schedule, device)
 
-        return self._plans.get((layout._key, heads, key_heads, sizes, device), make)
+        return self._plans.get((layout._key, heads, key_heads, sizes, device, padded), make)
+
+    def _exchange(
+        self, layout: Runnable, heads: int, key_heads: int, sizes: Sizes, device: torch.device
+    ) -> Exchange:
+        """What moves between the ranks for a layout's call."""
+        schedule = layout._plan(self.seq_len, self.seq_len, "end", device, heads).schedule
+        graphs = left(layout, schedule.graphs, self.labels, heads, key_heads, self.seq_len)
+        return planned(graphs, schedule.head_graph, heads, key_heads, self.placement, sizes)
 
     def __repr__(self) -> str:
         return (
@@ -176,13 +196,17 @@ def shard_sequence(
     *,
     heads: int | None = None,
     key_heads: int | None = None,
+    labels: LabelsOfCall | None = None,
 ) -> Sharding:
     """Decide which tokens of a sequence each rank of a group holds. All ranks call it with the same
     arguments, and each finds the same alone: nothing is sent.
 
     layouts: those of the model's layers, compiled or as text; their work is balanced together. A layout that
     several layers have is given as often. seq_len: tokens, at least 1. group: a DeviceMesh of one dimension,
-    such as mesh["cp"], or a process group. heads, key_heads: of the model; None means 1 and as many as heads.
+    such as mesh["cp"], or a process group. heads, key_heads: of the whole model, on all ranks of tensor
+    parallelism; None means 1, which serves layouts whose heads are alike, and as many as heads. labels: of a
+    batch, as a call takes them, by name for all layouts. The sharding is then for this batch: what its
+    documents leave is balanced and fetched, and its calls have these labels.
 
     Raises ValueError or TypeError for invalid arguments, SpecError if a layout is undefined at this length.
     """
@@ -193,10 +217,32 @@ def shard_sequence(
     if isinstance(seq_len, bool) or not isinstance(seq_len, int) or seq_len < 1:
         raise ValueError(f"seq_len must be an integer of at least 1, not {seq_len!r}")
     process_group = as_group(group)
-    ranks = dist.get_world_size(process_group)
-    block = common_block(*(layout.block for layout in taken))
-    placement = Placement.contiguous(seq_len, block, ranks)
-    return Sharding(placement, dist.get_rank(process_group), process_group.group_name)
+    for name, count in (("heads", heads), ("key_heads", key_heads)):
+        if count is not None and (
+            isinstance(count, bool) or not isinstance(count, int) or count < 1
+        ):
+            raise ValueError(f"{name} must be an integer of at least 1, not {count!r}")
+    by_head = next((layout for layout in taken if layout.by_head), None)
+    if by_head is not None and heads is None:
+        raise ValueError(
+            f"`{by_head.spec}` differs from head to head: pass heads, the number of the model's query heads"
+        )
+    demands = _demands(taken, seq_len, heads or 1, key_heads or heads or 1, labels)
+    placement = placed(demands, dist.get_world_size(process_group), swaps=labels is None)
+    return Sharding(placement, dist.get_rank(process_group), process_group.group_name, labels)
+
+
+def _demands(
+    layouts: Sequence[Layout], seq_len: int, heads: int, key_heads: int, labels: Any
+) -> list[Demand]:
+    """What a model asks of a placement, layers with equal layouts together."""
+    demands = []
+    for key, layers in Counter(layout._key for layout in layouts).items():
+        layout = next(each for each in layouts if each._key == key)
+        schedule = layout._plan(seq_len, seq_len, "end", torch.device("cpu"), heads).schedule
+        graphs = left(layout, schedule.graphs, labels, heads, key_heads, seq_len)
+        demands.append(Demand(graphs, schedule.head_graph, heads, key_heads, layers))
+    return demands
 
 
 def as_group(group: Group) -> dist.ProcessGroup:

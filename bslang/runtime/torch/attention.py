@@ -142,7 +142,8 @@ class TorchTarget:
             gathered(x, call.q_pages, plan.len_q) for x in (grad_out, grad_lse, q, out, lse)
         )
         k, v = (gathered(x, call.k_pages, plan.len_k) for x in (k, v))
-        made = self._backward(grad_out, grad_lse, q, k, v, out, lse, plan, call)
+        asked = (True, True) if into is None else (into[0] is not None, into[1] is not None)
+        made = self._backward(grad_out, grad_lse, q, k, v, out, lse, plan, call, *asked)
         if into is None:
             dq, dk, dv = (
                 x.to(like.dtype).contiguous() for x, like in zip(made, (q, k, v), strict=True)
@@ -166,8 +167,11 @@ class TorchTarget:
         lse: torch.Tensor,
         plan: DevicePlan,
         call: Call,
+        of_rows: bool,
+        of_cols: bool,
     ) -> Gradients:
-        """(dq, dk, dv) in the dtype of sums, of tensors in the order of the sequence."""
+        """(dq, dk, dv) in the dtype of sums, of tensors in the order of the sequence; zeros for dq, or for dk
+        and dv, where these are not asked for."""
         given, softcap = Given(plan, call, q.shape[1]), call.softcap
         isolates = given.any
         kept = lse_dtype(q.dtype)
@@ -180,7 +184,7 @@ class TorchTarget:
         dq, dk, dv = torch.zeros_like(qs), torch.zeros_like(ks), torch.zeros_like(vs)
         first = plan.q_start // plan.block_q
 
-        for part, group in self._groups(q, plan, given):
+        for part, group in self._groups(q, plan, given) if of_rows else ():
             rows, keys = part.at(group.row - first), part.at(group.visited)
             mask = self._mask(part, group, plan, given)
             kg = ks[keys]
@@ -192,7 +196,7 @@ class TorchTarget:
                 ds *= 1 - (scores / softcap) ** 2
             dq[rows] = _sum("bhrqwk,bhrwkd->bhrqd", ds, kg, mask, isolates) * call.scale
 
-        for part, group in self._groups(q, plan, given, columns=True):
+        for part, group in self._groups(q, plan, given, columns=True) if of_cols else ():
             # The same products, seen from the keys: c block columns, w the rows that see each.
             mask = self._mask(part, group, plan, given, columns=True)
             rows, keys = part.at(group.visited - first), part.at(group.row)
