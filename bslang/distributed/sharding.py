@@ -7,7 +7,7 @@ import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
+from bslang.distributed.before import Behind, with_before
 from bslang.distributed.joined import joined, part
 from bslang.distributed.known import left
 from bslang.distributed.plan import RankPlan
@@ -125,6 +126,32 @@ class Sharding:
             f"dimension {dim} must have the {self.local_len} places of a shard; the shape is "
             f"{tuple(x.shape)}"
         )
+
+    def with_before(self, x: torch.Tensor, dim: int, tokens: int) -> torch.Tensor:
+        """The blocks of this rank's shard, each with the tokens before it, for what a model does along the
+        sequence beside attention: a causal convolution of `tokens` + 1 taps, a shift. All ranks call it
+        together.
+
+        x: a shard, with `dim` of the local length, which becomes two: places of a block, and `tokens` +
+        placement.block tokens, the first of which are the last of the block before; zeros before position 0,
+        and in places without a token. Differentiable. Raises ValueError for another length, and for more
+        tokens than a block has.
+        """
+        dim, block = dim % x.dim(), self.placement.block
+        if x.shape[dim] != self.local_len:
+            raise ValueError(
+                f"dimension {dim} must have the {self.local_len} places of a shard; the shape is "
+                f"{tuple(x.shape)}"
+            )
+        if not 0 <= tokens <= block:
+            raise ValueError(
+                f"tokens must be from 0 to {block}, those of a block of the sharding, not {tokens}"
+            )
+        return with_before(x, dim, tokens, block, self._behind, self.group)
+
+    @cached_property
+    def _behind(self) -> Behind:
+        return Behind.of(self.placement, self.rank)
 
     def in_order(self, shards: torch.Tensor) -> torch.Tensor:
         """(seq_len, ...) of the shards of all ranks (ranks * local length, ...), one after another."""

@@ -22,15 +22,23 @@ class Rotary(nn.Module):
             raise ValueError(f"the base of rotary positions must be a number above 1, not {base!r}")
         self.base = float(base)
 
-    def forward(self, x: torch.Tensor, start: int | torch.Tensor = 0) -> torch.Tensor:
+    def forward(
+        self,
+        x: torch.Tensor,
+        start: int | torch.Tensor = 0,
+        positions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """x: (batch, heads, length, dim), dim even. start: the position of the first token, or int64
-        (batch,), that of each row. Returns the same shape and dtype. Angles are computed in fp32, for fp64
-        tensors in fp64.
+        (batch,), that of each row. positions: instead, integers (length,), that of each token, such as those
+        of a rank's shard (`bslang.distributed.Sharding.positions`). Returns the same shape and dtype. Angles
+        are computed in fp32, for fp64 tensors in fp64.
         """
         length, dim = x.shape[-2:]
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         half = torch.arange(0, dim, 2, device=x.device, dtype=dtype) / dim
-        if isinstance(start, torch.Tensor):
+        if positions is not None:
+            position = positions.to(x.device, dtype)
+        elif isinstance(start, torch.Tensor):
             count = torch.arange(length, device=x.device, dtype=torch.int64)
             position = (start[:, None, None] + count).to(dtype)
         else:
