@@ -53,8 +53,8 @@ MAY_USE = {
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
         "reports resolve runtime schedule syntax",
         "verify": "call dims inputs runtime selections shown",
-        "reports": "analysis compiler dims explorer files graph ir lint picture resolve runtime shown syntax "
-        "verify",
+        "reports": "analysis compiler dims explorer files graph ir lint picture placement resolve runtime "
+        "shown syntax verify",
         "gpu": "abi call dims inputs layouts runtime selections",
         "api": "compiler dims exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
@@ -88,7 +88,7 @@ HOMES = {
     for library, homes in {
         "lark": "syntax/parser",
         "numpy": "analysis distributed exchange explorer/drawn explorer/masks graph ir layouts lint nn "
-        "patterns picture placement runtime schedule select verify",
+        "patterns picture placement reports/division reports/ranks runtime schedule select verify",
         "jinja2": "codegen/environment explorer/page",
         "networkx": "analysis gpu/machine/code",
         "scipy": "exchange/sparse",

@@ -15,6 +15,7 @@ from bslang.budget import allow
 from bslang.dims import Dims
 from bslang.errors import BslangError, shortened
 from bslang.files import write_whole
+from bslang.limits import MAX_RANKS
 from bslang.syntax.diagnostics import Diagnostic
 
 _UNITS = {"": 1, "k": 1024, "M": 1024**2}
@@ -91,6 +92,13 @@ DtypesOption = Annotated[
         show_default=False,
     ),
 ]
+RanksOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ranks", metavar="N", min=1, max=MAX_RANKS, show_default=False,
+        help="Share the sequence among N ranks.",
+    ),
+]  # fmt: skip
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

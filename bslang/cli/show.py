@@ -14,6 +14,7 @@ from bslang.cli.common import (
     LayerOption,
     LengthOption,
     ParameterOption,
+    RanksOption,
     write_output,
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
@@ -44,6 +45,7 @@ def show(
         bool,
         typer.Option("--terms", help="Show each block as the letter of the term that adds it."),
     ] = False,
+    ranks: RanksOption = None,
     plain: Annotated[
         bool, typer.Option("--ascii", help="Plain ASCII, also on a terminal.")
     ] = False,
@@ -59,13 +61,15 @@ def show(
     """Draw a layout: rows are blocks of queries, columns blocks of keys."""
     from bslang.picture.text import Look
     from bslang.reports.drawing import show as picture_of
+    from bslang.reports.ranks import Group
 
     heads = _heads(head)
     if str(svg) == str(png) == "-":
         message = "only one picture can go to standard output; write the other to a file"
         raise typer.BadParameter(message, param_hint="--png")
     resolved = resolve_spec(spec, define, block)
-    drawing = picture_of(resolved, seq_len, heads=heads, layer=layer)
+    group = None if ranks is None else Group(ranks)
+    drawing = picture_of(resolved, seq_len, heads=heads, layer=layer, group=group)
     if svg is not None:
         write_output(svg, drawing.svg())
     if png is not None:

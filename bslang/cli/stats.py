@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bslang import api
+from bslang import api, compiler
 from bslang.cli.bar import QuietOption, progress
 from bslang.cli.common import (
     BlockOption,
@@ -15,6 +15,7 @@ from bslang.cli.common import (
     LayerOption,
     LongOption,
     ParameterOption,
+    RanksOption,
     print_json,
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
@@ -40,6 +41,13 @@ def stats(
             help="Count the first N heads separately. Default: the heads that the spec names.",
         ),
     ] = None,
+    key_heads: Annotated[
+        int | None,
+        typer.Option(
+            "--kv-heads", metavar="N", min=1, max=MAX_HEADS, show_default=False,
+            help="Key heads for --ranks. Default: as many as query heads.",
+        ),
+    ] = None,
     layer: LayerOption = 0,
     layers: Annotated[
         int | None,
@@ -48,6 +56,7 @@ def stats(
             help="Show what L layers reach, and the connected components of the blocks.",
         ),
     ] = None,
+    ranks: RanksOption = None,
     measure: Annotated[
         bool,
         typer.Option(
@@ -58,9 +67,16 @@ def stats(
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Report what a layout costs compared with dense attention, and its properties."""
+    from bslang.reports.ranks import Group
     from bslang.reports.stats import stats as report
 
+    if key_heads is not None and ranks is None:
+        raise typer.BadParameter("only with --ranks", param_hint="--kv-heads")
     resolved = resolve_spec(spec, define, block)
+    of_queries = heads or compiler.heads(resolved)
+    if key_heads is not None and of_queries % key_heads:
+        message = f"{key_heads} does not divide the {of_queries} query heads (--heads)"
+        raise typer.BadParameter(message, param_hint="--kv-heads")
 
     def timed(length: int, causal: bool) -> list[Measured]:
         with progress("measuring", quiet):
@@ -75,6 +91,7 @@ def stats(
         layer=layer,
         layers=layers,
         measure=timed if measure else None,
+        group=None if ranks is None else Group(ranks, heads, key_heads, dim),
     )
     if json:
         print_json(found.as_dict())

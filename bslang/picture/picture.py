@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from bslang.analysis.provenance import provenance
 from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Ints
 from bslang.ir.pattern import Pattern
+from bslang.ir.runs import Runs
 
 Shares: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
@@ -53,6 +55,19 @@ class Panel:
         return shares
 
 
+@dataclass(frozen=True, eq=False)
+class Division:
+    """What a picture tells apart in place of terms.
+
+    parts: of a graph, disjoint sets of its blocks, with names for the legend. rows: for each block row what
+    stands beside it; where it changes a new stretch of rows begins. lines: below the legend.
+    """
+
+    parts: Callable[[BlockGraph], Sequence[tuple[str, Runs]]]
+    rows: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Entry:
     """A term in the legend, and the blocks that it is the first to bring in, of all heads drawn."""
@@ -66,11 +81,16 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One panel a head, all cut into the same cells, and the legend that they share."""
+    """One panel a head, all cut into the same cells, and the legend that they share.
+
+    beside: for each row of cells what stands beside it, "" for nothing. lines: below the legend.
+    """
 
     cells: Cells
     panels: tuple[Panel, ...]
     legend: tuple[Entry, ...]
+    beside: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def fullest(self) -> float:
@@ -91,13 +111,18 @@ class Picture:
 
     @classmethod
     def of(
-        cls, graphs: Sequence[BlockGraph], height: int, width: int, pattern: Pattern | None = None
+        cls,
+        graphs: Sequence[BlockGraph],
+        height: int,
+        width: int,
+        pattern: Pattern | None = None,
+        division: Division | None = None,
     ) -> Picture:
         """The picture of graphs, each of a head of one layout at one length.
 
         At most `height` x `width` cells a head, one a block where that is enough. pattern: the layout;
-        without it the legend is empty, and no terms are told apart. Costs what the runs cost. Raises as
-        `provenance`.
+        without it the legend is empty, and no terms are told apart. division: what is told apart in place
+        of terms. Costs what the runs cost. Raises as `provenance`.
         """
         cells = Cells.of(graphs[0].grid, height, width)
         legend: dict[str, int] = {}
@@ -105,18 +130,36 @@ class Picture:
         for graph in graphs:
             full, partial = (cells.count_kind(graph, kind) for kind in (True, False))
             term = np.where(full + partial > 0, 0, NO_TERM)
-            if pattern is not None:
-                term = _term(pattern, graph, cells, legend)
+            if division is not None:
+                term = _term(division.parts(graph), cells, legend)
+            elif pattern is not None:
+                found = provenance(pattern, graph.grid, MOST_TERMS)
+                term = _term([(str(each), runs) for each, runs in found], cells, legend)
             panels.append(Panel(graph.grid.head, cells, full, partial, term))
-        return cls(cells, tuple(panels), tuple(Entry(*item) for item in legend.items()))
+        entries = tuple(Entry(*item) for item in legend.items())
+        if division is None:
+            return cls(cells, tuple(panels), entries)
+        beside = tuple(_beside(division.rows, cells))
+        return cls(cells, tuple(panels), entries, beside, division.lines)
 
 
-def _term(pattern: Pattern, graph: BlockGraph, cells: Cells, legend: dict[str, int]) -> Ints:
-    """The term of each cell; adds the terms to the legend, where other heads may have them already."""
+def _beside(rows: Sequence[str], cells: Cells) -> Iterator[str]:
+    """For each row of cells what begins in it, of what stands beside its block rows."""
+    last = ""
+    for first in range(0, cells.shape[0], cells.per_row):
+        here = rows[first : first + cells.per_row]
+        begins = [here[0]] * (here[0] != last)
+        begins += [b for a, b in pairwise(here) if a != b]
+        last = here[-1]
+        yield f"{begins[0]} ..." if len(begins) > 1 else "".join(begins)
+
+
+def _term(parts: Sequence[tuple[str, Runs]], cells: Cells, legend: dict[str, int]) -> Ints:
+    """The part of each cell; adds the parts to the legend, where other heads may have them already."""
     most = np.zeros((cells.down, cells.across), dtype=np.int64)
     chosen = np.full_like(most, NO_TERM)
-    for term, runs in provenance(pattern, graph.grid, MOST_TERMS):
-        text = label(str(term))
+    for name, runs in parts:
+        text = label(name)
         legend[text] = legend.get(text, 0) + runs.size
         blocks = cells.count_runs(runs)
         chosen[blocks > most] = list(legend).index(text)

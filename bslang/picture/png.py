@@ -25,7 +25,10 @@ def png(picture: Picture, grid: Grid, title: str) -> bytes:
         from matplotlib.patches import Patch
     count, legend = len(picture.panels), picture.legend[:MOST_ENTRIES]
     across, down = min(count, PANELS), -(-count // PANELS)
-    size = _INCHES * across + 0.5, (_INCHES + 0.3) * down + 0.2 * len(legend) + 0.5
+    size = (
+        _INCHES * across + 0.5,
+        (_INCHES + 0.3) * down + 0.2 * (len(legend) + len(picture.lines)) + 0.5,
+    )
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     if picture.cells.many:
         title += f"\n{picture.scale}"
@@ -39,9 +42,13 @@ def png(picture: Picture, grid: Grid, title: str) -> bytes:
         )  # fmt: skip
         axes.set_xlabel(f"block of {grid.k.block} keys")
         axes.set_ylabel(f"block of {grid.q.block} queries")
+        for row, text in enumerate(picture.beside):
+            where = picture.cells.shape[1], grid.q.first + (row + 0.5) * picture.cells.per_row
+            axes.annotate(text, where, (3, 0), textcoords="offset points", fontsize=6, va="center")
         if count > 1:
             axes.set_title(f"head {panel.head}", fontsize=9)
     handles = [Patch(color=colour(i), label=_words(str(entry))) for i, entry in enumerate(legend)]
+    handles += [Patch(alpha=0, label=_words(line)) for line in picture.lines]
     figure.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False)
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": None})

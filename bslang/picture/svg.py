@@ -10,7 +10,16 @@ from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Grid
 from bslang.ir.pattern import Pattern
 from bslang.picture.colours import colour
-from bslang.picture.picture import MOST_ENTRIES, NO_TERM, PANELS, Panel, Picture, label, level
+from bslang.picture.picture import (
+    MOST_ENTRIES,
+    NO_TERM,
+    PANELS,
+    Division,
+    Panel,
+    Picture,
+    label,
+    level,
+)
 
 MOST_CELLS = 96
 """Cells on a side of a panel; larger layouts are drawn by density."""
@@ -40,6 +49,7 @@ def svg(
     cells: int = MOST_CELLS,
     scale: float = 1,
     legend: bool = True,
+    division: Division | None = None,
 ) -> str:
     """An `<svg>` element with the heads of a layout side by side.
 
@@ -48,13 +58,13 @@ def svg(
     the lines below the panels are drawn. Every patch of cells has a `<title>` that says what it
     holds. The same arguments give the same text. Raises as `provenance`.
     """
-    picture = Picture.of(graphs, cells, cells, pattern)
+    picture = Picture.of(graphs, cells, cells, pattern, division)
     grid = graphs[0].grid
     title = label(f"{name}: {pattern}" if name else str(pattern), 200)
     size = _size(grid)
     words = _words(picture, grid) if legend else []
     wide = max(
-        _MARGIN + min(len(picture.panels), PANELS) * (size[0] + _MARGIN),
+        _MARGIN + min(len(picture.panels), PANELS) * (size[0] + _gap(picture)),
         2 * _MARGIN + round(_CHARACTER * max((len(line) + 3 for line in words), default=0)),
     )
     drawn, bottom = _panels(picture, size)
@@ -100,12 +110,20 @@ def _panels(picture: Picture, size: tuple[int, int]) -> tuple[list[str], int]:
     high = caption + size[1] + _MARGIN
     parts = []
     for place, panel in enumerate(picture.panels):
-        left = _MARGIN + place % PANELS * (size[0] + _MARGIN)
+        left = _MARGIN + place % PANELS * (size[0] + _gap(picture))
         top = _MARGIN + place // PANELS * high
         if several:
             parts.append(_text(left, top + 10, f"head {panel.head}"))
         parts += _panel(picture, panel, left, top + caption, size)
+        for row, text in enumerate(picture.beside):
+            y = top + caption + (row + 0.5) * size[1] / panel.cells.down + 4
+            parts += [_text(left + size[0] + 4, round(y), text)] * bool(text)
     return parts, _MARGIN + -(-len(picture.panels) // PANELS) * high
+
+
+def _gap(picture: Picture) -> int:
+    """After a panel, with what stands beside its rows."""
+    return _MARGIN + (round(_CHARACTER * max(map(len, picture.beside))) if picture.beside else 0)
 
 
 def _panel(
@@ -173,6 +191,7 @@ def _words(picture: Picture, grid: Grid) -> list[str]:
         _about(grid),
         f"{picture.scale}; the paler, the emptier; partial blocks count half",
         *words,
+        *picture.lines,
     ]
 
 

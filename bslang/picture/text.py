@@ -82,10 +82,21 @@ def draw(picture: Picture, look: Look, per_line: int = 1) -> list[Line]:
             captions = (_caption(panel).ljust(column + _GAP) for panel in panels)
             lines.append([("".join(captions).rstrip(), "")])
         drawn = [(_halves if look.halves else _rows)(picture, panel, look) for panel in panels]
-        for row in zip(*drawn, strict=True):
-            lines.append([piece for pieces in row for piece in between + pieces][1:])
+        beside = _beside(picture, look)
+        for row, text in zip(zip(*drawn, strict=True), beside, strict=True):
+            cells = [piece for pieces in row for piece in between + pieces][1:]
+            lines.append([*cells, (f" {text}", "")] if text else cells)
         lines.append([])
     return lines + list(_key(picture, look))
+
+
+def _beside(picture: Picture, look: Look) -> list[str]:
+    """What stands beside each line of cells."""
+    beside = list(picture.beside) or [""] * picture.cells.down
+    if not look.halves:
+        return beside
+    pairs = zip(beside[0::2], [*beside[1::2], ""], strict=False)
+    return [upper or lower for upper, lower in pairs]
 
 
 def _caption(panel: Panel) -> str:
@@ -150,3 +161,4 @@ def _key(picture: Picture, look: Look) -> Iterator[Line]:
         full = len(look.inks) - 1
         for place, entry in enumerate(picture.legend):
             yield [look.of(place, full), (f" {entry}", "")]
+    yield from ([(line, "")] for line in picture.lines)

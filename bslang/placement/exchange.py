@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Ints
@@ -26,6 +27,10 @@ from bslang.placement.placement import Placement
 
 SHARED_RANKS = 8
 """The smallest group that has shared items."""
+
+
+HeadGraph: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]] | None"
+"""The graph of each query head; None where all have the only one. As in `bslang.schedule.Schedule`."""
 
 
 class Items(NamedTuple):
@@ -61,7 +66,7 @@ class Exchange:
     def of(
         cls,
         graphs: Sequence[BlockGraph],
-        head_graph: Sequence[int] | Ints | None,
+        head_graph: HeadGraph,
         heads: int,
         key_heads: int,
         placement: Placement,
@@ -124,6 +129,20 @@ class Exchange:
     def is_spread(self) -> Bools:
         """bool (block rows,)."""
         return _marked(self.row_owner.size, self.spread)
+
+    def at_home(self, rows: Ints) -> Runs:
+        """The cells of some block rows (int64, ascending) whose columns the rank of the row holds."""
+        width = self.column_owner.size
+        start = np.flatnonzero(np.diff(self.column_owner, prepend=-1))
+        stop, owner = np.append(start[1:], width), self.column_owner[start]
+        order = np.argsort(owner, kind="stable")
+        first, last = (
+            np.searchsorted(owner[order], self.row_owner[rows], side) for side in ("left", "right")
+        )
+        row = np.repeat(np.arange(rows.size), last - first)
+        before = np.cumsum(last - first) - (last - first)
+        run = order[np.arange(row.size) + (first - before)[row]]
+        return Runs.of_rows(width, rows[row], start[run], stop[run])
 
     # ---- what is needed --------------------------------------------------------------------------
 
@@ -198,13 +217,17 @@ class Exchange:
     # ---- work ------------------------------------------------------------------------------------
 
     @cached_property
-    def row_work(self) -> Ints:
-        """int64 (block rows,): blocks that each visits, of all query heads together; 0 for spread ones."""
-        total = sum(
+    def blocks_by_row(self) -> Ints:
+        """int64 (block rows,): blocks that each visits, of all query heads together."""
+        return sum(
             (each * graph.blocks_by_row for each, graph in self._weighted),
             np.zeros_like(self.row_owner),
         )
-        return np.where(self.is_spread, 0, total)
+
+    @property
+    def row_work(self) -> Ints:
+        """The same, where rows are computed by their owner: 0 for spread ones."""
+        return np.where(self.is_spread, 0, self.blocks_by_row)
 
     @cached_property
     def column_work(self) -> Ints:

@@ -119,7 +119,7 @@ class Part:
     @cached_property
     def _kept(self) -> tuple[Ints, Ints]:
         kept = self.rows[~self.exchange.is_spread[self.rows]]
-        own = self._over_own_columns(kept)
+        own = self.exchange.at_home(kept)
         whole = self._whole(kept)
         foreign = [(graph.visited & whole) - own for graph in self.exchange.graphs]
         far = np.unique(np.concatenate([runs.rows()[0] for runs in foreign]))

@@ -12,7 +12,7 @@ from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.grid import Ints
 from bslang.ir.runs import Runs
 from bslang.placement.chunks import Chunks
-from bslang.placement.exchange import Exchange
+from bslang.placement.exchange import Exchange, HeadGraph
 from bslang.placement.model import H100, Machine, computing, moving
 from bslang.placement.placement import Placement, common_block
 from bslang.placement.planned import most_moved, or_gather, planned
@@ -34,7 +34,7 @@ class Demand:
     """
 
     graphs: tuple[BlockGraph, ...]
-    head_graph: Sequence[int] | Ints | None
+    head_graph: HeadGraph
     heads: int
     key_heads: int
     layers: int = 1

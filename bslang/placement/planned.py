@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bslang.graph.blockgraph import BlockGraph
-from bslang.ir.grid import Ints
-from bslang.placement.exchange import Exchange
+from bslang.placement.exchange import Exchange, HeadGraph
 from bslang.placement.placement import Placement
 from bslang.placement.traffic import Sizes, traffic
 
@@ -19,7 +18,7 @@ HEAVY = (4, 16, 64)
 
 def planned(
     graphs: Sequence[BlockGraph],
-    head_graph: Sequence[int] | Ints | None,
+    head_graph: HeadGraph,
     heads: int,
     key_heads: int,
     placement: Placement,

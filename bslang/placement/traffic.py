@@ -141,7 +141,7 @@ def traffic(exchange: Exchange, sizes: Sizes, keep: bool = True) -> tuple[Pass, 
     of dK and dV of all shards go home (all_to_all_single) and are added there in the order of ranks.
     """
     both, item, part = sizes.dim + sizes.value_dim, sizes.item, sizes.part
-    got = _fetched(exchange).times(sizes.batch)
+    got = fetched_tokens(exchange).times(sizes.batch)
     shared = shared_tokens(exchange, sizes.batch)
     spread = spread_tokens(exchange, sizes.batch)
     forward = Pass(
@@ -168,8 +168,8 @@ def traffic(exchange: Exchange, sizes: Sizes, keep: bool = True) -> tuple[Pass, 
     return forward, backward
 
 
-def _fetched(exchange: Exchange) -> Moved:
-    """Tokens of fetched items of one row of the batch."""
+def fetched_tokens(exchange: Exchange) -> Moved:
+    """Tokens of fetched items of one row of the batch, of all key heads together."""
     placement = exchange.placement
     if exchange.kind == "gather":
         shard = placement.per * placement.block * exchange.key_heads
@@ -187,3 +187,37 @@ def _fetched(exchange: Exchange) -> Moved:
             exchange.column_owner, weights=np.where(shared, 0, wanted), minlength=exchange.ranks
         )
     return Moved(sent.astype(np.int64), received.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on every rank, int64 (ranks,).
+
+    shard: q, k, v, out and the log-sum-exp of the rank's tokens. fetched: keys and values of others. spread:
+    queries of spread rows, their results on this rank in parts, and the slice that it merges. backward: what
+    a backward pass takes beside gradients of the shard: parts of dK and dV of others, and of dQ of spread
+    rows.
+    """
+
+    shard: Ints
+    fetched: Ints
+    spread: Ints
+    backward: Ints
+
+
+def memory(exchange: Exchange, sizes: Sizes) -> Memory:
+    """What an exchange takes of the memory of every rank."""
+    ranks, batch, heads = exchange.ranks, sizes.batch, exchange.heads
+    both, item, part = sizes.dim + sizes.value_dim, sizes.item, sizes.part
+    tokens = exchange.placement.per * exchange.placement.block * batch
+    shard = tokens * (heads * (both * item + 4) + exchange.key_heads * both * item)
+    others = fetched_tokens(exchange).received * batch + shared_tokens(exchange, batch).own[-1]
+    spread = spread_tokens(exchange, batch)
+    rows, slice_ = spread.own[-1], np.diff(spread.bounds)
+    result = sizes.value_dim * part + 4
+    return Memory(
+        np.full(ranks, shard),
+        others * both * item,
+        rows * (sizes.dim * item + result) + ranks * slice_ * result,
+        others * both * part + rows * sizes.dim * part + ranks * slice_ * sizes.dim * part,
+    )

@@ -11,10 +11,12 @@ from bslang import compiler
 from bslang.analysis.provenance import terms
 from bslang.files import write_whole
 from bslang.graph.blockgraph import BlockGraph
-from bslang.picture.picture import MOST_TERMS, Picture
+from bslang.picture.picture import MOST_TERMS, Division, Picture
 from bslang.picture.svg import svg
 from bslang.picture.text import Line, Look, Room, draw, plain
+from bslang.reports.division import division
 from bslang.reports.lengths import drawn_length
+from bslang.reports.ranks import Group
 from bslang.resolve.program import Resolved
 
 _PNG_CELLS = 512
@@ -25,13 +27,15 @@ class Drawing:
     """Heads of a layout side by side: rows are blocks of queries, columns blocks of keys.
 
     `str` and `repr` are the picture in characters, as wide as the terminal; notebooks show the SVG.
-    letters: whether each block has the letter of the term of the spec that brings it in.
+    letters: whether each block has the letter of the term of the spec that brings it in. division: what is
+    told apart in place of terms, as the ranks that share the layout.
     """
 
     resolved: Resolved
     graphs: tuple[BlockGraph, ...]
     length: int
     letters: bool = False
+    division: Division | None = None
 
     def __str__(self) -> str:
         return plain(self.lines(Look(letters=self.letters)))
@@ -44,13 +48,14 @@ class Drawing:
 
     def svg(self) -> str:
         """The picture as an SVG element."""
-        return svg(self.resolved.pattern, self.graphs, self.resolved.name)
+        return svg(self.resolved.pattern, self.graphs, self.resolved.name, division=self.division)
 
     def png(self) -> bytes:
         """The picture as a PNG file. Raises BslangError without matplotlib."""
         from bslang.picture.png import png
 
-        picture = Picture.of(self.graphs, _PNG_CELLS, _PNG_CELLS, self.resolved.pattern)
+        cells = _PNG_CELLS, _PNG_CELLS
+        picture = Picture.of(self.graphs, *cells, self.resolved.pattern, self.division)
         return png(picture, self.graphs[0].grid, f"{self.resolved.name}, {self.length:,} tokens")
 
     def save(self, path: str | Path) -> Path:
@@ -84,17 +89,22 @@ class Drawing:
             f"{grid.n} x {grid.m} blocks{which}",
             "",
         ]
+        if self.division is not None and not look.terms:
+            look = replace(look, letters=True)
         size = shutil.get_terminal_size((80, 40))
         around = 6 + (self._entries() if look.terms else 0)
-        room = Room.of(len(self.graphs), size.lines - around, size.columns)
+        beside = 0 if self.division is None else 1 + max(map(len, self.division.rows))
+        room = Room.of(len(self.graphs), size.lines - around, size.columns - beside)
         down, across = room.cells(halves=False)
         look = replace(look, halves=look.halves and (grid.n > down or grid.m > across))
         shown = resolved.pattern if look.terms else None
-        picture = Picture.of(self.graphs, *room.cells(look.halves), shown)
+        picture = Picture.of(self.graphs, *room.cells(look.halves), shown, self.division)
         return [*([(text, "")] for text in about), *draw(picture, look, room.per_line)]
 
     def _entries(self) -> int:
         """Lines of the legend, at least: heads may have terms of their own."""
+        if self.division is not None:
+            return len(self.division.lines)
         pattern = self.resolved.pattern
         return min(max(len(list(terms(pattern, g.grid.head))) for g in self.graphs), MOST_TERMS)
 
@@ -106,9 +116,17 @@ def show(
     heads: Sequence[int] = (0,),
     layer: int = 0,
     letters: bool = False,
+    group: Group | None = None,
 ) -> Drawing:
     """The picture of some heads at a length in tokens: 24 blocks, the size of the layout's grid, or more
-    where its numbers are large, for None. Raises SpecError where the layout is undefined at the length."""
+    where its numbers are large, for None. group: ranks that share the layout, whose rows and exchange it
+    shows in place of terms; it has the heads drawn at least. Raises SpecError where the layout is undefined
+    at the length, ValueError as `Group.exchange`."""
     length = seq_len or drawn_length(resolved)
     graphs = (compiler.lower(resolved, length, length, head=head, layer=layer) for head in heads)
-    return Drawing(resolved, tuple(graphs), length, letters)
+    drawn = Drawing(resolved, tuple(graphs), length, letters)
+    if group is None:
+        return drawn
+    most = max(compiler.heads(resolved), *(head + 1 for head in heads))
+    exchange = replace(group, heads=group.heads or most).exchange(resolved, length, layer)
+    return replace(drawn, division=division(exchange))

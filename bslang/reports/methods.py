@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from bslang import compiler
 from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
-from bslang.limits import MAX_HEADS
+from bslang.limits import MAX_HEADS, MAX_RANKS
 from bslang.resolve.module import DEFAULT_NAME
 from bslang.syntax.diagnostics import SpecError
 from bslang.syntax.source import Source
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bslang.ir.runs import Bools
     from bslang.reports.drawing import Drawing
     from bslang.reports.page import Page
+    from bslang.reports.ranks import Group
     from bslang.reports.stats import StatsReport
     from bslang.reports.why import WhyReport
     from bslang.resolve.program import Resolved
@@ -65,12 +66,18 @@ class Reports(ABC):
         """The same layout with one target."""
 
     def show(
-        self, seq_len: int | None = None, *, head: OneOrMore = 0, terms: bool = False
+        self,
+        seq_len: int | None = None,
+        *,
+        head: OneOrMore = 0,
+        terms: bool = False,
+        ranks: int | None = None,
     ) -> Drawing:
         """A picture: rows are blocks of queries, columns blocks of keys; an SVG in notebooks.
 
         seq_len: 24 blocks for None, or more where the layout's numbers are large. head: one, or several
-        side by side. terms: a letter for the term of the spec that brings in each block. The result has
+        side by side. terms: a letter for the term of the spec that brings in each block. ranks: how many
+        share the sequence; the rows of each, and what it fetches, take the place of terms. The result has
         `svg()`, `png()` (which needs matplotlib) and `save(path)`.
         """
         from bslang.reports.drawing import show
@@ -78,7 +85,14 @@ class Reports(ABC):
         heads = [self._head(number) for number in _listed(head)]
         if not heads:
             raise ValueError("head is the number of a head, or a list of at least one")
-        return show(self._resolved, _length(seq_len), heads=heads, layer=self.layer, letters=terms)
+        return show(
+            self._resolved,
+            _length(seq_len),
+            heads=heads,
+            layer=self.layer,
+            letters=terms,
+            group=None if ranks is None else _group(ranks),
+        )
 
     def stats(
         self,
@@ -89,13 +103,17 @@ class Reports(ABC):
         heads: int | None = None,
         layers: int | None = None,
         measure: bool = False,
+        ranks: int | None = None,
+        kv_heads: int | None = None,
     ) -> StatsReport:
         """What the layout visits and costs compared with dense attention, and its properties.
 
         seq_len: 16384 for None. head_dim: that FLOPs and bytes are counted for. head: whose figures.
         heads: how many are counted one by one, from 0 on; those that the spec names for None. layers: how
         many the receptive field is followed through. measure: time the layout and dense attention on this
-        machine, in 4 heads and fp32. The result has `stats`, `properties`, `by_head` and `as_dict()`.
+        machine, in 4 heads and fp32. ranks: how many share the sequence (docs/distributed.md), in `heads`
+        query heads and `kv_heads` key heads, for None as many. The result has `stats`, `properties`,
+        `by_head`, `ranks` and `as_dict()`.
         Raises ValueError for `measure` with a layout that has labels or selections.
         """
         from bslang.reports.stats import stats
@@ -103,7 +121,10 @@ class Reports(ABC):
         if measure and (names := (*self.labels, *self.selections)):
             what = f"{self._resolved.awaits} of a call ({', '.join(names)})"
             raise ValueError(f"the times of this layout depend on the {what}")
-        for name, number in (("head_dim", head_dim), ("heads", heads), ("layers", layers)):
+        if kv_heads is not None and ranks is None:
+            raise ValueError("kv_heads is for `ranks`: pass both")
+        given = {"head_dim": head_dim, "heads": heads, "layers": layers, "kv_heads": kv_heads}
+        for name, number in given.items():
             _whole(name, 1 if number is None else number, 1)
         return stats(
             self._resolved,
@@ -116,6 +137,7 @@ class Reports(ABC):
             measure=(lambda length, causal: self._measured(length, causal, head_dim))
             if measure
             else None,
+            group=None if ranks is None else _group(ranks, heads, kv_heads, head_dim),
         )
 
     def why(self, query: int, key: int, seq_len: int | None = None, *, head: int = 0) -> WhyReport:
@@ -258,6 +280,16 @@ class Reports(ABC):
 
     def _head(self, number: int) -> int:
         return self.first_head + _whole("head", number, 0)
+
+
+def _group(
+    ranks: int, heads: int | None = None, key_heads: int | None = None, dim: int = 64
+) -> Group:
+    from bslang.reports.ranks import Group
+
+    if _whole("ranks", ranks, 1) > MAX_RANKS:
+        raise ValueError(f"ranks is at most {MAX_RANKS} (MAX_RANKS), not {ranks}")
+    return Group(ranks, heads, key_heads, dim)
 
 
 def _listed(given: T | Sequence[T]) -> list[T]:

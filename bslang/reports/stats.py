@@ -17,6 +17,8 @@ from bslang.analysis.square import Square
 from bslang.analysis.stats import Spread, Stats, asked_by_pairs
 from bslang.reports.figures import Asked
 from bslang.reports.lengths import usual_length
+from bslang.reports.ranks import Group, RanksReport
+from bslang.reports.words import Line, percent, plural, seconds, size
 from bslang.resolve.program import Resolved
 from bslang.shown import Shown
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 _JSON_LAYERS = 8
 _MOST_GROUPS = 16
-
-Line = tuple[str, str]
 
 Groups = list[tuple[list[int], Stats]]
 """Heads with one set, and their figures."""
@@ -39,7 +39,8 @@ class StatsReport(Shown):
     stats: figures of one head; properties: causal, prefix-stable and others, with reasons;
     dense_is_faster: below which length dense attention is expected to be faster, for each phase;
     by_head: figures of heads, those with one set together; measured: times on this machine, if they were
-    asked for; asked: parts of the layout that are lowered by asking all blocks.
+    asked for; asked: parts of the layout that are lowered by asking all blocks; ranks: how a group shares
+    the layout, if that was asked for.
     """
 
     resolved: Resolved
@@ -53,6 +54,7 @@ class StatsReport(Shown):
     by_head: Groups
     measured: list[Measured]
     asked: list[str]
+    ranks: RanksReport | None
     _ask: Asked
     _short: Extension | None
 
@@ -71,6 +73,7 @@ class StatsReport(Shown):
             "dense_is_faster": [asdict(crossing) for crossing in self.dense_is_faster],
             "properties": self.properties.as_dict(),
             **({"measured": [asdict(each) for each in self.measured]} if self.measured else {}),
+            **({"ranks": self.ranks.as_dict()} if self.ranks else {}),
             "by_head": [{"heads": group, **each.as_dict()} for group, each in self.by_head],
         }
 
@@ -94,6 +97,8 @@ class StatsReport(Shown):
         if self.layers:
             square = self._ask.square()
             sections.append(_text(_field(followed, square, parts(square))))
+        if self.ranks:
+            sections.append(_text(self.ranks.lines()))
         return "\n\n".join(sections)
 
 
@@ -107,13 +112,15 @@ def stats(
     layer: int = 0,
     layers: int | None = None,
     measure: Callable[[int, bool], list[Measured]] | None = None,
+    group: Group | None = None,
 ) -> StatsReport:
     """Count what a layout visits at a length in tokens, and decide its properties.
 
     seq_len: 16384, or the size of the layout's grid, for None; dim: head dimension that FLOPs are counted
     for; heads: how many are counted one by one, those that the spec names for None; layers: how many are
     followed through the receptive field; measure: times the layout at a length, beside dense attention
-    that is causal or not. Raises SpecError where the layout is undefined at the length, LimitError.
+    that is causal or not; group: ranks that share the layout. Raises SpecError where the layout is undefined
+    at the length, LimitError, ValueError as `Group.exchange`.
     """
     length = seq_len or usual_length(resolved)
     ask = Asked(resolved, length, head, layer, heads)
@@ -132,6 +139,7 @@ def stats(
         [(group, Stats.counted(each, grid, dim)) for group, each in found.by_head],
         measure(length, causal) if measure else [],
         [] if short else [str(part) for part in asked_by_pairs(resolved.pattern, grid)],
+        RanksReport.of(resolved, length, group, head, layer) if group else None,
         ask,
         short,
     )
@@ -146,10 +154,10 @@ def _text(lines: Iterable[Line]) -> str:
 def _lines(found: Stats) -> list[Line]:
     (rows, columns), (queries, keys) = found.block, found.tokens
     return [
-        ("tokens", f"{_plural(queries, 'query', 'queries')}, {_plural(keys, 'key')}"),
+        ("tokens", f"{plural(queries, 'query', 'queries')}, {plural(keys, 'key')}"),
         ("block", f"{rows} x {columns} tokens; {found.shape[0]:,} x {found.shape[1]:,} blocks"),
         ("visited blocks", f"{found.blocks:,}: {found.full:,} full, {found.partial:,} partial"),
-        ("density", f"{_percent(found.density)} of all blocks"),
+        ("density", f"{percent(found.density)} of all blocks"),
         (
             "token pairs",
             "not decided" if found.pairs is None else _share(found.pairs, queries * keys),
@@ -171,31 +179,17 @@ def _lines(found: Stats) -> list[Line]:
 
 
 def _beside(count: tuple[int, int], what: str, baseline: str) -> str:
-    return f"{_bytes(count[0])} {what}; {baseline} {_bytes(count[1])}"
+    return f"{size(count[0])} {what}; {baseline} {size(count[1])}"
 
 
 def _share(pairs: int, all_pairs: int) -> str:
-    return f"{pairs:,}, {_percent(pairs / all_pairs)} of all"
-
-
-def _percent(share: float) -> str:
-    """With two decimals, or the first digit of what would round to nothing."""
-    return f"{share:.2%}" if share == 0 or share >= 5e-5 else f"{100 * share:.0g}%"
+    return f"{pairs:,}, {percent(pairs / all_pairs)} of all"
 
 
 def _rows(blocks: int, named: tuple[int, ...], count: int) -> str:
     more = f" and {count - len(named):,} more" if count > len(named) else ""
     listed = ", ".join(map(str, named))
-    return f"{_plural(blocks, 'block')}: block row{'s' * (count != 1)} {listed}{more}"
-
-
-def _plural(count: int, noun: str, nouns: str = "") -> str:
-    return f"{count:,} {noun if count == 1 else nouns or f'{noun}s'}"
-
-
-def _bytes(count: int) -> str:
-    unit = next((i for i in range(4) if count < 1000 * 1024**i), 4)
-    return f"{count / 1024**unit:,.2f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"
+    return f"{plural(blocks, 'block')}: block row{'s' * (count != 1)} {listed}{more}"
 
 
 def _flops(count: int) -> str:
@@ -229,16 +223,11 @@ def _dense(crossed: list[Crossover], found: Stats) -> str:
 
 def _timed(one: Measured, baseline: str) -> Line:
     name = "time forward" if one.phase == "forward" else "time both passes"
-    text = f"{_seconds(one.seconds)} here"
+    text = f"{seconds(one.seconds)} here"
     if one.dense_seconds is None or one.times_as_fast is None:
         return name, f"{text}; {baseline} attention is not timed at this length"
-    dense = f"{baseline} attention ({_seconds(one.dense_seconds)})"
+    dense = f"{baseline} attention ({seconds(one.dense_seconds)})"
     return name, f"{text}, {one.times_as_fast:.1f} times as fast as {dense}"
-
-
-def _seconds(seconds: float) -> str:
-    unit = next((i for i, least in enumerate((1, 1e-3)) if seconds >= least), 2)
-    return f"{seconds * 1000**unit:.3g} {('s', 'ms', 'us')[unit]}"
 
 
 def _below(one: Crossover) -> str:
@@ -269,7 +258,7 @@ def _reach(found: Reach) -> str:
         else ""
     )
     if found.hops is not None:
-        within = _plural(found.hops, "layer")
+        within = plural(found.hops, "layer")
         return f"every block receives from every other within {within}{sample}"
     if found.ended:
         never = "some blocks never receive from some others (in a causal layout, from later ones)"
@@ -285,7 +274,7 @@ def _spread(spread: Spread) -> str:
 def _heads(by_head: Groups) -> Iterator[Line]:
     for group, found in by_head[:_MOST_GROUPS]:
         figures = (
-            f"{found.blocks:,} blocks, {_percent(found.density)}; {_spread(found.rows)} per row"
+            f"{found.blocks:,} blocks, {percent(found.density)}; {_spread(found.rows)} per row"
         )
         yield f"head{'s' * (len(group) > 1)} {ranges(group)}", figures
     if len(by_head) > _MOST_GROUPS:
@@ -294,7 +283,7 @@ def _heads(by_head: Groups) -> Iterator[Line]:
     count = sum(len(group) for group, _ in by_head)
     yield (
         "together",
-        f"{count:,} heads, {_plural(len(by_head), 'set')}; {blocks / count:,.1f} blocks per head",
+        f"{count:,} heads, {plural(len(by_head), 'set')}; {blocks / count:,.1f} blocks per head",
     )
 
 
@@ -307,18 +296,18 @@ def _field(found: Reach, square: Square, parts: Parts) -> Iterator[Line]:
         if reached == before:
             yield f"after {layer} or more", "no more"
             break
-        yield f"after {_plural(layer, 'layer')}", f"{_percent(reached)} of all pairs of blocks"
+        yield f"after {plural(layer, 'layer')}", f"{percent(reached)} of all pairs of blocks"
         before = reached
     sample = parts.sampled < parts.edges
     about = f" (a sample of {parts.sampled:,} of {parts.edges:,} edges)" if sample else ""
     if parts.components == 1:
         yield "components", f"1 strongly connected: every block reaches every other{about}"
     else:
-        most, largest = "at most " * sample, _plural(parts.largest, "block")
+        most, largest = "at most " * sample, plural(parts.largest, "block")
         counted = f"{most}{parts.components:,} strongly connected, the largest of {largest}"
         yield "components", counted + about
     named = ", ".join(map(str, parts.named))
     more = parts.articulation - len(parts.named)
     rest = f" and {more:,} more" if more else ""
-    counted = f"{_plural(parts.articulation, 'block')}: {named}{rest}" if named else "none"
+    counted = f"{plural(parts.articulation, 'block')}: {named}{rest}" if named else "none"
     yield "articulation", counted + about
