@@ -25,8 +25,8 @@ class Argument:
 
     type: "i32", "i64" or "fp32", "*" and a type for a pointer, "constexpr" for a constant; of a field of a
     struct: its type in C++.
-    only: "" where every layout's kernels have it, else "heads", "labels" or "selections", which a layout must
-    have.
+    only: "" where every layout's kernels have it, else "heads", "order", "labels" or "selections", which a
+    layout must have.
     """
 
     name: str
@@ -73,13 +73,16 @@ class Kernel:
             *self.constants,
         )
 
-    def groups(self, *, heads: bool, labels: bool, selections: bool) -> Iterator[Group]:
-        """The groups that the kernel of a layout has: one whose heads differ, or that has labels, or
-        selections."""
-        absent = {"heads": not heads, "labels": not labels, "selections": not selections}
+    def groups(
+        self, *, heads: bool, order: bool, labels: bool, selections: bool
+    ) -> Iterator[Group]:
+        """The groups that the kernel of a layout has: one whose heads differ, whose tokens have an order, or
+        that has labels, or selections."""
+        has = {"heads": heads, "order": order, "labels": labels, "selections": selections}
+        absent = {name for name, given in has.items() if not given}
         numbers = (*self.options, *self.constants)
         for group in (self.tensors, self.tables, self.strides, self.sizes, numbers):
-            kept = tuple(each for each in group if not absent.get(each.only, False))
+            kept = tuple(each for each in group if each.only not in absent)
             if kept:
                 yield kept
 
@@ -92,6 +95,7 @@ _TABLES = (
     *_group("*i32", "programs pointer runs"),
     *_group("*i64", "parameters"),
     *_group("*i32", "head_graph", "heads"),
+    *_group("*i32", "q_order k_order", "order"),
     *_group("*i32", "q_labels k_labels q_ranges k_ranges", "labels"),
     *_group("i32", "label_heads", "labels"),
     *_group("*u8", "bits states", "selections"),
@@ -244,6 +248,7 @@ STRUCTS = {
         *_group("Table", "by_row by_col"),
         *_group("const int64_t*", "parameters"),
         *_group("const int32_t*", "head_graph"),
+        *_group("const int32_t*", "q_order k_order"),
         *_group("const int32_t*", "q_labels k_labels q_ranges k_ranges"),
         *_group("int64_t", "label_heads"),
         *_group("const Selection*", "selections"),

@@ -132,8 +132,13 @@ def _parameter(name: str, value: object) -> tuple[Source, tree.Expression]:
 def grid(
     resolved: Resolved, len_q: int, len_k: int, align: str = "end", *, head: int = 0, layer: int = 0
 ) -> Grid:
-    """The grid of one head of a call; raises ValueError as `Grid.of`."""
-    return Grid.of(len_q, len_k, resolved.block, align, head=head, layer=layer)
+    """The grid of one head of a call; raises ValueError as `Grid.of`, SpecError where an order of tokens is
+    of other lengths."""
+    here = Grid.of(len_q, len_k, resolved.block, align, head=head, layer=layer)
+    if resolved.order is not None:
+        with _pointing(resolved, here):
+            resolved.order.fits(here)
+    return here
 
 
 def lower(
@@ -176,7 +181,7 @@ def mask(
 
     here = grid(resolved, len_q, len_k, align, head=head, layer=layer)
     with _pointing(resolved, here):
-        return dense(resolved.pattern, here, labels, selections)
+        return dense(resolved.row_major, here, labels, selections, resolved.order)
 
 
 def heads(resolved: Resolved) -> int:
@@ -198,7 +203,7 @@ def _pointing(resolved: Resolved, here: Grid) -> Iterator[None]:
     try:
         yield
     except OverBudget as error:
-        source = Source(resolved.name, str(resolved.pattern))
+        source = Source(resolved.name, resolved.spec)
         origin = resolved.origins.of(resolved.pattern)
         source, span = (origin.source, origin.span) if origin else (source, None)
         found = Diagnostic(error.code, error.said, source, span, hint=error.remedy, limit=True)
@@ -206,7 +211,7 @@ def _pointing(resolved: Resolved, here: Grid) -> Iterator[None]:
     except PatternError as error:
         subject = error.subject
         origin = resolved.origins.of(subject) if isinstance(subject, Pattern) else None
-        source = origin.source if origin else Source(resolved.name, str(resolved.pattern))
+        source = origin.source if origin else Source(resolved.name, resolved.spec)
         span = origin.span if origin else None
         label = f"at this length n = {here.n} and m = {here.m}"
         raise SpecError(
@@ -228,7 +233,7 @@ def schedule(*graphs: BlockGraph, head_graph: Sequence[int] | None = None) -> Sc
 def digest(resolved: Resolved) -> str:
     """A name for what a layout means: equal for equal canonical text and block (16 hex digits)."""
     rows, columns = resolved.block
-    text = f"bsl {LANGUAGE}\nblock {rows}x{columns}\n{resolved.pattern}\n"
+    text = f"bsl {LANGUAGE}\nblock {rows}x{columns}\n{resolved.spec}\n"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -262,7 +267,9 @@ def emit(
     name, pattern, block = resolved.name, resolved.pattern, resolved.block
     matrices = resolved.tables
     with limited():
-        files = _emit(name, pattern, block, digest(resolved), targets, bool(matrices), march)
+        files = _emit(
+            name, pattern, block, resolved.spec, digest(resolved), targets, bool(matrices), march
+        )
     return files | {matrix.name: matrix.file() for matrix in matrices.values()}
 
 

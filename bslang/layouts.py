@@ -27,9 +27,11 @@ from bslang.errors import BslangError, shortened
 from bslang.exchange.exports import Exports
 from bslang.generated import SUMS, are_whole, import_file, sums
 from bslang.graph.blockgraph import BlockGraph
+from bslang.ir.order import Order
 from bslang.ir.pattern import Intersection
 from bslang.patterns.labels import Same
 from bslang.patterns.table import Matrix
+from bslang.permute import Permutes
 from bslang.picture import layout as pictures
 from bslang.reports.methods import Reports
 from bslang.resolve.program import Program, Resolved
@@ -60,7 +62,7 @@ class Meaning:
 
 
 @dataclass(eq=False, repr=False)
-class Layout(Reports, Exports, CallableLayout):
+class Layout(Reports, Exports, Permutes, CallableLayout):
     """A compiled layout. Call it as `layout(q, k, v)`.
 
     name, spec (canonical bsl text), block (tokens: query, key) and digest identify it: layouts with equal
@@ -88,6 +90,10 @@ class Layout(Reports, Exports, CallableLayout):
         """Its pattern, as the compiler has it."""
         assert self._meaning is not None
         return self._meaning.resolved
+
+    @property
+    def _order(self) -> Order | None:
+        return self._resolved.order
 
     def at_heads(self, first_head: int) -> Layout:
         """The same layout for a part of a model's heads, of which the first has this number in the model.
@@ -148,6 +154,8 @@ class Layout(Reports, Exports, CallableLayout):
         """
 
         def answer() -> Answer:
+            if self._order is not None:
+                return Answer(False, because="its tokens have an order, which is of one length")
             graphs = (self.graph(length, head=head) for head in range(heads if self.by_head else 1))
             return decoding.prefix_stable(self._resolved.pattern, graphs)
 
@@ -170,7 +178,7 @@ class Layout(Reports, Exports, CallableLayout):
         if not answer.holds:
             later = answer.pair is not None and answer.pair[1] > answer.pair[0]
             raise ValueError(
-                f"`{self.spec}` cannot be decoded with a cache: {answer.because}"
+                f"`{self.spec.replace(chr(10), '; ')}` cannot be decoded with a cache: {answer.because}"
                 + "; intersect it with `causal`" * later
             )
 

@@ -35,6 +35,9 @@ MAX_LENGTH = 2**30
 MAX_BLOCK = 4096
 """Longest side of a block, in tokens."""
 
+MAX_ORDER = 2**24
+"""Tokens of a grid that an order of tokens may have."""
+
 MAX_HEADS = 4096
 """Heads that `heads` can tell apart."""
 

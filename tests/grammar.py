@@ -242,7 +242,8 @@ class Forms:
 
     square: blocks with equal sides, so that numbers of blocks compare rows with columns. blocks: nothing
     counts tokens, as compositions need. labels: `same`, whose labels a call must pass. tables: `table`,
-    whose file must have the shape of the grid. named: calls of what is defined above.
+    whose file must have the shape of the grid. named: calls of what is defined above. tokens: nothing counts
+    blocks but what numbers are computed of, as orders of tokens need.
     """
 
     square: bool = True
@@ -250,6 +251,7 @@ class Forms:
     labels: bool = False
     tables: bool = False
     named: tuple[str, ...] = ()
+    tokens: bool = False
 
 
 NUMBERS = {
@@ -328,7 +330,7 @@ def primitives(draw: st.DrawFn, forms: Forms) -> str:
         )
     if kind in ("given", "named"):
         return draw(st.sampled_from(given if kind == "given" else forms.named))
-    must = kind != "indexed" and not forms.square
+    must = forms.tokens or (kind != "indexed" and not forms.square)
     tokens = not forms.blocks and (must or draw(st.booleans()))
     if kind == "builder":
         return draw(builders(tokens, depth=1))
@@ -416,7 +418,8 @@ def programs(
     writing = _Program(draw, forms, terms)
     if form in JOINED or (not form and terms > 1 and draw(st.sampled_from([False, True, True]))):
         return writing.joined(form)
-    chosen = form or draw(st.sampled_from(_CHOICES))
+    choices = [c for c in _CHOICES if not (forms.tokens and c == "random")]
+    chosen = form or draw(st.sampled_from(choices))
     if not form and (
         (terms == 1 and chosen in ("heads", "composition", "power"))
         or (not forms.square and chosen in ("composition", "power"))

@@ -137,13 +137,15 @@ class Case:
 
     def mask(self) -> Bools:
         """The truth of head 0, bool (len_q, len_k), from the dense oracle."""
-        return dense(self.resolved.pattern, self.grid, self.labels, self.selections)
+        return self._mask(self.grid)
+
+    def _mask(self, grid: Grid) -> Bools:
+        of = self.resolved
+        return dense(of.row_major, grid, self.labels, self.selections, of.order)
 
     def masks(self, heads: int) -> Bools:
         """The truth of each head, bool (1, heads, len_q, len_k)."""
-        grids = (replace(self.grid, head=head) for head in range(heads))
-        pattern, given = self.resolved.pattern, (self.labels, self.selections)
-        return np.stack([dense(pattern, grid, *given) for grid in grids])[None]
+        return np.stack([self._mask(replace(self.grid, head=head)) for head in range(heads)])[None]
 
     def has_meaning(self, heads: int = 1) -> bool:
         """Whether the program means something on the grid: an index may lie outside of it."""
@@ -172,6 +174,19 @@ def mask_of(
         assert not (mask & inside).any(), "a block has two kinds"
         mask = mask | (inside & belongs)
     return mask
+
+
+ORDERS = ("tiles(24; 5)", "tiles(4, 6; 2, 4)", "tiles(2, 3, 4; 2, 2, 2)", "tiles(3, 8; 3, 4)")
+ORDERS += ("morton(4, 6)", "morton(3, 8)", "morton(2, 3, 4)")
+"""Orders of GRID tokens."""
+
+
+@st.composite
+def ordered_cases(draw: st.DrawFn, terms: int = 5, labels: bool = False) -> Case:
+    """Programs that count tokens, of tokens in an order, on their grid."""
+    block = draw(st.sampled_from(((4, 4), (8, 8), (5, 3), (1, 1), (2, 7))))
+    spec = draw(programs(terms=terms, forms=Forms(False, labels=labels, tokens=True)))
+    return Case(f"order {draw(st.sampled_from(ORDERS))}\n{spec}", block, GRID, GRID, "end")
 
 
 @st.composite

@@ -122,6 +122,7 @@ SPECS = [
     "last(head + 1)",
     "same(doc) & last(head * 3t + 9t)",
     "select(pick)",
+    "order tiles(8, 8; 4, 4)\ngrid(8t, 8t, radius=2)",
 ]
 
 
@@ -129,6 +130,7 @@ SPECS = [
 def test_launches_give_what_signatures_name(spec: str) -> None:
     text = emitted(spec)
     has = {"": True, "heads": "head" in spec, "labels": "doc" in spec, "selections": "pick" in spec}
+    has["order"] = "order" in spec
     for name, each in ABI.kernels.items():
         values = {x.name: x.name if has[x.only] else None for x in each.all}
         assert list(_in_order(name, values)) == signature(text, each.function)

@@ -46,12 +46,13 @@ MAY_USE = {
         "selections": "inputs",
         "sinks": "",
         "trees": "labels",
+        "permute": "ir",
         "dims": "",
         "runtime": "abi cache call dims files inputs labels pages selections sinks _version",
         "exchange": "analysis compiler graph inputs ir labels patterns resolve selections syntax _version",
         "generated": "cache",
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
-        "reports resolve runtime schedule syntax",
+        "permute reports resolve runtime schedule syntax",
         "verify": "call dims inputs runtime selections shown",
         "reports": "analysis compiler dims explorer files graph ir lint picture placement resolve runtime "
         "shown syntax verify",
@@ -95,7 +96,7 @@ HOMES = {
         "safetensors": "exchange/archive",
         "torch": "call configs/asked configs/masks distributed exchange/cudnn exchange/exports exchange/fa4 "
         "exchange/flashmask exchange/flex exchange/mask exchange/ranges exchange/tiling gpu "
-        "integrations labels layouts lengths nn pages runtime select selections sinks trees verify",
+        "integrations labels layouts lengths nn pages permute runtime select selections sinks trees verify",
         "typing_extensions": "call distributed layouts nn runtime select verify",
         "triton": "gpu integrations runtime",
         "typer": "cli",

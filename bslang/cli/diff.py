@@ -76,7 +76,7 @@ def diff(
         })  # fmt: skip
     else:
         for sign, spec, resolved in zip("+-", (first, second), layouts, strict=True):
-            print(f"{sign} {spec}: {resolved.pattern}")
+            print(f"{sign} {spec}: {resolved.spec}")
         print()
         if not plus.pairs + minus.pairs:
             print(f"equal at {seq_len:,} tokens: {int(a.blocks_by_row.sum()):,} blocks")
@@ -120,7 +120,7 @@ def _line(sign: str, name: str, side: Side) -> str:
 def _as_dict(spec: str, resolved: Resolved, side: Side) -> dict[str, object]:
     return {
         "spec": spec,
-        "pattern": str(resolved.pattern),
+        "pattern": resolved.spec,
         "pairs": side.pairs,
         "blocks": side.blocks,
         "pair": side.pair,

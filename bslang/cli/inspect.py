@@ -64,13 +64,13 @@ def inspect(
         print_json(
             {
                 "name": resolved.name,
-                "spec": str(resolved.pattern),
+                "spec": resolved.spec,
                 "digest": compiler.digest(resolved),
                 "kernels": [asdict(each) for each in reports],
             }
         )
         return
-    print(f"{resolved.name}: {resolved.pattern}")
+    print(f"{resolved.name}: {resolved.spec}")
     for each in reports:
         print("\n" + "\n".join(_lines(each)))
 

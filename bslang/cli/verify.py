@@ -112,9 +112,9 @@ def verify(
         )
     if json:
         about = {"name": resolved.name, "digest": compiler.digest(resolved)}
-        print_json(about | {"spec": str(resolved.pattern)} | found.as_dict())
+        print_json(about | {"spec": resolved.spec} | found.as_dict())
     else:
-        print(f"{resolved.name}: {resolved.pattern}\n")
+        print(f"{resolved.name}: {resolved.spec}\n")
         print("\n".join(found.lines()))
     if found.failures:
         said = found.bad

@@ -138,6 +138,8 @@ def _constants(plan: Plan, tables: int) -> list[str]:
     ]
     if plan.by_head:
         values.append(("bool by_head = true;", "each head has its own block graph"))
+    if plan.ordered:
+        values.append(("bool ordered = true;", "masks look up the positions of tokens"))
     if labels := plan.inputs.labels:
         values.append((f"int64_t labels = {len(labels)};", "run-time labels, as in same(doc)"))
     if selections := plan.inputs.selections:

@@ -118,13 +118,14 @@ def emit(
     name: str,
     pattern: Pattern,
     block: tuple[int, int],
+    spec: str,
     digest: str,
     targets: Iterable[str] | None,
     reads_tables: bool,
     march: str,
 ) -> dict[str, str]:
-    """File names and their texts; reads_tables: whether the module has tables beside it; march: the
-    processor of a library beside it, "" for none.
+    """File names and their texts; spec, digest: as in `Plan`; reads_tables: whether the module has tables
+    beside it; march: the processor of a library beside it, "" for none.
 
     Raises TargetError for an unknown target, and for a processor where no target is built for one.
     """
@@ -135,7 +136,7 @@ def emit(
         raise TargetError(
             f"only the cpu target is built for a processor ({march}); the targets are {', '.join(names)}"
         )
-    plan = Plan.of(name, pattern, block, digest, names, march)
+    plan = Plan.of(name, pattern, block, digest, names, march, spec)
     sections = {
         target: importlib.import_module(f"bslang.codegen.{target}").section(plan)
         for target in plan.targets

@@ -13,6 +13,7 @@ from bslang.inputs import Inputs
 from bslang.ir.awaited import inputs
 from bslang.ir.expr import Number, variables
 from bslang.ir.mask import Masks, code, token_names
+from bslang.ir.ordered import order_of
 from bslang.ir.pattern import Pattern, Primitive, Transpose
 from bslang.ir.ranges import Cells, Known
 from bslang.schedule.schedule import PARTIAL
@@ -90,10 +91,12 @@ class Mask:
 class Plan:
     """What every target's templates may know.
 
-    name: a Python identifier; spec: canonical bsl text of the pattern, one line; digest: of spec and block;
+    name: a Python identifier; spec: canonical bsl text, one line for the order of tokens, if they have one,
+    and one for the pattern; digest: of spec and block;
     masks: one for each residual; parameters: bsl text of the numbers p0, p1, ... that masks take from the
     length and the head; by_head, by_layer: whether heads, or layers, may have other sets; inputs: what its
-    calls give; targets: names, in order; march: the processor that a library beside the module is built
+    calls give; ordered: whether masks look up the positions of tokens; targets: names, in order; march: the
+    processor that a library beside the module is built
     for, "" for none.
     """
 
@@ -108,6 +111,7 @@ class Plan:
     by_head: bool
     by_layer: bool
     inputs: Inputs
+    ordered: bool
     targets: tuple[str, ...]
     march: str
     version: str = __version__
@@ -123,8 +127,9 @@ class Plan:
         digest: str,
         targets: tuple[str, ...],
         march: str = "",
+        spec: str = "",
     ) -> Plan:
-        """Derive the plan of a pattern."""
+        """Derive the plan of a pattern; spec: its text, where that is not all."""
         left, given = residuals(pattern, block), inputs(block, pattern)
         found = Masks.of(left, block, given)
         masks = tuple(
@@ -138,7 +143,7 @@ class Plan:
         return cls(
             name,
             pattern,
-            str(pattern),
+            spec or str(pattern),
             digest,
             *block,
             masks,
@@ -146,6 +151,7 @@ class Plan:
             "head" in reads,
             "layer" in reads,
             given,
+            order_of(*left) is not None,
             targets,
             march,
         )

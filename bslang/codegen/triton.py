@@ -50,7 +50,7 @@ class Signature:
 
     @classmethod
     def of(cls, kernel: abi.Kernel, **has: bool) -> Signature:
-        """has: "heads", "labels" and "selections", as in `bslang.abi.Kernel.groups`."""
+        """has: "heads", "order", "labels" and "selections", as in `bslang.abi.Kernel.groups`."""
         lines = []
         for group in kernel.groups(**has):
             # No-break spaces, so that a line ends after an argument.
@@ -104,6 +104,7 @@ class Kernels:
         pointer = "slot" if plan.by_head else "pointer"
         has = {
             "heads": plan.by_head,
+            "order": plan.ordered,
             "labels": bool(plan.inputs.labels),
             "selections": bool(plan.inputs.selections),
         }

@@ -17,7 +17,7 @@ from bslang.ir.signature import arguments
 from bslang.patterns import BY_NAME
 from bslang.patterns.predicates import BLOCKS, TOKENS
 from bslang.resolve.calls import argument_form
-from bslang.resolve.module import BOUND_WHEN_LOWERED
+from bslang.resolve.module import BOUND_WHEN_LOWERED, ORDERS
 from bslang.resolve.sources import LIBRARY, specs_in
 from bslang.resolve.values import FUNCTIONS
 from bslang.resources import resource
@@ -29,7 +29,8 @@ _STATEMENT = re.compile(r"\n(?=[A-Za-z_])")
 _PATH = re.compile(r'\bimport\s*"([^"\n]*)\Z')
 _MEMBER = re.compile(r"([A-Za-z_]\w*)\s*\.(\w*)\Z", re.ASCII)
 _WORD = re.compile(r"\w*\Z")
-_STARTERS = ("BSL", "BLOCK", "IMPORT")
+_ORDER = re.compile(r"\s*order\s+\w*\Z")
+_STARTERS = ("BSL", "BLOCK", "ORDER", "IMPORT")
 _LONGEST, _NEAR = (
     20_000,
     500,
@@ -89,6 +90,9 @@ def completions(document: Document, offset: int) -> list[Item]:
     start = offset - len(word[0])
     if found := _MEMBER.search(written[-_NEAR:]):
         return [*_members(document, found[1], start)]
+    if _ORDER.match(written[-_NEAR:]):
+        found_orders = [name for name in ORDERS if name.startswith(word[0])]
+        return [Item(each, "keyword", start, documentation=ORDERS[each]) for each in found_orders]
     brackets = _brackets(document, read_so_far)
     head = document.source.text[offset - len(written) :]
     items = [*_arguments(document, brackets, start), *_values(document, head, brackets, start)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
+from math import prod
 
 from bslang import compiler
 from bslang.budget import limited
@@ -12,13 +13,14 @@ from bslang.editors.diagnose import problems_at
 from bslang.editors.document import Document
 from bslang.editors.names import Kind, Symbol, children
 from bslang.errors import LimitError, shortened
+from bslang.ir.ordered import ordered
 from bslang.ir.pattern import Pattern
 from bslang.ir.signature import arguments
 from bslang.ir.text import value_text
 from bslang.patterns import BY_NAME
 from bslang.resolve.calls import signature
 from bslang.resolve.evaluator import Evaluator
-from bslang.resolve.module import DEFAULT_BLOCK
+from bslang.resolve.module import DEFAULT_BLOCK, ORDERS
 from bslang.resolve.program import Resolved
 from bslang.syntax import tree
 from bslang.syntax.codes import CODES
@@ -57,6 +59,10 @@ def hover(document: Document, offset: int) -> Hover | None:
     if found := document.at(offset):
         spans.append(found.span)
         parts.append(documentation(found.symbol))
+    statement = document.statement(offset)
+    if isinstance(statement, tree.OrderSetting):
+        spans.append(statement.span)
+        parts.append(_order(document, statement))
     with limited(anew=True):
         measured = _measured(document, offset)
     if measured:
@@ -65,6 +71,16 @@ def hover(document: Document, offset: int) -> Hover | None:
     spans += [problem.span for problem in wrong]
     text = "\n\n".join(part for part in parts if part)
     return Hover(text, spans[0]) if text else None
+
+
+def _order(document: Document, setting: tree.OrderSetting) -> str:
+    """What an order of tokens is, and how many tokens and tiles this one has."""
+    about, order = ORDERS.get(setting.name.text, ""), document.module.order
+    if order is None:
+        return about
+    tiles = prod(-(-side // tile) for side, tile in zip(order.sides, order.tile, strict=False))
+    counts = f"{order.length:,} tokens" + (f" in {tiles:,} tiles" if order.tile else "")
+    return f"{_code(f'order {order}')}\n\n{about} {counts}; `layout.permute` puts tokens into this order."
 
 
 def _explained(code: str) -> str:
@@ -178,8 +194,14 @@ def _drawn(document: Document, definition: tree.Definition, node: tree.Expressio
         return ""
     if not isinstance(pattern, Pattern):
         return ""
+    order = module.order
     try:
-        return _picture(Resolved(name, pattern, block, evaluator.origins), BLOCKS * max(block))
+        if order is None:
+            made, length = Resolved(name, pattern, block, evaluator.origins), BLOCKS * max(block)
+        else:
+            pattern, length = ordered(pattern, order), order.length
+            made = Resolved(name, pattern, block, evaluator.origins, order)
+        return _picture(made, length)
     except SpecError as error:
         return f"At this length: {error.diagnostics[0].message}."
     except (LimitError, MemoryError):

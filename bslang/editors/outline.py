@@ -13,7 +13,7 @@ from bslang.syntax.source import Span
 
 @dataclass(frozen=True)
 class Entry:
-    """A statement; kind: "definition", "layout", "import", "block" or
+    """A statement; kind: "definition", "layout", "import", "block", "order" or
     "version"; detail: what a comment says of it."""
 
     name: str
@@ -41,6 +41,8 @@ def outline(document: Document) -> list[Entry]:
                 entry = Entry(text[span.start : span.stop], "version", span, span)
             case tree.BlockSetting():
                 entry = Entry(text[span.start : span.stop], "block", span, span)
+            case tree.OrderSetting():
+                entry = Entry(text[span.start : span.stop], "order", span, span)
             case _:
                 continue
         found.append(entry)

@@ -49,6 +49,7 @@ _SYMBOL_KINDS = {
     "layout": types.SymbolKind.Object,
     "import": types.SymbolKind.Module,
     "block": types.SymbolKind.Property,
+    "order": types.SymbolKind.Property,
     "version": types.SymbolKind.Property,
 }
 

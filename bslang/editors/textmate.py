@@ -21,6 +21,7 @@ SCOPE = "source.bslang"
 KEYWORD_SCOPES = {
     "BSL": "keyword.other",
     "BLOCK": "keyword.other",
+    "ORDER": "keyword.other",
     "IMPORT": "keyword.control.import",
     "AS": "keyword.control.import",
     "HEADS": "keyword.control",

@@ -42,7 +42,7 @@ def save(
     metadata = {
         "format": FORMAT,
         "name": resolved.name,
-        "spec": str(resolved.pattern),
+        "spec": resolved.spec,
         "digest": compiler.digest(resolved),
         "align": align,
         **{name: str(number) for name, number in zip(_NUMBERS, numbers, strict=True)},

@@ -18,6 +18,7 @@ from bslang.ir.bounds import Interval
 from bslang.ir.expr import Number, Op, Var, evaluate
 from bslang.ir.grid import At
 from bslang.ir.mask import Masks
+from bslang.ir.ordered import order_of
 from bslang.ir.pattern import Pattern
 from bslang.ir.predicate import holds
 from bslang.ir.runs import Bools
@@ -155,6 +156,11 @@ def _mask_mod(resolved: Resolved, layer: int, graphs: Sequence[BlockGraph], mark
             )
     else:
         chosen = graphs[0], resolved.pattern.at({"head": 0, "layer": layer})
+    if (order := order_of(chosen[1])) is not None:
+        raise PatternError(
+            f"the tokens have an order, `{order}`, and the masks of FlashAttention 4 that are written here "
+            f"look up no positions; {THROUGH_FLEX}"
+        )
     predicate = _predicate(*chosen)
     names: dict[str, Interval] = {}
     for name, axis, place in (("q", grid.q, 0), ("k", grid.k, 1)):

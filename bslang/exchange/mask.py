@@ -16,6 +16,7 @@ from bslang.inputs import Inputs
 from bslang.ir.bounds import LARGEST
 from bslang.ir.expr import Number, Op, Var, evaluate
 from bslang.ir.mask import Masks
+from bslang.ir.ordered import order_of
 from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_NUMBER
 
@@ -67,9 +68,13 @@ def mask_mod(
     numbers = clipped[0].tolist()
     pairs = list(zip(*(part.unbind() for part in given.labels or ()), strict=True))
     chosen = list(zip(inputs.selections, given.selections, strict=True))
+    of_tokens = order_of(*asked)
+    order = None if of_tokens is None else torch.tensor(of_tokens.positions, device=device)
 
     def bound(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> Names:
         found: dict[str, Any] = {"q": q + start, "k": k}
+        if order is not None:  # predicates ask for positions
+            found = {"q": order[q + start], "k": order[k]}
         if wide:
             found = {name: position.long() for name, position in found.items()}
         for number, (of_q, of_k) in enumerate(pairs):

@@ -97,7 +97,7 @@ class _Known(Known):
     """What one lowering has found of the primitives and arguments of its pattern, on each grid."""
 
     def __init__(self) -> None:
-        super().__init__(self._nonempty)
+        super().__init__(self._nonempty, self._inside)
         self._found: dict[tuple[Pattern, Grid], Runs] = {}
 
     def _nonempty(self, pattern: Pattern, grid: Grid) -> Runs:
@@ -109,6 +109,14 @@ class _Known(Known):
                 raise LimitError("MAX_MASK_WORK", MAX_MASK_WORK, f"the token masks of `{pattern}`")
             self._found[key] = Runs.union(grid.m, (full, *partial.values()))
         return self._found[key]
+
+    def _inside(self, pattern: Pattern, grid: Grid) -> Decided:
+        """What is known of the blocks of a pattern."""
+        meant = pattern.expand() if isinstance(pattern, Primitive) else pattern
+        if isinstance(meant, Primitive):
+            return self.primitive(meant, grid)
+        full, partial, exact = _settled(pattern, grid, self)
+        return Decided(full, Runs.union(grid.m, (full, *partial.values())), exact)
 
 
 def _graph(pattern: Pattern, grid: Grid, known: _Known) -> BlockGraph:

@@ -14,7 +14,7 @@ from bslang.errors import PatternError
 from bslang.ir.fold import Fold
 from bslang.ir.grid import Grid
 from bslang.ir.heads import Heads
-from bslang.ir.pattern import Decided, Pattern, Primitive, Transpose
+from bslang.ir.pattern import Decided, Inside, Lower, Pattern, Primitive, Transpose
 from bslang.ir.runs import Runs
 
 T = TypeVar("T")
@@ -30,11 +30,11 @@ MUCH = 64
 class Known:
     """What one lowering has found of the primitives of its pattern, on each grid.
 
-    nonempty: the non-empty blocks of a pattern that is an argument.
+    nonempty, inside: as primitives take them (`Lower`, `Inside`).
     """
 
-    def __init__(self, nonempty: Callable[[Pattern, Grid], Runs]) -> None:
-        self.nonempty = nonempty
+    def __init__(self, nonempty: Lower, inside: Inside) -> None:
+        self.nonempty, self.inside = nonempty, inside
         self._bound: dict[tuple[Primitive, Grid], Primitive] = {}
         self._decided: dict[tuple[Primitive, Grid], Decided] = {}
         self._within: dict[tuple[Primitive, Grid], list[tuple[Runs, Decided]]] = {}
@@ -60,7 +60,7 @@ class Known:
             bound = self.bound(primitive, grid)
             if within is not None and bound.work(grid) > SHARE * within.start.size:
                 return self._narrowed(key, bound, within)
-            self._decided[key] = bound.blocks(grid, self.nonempty)
+            self._decided[key] = bound.decided(grid, self.nonempty, self.inside)
             self._exact[key] = self._decided[key].exact
         return self._decided[key]
 

@@ -219,6 +219,9 @@ class Decided:
 Lower = Callable[[Pattern, Grid], Runs]
 """Given to `Primitive.blocks`: the non-empty blocks of a pattern that is an argument."""
 
+Inside = Callable[[Pattern, Grid], Decided]
+"""Given to `Primitive.decided`: what is known of the blocks of a pattern that is an argument."""
+
 
 class Primitive(Pattern, ABC):
     """One primitive of the language: a frozen dataclass whose fields are its arguments.
@@ -252,6 +255,10 @@ class Primitive(Pattern, ABC):
     @abstractmethod
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         """The blocks of the grid that belong, as runs. All numbers are bound."""
+
+    def decided(self, grid: Grid, lower: Lower, inside: Inside) -> Decided:
+        """What lowering asks: `blocks`, but for a primitive whose argument need not be settled exactly."""
+        return self.blocks(grid, lower)
 
     def work(self, grid: Grid) -> int:
         """About how many runs, or pairs of blocks, `blocks` goes through, where these may be far more than a

@@ -54,7 +54,9 @@ class BlockSparseAttention(nn.Module):
         keys; None means embed_dim / num_heads. value_dim: head dimension of values; None means head_dim.
         bias: of all four projections. rotary: the base of rotary positions, or a module such as `Rotary`,
         called as rotary(x, start) with queries or keys (batch, heads, length, dim) and the position of the
-        first token, int64 (batch,) where the rows of a cache differ; None means no positions. softcap,
+        first token, int64 (batch,) where the rows of a cache differ; None means no positions. A layout whose
+        tokens have an order takes x as `Layout.permute` gives it, and needs a module that knows the positions
+        of its tokens (`Layout.order`). softcap,
         scale: as in a call of the layout. sinks: add a learned logit per head to the denominator of the
         softmax, the parameter `sinks` (num_heads,), initially 0 (gpt-oss).
 
@@ -75,6 +77,11 @@ class BlockSparseAttention(nn.Module):
         check_softcap(softcap)
         check_scale(scale)
         self.softcap, self.scale = softcap, scale
+        if self.layout.has_order and isinstance(rotary, int | float | Rotary):
+            raise ValueError(
+                "rotary positions count tokens in a row, and those of this layout have an order; pass a "
+                "module that turns the tokens by layout.order(length)"
+            )
         self.rotary = rotary if rotary is None or isinstance(rotary, nn.Module) else Rotary(rotary)
         made: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
         self.q_proj = nn.Linear(embed_dim, num_heads * self.head_dim, **made)

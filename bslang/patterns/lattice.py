@@ -186,7 +186,7 @@ class Lattice(Primitive):
             origin: int = self._first()  # type: ignore[assignment]  # bound
             total = min(total, origin + math.prod(self._sides()))
             start, stop = max(start, origin), min(stop, total)
-        sides, radii, _ = self._seen_in_part()
+        sides, radii, whole = self._seen_in_part()
         outer = zip(sides[:-1], radii[:-1], strict=True)
         each = math.prod(min(2 * radius + 1, side) for side, radius in outer)  # runs a row, at most
         each *= 1 + self._by_side(self.wrap)[len(sides) - 1]
@@ -196,6 +196,11 @@ class Lattice(Primitive):
             row, first, last = self._runs(rows, total)
             runs = Runs.of_rows(grid.m, row, first, np.minimum(last, grid.m)) & Runs.domain(grid)
             return Decided(runs, runs)
+        line, fastest = sides[-1] * whole, len(sides) - 1
+        if line % q.block == line % grid.k.block == 0 and not (
+            self._bounded() or self._by_side(self.wrap)[fastest]
+        ):
+            return self._of_lines(grid, total)
         step = q.block * max(1, _BATCH // (q.block * each))
         none = Runs.empty(grid.m)
         must, may = [none], [none]
@@ -205,6 +210,15 @@ class Lattice(Primitive):
             must.append(part.must)
             may.append(part.may)
         return Decided(Runs.union(grid.m, must), Runs.union(grid.m, may))
+
+    def _of_lines(self, grid: Grid, total: int) -> Decided:
+        """`blocks` where each lies within one line of the fastest side that is not seen whole: the windows of
+        its queries move along that line, from the first one's to the last one's."""
+        of_first, of_last = (self._runs(rows, total) for rows in grid.q.spans())
+        row = of_first[0] // grid.q.block
+        may = grid.k.touched(of_first[1], of_last[2] - 1)
+        must = grid.k.covered(of_last[1], of_first[2] - 1)
+        return Decided(Runs.of_rows(grid.m, row, *must), Runs.of_rows(grid.m, row, *may))
 
     def _seen_in_part(self) -> tuple[list[int], list[int], int]:
         """Sides and radii, without the fastest sides where every query sees all of them; their product."""

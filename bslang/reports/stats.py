@@ -63,7 +63,7 @@ class StatsReport(Shown):
         followed = self._ask.reach(self._short, self.layers or _JSON_LAYERS)
         return {
             "name": self.resolved.name,
-            "spec": str(self.resolved.pattern),
+            "spec": self.resolved.spec,
             "digest": compiler.digest(self.resolved),
             "asked_by_pairs": self.asked,
             **self.stats.as_dict(),
@@ -91,7 +91,7 @@ class StatsReport(Shown):
             lines.append(
                 ("lowering", f"`{part}` has no affine form: all {blocks:,} blocks were asked")
             )
-        sections = [f"{self.resolved.name}: {self.resolved.pattern}", _text(lines)]
+        sections = [f"{self.resolved.name}: {self.resolved.spec}", _text(lines)]
         if self.heads or len(self.by_head) > 1:
             sections.append(_text(_heads(self.by_head)))
         if self.layers:

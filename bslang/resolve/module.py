@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 
+from bslang.ir.order import Order
 from bslang.ir.units import BLOCK_COUNTS, LENGTHS
-from bslang.limits import MAX_BLOCK, MAX_FILES
+from bslang.limits import MAX_BLOCK, MAX_FILES, MAX_ORDER
 from bslang.patterns import BY_NAME
 from bslang.resolve.sources import SUFFIXES, Unreadable, imported
+from bslang.resolve.suggest import closest
 from bslang.resolve.values import FUNCTIONS
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
-from bslang.syntax.fix import Fix
+from bslang.syntax.fix import Fix, question
 from bslang.syntax.reader import read
 from bslang.syntax.source import Source, Span
 
@@ -21,7 +24,7 @@ BOUND_WHEN_LOWERED = (*BLOCK_COUNTS, *LENGTHS, "head", "layer")
 """Names of numbers that are known when a layout is lowered: lengths in blocks and in tokens, and for which
 head of which layer."""
 
-_RESERVED = {*BY_NAME, *FUNCTIONS, *BOUND_WHEN_LOWERED, "bsl", "block", "import"}
+_RESERVED = {*BY_NAME, *FUNCTIONS, *BOUND_WHEN_LOWERED, "bsl", "block", "order", "import"}
 _RESERVED |= {"heads", "as", "inf", "true", "false"}
 
 
@@ -29,21 +32,23 @@ _RESERVED |= {"heads", "as", "inf", "true", "false"}
 class Module:
     """What a file defines.
 
-    broken: names whose definitions have mistakes of their own; lost: whether some names are missing,
-    since a file that brings them in could not be read; imports: names that an import without
-    `as` brings in, each with the file that defines it; files: those imported under a name; start: the
-    offset at which another import can be added.
+    order: that of its tokens, order_span: where it is set; broken: names whose definitions have mistakes of
+    their own; lost: whether some names are missing, since a file that brings them in could not be read;
+    imports: names that an import without `as` brings in, each with the file that defines it; files: those
+    imported under a name; start: the offset at which another import can be added.
     """
 
     source: Source
     definitions: dict[str, tree.Definition] = field(default_factory=dict)
     layout: tree.Layout | None = None
     setting: tree.BlockSetting | None = None
+    order: Order | None = None
     broken: set[str] = field(default_factory=set)
     lost: bool = False
     imports: dict[str, Module] = field(default_factory=dict)
     files: dict[str, Module | None] = field(default_factory=dict)
     start: int = 0
+    order_span: Span | None = None
 
     @property
     def public(self) -> dict[str, tree.Definition]:
@@ -70,6 +75,18 @@ class Module:
         return None
 
 
+ORDERS = {
+    "tiles": "Tokens of a grid tile after tile, as in `tiles(8, 32, 32; 4, 8, 8)`: the sides of the grid, "
+    "then those of a tile. Tiles at the far ends may be short.",
+    "morton": "Tokens of a grid along a Z-curve, as in `morton(64, 64)`: any number of sides of any length.",
+}
+"""The names of orders of tokens, and what they are."""
+
+
+def _sides(count: int) -> str:
+    return f"{count} side{'s' * (count != 1)}"
+
+
 DEFAULT_NAME = "layout"
 """The name of a layout that neither its text nor a file names."""
 
@@ -89,7 +106,7 @@ def load(file: tree.File, findings: Findings, block: tuple[int, int] | None = No
     """The module of a file, with those that it imports; their mistakes go to the findings.
 
     block: sides that take the place of every setting. Files are written for one block: without
-    `block`, one that sets another than the first is refused.
+    `block`, one that sets another than the first is refused. So is one that sets another order.
     """
     return _Loading(findings, block).module(file)
 
@@ -102,6 +119,7 @@ class _Loading:
         self.known: dict[tuple[str, str], Module] = {}
         self.active: list[Source] = []
         self.block, self.any_block = block, block is not None
+        self.order: Order | None = None
 
     def module(self, file: tree.File) -> Module:
         self.active.append(file.source)
@@ -112,12 +130,16 @@ class _Loading:
                 module.broken |= {statement.name} if statement.name else set()
             elif isinstance(statement, tree.BlockSetting):
                 self._set_block(module, statement)
+            elif isinstance(statement, tree.OrderSetting):
+                self._set_order(module, statement)
             elif isinstance(statement, tree.Definition):
                 self._define(module, statement)
             elif isinstance(statement, tree.Layout):
                 self._set_layout(module, statement)
         if self.block is None:
             self.block = module.setting.sides if module.setting else DEFAULT_BLOCK
+        if len(self.active) == 1:
+            self.order = module.order
         for statement in file.statements:
             if isinstance(statement, tree.Import):
                 self._import(module, statement)
@@ -139,6 +161,45 @@ class _Loading:
             message = f"a block has sides of 1 to {MAX_BLOCK} tokens (MAX_BLOCK)"
             past = max(setting.sides) > MAX_BLOCK
             self._report(module, "E303", message, setting.span, limit=past)
+
+    def _set_order(self, module: Module, setting: tree.OrderSetting) -> None:
+        if module.order_span is not None:
+            self._report(module, "E206", "the order is set twice", setting.span, "keep one")
+            return
+        module.order_span = setting.span
+        name, span, hint = setting.name.text, setting.span, ""
+        sides, tile = (tuple(x.value for x in each) for each in (setting.sides, setting.tile))
+        if name not in ORDERS:
+            near = closest(name, ORDERS)
+            hint = question(near) if near else f"orders are {', '.join(ORDERS)}"
+            self._report(module, "E201", f"unknown order `{name}`", setting.name.span, hint)
+            return
+        if 0 in sides + tile:
+            span = next(x.span for x in setting.sides + setting.tile if x.value == 0)
+            message = "a side of a grid, or of a tile, has at least one token"
+        elif name == "morton" and tile:
+            message = "`morton` takes the sides of a grid, and no tiles"
+            hint = f"write `order {Order(name, sides)}`"
+        elif name == "tiles" and len(tile) != len(sides):
+            message = (
+                f"a grid of {_sides(len(sides))}, and {_sides(len(tile)) if tile else 'no tiles'}"
+            )
+            shown = (*tile, *[1] * len(sides))[: len(sides)]
+            hint = f"write the sides of a tile after `;`: `order {Order(name, sides, shown)}`"
+        elif large := [i for i, (t, side) in enumerate(zip(tile, sides, strict=False)) if t > side]:
+            span = setting.tile[large[0]].span
+            message = (
+                f"the tile is longer than the grid here: {tile[large[0]]} of {sides[large[0]]}"
+            )
+            hint = f"write {sides[large[0]]}, the whole side"
+        elif prod(sides) > MAX_ORDER:
+            message = f"a grid has up to {MAX_ORDER} tokens (MAX_ORDER), and this one {prod(sides)}"
+            self._report(module, "E303", message, span, limit=True)
+            return
+        else:
+            module.order = Order(name, sides, tile)
+            return
+        self._report(module, "E303", message, span, hint)
 
     def _set_layout(self, module: Module, layout: tree.Layout) -> None:
         if module.layout is None:
@@ -188,6 +249,11 @@ class _Loading:
                 statement.path.span,
                 f"write `block {rows}x{columns}` here, or remove the setting there",
             )
+        if found and found.order and found.order != self.order:
+            here = f"`order {self.order}`" if self.order else "none"
+            message = f"the imported file sets `order {found.order}`, and this file {here}"
+            hint = f"write `order {found.order}` here, or remove the setting there"
+            self._report(module, "E213", message, statement.path.span, hint)
         if statement.name is not None:
             if self._free(module, statement.name):
                 module.files[statement.name.text] = found

@@ -12,7 +12,10 @@ from functools import cached_property
 from typing import NoReturn
 
 from bslang.budget import limited
+from bslang.errors import shortened
 from bslang.ir.awaited import said
+from bslang.ir.order import Order
+from bslang.ir.ordered import counts_blocks, ordered, row_major
 from bslang.ir.pattern import Pattern
 from bslang.patterns.table import Matrix, tables
 from bslang.resolve.evaluator import Evaluator
@@ -33,13 +36,25 @@ Parameters = Mapping[str, tuple[Source, tree.Expression]]
 class Resolved:
     """A layout as it is meant: its name, pattern and block sides in tokens (query, key).
 
-    origins: where its parts were written; the pattern itself knows no source.
+    origins: where its parts were written; the pattern itself knows no source. order: of its tokens, if the
+    file sets one; the pattern is then that of `bslang.ir.ordered`.
     """
 
     name: str
     pattern: Pattern
     block: tuple[int, int]
     origins: Origins = field(compare=False, hash=False, repr=False)
+    order: Order | None = None
+
+    @property
+    def spec(self) -> str:
+        """Its canonical text: that of the pattern, after that of the order."""
+        return f"order {self.order}\n{self.pattern}" if self.order else str(self.pattern)
+
+    @property
+    def row_major(self) -> Pattern:
+        """The pattern of positions; `pattern` is that of places, where the tokens have an order."""
+        return row_major(self.pattern) if self.order else self.pattern
 
     @property
     def awaits(self) -> str:
@@ -75,6 +90,7 @@ class Program:
         self._module = load(file, findings, block)
         setting = self._module.setting
         self.block = block or (setting.sides if setting else DEFAULT_BLOCK)
+        self.order = self._module.order
         self._check(findings)
 
     @cached_property
@@ -113,18 +129,37 @@ class Program:
             owner = f"`{definition.name.text}`"
             values = self._values(owner, definition.parameters, parameters, findings)
             pattern = evaluator.definition(self._module, definition, values)
+        self._hold_tokens(pattern, evaluator, findings)
         findings.raise_any()
         assert isinstance(pattern, Pattern)
+        if self.order is not None:
+            pattern = ordered(pattern, self.order)
         label = file_name if definition is None else definition.name.text
-        return Resolved(label, pattern, self.block, evaluator.origins)
+        return Resolved(label, pattern, self.block, evaluator.origins, self.order)
 
     def _check(self, findings: Findings) -> None:
         evaluator = Evaluator(self._module, self.block, findings, self._tables)
-        for definition in self._module.definitions.values():
+        found = [
             evaluator.definition(self._module, definition, {})
+            for definition in self._module.definitions.values()
+        ]
         if self.layout is not None:
-            evaluator.layout(self.layout.body)
+            found.append(evaluator.layout(self.layout.body))
+        for value in found:
+            self._hold_tokens(value, evaluator, findings)
         findings.raise_any()
+
+    def _hold_tokens(self, value: Value, evaluator: Evaluator, findings: Findings) -> None:
+        """Note what counts blocks, in a file with an order of tokens."""
+        if self.order is None or not isinstance(value, Pattern):
+            return
+        for part in filter(counts_blocks, dict.fromkeys(value.primitives())):
+            origin = evaluator.origins.of(part)
+            text = shortened(str(part))
+            message = f"`{text}` goes by blocks, and with an order these are no runs of positions"
+            source, span = (origin.source, origin.span) if origin else (self.source, None)
+            hint = "count in tokens, with the suffix `t`, in row-major positions"
+            findings.add(Diagnostic("E312", message, source, span, hint=hint))
 
     def _choose(self, name: str | None, file_name: str) -> tree.Definition | None:
         """The definition to compile; None for the file's own layout."""

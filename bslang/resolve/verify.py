@@ -13,10 +13,10 @@ from bslang.syntax.source import Source
 
 def verify(resolved: Resolved) -> None:
     """Raises VerifierError for a pattern whose text means another."""
-    text = str(resolved.pattern)
+    text = resolved.spec
     program = Program(read(Source("<canonical>", text)), resolved.block, resolved.tables)
-    again = program.pick(None, resolved.name, {}).pattern
-    if again != resolved.pattern:
+    again = program.pick(None, resolved.name, {})
+    if again.pattern != resolved.pattern:
         raise VerifierError("pattern", "the canonical text reads back as the pattern", text)
-    if str(again) != text:
+    if again.spec != text:
         raise VerifierError("pattern", "the canonical text is the text of what it reads as", text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.autograd import forward_ad
 
@@ -124,3 +126,13 @@ _NO_TRANSFORMS = (
 
 def _shape(tensor: torch.Tensor) -> str:
     return str(tuple(tensor.shape))
+
+
+def check_padding(given: Any) -> None:
+    """Raise ValueError for lengths as the key padding of tokens in an order of their own: padding on the
+    right of a sequence is anywhere in that order."""
+    if isinstance(given, torch.Tensor) and given.dtype != torch.bool:
+        raise ValueError(
+            "the tokens of this layout have an order, in which padding need not be on the right: pass "
+            "key_padding as bool (batch, len_k), permuted as the keys are (layout.permute(padding, dim=-1))"
+        )

@@ -17,7 +17,13 @@ from bslang.inputs import Inputs
 from bslang.pages import check_pools
 from bslang.runtime import op
 from bslang.runtime.capacity import capacity
-from bslang.runtime.checks import autocast, check_tensors, check_transforms, share_batch
+from bslang.runtime.checks import (
+    autocast,
+    check_padding,
+    check_tensors,
+    check_transforms,
+    share_batch,
+)
 from bslang.runtime.packed import Offsets, attend
 from bslang.runtime.plan import CAPTURED, DevicePlan, is_capturing
 from bslang.runtime.recent import Recent
@@ -105,6 +111,11 @@ class CallableLayout(ABC):
     def at_heads(self, first_head: int) -> CallableLayout:
         """The same layout for heads from another one on."""
 
+    @property
+    def has_order(self) -> bool:
+        """Whether its tokens lie in an order of their own (`permute`)."""
+        return self.spec.startswith("order ")
+
     def _places(self, len_q: int) -> bool:
         """Whether it matters where behind the keys some queries stand. Of `all`, and of the one query of
         `causal`, it is known without a length that it does not."""
@@ -158,6 +169,8 @@ class CallableLayout(ABC):
         as for torch's own attention.
         """
         first_head = options.pop("first_head", None)
+        if self.has_order:
+            check_padding(options.get("key_padding"))
         q, k, v = autocast(q, k, v)
         paged = options.get("pages") is not None
         check_tensors(q, k, v, paged=paged)

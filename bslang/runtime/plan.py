@@ -49,7 +49,7 @@ class DevicePlan:
     beginning of their block row.
     in_order: whether its tables are those of a capacity, a length at least as large as len_k, with all
     block rows in order: the rows of the queries are found by position.
-    parameters, head_graph: as in `bslang.schedule.Schedule`. schedule: that itself, for a target with
+    parameters, head_graph, order: as in `bslang.schedule.Schedule`. schedule: that itself, for a target with
     tables of its own; made: what targets have made of it, by name.
 
     rows, cols: the tables of whole rows for the forward pass and dQ, and of columns for dK and dV; made
@@ -66,6 +66,7 @@ class DevicePlan:
     block_k: int
     parameters: torch.Tensor
     head_graph: torch.Tensor | None
+    order: torch.Tensor | None
     schedule: Any
     made: dict[str, Any] = field(default_factory=dict)
     position: int | None = None
@@ -87,6 +88,7 @@ class DevicePlan:
             grid.k.block,
             move(schedule.parameters),
             None if schedule.head_graph is None else move(schedule.head_graph),
+            None if schedule.order is None else move(schedule.order),
             schedule,
             in_order=schedule.in_order,
         )

@@ -27,6 +27,8 @@ from bslang.ir.bounds import LARGEST
 from bslang.ir.expr import evaluate
 from bslang.ir.grid import Axis, Ints
 from bslang.ir.mask import Masks
+from bslang.ir.ordered import order_of
+from bslang.ir.pattern import Pattern
 from bslang.ir.runs import Bools, Runs
 from bslang.limits import MAX_NUMBER
 from bslang.schedule.programs import Ints32, Pieces, Programs, each, programs
@@ -71,6 +73,8 @@ class Schedule:
     graphs: the distinct ones of the heads, on grids that differ in the head alone.
     head_graph: int32 (heads,), the graph of each query head; None where the layout is one for all heads.
     parameters: int64 (graphs, parameters), the values of the masks' `p0`, `p1`, ... at this length.
+    order: int32 (length,), the position of the token at each place, which masks ask for; None where both are
+    one number.
 
     Tables are made when they are asked for: rows for the forward pass and dQ, cols for dK and dV over
     the transposed graphs; `split_rows` and `split_cols` with heavy ones in parts, and without what
@@ -83,6 +87,7 @@ class Schedule:
     graphs: tuple[BlockGraph, ...]
     head_graph: Ints32 | None
     parameters: Ints
+    order: Ints32 | None = None
     verifier: Verifier | None = None
     in_order: bool = False
     only: tuple[Ints | None, Ints | None] = (None, None)
@@ -183,8 +188,15 @@ def schedule(
         # What lies beyond 32 bits lies beyond every position, and so does the largest number of them;
         # masks that compute beyond them have numbers that 64 bits hold.
         np.array(exact, dtype=object).clip(-largest, largest).astype(np.int64),
+        _positions(residuals),
         verifier,
     )
+
+
+def _positions(residuals: Sequence[Pattern]) -> Ints32 | None:
+    """The positions that masks ask for, at each place; None where these are one number."""
+    order = order_of(*residuals)
+    return None if order is None else order.positions.astype(np.int32)
 
 
 def _table_of(

@@ -130,8 +130,8 @@ CODES: dict[str, Code] = {
         "Move what both files need to a third file.",
     ),
     "E213": Code(
-        "Imported files have different blocks",
-        "Set the same block in both files, or remove it from the imported one.",
+        "Imported files have different blocks, or orders of tokens",
+        "Set the same block and the same order in both files, or remove the setting from the imported one.",
     ),
     "E214": Code(
         "Unknown version of the language",
@@ -209,6 +209,14 @@ CODES: dict[str, Code] = {
         "selection with cells of one size. Use two names.",
         "select(pick, rows=1t) | select(pick)",
         "select(near, rows=1t) | select(far)",
+    ),
+    "E312": Code(
+        "Blocks are counted in a file with an order of tokens",
+        "With an order, a block is no run of positions. Count in tokens, with the suffix `t`: numbers are "
+        "those of the grid row by row. What goes by blocks (`random`, `table`, `@`, `**`, `{i, j : ...}`, "
+        "`n` and `m`) cannot be used.",
+        "order tiles(8, 8; 4, 4)\nwindow(3)",
+        "order tiles(8, 8; 4, 4)\nwindow(3t)",
     ),
     "E401": Code(
         "The pattern is undefined at this length",

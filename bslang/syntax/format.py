@@ -23,7 +23,7 @@ _SIGNS = re.compile(r'"[^"\n]*"|#[^\n]*|[(){}]')
 _SPACE = re.compile(r"(?:\s|#[^\n]*)*")
 _NUMBER = re.compile(r"[0-9_]+t?")
 _SIDES = re.compile(r"[0-9][0-9_x]*")
-_SETTING = re.compile(r"(?:bsl|block|import)\b")
+_SETTING = re.compile(r"(?:bsl|block|order|import)\b")
 
 _PRECEDENCE = {"|": 1, "^": 2, "&": 3, "+": 5, "-": 5, "*": 6, "@": 6, "//": 6, "%": 6, "**": 8}
 _PRECEDENCE |= dict.fromkeys(("<", "<=", ">", ">=", "==", "!="), 4)
@@ -146,6 +146,8 @@ class _Printer:
                 sides = _SIDES.search(self.source, statement.span.start)
                 assert sides is not None  # the grammar has them
                 return f"block {sides[0]}"
+            case tree.OrderSetting():
+                return printed(self._order(statement))
             case tree.Import():
                 name = f" as {statement.name.text}" if statement.name else ""
                 return f'import "{statement.path.value}"{name}'
@@ -157,6 +159,13 @@ class _Printer:
                 return f"({text})" if _SETTING.match(text) else text
             case tree.Broken():
                 raise AssertionError("a file with errors is not formatted")
+
+    def _order(self, order: tree.OrderSetting) -> Doc:
+        closed = self.closing[self._skip(order.name.span.stop)]
+        sizes = order.sides + order.tile
+        tiles = len(order.sides) if order.tile else None
+        head = f"order {order.name.text}("
+        return self._bracketed(head, sizes, self._expression, closed, 0, second=tiles)
 
     def _head(self, definition: tree.Definition) -> Doc:
         name = definition.name.text
@@ -285,17 +294,20 @@ class _Printer:
         closed: int,
         depth: int,
         space: str = "",
+        second: int | None = None,
     ) -> Doc:
         """Items between brackets, as many on a line as fit; the closing one stands at `closed`.
 
-        item_doc(item, depth, alone); space: after the opening bracket, where the line goes on.
+        item_doc(item, depth, alone); space: after the opening bracket, where the line goes on. second: the
+        number of the item that begins a second list, after a `;`.
         """
         alone = len(items) == 1
         place = self._break(space, depth + 1, self._start(items[0]))
         parts: list[Doc] = [opening, place, item_doc(items[0], depth + 1, alone)]
-        for item in items[1:]:
+        for number, item in enumerate(items[1:], 1):
             place = self._break(" ", depth + 1, self._start(item))
-            parts += [",", Group([place, item_doc(item, depth + 1, alone)])]
+            sign = ";" if number == second else ","
+            parts += [sign, Group([place, item_doc(item, depth + 1, alone)])]
         return Group([*parts, self._break("", depth, closed, closing=True), self.source[closed]])
 
     def _start(self, node: tree.Node) -> int:

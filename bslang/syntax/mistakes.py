@@ -96,6 +96,10 @@ def _hint(before: str, rest: str, expected: list[str]) -> str:
             return f"{meant} instead of `{sign}`" if sign.isascii() else meant
     if re.match(r"block\b", before):
         return "write `block 64`, or `block 128x64` (queries x keys)"
+    if re.match(r"order\b", before):
+        return (
+            "write `order tiles(8, 32, 32; 4, 8, 8)` or `order morton(64, 64)`; sizes count tokens"
+        )
     if re.match(r"bsl\b", before):
         return "the version of the language is written as in `bsl 1`"
     if re.match(r"import\b", before):

@@ -28,6 +28,7 @@ from bslang.syntax.source import Span
 TERMINALS = {
     "BSL": "`bsl`",
     "BLOCK": "`block`",
+    "ORDER": "`order`",
     "IMPORT": "`import`",
     "AS": "`as`",
     "HEADS": "`heads`",
@@ -84,7 +85,9 @@ class ParseError(Exception):
 
 def parse_statement(
     text: str, span: Span
-) -> tree.Version | tree.BlockSetting | tree.Import | tuple[tree.Expression, ...]:
+) -> (
+    tree.Version | tree.BlockSetting | tree.OrderSetting | tree.Import | tuple[tree.Expression, ...]
+):
     """Parse the statement at `span`: a version, a setting, an import, or the expressions on each side of `=`.
 
     An expression alone comes as a tuple of one. Raises ParseError.
@@ -103,8 +106,7 @@ def parse_statement(
         assert error.pos_in_stream is not None  # the lexer sets it
         place = Span(error.pos_in_stream, error.pos_in_stream + 1)
         raise ParseError(place, f"{error.char!r}", []) from None
-    result: tree.Version | tree.BlockSetting | tree.Import | tuple[tree.Expression, ...] = parsed
-    return result
+    return parsed  # type: ignore[no-any-return]  # Lark's is untyped
 
 
 def _named(terminals: set[str]) -> list[str]:
@@ -220,6 +222,14 @@ class _Builder(Transformer[Token, Any]):
     def setting(self, children: list[Any]) -> tree.BlockSetting:
         sides = [_number(side) for side in children[1].split("x")]
         return tree.BlockSetting(_span(children), (sides[0], sides[-1]))
+
+    def sizes(self, children: list[Any]) -> tuple[tree.Integer, ...]:
+        return tuple(self.integer([child]) for child in children if child.type == "INTEGER")
+
+    def ordering(self, children: list[Any]) -> tree.OrderSetting:
+        sides, *tile = (child for child in children if isinstance(child, tuple))
+        ends = [children[0], children[-1]]
+        return tree.OrderSetting(_span(ends), self.name(children[1:2]), sides, *tile or [()])
 
     def importing(self, children: list[Any]) -> tree.Import:
         name = None if children[3:] == [] else tree.Name(_span(children[3:]), str(children[3]))

@@ -150,7 +150,7 @@ def _statement(source: Source, span: Span) -> tree.Statement:
     if deep is not None:
         message = f"expressions are nested more than {MAX_NESTING} deep here (MAX_NESTING)"
         raise _Refused(Diagnostic("E191", message, source, deep.span, limit=True))
-    if isinstance(parsed, tree.Version | tree.BlockSetting | tree.Import):
+    if isinstance(parsed, tree.Version | tree.BlockSetting | tree.OrderSetting | tree.Import):
         return parsed
     if len(parsed) == 1:
         return tree.Layout(parsed[0].span, parsed[0])

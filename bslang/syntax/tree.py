@@ -1,7 +1,7 @@
 """The syntax tree: what was written, with its place in the source.
 
 File       = statements
-Statement  = Version | BlockSetting | Import | Definition | Layout | Broken
+Statement  = Version | BlockSetting | OrderSetting | Import | Definition | Layout | Broken
 Expression = Name | Call | Integer | Infinity | Boolean | Text | Prefix | Chain | Transposed | Range
            | Tuple | SetBuilder | Heads
 """
@@ -182,6 +182,15 @@ class BlockSetting(Node):
 
 
 @dataclass(frozen=True)
+class OrderSetting(Node):
+    """`order tiles(8, 32, 32; 4, 8, 8)` or `order morton(64, 64)`: sides of a grid, and of its tiles."""
+
+    name: Name
+    sides: tuple[Integer, ...]
+    tile: tuple[Integer, ...]
+
+
+@dataclass(frozen=True)
 class Import(Node):
     """`import "common.bsl"`, or with `as c` under a name of its own."""
 
@@ -220,7 +229,7 @@ class Broken(Node):
     name: str | None
 
 
-Statement: TypeAlias = Version | BlockSetting | Import | Definition | Layout | Broken
+Statement: TypeAlias = Version | BlockSetting | OrderSetting | Import | Definition | Layout | Broken
 
 
 def nodes(node: Node) -> Iterator[Node]:

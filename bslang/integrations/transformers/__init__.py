@@ -161,6 +161,11 @@ def _layouts(
         raise ValueError("a model needs a layout for each layer; the sequence is empty")
     layouts = [_compiled(one, block, target) for one in given]
     for one in layouts:
+        if one.has_order:
+            raise ValueError(
+                "the tokens of this layout have an order, and models of transformers keep theirs in a row; "
+                "remove `order`, or call the layout in an attention of your own"
+            )
         if one.labels:
             raise ValueError(
                 f"`{one.spec}` needs labels ({', '.join(one.labels)}), and models of transformers pass "

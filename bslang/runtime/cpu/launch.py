@@ -105,6 +105,8 @@ def _of_plan(plan: DevicePlan, rows: bool, cols: bool) -> ctypes.Structure:
             by_col=_table(plan.cols, plan) if cols else _Table(),
             parameters=_pointer(plan.parameters),
             head_graph=_pointer(plan.head_graph),
+            q_order=_pointer(plan.order),
+            k_order=_pointer(plan.order),
         )
     found: ctypes.Structure = plan.made[name]
     return found

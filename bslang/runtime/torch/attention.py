@@ -300,7 +300,10 @@ class TorchTarget:
             kind = kind[:, None, :, None]
         counts = (kind >= 0) & (q >= plan.q_start) & (q < plan.q_start + plan.len_q)
         counts = counts & (k < plan.len_k)
-        arguments: tuple[Any, ...] = (q, k, plan.parameters[part.graph])
+        of_q, of_k = q, k
+        if plan.order is not None:  # masks ask for positions; what fills up a block may have any
+            of_q, of_k = (plan.order[x.clamp_max(plan.len_k - 1)].long() for x in (q, k))
+        arguments: tuple[Any, ...] = (of_q, of_k, plan.parameters[part.graph])
         if given.any:
             arguments += replace(given, heads=part.heads).at(q, k)
         for number, mask in enumerate(self._masks):

@@ -225,6 +225,8 @@ class TritonTarget:
             "runs": table.runs,
             "parameters": plan.parameters,
             "head_graph": plan.head_graph,
+            "q_order": plan.order,
+            "k_order": plan.order,
             "q_labels": q_labels,
             "k_labels": k_labels,
             "q_ranges": q_ranges,

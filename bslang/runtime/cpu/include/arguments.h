@@ -34,6 +34,7 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 //   softcap          0 for none
 //   parameters       of the masks, one group for each graph
 //   head_graph       the graph of each query head, where heads have graphs of their own
+//   q_order, k_order  the position of the token at each place, for masks of a layout with an order
 //   label_heads      heads of the labels: 1, or so many that query head h reads h * label_heads / heads
 //   q_labels, k_labels  (labels, batch, label_heads, length)
 //   sinks            (1, heads, len_q), fp32; null for none
@@ -51,7 +52,7 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 //                    (batch, groups, q_blocks, k_blocks), and the same transposed
 
 // ---- begin: generated from bslang/abi.py
-constexpr int64_t abi = 0x07356c19b545a7f;
+constexpr int64_t abi = 0xac508cb631ae938;
 
 struct Pages {
     const int32_t* table;
@@ -86,6 +87,8 @@ struct Arguments {
     Table by_row, by_col;
     const int64_t* parameters;
     const int32_t* head_graph;
+    const int32_t* q_order;
+    const int32_t* k_order;
     const int32_t* q_labels;
     const int32_t* k_labels;
     const int32_t* q_ranges;

@@ -99,6 +99,7 @@ struct LayoutBase {
     using position = Position;  // of a query or a key, and what masks compute of them
 
     static constexpr bool by_head = false;    // whether each head has its own block graph
+    static constexpr bool ordered = false;    // whether masks look up the positions of tokens
     static constexpr int64_t labels = 0;      // run-time labels, as in same(doc)
     static constexpr int64_t selections = 0;  // of cells at run time, as in select(pick)
     static constexpr int64_t parameters = 0;  // numbers that masks read, per graph

@@ -108,6 +108,14 @@ void mask_tile(const Arguments& args, [[maybe_unused]] Head head, const int64_t*
     const Place place = place_of(args, head.batch);
     const int64_t query = q - place.q_start;
     const position from_q = static_cast<position>(place.q_first + query * args.q_step);
+    const auto position_of_q = [&](position x) {
+        if constexpr (Layout::ordered) return static_cast<position>(args.q_order[from_q + x * step]);
+        return static_cast<position>(from_q + x * step);
+    };
+    const auto position_of_k = [&](position x) {
+        if constexpr (Layout::ordered) return static_cast<position>(args.k_order[from_k + x]);
+        return static_cast<position>(from_k + x);
+    };
     using Labels = std::array<const int32_t*, sizeof...(label)>;
     [[maybe_unused]] const int64_t of_head = head.head * args.label_heads / args.heads;
     [[maybe_unused]] const auto labels_of = [&](int64_t number) {
@@ -136,9 +144,9 @@ void mask_tile(const Arguments& args, [[maybe_unused]] Head head, const int64_t*
         const position keys = static_cast<position>(across == across_queries ? count : lanes);
         found.resize(static_cast<size_t>((queries + keys) * ranks));
         for (position x = 0; x < queries; ++x)
-            Layout::rank(from_q + x * step, found.data() + x * ranks);
+            Layout::rank(position_of_q(x), found.data() + x * ranks);
         for (position x = 0; x < keys; ++x)
-            Layout::rank(from_k + x, found.data() + (queries + x) * ranks);
+            Layout::rank(position_of_k(x), found.data() + (queries + x) * ranks);
         q_ranks = found.data();
         k_ranks = q_ranks + queries * ranks;
     }
@@ -149,12 +157,12 @@ void mask_tile(const Arguments& args, [[maybe_unused]] Head head, const int64_t*
             [[maybe_unused]] const int64_t of_pair = int64_t{i} * lanes + j;
             bool kept;
             if constexpr (ranks > 0)
-                kept = belongs(from_q + of_q * step, from_k + of_k, parameters,
+                kept = belongs(position_of_q(of_q), position_of_k(of_k), parameters,
                                q_ranks + of_q * ranks, k_ranks + of_k * ranks,
                                q_labels[label][of_q]..., k_labels[label][of_k]...,
                                selected[selection][of_pair]...);
             else
-                kept = belongs(from_q + of_q * step, from_k + of_k, parameters,
+                kept = belongs(position_of_q(of_q), position_of_k(of_k), parameters,
                                q_labels[label][of_q]..., k_labels[label][of_k]...,
                                selected[selection][of_pair]...);
             s[j] = kept ? s[j] : -infinity;
