@@ -17,7 +17,7 @@ from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.placement.exchange import SHARED_RANKS, Exchange
 from bslang.placement.part import Part
 from bslang.placement.placement import Placement, common_block
-from bslang.placement.planned import planned
+from bslang.placement.planned import most_moved, planned
 from bslang.placement.traffic import Sizes, slices, traffic
 from bslang.syntax.source import Source
 
@@ -61,6 +61,8 @@ class Drawn:
     def shared(self) -> set[tuple[int, int]]:
         if self.exchange.ranks < SHARED_RANKS:
             return set()
+        if not self.exchange.sharing:
+            return set()
         return {item for item, by in self.wanted.items() if len(by) > self.exchange.ranks / 2}
 
 
@@ -88,7 +90,7 @@ def drawn(draw: st.DrawFn) -> Drawn:
     if draw(st.booleans()):
         rows = rows[:0]
     order = np.argsort(exchange.row_owner[rows], kind="stable")
-    return Drawn(replace(exchange, spread=rows[order]))
+    return Drawn(replace(exchange, spread=rows[order], sharing=draw(st.booleans())))
 
 
 @examples(60)
@@ -263,6 +265,15 @@ def test_global_rows_are_spread_and_global_columns_shared() -> None:
     )
     assert exchange.kind == "exchange" and exchange.spread.tolist() == [0, 511]
     assert exchange.shared.block.tolist() == [0, 511]
+
+
+def test_columns_of_just_over_half_of_the_ranks_are_fetched() -> None:
+    """Every rank wants the keys of five others: shared they come to those of seven."""
+    graph = graph_of("{q, k : (q // 32 + 8 - k // 32) % 8 < 6}", 256)
+    exchange = planned([graph], None, 1, 1, Placement.contiguous(256, 4, 8))
+    plain = replace(exchange, sharing=True)
+    assert (exchange.kind, exchange.sharing, plain.shared.size) == ("exchange", False, 64)
+    assert most_moved(exchange, Sizes()) < most_moved(plain, Sizes())
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_time_is_what_the_constants_say() -> None:
     exchange = asked.exchange(Placement.contiguous(64, 16, 4))
     sizes = Sizes(dim=1, value_dim=1, item=1, part=2)
     # Rank 1 gets a block of rank 0 on its node, rank 2 one of rank 1 on another: 16 tokens, 2 numbers each.
-    assert moving(exchange, sizes, machine) == (2 + 2 * 0.5 + 32 / 10, 2 + 2 * 0.5 + 64 / 10)
+    assert moving(exchange, sizes, machine) == (2 + 0.5 + 32 / 10, 2 + 0.5 + 64 / 10)
     forward, backward = times(exchange, sizes, machine)
     assert forward.compute == 4 * 2 * 256 * 4 / 1e3 and forward.total > forward.compute
     assert backward.compute == 2.5 * forward.compute

@@ -53,6 +53,7 @@ class Exchange:
     kind: "exchange"; or "gather", where every rank gets all items of all others, because an exchange would
         come to as much: then there are no spread rows and no shared items.
     spread: int64 (rows,), block rows of every head that are spread, by owner and then ascending.
+    sharing: whether there are shared items; else each rank fetches those that it needs.
     """
 
     graphs: tuple[BlockGraph, ...]
@@ -61,6 +62,7 @@ class Exchange:
     placement: Placement
     kind: Literal["exchange", "gather"]
     spread: Ints
+    sharing: bool = True
 
     @classmethod
     def of(
@@ -132,17 +134,7 @@ class Exchange:
 
     def at_home(self, rows: Ints) -> Runs:
         """The cells of some block rows (int64, ascending) whose columns the rank of the row holds."""
-        width = self.column_owner.size
-        start = np.flatnonzero(np.diff(self.column_owner, prepend=-1))
-        stop, owner = np.append(start[1:], width), self.column_owner[start]
-        order = np.argsort(owner, kind="stable")
-        first, last = (
-            np.searchsorted(owner[order], self.row_owner[rows], side) for side in ("left", "right")
-        )
-        row = np.repeat(np.arange(rows.size), last - first)
-        before = np.cumsum(last - first) - (last - first)
-        run = order[np.arange(row.size) + (first - before)[row]]
-        return Runs.of_rows(width, rows[row], start[run], stop[run])
+        return alike(rows, self.row_owner[rows], self.column_owner)
 
     # ---- what is needed --------------------------------------------------------------------------
 
@@ -186,7 +178,7 @@ class Exchange:
     @cached_property
     def is_shared(self) -> Bools:
         """bool (key sets, block columns): whether more than half of at least SHARED_RANKS ranks need it."""
-        if self.kind == "gather" or self.ranks < SHARED_RANKS:
+        if self.kind == "gather" or not self.sharing or self.ranks < SHARED_RANKS:
             return np.zeros(self.wanted.shape, dtype=bool)
         return self.wanted > self.ranks / 2
 
@@ -262,6 +254,20 @@ def covered(start: Ints, stop: Ints, size: int) -> Ints:
     """int64 (size,): how many of some intervals [start, stop) hold each number below `size`."""
     change = np.bincount(start, minlength=size + 1) - np.bincount(stop, minlength=size + 1)
     return np.cumsum(change)[:size]
+
+
+def alike(rows: Ints, of_rows: Ints, of_columns: Ints) -> Runs:
+    """The cells of some rows (ascending) whose row and column have the same number. of_rows: those of `rows`;
+    of_columns: those of all columns."""
+    width = of_columns.size
+    start = np.flatnonzero(np.diff(of_columns, prepend=-1))
+    stop, number = np.append(start[1:], width), of_columns[start]
+    order = np.argsort(number, kind="stable")
+    first, last = (np.searchsorted(number[order], of_rows, side) for side in ("left", "right"))
+    row = np.repeat(np.arange(rows.size), last - first)
+    before = np.cumsum(last - first) - (last - first)
+    run = order[np.arange(row.size) + (first - before)[row]]
+    return Runs.of_rows(width, rows[row], start[run], stop[run])
 
 
 def _marked(size: int, numbers: Ints) -> Bools:

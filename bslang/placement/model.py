@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bslang.placement.exchange import Exchange
-from bslang.placement.traffic import Moved, Pass, Sizes, traffic
+from bslang.placement.exchange import Exchange, alike
+from bslang.placement.traffic import Moved, Pass, Sizes, counted, fetched_tokens, traffic
 
 
 @dataclass(frozen=True)
@@ -124,32 +124,20 @@ def _fetching(near: Moved, far: Moved, peers: int, ranks: int, machine: Machine)
 
 
 def _by_distance(exchange: Exchange, machine: Machine) -> tuple[Moved, Moved, int]:
-    """Tokens of fetched items from and to ranks of the same node, and of others; and with how many ranks one
-    exchanges some, at most."""
+    """Tokens of fetched items from and to ranks of the same node, and of others; and from how many ranks one
+    fetches some, at most: rather too many."""
     owner, ranks = exchange.column_owner, exchange.ranks
-    node = np.arange(ranks) // machine.node
-    near, far = np.zeros((2, ranks)), np.zeros((2, ranks))
-    peers = np.zeros((ranks, ranks), dtype=bool)
-    # Columns in runs that one rank holds: `run` of each column, `first` of each run.
-    first = np.flatnonzero(np.diff(owner, prepend=-1))
-    run = np.cumsum(np.diff(owner, prepend=-1) != 0) - 1
+    rank = np.arange(ranks)
+    inside = alike(rank, rank // machine.node, owner // machine.node)
+    run = np.cumsum(np.diff(owner, prepend=-1) != 0)  # of columns that one rank holds
+    near, peers = Moved(np.zeros(ranks, np.int64), np.zeros(ranks, np.int64)), np.zeros(ranks)
     for (_, heads), shared, runs in zip(
         exchange.key_sets, exchange.is_shared, exchange.wants, strict=True
     ):
-        rank, start, stop = runs.rows()
-        # Cut where the owner changes.
-        count = run[stop - 1] - run[start] + 1
-        piece = np.repeat(np.arange(rank.size), count)
-        number = np.arange(piece.size) - np.repeat(np.cumsum(count) - count, count)
-        begin = np.maximum(start[piece], first[run[start[piece]] + number])
-        end = np.minimum(stop[piece], np.append(first[1:], owner.size)[run[start[piece]] + number])
-        before = np.append(0, np.cumsum(shared))
-        size = (end - begin - (before[end] - before[begin])) * heads.size * exchange.block_k
-        to, by = rank[piece], owner[begin]
-        same = node[to] == node[by]
-        for into, kept in ((near, same), (far, ~same)):
-            into[0] += np.bincount(by[kept], weights=size[kept], minlength=ranks)
-            into[1] += np.bincount(to[kept], weights=size[kept], minlength=ranks)
-        some = size > 0
-        peers[to[some], by[some]] = peers[by[some], to[some]] = True
-    return Moved(*near), Moved(*far), int(peers.sum(1).max())
+        tokens = heads.size * exchange.block_k
+        near += counted(runs & inside, shared, owner, ranks).times(tokens)
+        to, start, stop = runs.rows()
+        peers += np.bincount(to, weights=run[stop - 1] - run[start] + 1, minlength=ranks)
+    every = fetched_tokens(exchange)
+    far = Moved(every.sent - near.sent, every.received - near.received)
+    return near, far, int(min(peers.max(), ranks - 1)) if every.received.any() else 0

@@ -15,7 +15,7 @@ from bslang.placement.chunks import Chunks
 from bslang.placement.exchange import Exchange, HeadGraph
 from bslang.placement.model import H100, Machine, computing, moving
 from bslang.placement.placement import Placement, common_block
-from bslang.placement.planned import most_moved, or_gather, planned
+from bslang.placement.planned import most_moved, planned, settled
 from bslang.placement.swaps import MOST_CHUNKS, refined, ties
 from bslang.placement.traffic import Sizes
 
@@ -96,7 +96,7 @@ class _Cost:
     moved: int
 
 
-_SAME_TIME, _SAME_BYTES = 1.03, 1.1  # what are called equal: the model is no better
+_SAME_TIME, _SAME_BYTES = 1.04, 1.05  # what are called equal: the model is no better
 _WORTH = 0.99  # of the least time so far: where two numbers of chunks come to more, that is all
 _SWAPPED = (1.02, BALANCED)  # work of a rank, as multiples of the mean, that swaps allow
 
@@ -130,7 +130,7 @@ class _Asked:
         first[chunk[kept][::-1]] = kept[::-1]
         of_row = np.where(exchange.is_spread, np.arange(chunk.size), first[chunk])
         graphs = tuple(_joined(each, of_row) for each in exchange.graphs)
-        return replace(exchange, graphs=graphs, kind="exchange")
+        return replace(exchange, graphs=graphs, kind="exchange", sharing=True)
 
 
 def _joined(graph: BlockGraph, of_row: Ints) -> BlockGraph:
@@ -195,7 +195,7 @@ class _Choice:
     def cost(self, placement: Placement) -> _Cost:
         work, seconds, moved = self._loads(self.work, placement), 0.0, 0
         for layers, joined, asked in self.joined:
-            exchange = or_gather(replace(joined, placement=placement), self.sizes)
+            exchange = settled(replace(joined, placement=placement), self.sizes)
             most = int(self._loads(asked.block_work, placement).max())
             seconds += layers * sum(moving(exchange, self.sizes, self.machine))
             seconds += self._computing(most)

@@ -24,19 +24,22 @@ def planned(
     placement: Placement,
     sizes: Sizes | None = None,
 ) -> Exchange:
-    """The exchange that moves least, of those with and without spread rows and a gather; every rank must
-    pass the same. sizes: of a call. Raises as `Exchange.of`.
+    """The exchange that moves least, of those with and without spread rows and shared items, and a gather;
+    every rank must pass the same. sizes: of a call. Raises as `Exchange.of`.
 
     Compared are the bytes of the rank that moves most in each pass.
     """
     plain = Exchange.of(graphs, head_graph, heads, key_heads, placement)
     sizes = sizes or Sizes()
     best = min(_spread(plain), key=lambda exchange: most_moved(exchange, sizes))
-    return or_gather(best, sizes)
+    return settled(best, sizes)
 
 
-def or_gather(exchange: Exchange, sizes: Sizes) -> Exchange:
-    """A gather in place of an exchange that comes to as much."""
+def settled(exchange: Exchange, sizes: Sizes) -> Exchange:
+    """An exchange with shared items or without, as moves less, or a gather if that comes to as much."""
+    if exchange.is_shared.any():
+        apart = replace(exchange, sharing=False)
+        exchange = min(exchange, apart, key=lambda each: most_moved(each, sizes))
     gather = replace(exchange, kind="gather", spread=exchange.spread[:0])
     return gather if most_moved(exchange, sizes) >= most_moved(gather, sizes) > 0 else exchange
 

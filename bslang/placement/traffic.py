@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bslang.ir.grid import Ints
-from bslang.placement.exchange import Exchange
+from bslang.ir.runs import Bools, Runs
+from bslang.placement.exchange import Exchange, covered
 
 
 @dataclass(frozen=True)
@@ -174,19 +175,23 @@ def fetched_tokens(exchange: Exchange) -> Moved:
     if exchange.kind == "gather":
         shard = placement.per * placement.block * exchange.key_heads
         return Moved(*np.full((2, exchange.ranks), (exchange.ranks - 1) * shard))
-    sent, received = np.zeros((2, exchange.ranks))
-    for (_, heads), shared, wanted, runs in zip(
-        exchange.key_sets, exchange.is_shared, exchange.wanted, exchange.wants, strict=True
+    found = Moved(*np.zeros((2, exchange.ranks), dtype=np.int64))
+    for (_, heads), shared, runs in zip(
+        exchange.key_sets, exchange.is_shared, exchange.wants, strict=True
     ):
-        tokens = heads.size * exchange.block_k
-        before = np.append(0, np.cumsum(shared))
-        rank, start, stop = runs.rows()
-        count = stop - start - (before[stop] - before[start])
-        received += tokens * np.bincount(rank, weights=count, minlength=exchange.ranks)
-        sent += tokens * np.bincount(
-            exchange.column_owner, weights=np.where(shared, 0, wanted), minlength=exchange.ranks
-        )
-    return Moved(sent.astype(np.int64), received.astype(np.int64))
+        columns = counted(runs, shared, exchange.column_owner, exchange.ranks)
+        found += columns.times(heads.size * exchange.block_k)
+    return found
+
+
+def counted(runs: Runs, shared: Bools, owner: Ints, ranks: int) -> Moved:
+    """Columns that ranks (down) want, without shared ones, by the rank that wants and the one that holds."""
+    rank, start, stop = runs.rows()
+    before = np.append(0, np.cumsum(shared))
+    count = stop - start - (before[stop] - before[start])
+    wanted = np.where(shared, 0, covered(start, stop, owner.size))
+    sides = (owner, wanted), (rank, count)
+    return Moved(*(np.bincount(of, weights=n, minlength=ranks).astype(np.int64) for of, n in sides))
 
 
 @dataclass(frozen=True)
