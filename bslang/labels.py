@@ -114,6 +114,20 @@ def require(holds: torch.Tensor, message: str) -> None:
         raise ValueError(message)
 
 
+def require_within(x: torch.Tensor, least: int, most: int, message: str) -> None:
+    """`require` that all numbers of a tensor of integers are from one to another."""
+    import torch
+
+    if x.numel() == 0:
+        return
+    low, high = x.aminmax()
+    if type(x) is torch.Tensor and x.device.type == "cpu" and not torch.compiler.is_compiling():
+        if not least <= int(low) <= int(high) <= most:
+            raise ValueError(message)
+    else:
+        require((low >= least) & (high <= most), message)
+
+
 # ---- labels ------------------------------------------------------------------------------------
 
 

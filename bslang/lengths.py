@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bslang.labels import require
+from bslang.labels import require_within
 
 # torch is imported where there are tensors: the compiler reads the options of calls, and starts without it.
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def take_lengths(
             "lengths say which keys a row has: leave out key_padding, and let each row begin at its first key"
         )
     told = given.detach().to(torch.int64)
-    require((told >= 0) & (told <= k.shape[2]), "lengths must be from 0 to the number of keys")
+    require_within(told, 0, k.shape[2], "lengths must be from 0 to the number of keys")
     return told
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bslang.labels import require
+from bslang.labels import require_within
 
 # torch is imported where there are tensors: the compiler reads the options of calls, and starts without it.
 if TYPE_CHECKING:
@@ -69,10 +69,8 @@ def take_pages(
         raise TypeError("leave out key_padding beside pages: lengths say which keys a row has")
     if lengths is None:
         raise TypeError("pages need lengths, the number of keys of each row of the batch")
-    if given.numel():
-        low, high = given.aminmax()
-        fits = (low >= -1) & (high < k.shape[0])
-        require(fits, "pages must be numbers of pages of k and v, or -1 where there is none")
+    what = "pages must be numbers of pages of k and v, or -1 where there is none"
+    require_within(given, -1, k.shape[0] - 1, what)
     keys: Any = None  # while tracing a torch.SymInt
     if isinstance(lengths, int | torch.SymInt) and not isinstance(lengths, bool):
         keys = lengths
@@ -85,8 +83,15 @@ def take_pages(
     return (given if by_head else given[:, None]), keys
 
 
-def keys_of(k: torch.Tensor, pages: torch.Tensor, keys: int | None) -> torch.Tensor:
-    """What the keys of all rows would be in one tensor, (batch, key heads, len_k, dim), as a tensor without
-    numbers: other options are checked against its shape."""
+class Keys(NamedTuple):
+    """Keys that lie in pages, as far as other options are checked against them."""
+
+    shape: tuple[int, int, int, int]
+    """(batch, key heads, len_k, dim)"""
+    device: torch.device
+
+
+def keys_of(k: torch.Tensor, pages: torch.Tensor, keys: int | None) -> Any:
+    """What stands for the keys of all rows in the place of a tensor. k: the pool; pages, keys: of a call."""
     length = pages.shape[2] * k.shape[2] if keys is None else keys
-    return k.new_empty(()).expand(pages.shape[0], k.shape[1], length, k.shape[3])
+    return Keys((pages.shape[0], k.shape[1], length, k.shape[3]), k.device)

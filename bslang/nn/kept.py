@@ -39,6 +39,7 @@ class Kept:
         self._held: list[Ints] = []  # the columns of which each line has a page
         self._table = np.empty((0, 0), dtype=np.int32)  # (lines, columns)
         self._on_device: torch.Tensor | None = None
+        self._calm = 0  # as many positions can be added without a change of the table
         self._last = np.empty((0, 0), dtype=np.int32)  # (groups, columns): see _last_visits
         self._until = 0
         self._heads = self._groups = 1
@@ -76,18 +77,17 @@ class Kept:
         else:
             check_like(self.like, k)
             check_like(self._like_values, v)
-        self._provide(room)
-        self._drop()
-        count, stop = k.shape[2], self._length + k.shape[2]
-        self._take(stop)
-        self.begun = self._length
-        k, v = map(self._lines, (k, v))
-        start = torch.from_numpy(self.begun).to(k.device)
-        place = start[:, None] + torch.arange(count, dtype=torch.int64, device=k.device)
-        size = self.pool.page_size
-        number = self._moved().gather(1, place.div(size, rounding_mode="floor"))
-        self.pool.write(number, place % size, k, v)
-        self._length = stop
+        count, size = k.shape[2], self.pool.page_size
+        if count > self._calm:
+            self._provide(room)
+            self._drop()
+            self._take(self._length + count)
+        place = self._length[:, None] + np.arange(count)
+        number = np.take_along_axis(self._table, place // size, 1).astype(np.int64)
+        where = torch.from_numpy(np.stack((number, place % size))).to(k.device)
+        self.pool.write(*where, *map(self._lines, (k, v)))
+        self.begun, self._length = self._length, self._length + count
+        self._calm = self._left()
         keys, values = self.pool.keys, self.pool.values
         assert keys is not None and values is not None
         if self._groups > 1:  # a page is of one key head
@@ -115,7 +115,7 @@ class Kept:
             self._forget(line, held[held >= count])
         self._length, self._dropped = length, np.full_like(length, -1)
         self.begun = np.minimum(self.begun, length)
-        self._on_device = None
+        self._on_device, self._calm = None, 0
 
     def select(self, rows: Ints) -> None:
         """Hold other rows, some of those so far, in any order and number: pages are shared until they are
@@ -133,7 +133,7 @@ class Kept:
             self.like, self._like_values = (
                 x[:1].expand(shape) for x in (self.like, self._like_values)
             )
-        self._shared, self._on_device = True, None
+        self._shared, self._on_device, self._calm = True, None, 0
 
     def _moved(self) -> torch.Tensor:
         """The table on the device of the keys."""
@@ -205,6 +205,12 @@ class Kept:
                     f"beyond {self._until} tokens, queries of `{self.layout.spec}` read what has left the "
                     f"cache as not needed up to there: give it a max_length, {until} say"
                 )
+
+    def _left(self) -> int:
+        """As many positions are left in the pages of all lines, 0 where pages are to be dropped first."""
+        if not self._length.size or (self._length // self.layout.block[0] > self._dropped).any():
+            return 0
+        return int((-self._length % self.pool.page_size).min())
 
     def _drop(self) -> None:
         """Drop the pages that no query reads from the next one on."""

@@ -86,10 +86,10 @@ class PagePool:
     def write(
         self, pages: torch.Tensor, places: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     ) -> None:
-        """Put keys and values into pages. pages, places: integers (rows, length), the page of each and the
+        """Put keys and values into pages. pages, places: int64 (rows, length), the page of each and the
         place within; k: (rows, key heads, length, dim); v: (rows, key heads, length, value dim)."""
         for x, new in zip(self._tensors(), (k, v), strict=True):
-            x[pages.long(), :, places] = new.transpose(1, 2)
+            x[pages, :, places] = new.transpose(1, 2)
 
     def shrink(self) -> Ints | None:
         """Give memory back where three quarters of it are free: the new number of each page, int64 (pages,),

@@ -114,9 +114,11 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
     const int64_t size = range.size(), lanes = padded(size, width);
     const Head key_head = head.key_head(args);
     // Scores of keys that are not there are NaN where no mask hides them: they are not those of others.
-    const Rows k = read_rows(args.k, key_head, step.at, step.count, own.k, not_a_number);
-    const Rows v = read_rows(args.v, key_head, step.at, step.count, own.v);
-    product<false>(step.count, lanes, args.q.dim, k.view(), own.q, own.lanes, own.s, own.lanes);
+    each_piece(args.k, key_head, step.at, step.count, own.k, not_a_number,
+               [&](Rows k, int64_t first, int64_t many) {
+                   product<false>(many, lanes, args.q.dim, k.view(), own.q, own.lanes,
+                                  own.s + first * own.lanes, own.lanes);
+               });
     if (capped(args)) cap_scores(args, step.count, lanes, own.s, own.lanes);
     apply_mask<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
                                        size, own.s, own.lanes);
@@ -128,6 +130,8 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
         for (int64_t d = 0; d < columns; d += width)
             store(row + d, load(row + d) * own.alpha[i]);
     }
+    // In one piece: where a sum is cut decides its bits.
+    const Rows v = read_rows(args.v, key_head, step.at, step.count, own.v);
     const View p{own.s, 1, own.lanes};
     if (isolates<Layout> && careful && partial(step.kind)) {
         find_pairs<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
@@ -153,9 +157,9 @@ void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_
 
     each_step<Layout>(args, head, program, [&](const Step& step, const Step& next) {
         Ahead keys{};
-        if (in_place(args.k) && piece(args.k, next.at, next.count) == next.count) {
+        if (in_place(args.k)) {
             const Rows rows = lying(args.k, head.key_head(args), next.at);
-            keys = {rows.data, rows.stride, next.count, args.k.dim};
+            keys = {rows.data, rows.stride, piece(args.k, next.at, next.count), args.k.dim};
         }
         forward_step(args, own, head, range, step, keys, careful);
     });

@@ -192,20 +192,37 @@ inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
 // whose page is not there.
 [[maybe_unused]] Rows read_rows(const Tensor& tensor, Head head, int64_t start, int64_t count,
                                 float* buffer, float absent = 0.0f) {
-    const Pages* pages = tensor.pages;
-    if (in_place(tensor) && piece(tensor, start, count) == count &&
-        (pages == nullptr || page_of(*pages, head, start) >= 0))
+    const auto is_there = [&](int64_t row) {
+        return tensor.pages == nullptr || page_of(*tensor.pages, head, row) >= 0;
+    };
+    if (in_place(tensor) && piece(tensor, start, count) == count && is_there(start))
         return lying(tensor, head, start);
     const int64_t dim = tensor.dim, stride = padded(dim);
     float* to = buffer;
-    for (int64_t i = 0; i < count; ++i, to += stride) {
-        if (pages != nullptr && page_of(*pages, head, start + i) < 0)
-            std::fill(to, to + dim, absent);
-        else
-            widen(tensor.dtype, tensor.data, head.offset(tensor, start + i), dim, to);
-        std::fill(to + dim, to + stride, 0.0f);
+    for (int64_t row = start, stop = start + count; row < stop;) {
+        const int64_t end = row + piece(tensor, row, stop - row);
+        const bool there = is_there(row);
+        for (int64_t from = head.offset(tensor, row); row < end; ++row, from += tensor.row) {
+            if (there)
+                widen(tensor.dtype, tensor.data, from, dim, to);
+            else
+                std::fill(to, to + dim, absent);
+            std::fill(to + dim, to + stride, 0.0f);
+            to += stride;
+        }
     }
     return {buffer, stride};
+}
+
+// Calls visit(rows, first, many) for the rows that read_rows has, piece by piece where that saves a copy.
+template <class Visit>
+inline void each_piece(const Tensor& tensor, Head head, int64_t start, int64_t count, float* buffer,
+                       float absent, Visit visit) {
+    const bool whole = !in_place(tensor);
+    for (int64_t first = 0, many; first < count; first += many) {
+        many = whole ? count : piece(tensor, start + first, count - first);
+        visit(read_rows(tensor, head, start + first, many, buffer, absent), first, many);
+    }
 }
 
 [[maybe_unused]] void write_row(const Tensor& tensor, Head head, int64_t row, const float* from,
