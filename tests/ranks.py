@@ -17,6 +17,16 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+# They are forks of a process that has imported all they need, once.
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "torch.distributed.fsdp",
+        "torch.distributed.tensor.parallel",
+        "bslang.distributed",
+        "bslang.nn",
+    ]
+)
 COUNT = 4
 TIMEOUT = timedelta(seconds=60)
 """Far more than a test takes: a rank that fails leaves the others waiting for so long."""
@@ -46,8 +56,7 @@ def started(count: int = COUNT) -> Iterator[Ranks]:
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
         pools = [
-            ProcessPoolExecutor(1, get_context("spawn"), join, (rank, count, store))
-            for rank in range(count)
+            ProcessPoolExecutor(1, CONTEXT, join, (rank, count, store)) for rank in range(count)
         ]
         wait([pool.submit(os.getpid) for pool in pools])
         yield Ranks(pools)

@@ -137,6 +137,18 @@ class ContextParallel:
         shape = (*x.shape[:2], self.sharding.seq_len, x.shape[3])
         return x.new_empty((1,)).expand(shape)
 
+    def __copy__(self) -> ContextParallel:
+        return self  # it does not change, and copies of a model share it
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ContextParallel:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "the attention of a sharded sequence belongs to the processes of its group and cannot be "
+            "pickled: save the state_dict of the model"
+        )
+
     def __repr__(self) -> str:
         return f"context_parallel({self.layout.spec!r}, {self.sharding!r})"
 

@@ -43,7 +43,8 @@ class Sharding:
     All shards have one length, ceil(blocks / ranks) blocks; places without a token come last in a shard.
 
     placement: of blocks, over the ranks. group: the name of the process group; rank: this process's in it.
-    labels: those of the batch that it was made for, which its calls have; None if it serves any.
+    labels: those of the batch that it was made for, which its calls have; None if it serves any. device: of
+    the group, on which positions are.
     digest: a name for which rank holds what, the same on all ranks (16 hex digits); key: what operators know
     it by, in this process.
     """
@@ -52,6 +53,7 @@ class Sharding:
     rank: int
     group: str
     labels: Any = None
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
     digest: str = field(init=False)
     key: str = field(init=False)
     _plans: Recent[RankPlan] = field(default_factory=partial(Recent, PLANS))
@@ -85,14 +87,14 @@ class Sharding:
 
     @property
     def positions(self) -> torch.Tensor:
-        """int64 (local length,), on the CPU: the position in the sequence of each token of this rank's shard;
-        0 in places without one."""
-        return self._index(torch.device("cpu"))[0]
+        """int64 (local length,): the position in the sequence of each token of this rank's shard; 0 in places
+        without one."""
+        return self._index(self.device)[0]
 
     @property
     def valid(self) -> torch.Tensor:
-        """bool (local length,), on the CPU: whether there is a token."""
-        return self._index(torch.device("cpu"))[1]
+        """bool (local length,): whether there is a token."""
+        return self._index(self.device)[1]
 
     def shard(self, x: torch.Tensor, dim: int, fill: float = 0) -> torch.Tensor:
         """This rank's part of a tensor that it has whole: x with `dim` of the sequence's length becomes one
@@ -256,7 +258,15 @@ def shard_sequence(
         )
     demands = _demands(taken, seq_len, heads or 1, key_heads or heads or 1, labels)
     placement = placed(demands, dist.get_world_size(process_group), swaps=labels is None)
-    return Sharding(placement, dist.get_rank(process_group), process_group.group_name, labels)
+    rank, name = dist.get_rank(process_group), process_group.group_name
+    return Sharding(placement, rank, name, labels, _device(process_group))
+
+
+def _device(group: dist.ProcessGroup) -> torch.device:
+    """What a group's tensors are on: this process's GPU for NCCL."""
+    if dist.get_backend(group) == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def _demands(

@@ -8,10 +8,18 @@ import torch
 from torch import nn
 
 from bslang.call import check_scale, check_softcap
-from bslang.layouts import Layout, take_layout
+from bslang.layouts import Layout
 from bslang.nn.cache import KVCache
 from bslang.nn.rotary import Rotary
-from bslang.nn.shared import about, check_count, join_heads, split_heads, take_head_dim
+from bslang.nn.shared import (
+    Sharded,
+    about,
+    check_count,
+    join_heads,
+    split_heads,
+    take_attention,
+    take_head_dim,
+)
 from bslang.runtime.sharded import first_head, needs_first_head
 
 if TYPE_CHECKING:
@@ -36,7 +44,7 @@ class BlockSparseAttention(nn.Module):
         self,
         embed_dim: int,
         num_heads: int,
-        layout: Layout | str,
+        layout: Layout | Sharded | str,
         *,
         num_kv_heads: int | None = None,
         head_dim: int | None = None,
@@ -49,21 +57,23 @@ class BlockSparseAttention(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """layout: a compiled layout, or the text of a spec (as for `bslang.attention`). num_kv_heads: key
+        """layout: a compiled layout, the text of a spec (as for `bslang.attention`), or the attention of a
+        sharded sequence (`bslang.distributed.context_parallel`). num_kv_heads: key
         heads, each read by an equal number of query heads; None means num_heads. head_dim: of queries and
         keys; None means embed_dim / num_heads. value_dim: head dimension of values; None means head_dim.
         bias: of all four projections. rotary: the base of rotary positions, or a module such as `Rotary`,
         called as rotary(x, start) with queries or keys (batch, heads, length, dim) and the position of the
-        first token, int64 (batch,) where the rows of a cache differ; None means no positions. A layout whose
-        tokens have an order takes x as `Layout.permute` gives it, and needs a module that knows the positions
-        of its tokens (`Layout.order`). softcap,
+        first token, int64 (batch,) where the rows of a cache differ, or as rotary(x, positions=positions) if
+        a call or a shard has positions of its own; None means no positions. A layout whose tokens have an
+        order takes x as `Layout.permute` gives it, and needs a module that knows the positions of its tokens
+        (`Layout.order`). softcap,
         scale: as in a call of the layout. sinks: add a learned logit per head to the denominator of the
         softmax, the parameter `sinks` (num_heads,), initially 0 (gpt-oss).
 
         Raises ValueError or TypeError for invalid numbers, SpecError for an invalid spec.
         """
         super().__init__()
-        self.layout = take_layout(layout)
+        self.layout, self._attend = take_attention(layout)
         self.head_dim = take_head_dim(embed_dim, num_heads, head_dim)
         self.value_dim = self.head_dim if value_dim is None else value_dim
         check_count("value_dim", self.value_dim)
@@ -96,14 +106,17 @@ class BlockSparseAttention(nn.Module):
         x: torch.Tensor,
         *,
         cache: KVCache | None = None,
+        positions: torch.Tensor | None = None,
         **options: Unpack[Options],
     ) -> torch.Tensor:
-        """x: (batch, length, embed_dim); returns the same shape.
+        """x: (batch, length, embed_dim); returns the same shape. Of a sharded sequence, x is a shard.
 
-        cache: x are the tokens after those that it holds, and it holds them afterwards. options:
-        `key_padding`, `labels` and the others of a call (`bslang.call.Options`). With a cache, labels are
-        of all key positions, those that it held as well, or pairs (of x, of all key positions). If rows of
-        a cache with a layout, `KVCache(module.layout)`, hold other numbers of positions, it takes none.
+        positions: int64 (length,) or (batch, length), of the tokens for rotary embeddings; None means
+        consecutive ones, and of a shard those of the sharding. cache: x are the tokens after those that it
+        holds, and it holds them afterwards. options: `key_padding`, `labels` and the others of a call
+        (`bslang.call.Options`). With a cache, labels are of all key positions, those that it held as well, or
+        pairs (of x, of all key positions). If rows of a cache with a layout, `KVCache(module.layout)`, hold
+        other numbers of positions, it takes none.
 
         Raises TypeError or ValueError for invalid arguments, and if the layout cannot be decoded with
         a cache (`Layout.reachable` has the same condition).
@@ -114,14 +127,24 @@ class BlockSparseAttention(nn.Module):
             )
         given = [name for name in _NOT_CACHED if options.get(name) is not None]
         start: int | torch.Tensor = 0
+        if (sharding := getattr(self._attend, "sharding", None)) is not None:
+            if cache is not None:
+                raise ValueError("a sharded sequence has no cache: decode in one process")
+            if positions is None:
+                positions = sharding.positions
         if cache is not None:
+            if positions is not None:
+                given.append("positions")
             length = self._start(cache, x.shape[1], given)
             start = length if cache.lengths is None else cache.lengths
         q = split_heads(self.q_proj(x), self.head_dim)
         k = split_heads(self.k_proj(x), self.head_dim)
         v = split_heads(self.v_proj(x), self.value_dim)
         if self.rotary is not None:
-            q, k = self.rotary(q, start), self.rotary(k, start)
+            if positions is None:
+                q, k = self.rotary(q, start), self.rotary(k, start)
+            else:
+                q, k = (self.rotary(x, positions=positions) for x in (q, k))
         if cache is not None:
             k, v = cache.append(k, v, q.shape[1])
             options.update(cache.options)
@@ -134,7 +157,7 @@ class BlockSparseAttention(nn.Module):
         if self.sinks is not None:
             first = options.get("first_head", 0)
             options.setdefault("sinks", self.sinks[first : first + heads])
-        out = self.layout(q, k, v, self.scale, **options)
+        out = self._attend(q, k, v, self.scale, **options)
         return self.o_proj(join_heads(out))  # type: ignore[no-any-return]  # a module's call is untyped
 
     def _start(self, cache: KVCache, length: int, given: list[str]) -> int:

@@ -10,8 +10,15 @@ from torch import nn
 
 from bslang.call import Options
 from bslang.labels import LabelsOfCall
-from bslang.layouts import Layout, take_layout
-from bslang.nn.shared import about, join_heads, split_heads, take_head_dim
+from bslang.layouts import Layout
+from bslang.nn.shared import (
+    Sharded,
+    about,
+    join_heads,
+    split_heads,
+    take_attention,
+    take_head_dim,
+)
 from bslang.runtime.sharded import first_head, needs_first_head
 from bslang.selections import SelectionsOfCall
 
@@ -31,7 +38,7 @@ class MultiheadAttention(nn.Module):
         self,
         embed_dim: int,
         num_heads: int,
-        layout: Layout | str,
+        layout: Layout | Sharded | str,
         *,
         dropout: float = 0.0,
         bias: bool = True,
@@ -39,12 +46,13 @@ class MultiheadAttention(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """layout: a compiled layout, or the text of a spec. The other arguments are those of torch's
+        """layout: a compiled layout, the text of a spec, or the attention of a sharded sequence
+        (`bslang.distributed.context_parallel`). The other arguments are those of torch's
         module; dropout must be 0. The parameters are initialized as torch's are. Raises ValueError or
         TypeError for invalid arguments, SpecError for an invalid spec.
         """
         super().__init__()
-        self.layout = take_layout(layout)
+        self.layout, self._attend = take_attention(layout)
         self.head_dim = take_head_dim(embed_dim, num_heads)
         if dropout:
             raise ValueError(
@@ -63,7 +71,7 @@ class MultiheadAttention(nn.Module):
 
     @classmethod
     def from_torch(
-        cls, attention: nn.MultiheadAttention, layout: Layout | str
+        cls, attention: nn.MultiheadAttention, layout: Layout | Sharded | str
     ) -> MultiheadAttention:
         """A module over a layout that takes over the parameters of torch's; they are not copied.
 
@@ -137,7 +145,7 @@ class MultiheadAttention(nn.Module):
         options: Options = {"labels": labels, "select": select, "key_padding": padding}
         if needs_first_head(self.layout, q.shape[1], self.num_heads):
             options["first_head"] = first_head(self, q.shape[1], self.num_heads, self.head_dim)
-        out = self.layout(q, k, v, **options)
+        out = self._attend(q, k, v, **options)
         joined = self.out_proj(join_heads(out))
         return joined.transpose(0, axis) if batched else joined[0], None
 

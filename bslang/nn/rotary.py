@@ -29,15 +29,15 @@ class Rotary(nn.Module):
         positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """x: (batch, heads, length, dim), dim even. start: the position of the first token, or int64
-        (batch,), that of each row. positions: instead, integers (length,), that of each token, such as those
-        of a rank's shard (`bslang.distributed.Sharding.positions`). Returns the same shape and dtype. Angles
-        are computed in fp32, for fp64 tensors in fp64.
+        (batch,), that of each row. positions: instead, integers (length,) or (batch, length), that of each
+        token, such as those of a rank's shard (`bslang.distributed.Sharding.positions`). Returns the same
+        shape and dtype. Angles are computed in fp32, for fp64 tensors in fp64.
         """
         length, dim = x.shape[-2:]
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         half = torch.arange(0, dim, 2, device=x.device, dtype=dtype) / dim
         if positions is not None:
-            position = positions.to(x.device, dtype)
+            position = (positions if positions.dim() == 1 else positions[:, None]).to(x.device, dtype)
         elif isinstance(start, torch.Tensor):
             count = torch.arange(length, device=x.device, dtype=torch.int64)
             position = (start[:, None, None] + count).to(dtype)

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol, runtime_checkable
+
 import torch
 
-from bslang.layouts import Layout
+from bslang.layouts import Layout, take_layout
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """A layout over several ranks, `bslang.distributed.ContextParallel`."""
+
+    layout: Layout
+    sharding: Any
+
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *args: Any, **options: Any
+    ) -> Any: ...
+
+
+def take_attention(given: Layout | Sharded | str) -> tuple[Layout, Layout | Sharded]:
+    """The layout of a module, and what it calls: that layout, or the same over several ranks. Raises as
+    `take_layout`."""
+    if isinstance(given, Sharded):
+        return given.layout, given
+    layout = take_layout(given)
+    return layout, layout
 
 
 def about(layout: Layout) -> str:

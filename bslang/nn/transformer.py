@@ -11,7 +11,7 @@ from torch import nn
 
 from bslang.layouts import Layout
 from bslang.nn.multihead import MultiheadAttention
-from bslang.nn.shared import take_head_dim
+from bslang.nn.shared import Sharded, take_head_dim
 
 
 class BlockSparseEncoderLayer(nn.TransformerEncoderLayer):
@@ -20,8 +20,11 @@ class BlockSparseEncoderLayer(nn.TransformerEncoderLayer):
     State dicts of either load into the other, and torch.nn.TransformerEncoder stacks it.
     """
 
-    def __init__(self, d_model: int, nhead: int, layout: Layout | str, **options: Any) -> None:
-        """layout: a compiled layout, or the text of a spec, without labels. options: dim_feedforward,
+    def __init__(
+        self, d_model: int, nhead: int, layout: Layout | Sharded | str, **options: Any
+    ) -> None:
+        """layout: a compiled layout, the text of a spec, or the attention of a sharded sequence
+        (`bslang.distributed.context_parallel`), without labels. options: dim_feedforward,
         dropout, activation, layer_norm_eps, batch_first, norm_first, bias, device and dtype, by name, as in
         torch's layer; dropout does not apply to attention weights. Raises ValueError or TypeError for
         invalid arguments, SpecError for an invalid spec.
@@ -41,7 +44,9 @@ class BlockSparseDecoderLayer(nn.TransformerDecoderLayer):
     the other, and torch.nn.TransformerDecoder stacks it.
     """
 
-    def __init__(self, d_model: int, nhead: int, layout: Layout | str, **options: Any) -> None:
+    def __init__(
+        self, d_model: int, nhead: int, layout: Layout | Sharded | str, **options: Any
+    ) -> None:
         """layout: of the decoder's own tokens, usually causal. The other arguments and the errors are those
         of `BlockSparseEncoderLayer`. tgt_mask and tgt_is_causal raise ValueError in a call.
         """
@@ -50,7 +55,7 @@ class BlockSparseDecoderLayer(nn.TransformerDecoderLayer):
         self.self_attn = _over(layout, self.self_attn)  # type: ignore[assignment]  # in its place
 
 
-def _over(layout: Layout | str, attention: nn.MultiheadAttention) -> MultiheadAttention:
+def _over(layout: Layout | Sharded | str, attention: nn.MultiheadAttention) -> MultiheadAttention:
     attention.dropout = 0.0  # what a layer drops of attention weights
     made = MultiheadAttention.from_torch(attention, layout)
     for what in ("labels", "selections"):
