@@ -37,7 +37,9 @@ class Rotary(nn.Module):
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         half = torch.arange(0, dim, 2, device=x.device, dtype=dtype) / dim
         if positions is not None:
-            position = (positions if positions.dim() == 1 else positions[:, None]).to(x.device, dtype)
+            position = (positions if positions.dim() == 1 else positions[:, None]).to(
+                x.device, dtype
+            )
         elif isinstance(start, torch.Tensor):
             count = torch.arange(length, device=x.device, dtype=torch.int64)
             position = (start[:, None, None] + count).to(dtype)
