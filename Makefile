@@ -11,7 +11,7 @@ TIMES ?= 8
 TEXTS ?= 1000000
 
 .PHONY: demo examples test test-floors test-light lint format docs site accuracy identical compile-all fuzz coverage mutation
-.PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance clean
+.PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance bench-ranks clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -76,6 +76,9 @@ bench-lowering: $(READY) ## Time and memory of lowering
 
 bench-balance: $(READY) ## A simulation: how evenly the programs of the Triton kernels load a GPU
 	$(BIN)/python -m benchmarks.balance
+
+bench-ranks: $(READY) ## A simulation: what layouts move between 8 to 1,024 ranks; into docs/distributed.md, in a minute or two
+	$(BIN)/python -m benchmarks.ranks --docs
 
 docs: $(READY) ## The pages, pictures and notebooks that are made from the code, and the grammar and icon of editors
 	$(BIN)/python docs/generate.py
