@@ -34,6 +34,7 @@ def compile(
     name: str | None = None,
     *,
     block: Block | None = None,
+    order: str | None = None,
     target: Targets | None = None,
     folder: str | Path | None = None,
     **parameters: object,
@@ -41,10 +42,11 @@ def compile(
     """Compile the text of a spec to a layout, called as `layout(q, k, v)`.
 
     spec: an expression, or the text of a whole file. name: the definition to compile, if there are several.
-    block: tokens per block, or (query, key); None takes the spec's setting, or 64. target: "triton", "cpu",
-    "torch" or several of them; None means all, and a call picks by the device of its tensors. folder: where
-    the files are that the spec imports or reads with `table`; without it, only the library can be imported.
-    parameters: values of the definition's parameters: int, bool, or text such as "512t" or "inf".
+    block: tokens per block, or (query, key); None takes the spec's setting, or 64. order: that of tokens, as
+    in "tiles(8, 32, 32; 4, 8, 8)"; None takes the spec's setting. target: "triton", "cpu", "torch" or
+    several of them; None means all, and a call picks by the device of its tensors. folder: where the files
+    are that the spec imports or reads with `table`; without it, only the library can be imported. parameters:
+    values of the definition's parameters: int, bool, or text such as "512t" or "inf".
 
     Raises SpecError with every error of the spec, TargetError for an unknown target, ValueError for an
     invalid block, TypeError if spec is not a string.
@@ -53,7 +55,7 @@ def compile(
         raise TypeError(f"spec must be the text of a pattern, not {type(spec).__name__}")
     where = None if folder is None else Path(folder)
     source = Source("<spec>", spec.removeprefix("\ufeff"), where)  # as files may begin
-    resolved = compiler.resolve(source, name, block=block, parameters=parameters)
+    resolved = compiler.resolve(source, name, block=block, order=order, parameters=parameters)
     return _layout(resolved, _targets(target))
 
 
@@ -61,6 +63,7 @@ def load(
     file: str | Path,
     *,
     block: Block | None = None,
+    order: str | None = None,
     target: Targets | None = None,
     **parameters: object,
 ) -> Layout:
@@ -72,7 +75,7 @@ def load(
         raise TypeError(f"file must be a path, or PATH:NAME, not {type(file).__name__}")
     path, name = compiler.split_name(str(file))
     source = source_of(path)
-    resolved = compiler.resolve(source, name, block=block, parameters=parameters)
+    resolved = compiler.resolve(source, name, block=block, order=order, parameters=parameters)
     return _layout(resolved, _targets(target))
 
 
@@ -243,7 +246,7 @@ def verify(
         layouts,
         partial(compiler.mask, resolved, layer=layer),
         devices=devices,
-        lengths=lengths,
+        lengths=[resolved.order.length] if lengths is None and resolved.order else lengths,
         head_dims=head_dims,
         dtypes=dtypes,
         heads=compiler.heads(resolved) if heads is None else heads,

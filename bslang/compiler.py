@@ -20,6 +20,7 @@ from bslang._version import LANGUAGE
 from bslang.budget import OverBudget, limited
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
+from bslang.ir.order import Order
 from bslang.ir.pattern import Pattern
 from bslang.limits import MAX_BLOCK, MAX_NUMBER
 from bslang.resolve.module import layout_name
@@ -60,12 +61,23 @@ def names_file(text: str) -> bool:
     return split_name(text)[0].suffix in SUFFIXES
 
 
-def program(source: Source, block: int | tuple[int, int] | None = None) -> Program:
-    """Parse and check a whole source. block: sides that replace the spec's own, in tokens.
+def program(
+    source: Source, block: int | tuple[int, int] | None = None, order: str | None = None
+) -> Program:
+    """Parse and check a whole source. block: sides that replace the spec's own, in tokens; order: that of
+    tokens that replaces the spec's own, as it is written after the word `order`.
 
-    Raises SpecError with every error of the source, ValueError for a block that is none.
+    Raises SpecError with every error of the source, or of the order, ValueError for a block that is none.
     """
-    return Program(read(source), None if block is None else block_sides(block))
+    sides = None if block is None else block_sides(block)
+    return Program(read(source), sides, order=None if order is None else _order(order))
+
+
+def _order(text: str) -> Order:
+    """An order of tokens. Raises SpecError."""
+    found = Program(read(Source("<order>", f"order {text}\nnone"))).order
+    assert found is not None  # the setting is there, and right
+    return found
 
 
 def block_sides(block: int | tuple[int, int]) -> tuple[int, int]:
@@ -84,14 +96,15 @@ def resolve(
     name: str | None = None,
     *,
     block: int | tuple[int, int] | None = None,
+    order: str | None = None,
     parameters: Mapping[str, object] | None = None,
 ) -> Resolved:
-    """A definition of a source as a pattern; `name` as for `Program.pick`.
+    """A definition of a source as a pattern; `name` as for `Program.pick`, block and order as for `program`.
 
     parameters: values by name: int, bool, or text such as "512t" or "inf". Raises SpecError.
     """
     given = _given(parameters)
-    return program(source, block).pick(name, layout_name(source), given)
+    return program(source, block, order).pick(name, layout_name(source), given)
 
 
 def pick(program: Program, name: str | None, parameters: Mapping[str, object]) -> Resolved:
@@ -137,7 +150,7 @@ def grid(
     here = Grid.of(len_q, len_k, resolved.block, align, head=head, layer=layer)
     if resolved.order is not None:
         with _pointing(resolved, here):
-            resolved.order.fits(here)
+            resolved.order.fits(here.q.stop, here.k.stop, here.q.start)
     return here
 
 

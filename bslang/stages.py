@@ -60,7 +60,7 @@ def pattern_text(resolved: Resolved) -> str:
     Of a primitive: the unit of its arguments, and its flags.
     """
     rows, columns = resolved.block
-    head = f"{resolved.name}: {resolved.spec}"
+    head = f"{resolved.name}: {resolved.about}"
     digest = f"block {rows}x{columns}, digest {compiler.digest(resolved)}"
     return f"{head}\n{digest}\n\n{_columns(_Structure(resolved, 0)(resolved.pattern))}"
 
@@ -131,7 +131,7 @@ def _about(resolved: Resolved, graph: BlockGraph) -> str:
         f"{grid.k.length:,} tokens, block {grid.q.block}x{grid.k.block}: {grid.n} x {grid.m} blocks"
     )
     residuals = (f"residual {number}: {text}" for number, text in enumerate(graph.residuals))
-    return "\n".join((f"{resolved.name}: {resolved.spec}", f"{size}{which}", *residuals))
+    return "\n".join((f"{resolved.name}: {resolved.about}", f"{size}{which}", *residuals))
 
 
 # ---- the tables ----------------------------------------------------------------------------------

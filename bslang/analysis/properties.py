@@ -22,6 +22,7 @@ from bslang.ir.awaited import said
 from bslang.ir.fold import Fold
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.heads import Heads
+from bslang.ir.ordered import order_of, row_major
 from bslang.ir.pattern import (
     Pattern,
     Primitive,
@@ -98,6 +99,9 @@ def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
 
     Raises LimitError.
     """
+    if order_of(pattern) is not None:  # of positions, then
+        rows = row_major(pattern)
+        return is_causal(rows, lower(rows, graph.grid))
     awaited = _awaited(pattern, graph)
     if awaited and not grows_with_call(pattern, graph.grid.head):
         later = first_pair(most_of_call(graph), ahead=True)
@@ -207,6 +211,8 @@ def is_prefix_stable(pattern: Pattern, graph: BlockGraph) -> Answer:
     causal = is_causal(pattern, graph)
     if not causal.holds:
         return causal
+    if order_of(pattern) is not None:
+        return Answer(False, because="its tokens have an order, which is of one length")
     grid = graph.grid
     if not _same_tokens(grid):
         return _SQUARE

@@ -52,6 +52,15 @@ BlockOption = Annotated[
         show_default=False,
     ),
 ]
+OrderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--order",
+        metavar="ORDER",
+        help="Order of tokens, as in 'tiles(8, 32, 32; 4, 8, 8)'; replaces the spec's setting.",
+        show_default=False,
+    ),
+]
 LengthOption = Annotated[
     int | None,
     typer.Option(

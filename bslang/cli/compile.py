@@ -15,6 +15,7 @@ from bslang.cli.common import (
     HeadDimsOption,
     JsonOption,
     LengthOption,
+    OrderOption,
     ParameterOption,
     dtypes_option,
     head_dims_option,
@@ -103,6 +104,7 @@ def compile(
     dtype: DtypesOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
+    order: OrderOption = None,
     emit: Emit = None,
     seq_len: LengthOption = None,
     head: HeadOption = None,
@@ -115,7 +117,7 @@ def compile(
                "--head-dim": head_dim, "--dtype": dtype, "--json": json}  # fmt: skip
     if emit is not None:
         refuse(writing, "cannot be used with --emit, which writes no files")
-        print_stage(emit, spec, seq_len, define, block, head, layer)
+        print_stage(emit, spec, seq_len, define, block, order, head, layer)
         return
     refuse({"--seq-len": seq_len, "--head": head, "--layer": layer}, "needs --emit")
     if output is None:
@@ -135,7 +137,7 @@ def compile(
         raise typer.BadParameter(
             "needs the triton target: add --target triton", param_hint="--tune"
         )
-    resolved = resolve_spec(spec, define, block)
+    resolved = resolve_spec(spec, define, block, order)
     fast = not gpus and not march  # a bar would take longer to import
     with progress("compiling kernels", quiet or fast):
         files = api.files(

@@ -14,6 +14,7 @@ from bslang.cli.common import (
     JsonOption,
     LayerOption,
     LongOption,
+    OrderOption,
     print_json,
 )
 from bslang.cli.spec import resolve_spec
@@ -49,6 +50,7 @@ def diff(
     seq_len: LongOption = None,
     define: Define = None,
     block: BlockOption = None,
+    order: OrderOption = None,
     head: HeadOption = 0,
     layer: LayerOption = 0,
     json: JsonOption = False,
@@ -60,7 +62,7 @@ def diff(
     from bslang.analysis.difference import Side
 
     layouts = [
-        resolve_spec(spec, _of(side, define or []), block)
+        resolve_spec(spec, _of(side, define or []), block, order)
         for side, spec in (("a", first), ("b", second))
     ]
     _refuse(*layouts)
@@ -76,7 +78,7 @@ def diff(
         })  # fmt: skip
     else:
         for sign, spec, resolved in zip("+-", (first, second), layouts, strict=True):
-            print(f"{sign} {spec}: {resolved.spec}")
+            print(f"{sign} {spec}: {resolved.about}")
         print()
         if not plus.pairs + minus.pairs:
             print(f"equal at {seq_len:,} tokens: {int(a.blocks_by_row.sum()):,} blocks")
@@ -103,6 +105,12 @@ def _refuse(a: Resolved, b: Resolved) -> None:
         raise BslangError(
             f"cannot compare blocks of {sides[0]} and {sides[1]} tokens; give both layouts one size with "
             f"`--block {sides[0]}`"
+        )
+    if a.order != b.order:
+        orders = [f"`order {x.order}`" if x.order else "none" for x in (a, b)]
+        raise BslangError(
+            f"cannot compare tokens in different orders, {orders[0]} and {orders[1]}; write the same in both "
+            "files, or none"
         )
     for layout in (a, b):
         if awaited := layout.awaits:

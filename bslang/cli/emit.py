@@ -25,6 +25,7 @@ def emit(
     seq_len: int | None,
     define: list[str] | None,
     block: str | None,
+    order: str | None,
     head: int | None,
     layer: int | None,
 ) -> None:
@@ -46,7 +47,7 @@ def emit(
         )
         text = _tree(spec)
     else:
-        resolved = resolve_spec(spec, define, block)
+        resolved = resolve_spec(spec, define, block, order)
         text = _text(stage, resolved, seq_len or 0, head or 0, layer or 0)
     sys.stdout.write(text)
 

@@ -14,6 +14,7 @@ from bslang.cli.common import (
     HeadOption,
     LayerOption,
     LongOption,
+    OrderOption,
     ParameterOption,
     write_output,
 )
@@ -38,6 +39,7 @@ def graph(
     seq_len: LongOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
+    order: OrderOption = None,
     head: HeadOption = 0,
     layer: LayerOption = 0,
 ) -> None:
@@ -48,7 +50,7 @@ def graph(
         close = difflib.get_close_matches(form, FORMATS, 1)
         hint = f"did you mean {close[0]}?" if close else f"formats are {', '.join(FORMATS)}"
         raise typer.BadParameter(f"unknown format {form!r}; {hint}", param_hint="--format")
-    resolved = resolve_spec(spec, define, block)
+    resolved = resolve_spec(spec, define, block, order)
     seq_len = seq_len or usual_length(resolved)
     lowered = compiler.lower(resolved, seq_len, seq_len, head=head, layer=layer)
     write_output(output, export(resolved.pattern, lowered, resolved.name, form))

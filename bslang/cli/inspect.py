@@ -15,6 +15,7 @@ from bslang.cli.common import (
     DtypesOption,
     HeadDimsOption,
     JsonOption,
+    OrderOption,
     ParameterOption,
     dtypes_option,
     head_dims_option,
@@ -48,12 +49,13 @@ def inspect(
     dtype: DtypesOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
+    order: OrderOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Compile a layout's Triton kernels for a GPU (none is needed here), and report on their machine code."""
     dims, dtypes = head_dims_option(head_dim), dtypes_option(dtype)
-    resolved = resolve_spec(spec, define, block)
+    resolved = resolve_spec(spec, define, block, order)
     reports: list[Report] = []
     wanted = [*product(target or ["cuda:90"], dims, dtypes)]
     with progress("compiling kernels", quiet):
@@ -70,7 +72,7 @@ def inspect(
             }
         )
         return
-    print(f"{resolved.name}: {resolved.spec}")
+    print(f"{resolved.name}: {resolved.about}")
     for each in reports:
         print("\n" + "\n".join(_lines(each)))
 

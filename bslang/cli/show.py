@@ -13,6 +13,7 @@ from bslang.cli.common import (
     BlockOption,
     LayerOption,
     LengthOption,
+    OrderOption,
     ParameterOption,
     RanksOption,
     write_output,
@@ -39,6 +40,7 @@ def show(
     seq_len: LengthOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
+    order: OrderOption = None,
     head: Heads = "0",
     layer: LayerOption = 0,
     terms: Annotated[
@@ -67,7 +69,7 @@ def show(
     if str(svg) == str(png) == "-":
         message = "only one picture can go to standard output; write the other to a file"
         raise typer.BadParameter(message, param_hint="--png")
-    resolved = resolve_spec(spec, define, block)
+    resolved = resolve_spec(spec, define, block, order)
     group = None if ranks is None else Group(ranks)
     drawing = picture_of(resolved, seq_len, heads=heads, layer=layer, group=group)
     if svg is not None:

@@ -120,9 +120,15 @@ def _exists(path: Path) -> bool:
     return False
 
 
-def resolve_spec(spec: str, define: list[str] | None, block: str | None) -> Resolved:
+def resolve_spec(
+    spec: str, define: list[str] | None, block: str | None, order: str | None = None
+) -> Resolved:
     """The layout that a command's arguments name."""
     source, name = read_spec(spec)
     return compiler.resolve(
-        source, name, block=block_option(block), parameters=parameter_options(define)
+        source,
+        name,
+        block=block_option(block),
+        order=order,
+        parameters=parameter_options(define),
     )

@@ -14,6 +14,7 @@ from bslang.cli.common import (
     JsonOption,
     LayerOption,
     LongOption,
+    OrderOption,
     ParameterOption,
     RanksOption,
     print_json,
@@ -32,6 +33,7 @@ def stats(
     seq_len: LongOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
+    order: OrderOption = None,
     dim: Annotated[int, typer.Option("--head-dim", min=1, help="Head dimension for FLOPs.")] = 64,
     head: HeadOption = 0,
     heads: Annotated[
@@ -72,7 +74,7 @@ def stats(
 
     if key_heads is not None and ranks is None:
         raise typer.BadParameter("only with --ranks", param_hint="--kv-heads")
-    resolved = resolve_spec(spec, define, block)
+    resolved = resolve_spec(spec, define, block, order)
     of_queries = heads or compiler.heads(resolved)
     if key_heads is not None and of_queries % key_heads:
         message = f"{key_heads} does not divide the {of_queries} query heads (--heads)"

@@ -13,6 +13,7 @@ from bslang.cli.common import (
     BlockOption,
     JsonOption,
     LayerOption,
+    OrderOption,
     ParameterOption,
     dtypes_option,
     head_dims_option,
@@ -90,6 +91,7 @@ def verify(
     layer: LayerOption = 0,
     define: ParameterOption = None,
     block: BlockOption = None,
+    order: OrderOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -97,7 +99,7 @@ def verify(
     lengths = None if seq_len is None else numbers_option(seq_len, "--seq-len", "1024,2048")
     dims = head_dims_option(head_dim)
     dtypes = None if dtype is None else dtypes_option(dtype)
-    resolved = resolve_spec(spec, define, block)
+    resolved = resolve_spec(spec, define, block, order)
     with progress("verifying", quiet):
         found = api.verify(
             resolved,
@@ -112,9 +114,9 @@ def verify(
         )
     if json:
         about = {"name": resolved.name, "digest": compiler.digest(resolved)}
-        print_json(about | {"spec": resolved.spec} | found.as_dict())
+        print_json(about | {"spec": resolved.about} | found.as_dict())
     else:
-        print(f"{resolved.name}: {resolved.spec}\n")
+        print(f"{resolved.name}: {resolved.about}\n")
         print("\n".join(found.lines()))
     if found.failures:
         said = found.bad

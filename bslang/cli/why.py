@@ -12,6 +12,7 @@ from bslang.cli.common import (
     JsonOption,
     LayerOption,
     LongOption,
+    OrderOption,
     ParameterOption,
     print_json,
 )
@@ -32,6 +33,7 @@ def why(
     seq_len: LongOption = None,
     define: ParameterOption = None,
     block: BlockOption = None,
+    order: OrderOption = None,
     head: HeadOption = 0,
     layer: LayerOption = 0,
     json: JsonOption = False,
@@ -39,7 +41,7 @@ def why(
     """Say whether query Q sees key K, and which terms of the spec decide it."""
     from bslang.reports.why import why as ask
 
-    resolved = resolve_spec(spec, define, block)
+    resolved = resolve_spec(spec, define, block, order)
     found = ask(resolved, query, key, seq_len, head=head, layer=layer, option="--seq-len")
     if json:
         print_json(found.as_dict())

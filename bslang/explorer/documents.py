@@ -72,7 +72,7 @@ class Documents:
             return resolved
         origins = Origins()
         pattern = _Packed(known, resolved.origins, origins)(resolved.pattern)
-        return Resolved(resolved.name, pattern, resolved.block, origins)
+        return replace(resolved, pattern=pattern, origins=origins)
 
     def named(self, text: str) -> str:
         """The text of a packed pattern as its spec writes it."""

@@ -74,7 +74,9 @@ class Subject:
     def axes(self) -> tuple[Axis, ...]:
         """What a reader may set; raises as `compiler.resolve`, and LimitError for too long a first length."""
         side = max(self.resolved.block)
-        tokens = axes.lengths(self.lengths or [side * 2**power for power in range(3, 8)])
+        order = self.resolved.order
+        usual = [order.length] if order else [side * 2**power for power in range(3, 8)]
+        tokens = axes.lengths(self.lengths or usual)
         length = int(tokens.values[tokens.start])
         bounded(length, self.resolved.block)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bslang.inputs import ROW, Inputs
 from bslang.ir.expr import Number, Term, Var
+from bslang.ir.order import Order
 
 Ints = npt.NDArray[np.int64]
 
@@ -21,12 +22,14 @@ class Axis:
 
     `length` is what a pattern's own arithmetic sees (an index -1 is `length - 1`), `start` and
     `stop` bound the positions that are there: decoding has queries at the last few positions only.
+    order: where the side counts places of tokens in an order, rather than positions.
     """
 
     length: int
     block: int
     start: int
     stop: int
+    order: Order | None = None
 
     @property
     def blocks(self) -> int:

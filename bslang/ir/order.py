@@ -13,9 +13,11 @@ from math import gcd, prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bslang.errors import PatternError
-from bslang.ir.grid import Grid, Ints
+
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,20 @@ class Order:
         inner = self.tile[-1] if self.tile else 2
         return gcd(inner, self.sides[-1], *blocks)
 
-    def fits(self, grid: Grid) -> None:
-        """Refuse a grid of other tokens than those of the order (PatternError)."""
-        if grid.q.start > 0 or grid.q.stop < grid.q.length:
+    def fits(self, queries: int, keys: int, first: int) -> None:
+        """Refuse sequences of other tokens than those of the order, and queries from a later token on
+        (PatternError)."""
+        if first > 0:
             raise PatternError(
-                f"`order {self}` is of whole sequences, and the {grid.q.stop - grid.q.start} queries are "
-                f"the last of {grid.k.length} keys",
+                f"`order {self}` is of whole sequences, and the {queries - first} queries are the last of "
+                f"{keys} keys",
                 hint="pass all queries, or remove the order",
             )
-        for axis, noun in ((grid.k, "keys"), (grid.q, "queries")):
-            if axis.length != self.length:
+        for length, noun in ((keys, "keys"), (queries, "queries")):
+            if length != self.length:
                 shape = " x ".join(map(str, self.sides))
                 raise PatternError(
-                    f"`order {self}` is of {shape} = {self.length} tokens, and there are {axis.length} "
-                    f"{noun}",
+                    f"`order {self}` is of {shape} = {self.length} tokens, and there are {length} {noun}",
                     hint="write the sides of the grid that the sequence has",
                 )
 

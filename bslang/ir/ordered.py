@@ -73,7 +73,7 @@ class Ordered(Primitive):
         return True
 
     def fits(self, grid: Grid) -> None:
-        self.order.fits(grid)
+        self.order.fits(grid.q.stop, grid.k.stop, grid.q.start)
 
     def operations(self) -> int:
         return 1 + sum(primitive.operations() for primitive in self.part.primitives())
@@ -108,10 +108,21 @@ class Ordered(Primitive):
     def decided(self, grid: Grid, lower: Lower, inside: Inside) -> Decided:
         if self.awaits_call:
             return Decided.unknown(grid)
+        if _in_any_order(self.part):
+            places = replace(grid.q, order=self.order), replace(grid.k, order=self.order)
+            return inside(self.part, replace(grid, q=places[0], k=places[1]))
         side = self.order.unit(grid.q.block, grid.k.block)
         axis = Axis(self.order.length, side, 0, self.order.length)
         cells = inside(self.part, replace(grid, q=axis, k=axis))
         return _gathered(cells, self.order, side, grid)
+
+
+def _in_any_order(part: Pattern) -> bool:
+    """Whether all of a pattern can be asked of blocks of places."""
+    if isinstance(part, Primitive):
+        meant = part.expand()
+        return part.in_any_order() if meant is part else _in_any_order(meant)
+    return all(map(_in_any_order, part.parts))
 
 
 # ---- blocks of places --------------------------------------------------------------------------

@@ -302,6 +302,10 @@ class Primitive(Pattern, ABC):
         """Whether lowering asks it of every pair of blocks, as it has no faster form. Numbers are bound."""
         return False
 
+    def in_any_order(self) -> bool:
+        """Whether `blocks` takes axes that count places of tokens in an order."""
+        return False
+
     def fits(self, grid: Grid) -> None:
         """Refuse a grid that the arguments do not fit (PatternError). All numbers are bound."""
 

@@ -35,7 +35,7 @@ def warnings(source: Source, program: Program, length: int | None = None) -> lis
     found: dict[tuple[object, ...], Diagnostic] = {}
     for name, resolved in layouts(source, program):
         with budget.opened():
-            of_layout = findings(resolved.pattern, resolved.block, length)
+            of_layout = findings(resolved.row_major, resolved.block, length)
         for finding in of_layout:
             if finding.code in _OF_WHOLE and name in parts:
                 continue

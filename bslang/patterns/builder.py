@@ -123,7 +123,12 @@ class Builder(Primitive):
     def _form(self) -> str | None:
         return depends_on(self.condition, self.pair)
 
+    def in_any_order(self) -> bool:
+        return self.by_tokens and _is_compared(self.condition, self.pair)
+
     def work(self, grid: Grid) -> int:
+        if grid.q.order is not None:
+            return self._compared_work(self.condition, grid)
         if self.by_pairs():
             return grid.n * grid.m
         linear = all(
@@ -147,6 +152,10 @@ class Builder(Primitive):
         return self.blocks_within(grid, lower, None)
 
     def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
+        if grid.q.order is not None:
+            found = self._compared(self.condition, grid, within)
+            assert found is not None  # `in_any_order`
+            return found
         form = self._form()
         rows, cols = grid.q.size(self.by_tokens), grid.k.size(self.by_tokens)
         if form == "neither":

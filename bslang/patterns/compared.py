@@ -99,14 +99,17 @@ class Bounds:
     def of(cls, number: Number, name: str, axis: Axis, tokens: bool) -> Bounds:
         """The bounds of a number of one index, which has a name."""
         if not tokens:
-            value = _values(number, name, axis.first, axis.blocks)
+            value = _values(number, name, np.arange(axis.first, axis.blocks, dtype=np.int64))
             return cls(value, value)
         lows, highs = [], []
         step = max(1, _BATCH // axis.block)
         for block in range(axis.first, axis.blocks, step):
             start = max(block * axis.block, axis.start)
             stop = min((block + step) * axis.block, axis.stop)
-            value = _values(number, name, start, stop)
+            index = np.arange(start, stop, dtype=np.int64)
+            value = _values(
+                number, name, index if axis.order is None else axis.order.positions[index]
+            )
             edges = np.arange(block, -(-stop // axis.block)) * axis.block - start
             edges = np.maximum(edges, 0)
             lows.append(np.minimum.reduceat(value, edges))
@@ -120,8 +123,7 @@ class Bounds:
         return Bounds(self.low - number, self.high - number)
 
 
-def _values(number: Number, name: str, start: int, stop: int) -> Ints:
-    index = np.arange(start, stop, dtype=np.int64)
+def _values(number: Number, name: str, index: Ints) -> Ints:
     value = over(number, {name: index})
     return np.broadcast_to(np.asarray(value, dtype=np.int64), index.shape)
 

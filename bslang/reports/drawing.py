@@ -84,7 +84,7 @@ class Drawing:
         which = f", head {grid.head}" if len(self.graphs) == 1 and "head" in names else ""
         which += f", layer {grid.layer}" if "layer" in names else ""
         about = [
-            f"{resolved.name}: {resolved.spec}",
+            f"{resolved.name}: {resolved.about}",
             f"{self.length:,} token{'s' * (self.length != 1)}, block {rows}x{columns}: "
             f"{grid.n} x {grid.m} blocks{which}",
             "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from operator import index
 from pathlib import Path
@@ -199,13 +200,19 @@ class Reports(ABC):
             {name: self._for_target(name) for name in names},
             mask,
             devices=None if device is None else _listed(device),
-            lengths=None
+            lengths=self._only_length
             if seq_len is None
             else [_whole("seq_len", n, 1) for n in _listed(seq_len)],
             head_dims=_dims(head_dim),
             dtypes=None if dtype is None else _listed(dtype),
             heads=compiler.heads(self._resolved) if heads is None else _whole("heads", heads, 1),
         )
+
+    @property
+    def _only_length(self) -> list[int] | None:
+        """The length of sequences whose tokens have an order."""
+        order = self._resolved.order
+        return None if order is None else [order.length]
 
     def explorer(self, seq_len: OneOrMore | None = None, *, compare: Reports | None = None) -> Page:
         """A page to look at the layout: HTML that needs no network; notebooks show it.
@@ -228,7 +235,8 @@ class Reports(ABC):
         """Its text, as a definition of its name where that is not the usual one and can be defined."""
         if self.name == DEFAULT_NAME:
             return self.spec
-        named = f"{self.name} = {self.spec}"
+        order, line, pattern = self.spec.rpartition("\n")
+        named = f"{order}{line}{self.name} = {pattern}"
         try:
             found = compiler.resolve(Source("<spec>", named, self.folder), block=self.block)
         except SpecError:  # the name of a primitive, say
@@ -267,10 +275,10 @@ class Reports(ABC):
             raise ValueError(
                 f"this layout is that of heads from {self.first_head} on: explore `at_heads(0)`, all heads"
             )
-        pattern = self._resolved.pattern
-        if self.layer and "layer" in pattern.names():
-            pattern = pattern.at({"layer": self.layer})
-        source = Source(f"{self.name}.bsl", str(pattern), self.folder)
+        resolved = self._resolved
+        if self.layer and "layer" in resolved.pattern.names():
+            resolved = replace(resolved, pattern=resolved.pattern.at({"layer": self.layer}))
+        source = Source(f"{self.name}.bsl", resolved.spec, self.folder)
         return Subject(self.name, source, None, self.block, {}, lengths)
 
     def _measured(self, length: int, causal: bool, dim: int) -> list[Measured]:

@@ -91,7 +91,7 @@ class StatsReport(Shown):
             lines.append(
                 ("lowering", f"`{part}` has no affine form: all {blocks:,} blocks were asked")
             )
-        sections = [f"{self.resolved.name}: {self.resolved.spec}", _text(lines)]
+        sections = [f"{self.resolved.name}: {self.resolved.about}", _text(lines)]
         if self.heads or len(self.by_head) > 1:
             sections.append(_text(_heads(self.by_head)))
         if self.layers:

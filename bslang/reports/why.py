@@ -74,10 +74,11 @@ class WhyReport(Shown):
         answer = {True: "yes", False: "no", None: "it depends on the call"}[self.sees]
         sees = {True: "sees", False: "does not see", None: "may see"}[self.sees]
         row, column = self.block
-        first = (
-            f"{answer}: query {self.query} (block row {row}) {sees} key {self.key} "
-            f"(block column {column})"
-        )
+        query, key = f"block row {row}", f"block column {column}"
+        if order := self.resolved.order:
+            query += f", position {order.positions[self.query]}"
+            key += f", position {order.positions[self.key]}"
+        first = f"{answer}: query {self.query} ({query}) {sees} key {self.key} ({key})"
         return "\n\n".join([first, *map("\n".join, self._terms())])
 
     def _terms(self) -> Iterator[list[str]]:

@@ -102,24 +102,31 @@ DEFAULT_BLOCK = (64, 64)
 """Sides of a block where a spec sets none, in tokens (query, key)."""
 
 
-def load(file: tree.File, findings: Findings, block: tuple[int, int] | None = None) -> Module:
+def load(
+    file: tree.File,
+    findings: Findings,
+    block: tuple[int, int] | None = None,
+    order: Order | None = None,
+) -> Module:
     """The module of a file, with those that it imports; their mistakes go to the findings.
 
-    block: sides that take the place of every setting. Files are written for one block: without
-    `block`, one that sets another than the first is refused. So is one that sets another order.
+    block, order: what takes the place of every setting. Files are written for one block: without
+    `block`, one that sets another than the first is refused. So is one that sets another order of tokens.
     """
-    return _Loading(findings, block).module(file)
+    return _Loading(findings, block, order).module(file)
 
 
 class _Loading:
     """Loads a file and all that it imports, each once. active: the files that are being loaded."""
 
-    def __init__(self, findings: Findings, block: tuple[int, int] | None) -> None:
+    def __init__(
+        self, findings: Findings, block: tuple[int, int] | None, order: Order | None
+    ) -> None:
         self.findings = findings
         self.known: dict[tuple[str, str], Module] = {}
         self.active: list[Source] = []
         self.block, self.any_block = block, block is not None
-        self.order: Order | None = None
+        self.order, self.any_order = order, order is not None
 
     def module(self, file: tree.File) -> Module:
         self.active.append(file.source)
@@ -138,7 +145,7 @@ class _Loading:
                 self._set_layout(module, statement)
         if self.block is None:
             self.block = module.setting.sides if module.setting else DEFAULT_BLOCK
-        if len(self.active) == 1:
+        if len(self.active) == 1 and not self.any_order:
             self.order = module.order
         for statement in file.statements:
             if isinstance(statement, tree.Import):
@@ -249,7 +256,7 @@ class _Loading:
                 statement.path.span,
                 f"write `block {rows}x{columns}` here, or remove the setting there",
             )
-        if found and found.order and found.order != self.order:
+        if found and found.order and found.order != self.order and not self.any_order:
             here = f"`order {self.order}`" if self.order else "none"
             message = f"the imported file sets `order {found.order}`, and this file {here}"
             hint = f"write `order {found.order}` here, or remove the setting there"

@@ -52,6 +52,11 @@ class Resolved:
         return f"order {self.order}\n{self.pattern}" if self.order else str(self.pattern)
 
     @property
+    def about(self) -> str:
+        """The same in one line, for people."""
+        return f"{self.pattern}, order {self.order}" if self.order else str(self.pattern)
+
+    @property
     def row_major(self) -> Pattern:
         """The pattern of positions; `pattern` is that of places, where the tokens have an order."""
         return row_major(self.pattern) if self.order else self.pattern
@@ -75,22 +80,24 @@ class Program:
         file: tree.File,
         block: tuple[int, int] | None = None,
         tables: Mapping[str, Matrix] | None = None,
+        order: Order | None = None,
     ) -> None:
-        """block: sides that take the place of the file's own setting, in tokens (query, key).
+        """block: sides that take the place of the file's own setting, in tokens (query, key). order: that of
+        tokens in the place of the file's own.
 
         tables: those that are known already, by the names that canonical text gives them. Raises
         SpecError with every error of the file, and of those that it imports.
         """
         self.source, self._tables = file.source, tables
         with limited():
-            self._read(file, block)
+            self._read(file, block, order)
 
-    def _read(self, file: tree.File, block: tuple[int, int] | None) -> None:
+    def _read(self, file: tree.File, block: tuple[int, int] | None, order: Order | None) -> None:
         findings = Findings(file.errors)
-        self._module = load(file, findings, block)
+        self._module = load(file, findings, block, order)
         setting = self._module.setting
         self.block = block or (setting.sides if setting else DEFAULT_BLOCK)
-        self.order = self._module.order
+        self.order = order or self._module.order
         self._check(findings)
 
     @cached_property
@@ -145,7 +152,8 @@ class Program:
         ]
         if self.layout is not None:
             found.append(evaluator.layout(self.layout.body))
-        for value in found:
+        # An order from elsewhere is that of the layout that is picked, not of all in the file.
+        for value in found if self._module.order else ():
             self._hold_tokens(value, evaluator, findings)
         findings.raise_any()
 

@@ -15,3 +15,15 @@ gna2d(h = 6, w = 8, kh = 4, kw = 5, sh = 2, sw = 3) = (
     {i, j : 0 <= j // w - min(max(i // w // sh * sh + sh // 2 - kh // 2, 0), h - kh) < kh}
     & {i, j : 0 <= j % w - min(max(i % w // sw * sw + sw // 2 - kw // 2, 0), w - kw) < kw}
 )
+
+# Generalized neighborhood attention on a video, in tokens: a tile shares the window of its middle.
+# Source: Generalized Neighborhood Attention (Hassani 2025, 3); NATTEN's na3d with stride.
+# t, h, w: size of the video; kt, kh, kw: of the window; st, sh, sw: strides, the sides of a tile. With
+# `order tiles(30, 48, 80; 6, 8, 8)` in the file, or `--order`, the tokens of a tile lie together.
+gna3d(t = 30, h = 48, w = 80, kt = 18, kh = 24, kw = 24, st = 6, sh = 8, sw = 8) = (
+    {q, k :
+        0 <= k // (h * w) - min(max(q // (h * w) // st * st + st // 2 - kt // 2, 0), t - kt) < kt
+    }
+    & {q, k : 0 <= k // w % h - min(max(q // w % h // sh * sh + sh // 2 - kh // 2, 0), h - kh) < kh}
+    & {q, k : 0 <= k % w - min(max(q % w // sw * sw + sw // 2 - kw // 2, 0), w - kw) < kw}
+)

@@ -17,5 +17,6 @@ natten2d(h = 56t, w = 56t, k = 7) = grid(h, w, radius=k // 2, clamp=true)
 # Neighbourhood attention on a video: each query sees k x k x k keys, also at the edges.
 # Source: NATTEN's na3d.
 # t, h, w: frames and size of a frame, here those of the first stage of Video Swin, for 16 frames of
-# 224 x 224; k: side of the neighbourhood, odd, a plain number.
+# 224 x 224; k: side of the neighbourhood, odd, a plain number. With `order tiles(8, 56, 56; 4, 4, 4)` in
+# the file, or `--order`, it visits a third of the blocks.
 natten3d(t = 8t, h = 56t, w = 56t, k = 7) = grid(t, h, w, radius=k // 2, clamp=true)
