@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from bslang.call import Options
 
 
+_DRAWN = 2**15  # tokens in an order, of which the picture of a layout is drawn unasked
+
+
 class Meaning:
     """The pattern of a layout: read from its text when it is first asked for, unless the compiler handed it
     over."""
@@ -236,7 +239,10 @@ class Layout(Reports, Exports, Permutes, CallableLayout):
         )
 
     def _small(self, blocks: int, head: int) -> BlockGraph:
-        return self.graph(blocks * max(self.block), head=head)
+        length, order = blocks * max(self.block), self._order
+        if order is not None and order.length <= _DRAWN:  # of another length it has none
+            length = order.length
+        return self.graph(length, head=head)
 
     def __eq__(self, other: object) -> bool:
         """Whether both have the same pairs at every length, block, targets, layer and first head."""
@@ -250,7 +256,7 @@ class Layout(Reports, Exports, Permutes, CallableLayout):
         rows, columns = self.block
         layer = f", layer {self.layer}" if self.layer else ""
         layer += f", heads from {self.first_head}" if self.first_head else ""
-        about = f"bslang.Layout {self.name}: {self.spec}; block {rows}x{columns}{layer}"
+        about = f"bslang.Layout {self.name}: {self._resolved.about}; block {rows}x{columns}{layer}"
         return pictures.text(about, partial(self._small, pictures.SMALL), self.by_head)
 
     def _repr_svg_(self) -> str | None:

@@ -21,6 +21,7 @@ from benchmarks import (
     longformer,
     lowering,
     masks,
+    orders,
     selecting,
     workloads,
 )
@@ -270,3 +271,9 @@ def test_selections_are_measured_beside_the_blocks_that_they_list() -> None:
     lines = selecting.measured(640, 2, target="torch", watch=Counted())
     assert len(lines) == len(selecting.PAIRS) * 3 * 2
     assert {line[3] for line in lines} == {"1.00 (1.00 to 1.00)"}
+
+
+def test_tiles_are_measured_beside_rows() -> None:
+    lines = orders.measured((4, 8, 8), 1, (2, 4, 4), 2, target="torch", watch=Counted())
+    assert [line[3] for line in lines] == ["", *orders.PASSES]
+    assert {line[4] for line in lines[1:]} == {"1.00 (1.00 to 1.00)"}

@@ -5,21 +5,27 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
+from hypothesis import strategies as st
 from reference import TOLERANCE, agrees, given_of, inputs
 from strategies import ORDERS, Case, examples, mask_of, ordered_cases
+from torch.nn.attention.flex_attention import create_mask
 
 import bslang
 from bslang import compiler
+from bslang.cli.diff import diff
+from bslang.errors import BslangError, PatternError
 from bslang.graph.blockgraph import FULL
 from bslang.ir.order import Order
 from bslang.ir.ordered import row_major
 from bslang.resolve.program import Resolved
+from bslang.resolve.sources import source_of
 from bslang.resolve.verify import verify
 from bslang.runtime.registry import LAYOUTS, Key
 from bslang.syntax.diagnostics import SpecError
@@ -279,6 +285,90 @@ def test_packed_sequences_are_whole_grids() -> None:
         torch.testing.assert_close(found[:, :, part], layout(*(x[:, :, part] for x in (q, k, v))))
     with pytest.raises(SpecError, match="6 x 8 = 48 tokens, and there are 40"):
         layout.packed(q, k, v, [0, 48, 88, 96])
+
+
+def test_what_other_libraries_take_is_of_tokens_as_they_lie(tmp_path: Path) -> None:
+    spec = "order tiles(6, 8; 4, 4)\ngrid(6t, 8t, radius=2) | cols(:3t)"
+    layout = bslang.compile(spec, block=16, target="torch")
+    mask = torch.from_numpy(compiler.mask(resolved(spec, 16), 48, 48))
+    assert torch.equal(layout.to_dense(48), mask)
+    flex = create_mask(layout.to_flex(48).mask_mod, 1, 1, 48, 48, "cpu")
+    assert torch.equal(flex[0, 0], mask)
+    pairs = torch.zeros(48, 48, dtype=torch.bool)
+    found = layout.to_ranges(48)
+    for (top, bottom), (left, right) in zip(
+        found.q_ranges.tolist(), found.k_ranges.tolist(), strict=True
+    ):
+        pairs[top:bottom, left:right] = True
+    assert torch.equal(pairs & mask, mask)
+    layout.to_safetensors(tmp_path / "near.safetensors", 48)
+    assert bslang.from_safetensors(tmp_path / "near.safetensors", target="torch") == layout
+    with pytest.raises(PatternError, match=r"look up no positions.*to_flex"):
+        layout.to_fa4(48, arch="sm90")
+
+
+# ---- what is said of it ------------------------------------------------------------------------------
+
+
+def test_reports_are_of_tokens_as_they_lie() -> None:
+    layout = bslang.compile(
+        "near(r = 1) = grid(6t, 8t, radius=r) & causal",
+        order="tiles(6, 8; 2, 4)",
+        block=8,
+        target="torch",
+    )
+    why = str(layout.why(4, 0))
+    assert "query 4 (block row 0, position 8) sees key 0 (block column 0, position 0)" in why
+    stats = str(layout.stats())
+    assert "causal            yes" in stats
+    assert "of one length" in stats
+    assert "near: grid(6t, 8t, radius=1) & causal, order tiles(6, 8; 2, 4)" in str(layout.show())
+    assert "order tiles(6, 8; 2, 4)" in str(layout)
+    assert layout.source.endswith(
+        "order tiles(6, 8; 2, 4)\nnear = grid(6t, 8t, radius=1) & causal\n"
+    )
+    assert eval(repr(layout)) == layout
+
+
+def test_two_orders_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    near = "grid(6t, 8t, radius=1)"
+    diff(near, near, order="tiles(6, 8; 2, 4)")
+    assert "equal at 48 tokens" in capsys.readouterr().out
+    for name, order in (("a", "tiles(6, 8; 2, 4)"), ("b", "morton(6, 8)")):
+        (tmp_path / f"{name}.bsl").write_text(f"order {order}\n{near}\n")
+    a, b = (str(tmp_path / f"{name}.bsl") for name in "ab")
+    with pytest.raises(BslangError, match=r"different orders, `order tiles.*write the same"):
+        diff(a, b)
+
+
+def test_an_order_from_elsewhere() -> None:
+    """It takes the place of the file's, and is that of what is picked: others may count blocks."""
+    spec = "order morton(6, 8)\nnear = grid(6t, 8t, radius=1)"
+    found = compiler.resolve(Source("x.bsl", spec), order="tiles(6, 8; 2, 4)")
+    assert found.order == Order("tiles", (6, 8), (2, 4))
+    with pytest.raises(SpecError, match="<order>"):
+        compiler.resolve(Source("x.bsl", spec), order="tiles(6, 8)")
+    file = source_of(Path("std/sliding_tile.bsl"))
+    made = compiler.resolve(
+        file, "sliding_tile_tokens", block=128, order="tiles(30, 48, 80; 6, 8, 8)"
+    )
+    graph = compiler.lower(made, 115_200, 115_200)
+    assert graph.blocks_by_class == (900 * 81, 0)  # whole tiles of three blocks, 27 for each query
+    with pytest.raises(SpecError, match="E312"):
+        compiler.resolve(file, "sliding_tile", order="tiles(30, 48, 80; 6, 8, 8)")
+
+
+@examples(60)
+@given(ordered_cases(terms=2), st.sampled_from(("q // 6 % 4", "q % 6 // 2", "q * q % 7", "q")))
+def test_comparisons_are_lowered_in_any_order(case: Case, number: str) -> None:
+    """By the numbers of blocks of places, alone and beside others."""
+    key = number.replace("q", "k")
+    for pattern in (f"{{q, k : abs({number} - {key}) <= 1}}", f"{{q, k : {number} < {key}}}"):
+        order, _, other = case.spec.partition("\n")
+        for spec in (pattern, f"{pattern} & {{q, k : {number} != 2}}", f"({other}) - {pattern}"):
+            of = Case(f"{order}\n{spec}", case.block, case.len_q, case.len_k, "end")
+            if of.has_meaning():
+                assert np.array_equal(mask_of(of.lowered()), of.mask())
 
 
 # ---- what is refused ---------------------------------------------------------------------------------
