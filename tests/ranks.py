@@ -23,8 +23,11 @@ CONTEXT.set_forkserver_preload(
     [
         "torch.distributed.fsdp",
         "torch.distributed.tensor.parallel",
+        "torch._dynamo",
         "bslang.distributed",
         "bslang.nn",
+        "bslang.integrations.transformers",
+        "transformers.models.llama.modeling_llama",
     ]
 )
 COUNT = 4

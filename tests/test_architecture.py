@@ -63,7 +63,7 @@ MAY_USE = {
         "distributed": "call graph inputs ir labels layouts placement runtime sinks _version",
         "nn": "call labels layouts runtime select selections",
         "select": "compiler graph ir layouts resolve runtime syntax",
-        "integrations": "analysis api compiler graph layouts nn runtime",
+        "integrations": "analysis api compiler distributed graph labels layouts nn runtime",
         "editors": "compiler graph ir lint patterns picture resolve resources syntax _version",
         "explorer": "analysis compiler graph inputs ir lint picture resolve resources syntax",
         "cli": "analysis api compiler configs dims editors explorer files gpu graph lint patterns picture "

@@ -332,3 +332,45 @@ def check_shards() -> None:
 
 def test_shards_are_cut_and_put_together(four: ranks.Ranks) -> None:
     four.run(check_shards)
+
+
+# ---- transformers ------------------------------------------------------------------------------------
+
+
+def check_transformers() -> None:
+    from small_models import SPARSE, model, tokens
+
+    from bslang.integrations.transformers import attach, shards
+
+    layout = bslang.compile(SPARSE, block=8, target="torch")
+    ids = tokens(2, 37)
+    labels = ids.masked_fill(torch.arange(37) < torch.tensor([[0], [9]]), -100)
+    alone = model().double()
+    attach(alone, layout)
+    truth = alone(ids, labels=labels, use_cache=False)
+    truth.loss.backward()
+
+    sharding = shard_sequence(layout, 37, mesh(4), heads=4, key_heads=2)
+    made = model().double()
+    attach(made, layout, sharding=sharding)
+    given = shards(sharding, ids, labels)
+    found = made(**given, use_cache=False)
+    torch.testing.assert_close(sharding.unshard(found.logits, 1), truth.logits)
+    found.loss.backward()
+    loss = found.loss.detach().clone()
+    dist.all_reduce(loss)
+    torch.testing.assert_close(loss / 4, truth.loss)
+    for mine, other in zip(made.parameters(), alone.parameters(), strict=True):
+        dist.all_reduce(mine.grad)
+        torch.testing.assert_close(mine.grad / 4, other.grad)
+
+    with pytest.raises(ValueError, match="call the model with the position_ids of its sharding"):
+        made(given["input_ids"], use_cache=False)
+    with pytest.raises(ValueError, match="takes no attention_mask"):
+        mask = torch.arange(sharding.local_len).expand(2, -1) > 2
+        made(**given, attention_mask=mask.long(), use_cache=False)
+
+
+def test_a_model_of_transformers_over_ranks(four: ranks.Ranks) -> None:
+    pytest.importorskip("transformers")
+    four.run(check_transformers)

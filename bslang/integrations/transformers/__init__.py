@@ -14,6 +14,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bslang import api, compiler
 from bslang.missing import MissingPackageError, installed
@@ -32,9 +33,13 @@ with installed():
     from bslang.integrations.transformers.attention import Attention
     from bslang.integrations.transformers.cache import LayoutCache
     from bslang.integrations.transformers.models import layers_of, name_modules, refuse, stays_dense
+    from bslang.integrations.transformers.sharded import shards
     from bslang.integrations.transformers.watch import watch
 
-__all__ = ["LayoutCache", "attach", "register"]
+__all__ = ["LayoutCache", "attach", "register", "shards"]
+
+if TYPE_CHECKING:
+    from bslang.distributed import Sharding
 
 Given = Layout | str | Path | Sequence[Layout | str | Path]
 """A compiled layout, the text of a spec, or a file; or one of these for each layer."""
@@ -51,11 +56,12 @@ def attach(
     target: api.Targets | None = None,
     allow_noncausal: bool = False,
     decoder: Given | None = None,
+    sharding: Sharding | None = None,
 ) -> str:
     """Make a layout the attention of a transformers model, or of a part of one.
 
-    layout, block, target, allow_noncausal, decoder: as for `register`; a sequence has a layout for each layer
-    of the model. name: of the attention in transformers' registry; None makes one from the layout.
+    layout, block, target, allow_noncausal, decoder, sharding: as for `register`; a sequence has a layout for
+    each layer of the model. name: of the attention in transformers' registry; None makes one from the layout.
 
     The model's first forward pass raises ValueError if any of its attention layers does not use the layout.
     `save_pretrained` saves the layout with the model's configuration. `from_pretrained` restores it if
@@ -66,10 +72,11 @@ def attach(
     """
     if not isinstance(model, PreTrainedModel):
         raise TypeError(f"model must be a transformers.PreTrainedModel, not {type(model).__name__}")
-    attention = _attention(name or "", layout, block, target, allow_noncausal, decoder)
+    attention = _attention(name or "", layout, block, target, allow_noncausal, decoder, sharding)
     _check_layers(model.config, attention)
     if name is None:
         text = json.dumps(saved.described(attention), sort_keys=True)
+        text += "" if sharding is None else sharding.key
         name = f"bslang_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         attention.rename(name)
     for part in model.modules():
@@ -98,6 +105,7 @@ def register(
     target: api.Targets | None = None,
     allow_noncausal: bool = False,
     decoder: Given | None = None,
+    sharding: Sharding | None = None,
 ) -> str:
     """Register a layout as an attention of transformers, under a name that models take as
     `attn_implementation`.
@@ -107,14 +115,15 @@ def register(
     target: as for `bslang.compile`, unless the layout is compiled already. allow_noncausal: allow decoders
     a layout in which a query sees later keys; without it, their first call raises an error. decoder: the
     layout, or those of the layers, that the decoder of an encoder-decoder model has for its own tokens; None
-    leaves it dense. Cross-attention is always dense.
+    leaves it dense. Cross-attention is always dense. sharding: of `bslang.distributed.shard_sequence`; models
+    are then called with what `shards` makes of a batch, and each rank computes its part of the sequence.
 
     A name that was registered before gets the new layout, also in models that use it. Models whose
     attention does not use transformers' registry are refused, when they take the name or in their first
     forward pass. Returns the name. Raises SpecError, TargetError or ValueError for an invalid layout or
     name.
     """
-    attention = _attention(name, layout, block, target, allow_noncausal, decoder)
+    attention = _attention(name, layout, block, target, allow_noncausal, decoder, sharding)
     saved.check_name(name)
     saved.put(name, attention)
     return name
@@ -127,10 +136,16 @@ def _attention(
     target: api.Targets | None,
     allow_noncausal: bool,
     decoder: Given | None,
+    sharding: Sharding | None,
 ) -> Attention:
-    layouts, listed = _layouts(layout, block, target)
+    if decoder is not None and sharding is not None:
+        raise ValueError(
+            "a sharded sequence is that of a model without an encoder beside its decoder"
+        )
+    with_labels = sharding is not None and sharding.labels is not None
+    layouts, listed = _layouts(layout, block, target, with_labels)
     own = None if decoder is None else Attention(name, *_layouts(decoder, block, target), False)
-    return Attention(name, layouts, listed, allow_noncausal, own)
+    return Attention(name, layouts, listed, allow_noncausal, own, sharding)
 
 
 def _check_layers(config: PreTrainedConfig, attention: Attention) -> None:
@@ -152,7 +167,10 @@ def _check_layers(config: PreTrainedConfig, attention: Attention) -> None:
 
 
 def _layouts(
-    layout: Given, block: api.Block | None, target: api.Targets | None
+    layout: Given,
+    block: api.Block | None,
+    target: api.Targets | None,
+    with_labels: bool = False,
 ) -> tuple[list[Layout], bool]:
     """The layouts that are meant, and whether each is that of a layer."""
     several = isinstance(layout, Sequence) and not isinstance(layout, str)
@@ -166,7 +184,7 @@ def _layouts(
                 "the tokens of this layout have an order, and models of transformers keep theirs in a row; "
                 "remove `order`, or call the layout in an attention of your own"
             )
-        if one.labels:
+        if one.labels and not with_labels:
             raise ValueError(
                 f"`{one.spec}` needs labels ({', '.join(one.labels)}), and models of transformers pass "
                 "none; packed sequences are kept apart without labels"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bslang import api
-from bslang.integrations.transformers import positions
+from bslang.integrations.transformers import positions, sharded
 from bslang.integrations.transformers.cache import Added, attend
 from bslang.integrations.transformers.given import take, with_offsets
 from bslang.integrations.transformers.mask import ROOM
@@ -46,10 +46,12 @@ class Attention:
         several: bool,
         allow_noncausal: bool,
         decoder: Attention | None = None,
+        sharding: Any = None,
     ) -> None:
         """layouts: one for each layer, where there are several; else one for all. decoder: what decoders of
-        encoder-decoder models have in its place; None for dense attention."""
-        self.decoder = decoder
+        encoder-decoder models have in its place; None for dense attention. sharding: the
+        `bslang.distributed.Sharding` of sequences that are cut over several ranks; None for whole ones."""
+        self.decoder, self.sharding = decoder, sharding
         self.name, self.allow_noncausal = name, allow_noncausal
         self.given, self.listed = list(layouts), several  # as they are saved
         if not several and "layer" in layouts[0]._resolved.pattern.names():
@@ -108,6 +110,8 @@ class Attention:
         _check_call(module, dropout, kwargs)
         options: dict[str, Any] = {"scale": scaling, "softcap": softcap, "sinks": s_aux}
         if isinstance(key, Added):
+            if self.sharding is not None:
+                raise ValueError("a sharded sequence has no cache: decode in one process")
             return self._with_cache(module, query, key, attention_mask, options), None
         mask, shown = take(attention_mask, query, key)
         its = role(module)
@@ -144,6 +148,9 @@ class Attention:
         """Self-attention by the layout of a module; causal: whether the model is a decoder."""
         layout = _of_heads(self.layout(module), module, query)
         model = Decoder(causal, self.allow_noncausal)
+        if self.sharding is not None:
+            its = self.sharding, query, key, value, mask, model, options
+            return sharded.attend(layout, *its).transpose(1, 2).contiguous()
         attend = packed if mask is not None and mask.dim() == 1 else padded
         return attend(layout, query, key, value, mask, model, options).transpose(1, 2).contiguous()
 

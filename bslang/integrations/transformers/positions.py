@@ -26,6 +26,12 @@ def note(model: PreTrainedModel) -> None:
         model.register_forward_hook(_leave)
 
 
+def given() -> Tensor | None:
+    """The `position_ids` that the model which is running was given; None for none."""
+    found = _CALLS[-1][1] if _CALLS else None
+    return found if isinstance(found, Tensor) else None
+
+
 def packed(batch: int, length: int) -> Tensor | None:
     """int (batch, length): the number of each token's sequence, where the model that is running was given
     `position_ids` that begin again; None where they do not, or it was given none."""
