@@ -82,6 +82,9 @@ def printed(given: list[str]) -> str:
     return said.buffer.getvalue().decode()  # type: ignore[attr-defined,no-any-return]
 
 
+ONE_RANK = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+"""What torchrun tells the programs of a page: they are all ranks that there are."""
+
 SERVE = """
 def serve():
     import json, sys, __main__
@@ -131,6 +134,8 @@ def test_page(
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     monkeypatch.setenv("PATH", path)
     monkeypatch.setenv("COLUMNS", "100")
+    for name, value in ONE_RANK.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     program = None
     for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
