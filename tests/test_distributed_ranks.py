@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -374,3 +376,22 @@ def check_transformers() -> None:
 def test_a_model_of_transformers_over_ranks(four: ranks.Ranks) -> None:
     pytest.importorskip("transformers")
     four.run(check_transformers)
+
+
+# ---- the page ----------------------------------------------------------------------------------------
+
+
+def check_page(blocks: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", str(dist.get_world_size()))
+        names: dict[str, Any] = {}
+        for block in blocks:
+            exec(block, names)
+    assert names["ranks"] == 4 and names["loss"].isfinite()
+
+
+def test_the_programs_of_the_page(four: ranks.Ranks) -> None:
+    """On four ranks; tests/test_docs.py runs them on one."""
+    page = Path(__file__).parent.parent / "docs" / "distributed.md"
+    text = page.read_text(encoding="utf-8")
+    four.run(check_page, re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
