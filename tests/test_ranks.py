@@ -209,8 +209,12 @@ def test_numbers_that_do_not_fit_are_refused(run: Run, options: list[str], messa
     assert done.status == 2 and message in " ".join(done.err.split())
 
 
-def test_methods_refuse_them_as_well() -> None:
+def test_methods_refuse_them_as_well(run: Run) -> None:
     layout = bslang.compile("causal", target="torch")
+    with pytest.raises(ValueError, match="leave `terms` out"):
+        layout.show(256, ranks=2, terms=True)
+    done = run("show", "causal", "--ranks", "2", "--terms")
+    assert done.status == 2 and "not with --ranks" in " ".join(done.err.split())
     for given, message in (
         ({"ranks": 0}, "ranks must be an integer of at least 1, not 0"),
         ({"ranks": 5000}, r"ranks is at most 4096 \(MAX_RANKS\), not 5000"),

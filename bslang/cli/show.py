@@ -66,6 +66,10 @@ def show(
     from bslang.reports.ranks import Group
 
     heads = _heads(head)
+    if terms and ranks is not None:
+        raise typer.BadParameter(
+            "not with --ranks, which shows where keys come from", param_hint="--terms"
+        )
     if str(svg) == str(png) == "-":
         message = "only one picture can go to standard output; write the other to a file"
         raise typer.BadParameter(message, param_hint="--png")

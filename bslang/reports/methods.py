@@ -84,6 +84,8 @@ class Reports(ABC):
         from bslang.reports.drawing import show
 
         heads = [self._head(number) for number in _listed(head)]
+        if terms and ranks is not None:
+            raise ValueError("with `ranks`, letters say where keys come from: leave `terms` out")
         if not heads:
             raise ValueError("head is the number of a head, or a list of at least one")
         return show(
