@@ -109,6 +109,12 @@ def test_heads_with_layouts_of_their_own_are_all_planned(run: Run) -> None:
     assert 0 < found["fetched"]["mean"] < 3 * found["blocks"] * 4
 
 
+def test_a_layout_of_some_heads_is_planned_for_those() -> None:
+    layout = bslang.compile("heads { 0:2 -> causal; 2: -> last(2) & causal }", target="torch")
+    local = layout.at_heads(2).stats(4096, ranks=4, heads=2).ranks
+    assert local.fetched.most == 2 < layout.stats(4096, ranks=4, heads=2).ranks.fetched.most
+
+
 def test_labels_are_said_to_decide_more(run: Run) -> None:
     said = run("stats", "same(doc) & last(4)", "--ranks", "4").out
     assert re.search(r"at a call +labels may leave out more; here all blocks count", said)

@@ -140,7 +140,9 @@ class Reports(ABC):
             measure=(lambda length, causal: self._measured(length, causal, head_dim))
             if measure
             else None,
-            group=None if ranks is None else _group(ranks, heads, kv_heads, head_dim),
+            group=None
+            if ranks is None
+            else _group(ranks, heads, kv_heads, head_dim, self.first_head),
         )
 
     def why(self, query: int, key: int, seq_len: int | None = None, *, head: int = 0) -> WhyReport:
@@ -293,13 +295,17 @@ class Reports(ABC):
 
 
 def _group(
-    ranks: int, heads: int | None = None, key_heads: int | None = None, dim: int = 64
+    ranks: int,
+    heads: int | None = None,
+    key_heads: int | None = None,
+    dim: int = 64,
+    first_head: int = 0,
 ) -> Group:
     from bslang.reports.ranks import Group
 
     if _whole("ranks", ranks, 1) > MAX_RANKS:
         raise ValueError(f"ranks is at most {MAX_RANKS} (MAX_RANKS), not {ranks}")
-    return Group(ranks, heads, key_heads, dim)
+    return Group(ranks, heads, key_heads, dim, first_head)
 
 
 def _listed(given: T | Sequence[T]) -> list[T]:

@@ -26,12 +26,14 @@ _TERMS = 16  # that are told apart
 @dataclass(frozen=True)
 class Group:
     """Ranks that share a sequence, and the attention that they compute. heads: query heads; None for as many
-    as show what the layout does. key_heads: None for as many as query heads. dim: head dimension."""
+    as show what the layout does. key_heads: None for as many as query heads. dim: head dimension.
+    first_head: the layout's head of the first query head."""
 
     ranks: int
     heads: int | None = None
     key_heads: int | None = None
     dim: int = 64
+    first_head: int = 0
 
     @property
     def sizes(self) -> Sizes:
@@ -41,7 +43,8 @@ class Group:
         """What moves on the best placement. Raises as `compiler.tables`, and ValueError where key heads do
         not divide the query heads, or for ranks that are out of range."""
         heads = self.heads or compiler.heads(resolved)
-        tables = compiler.tables(resolved, length, length, "end", range(heads), layer)
+        those = range(self.first_head, self.first_head + heads)
+        tables = compiler.tables(resolved, length, length, "end", those, layer)
         demand = Demand(tables.graphs, tables.head_graph, heads, self.key_heads or heads)
         return demand.exchange(placed([demand], self.ranks, self.sizes), self.sizes)
 
