@@ -52,6 +52,10 @@ fuzz: $(READY) ## Over 20,000 random programs against the oracle, then a million
 		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
 	$(BIN)/python tests/fuzz.py --seed $(SEED) --inputs $(TEXTS)
 
+fuzz-ranks: $(READY) ## 20,000 random programs on 1 to 8 simulated ranks against one process; SEED=2 for others
+	BSLANG_EXAMPLES=1000 $(BIN)/python -m pytest -n 2 --dist worksteal tests/test_distributed.py -m programs \
+		--hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
+
 coverage: $(READY)-quality ## Lines and branches of bslang/ that the tests run, some 30 minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=
 	$(BIN)/python tests/covered.py

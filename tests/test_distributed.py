@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +16,16 @@ from simulated import World, one, tensors
 from strategies import Case, cases, examples
 
 import bslang
+from bslang.distributed import Sharding, context_parallel, shard_sequence
 from bslang.errors import BuildError
 from bslang.inputs import KEYS, QUERIES, ROW
 from bslang.layouts import layout_of
+from bslang.nn import (
+    BlockSparseAttention,
+    BlockSparseEncoderLayer,
+    KVCache,
+    MultiheadAttention,
+)
 from bslang.placement.placement import Placement, common_block
 from bslang.runtime.cpu import build
 
@@ -186,3 +195,90 @@ def test_documents_of_a_batch_fetch_less() -> None:
         close(found.results, truth, 1e-9)
         sent.append(sum(found.sent[0]))
     assert sent[1] < sent[0] / 2
+
+
+@pytest.mark.parametrize("kind", ["exchange", "gather"])
+def test_tokens_in_an_order_of_their_own(kind: Any) -> None:
+    """Shards are cut of what `permute` gives."""
+    text = "order tiles(6, 8, 8; 2, 4, 4)\ngrid(6t, 8t, 8t, radius=1)"
+    layout, given_ = bslang.compile(text, block=16, target="torch"), tensors(384)
+    world = World(Placement.contiguous(384, 16, 4), kind, (1, 5))
+    close(world.attended(layout, given_).results, one(layout, given_), 1e-9)
+
+
+def a_sharding(length: int = 64) -> Sharding:
+    return Sharding(Placement.contiguous(length, 16, 4), 1, "")
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "select": ({"select": torch.ones(1, 1, 4, 4).bool()}, "takes no `select`: selections are"),
+    "lengths": ({"lengths": torch.tensor([3])}, "takes no `lengths`: .* pass key_padding"),
+    "pages": ({"pages": torch.zeros(1, 4).int()}, "takes no `pages`"),
+    "align": ({"align": "start"}, 'align="start" is for keys of another sequence'),
+    "labels": ({"labels": torch.zeros(64)}, "has no labels"),
+    "padding": ({"key_padding": torch.zeros(1, 16).bool()}, r"key_padding must be bool \(1, 64\)"),
+    "sinks": ({"sinks": torch.zeros(3)}, r"sinks must have shape \(2,\)"),
+    "unknown": ({"window_size": 3}, "unexpected option 'window_size'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_options_that_are_refused(name: str) -> None:
+    layout = bslang.compile("causal", block=16, target="torch")
+    options, message = WRONG[name]
+    q = torch.zeros(1, 2, 16, 8)
+    with pytest.raises((TypeError, ValueError), match=message):
+        context_parallel(layout, a_sharding())(q, q, q, **options)
+
+
+def test_tensors_and_layouts_that_are_refused() -> None:
+    layout, sharding = bslang.compile("causal", block=16, target="torch"), a_sharding()
+    attention, q = context_parallel(layout, sharding), torch.zeros(1, 2, 16, 8)
+    with pytest.raises(ValueError, match=r"q must be shards of 16 tokens.*\(1, 2, 64, 8\)"):
+        attention(q.repeat(1, 1, 4, 1), q, q)
+    with pytest.raises(ValueError, match="both have one"):
+        attention(q.repeat(2, 1, 1, 1), q, q)
+    with pytest.raises(ValueError, match="the sharding was made for a batch"):
+        labels = {"doc": torch.zeros(64, dtype=torch.int64)}
+        its = Sharding(sharding.placement, 1, "", labels)
+        of_doc = bslang.compile("same(doc)", block=16, target="torch")
+        context_parallel(of_doc, its)(q, q, q, labels=labels)
+    for given_, message in (
+        (("select(pick)", sharding), "has selections .pick., which are not supported over several"),
+        ((bslang.compile("causal", block=32), sharding), "blocks of 32x32 tokens .* by 16 tokens"),
+        ((layout, 3), "must be what shard_sequence returns, not int"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            context_parallel(*given_)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="reduce_dtype must be"):
+        context_parallel(layout, sharding, reduce_dtype=torch.float16)
+    with pytest.raises(TypeError, match="save the state_dict"):
+        pickle.dumps(attention)
+    assert copy.deepcopy(attention) is attention
+
+
+def test_arguments_of_shard_sequence() -> None:
+    for given_, message in (
+        (([], 64, None), "needs a layout"),
+        (("causal", 0, None), "seq_len must be an integer of at least 1, not 0"),
+        (("causal", 64, None), "a DeviceMesh of one dimension or a process group, not NoneType"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            shard_sequence(*given_)  # type: ignore[arg-type]
+
+
+def test_modules_take_the_attention_of_a_sharding() -> None:
+    layout = bslang.compile("causal", block=16, target="torch")
+    attention = context_parallel(layout, a_sharding())
+    for module in (
+        BlockSparseAttention(32, 2, attention),
+        MultiheadAttention(32, 2, attention),
+        BlockSparseEncoderLayer(32, 2, attention).self_attn,
+    ):
+        assert module.layout is layout and "layout='causal'" in repr(module)
+    with pytest.raises(ValueError, match="a sharded sequence has no cache"):
+        BlockSparseAttention(32, 2, attention)(torch.zeros(1, 16, 32), cache=KVCache())
+    whole, x = BlockSparseAttention(32, 2, layout, rotary=10_000), torch.randn(1, 16, 32)
+    torch.testing.assert_close(whole(x, positions=torch.arange(16)), whole(x))
+    torch.testing.assert_close(whole(x, positions=torch.arange(16)[None] + 5), whole(x))
+    assert not torch.allclose(whole(x, positions=torch.arange(16) * 2), whole(x))
