@@ -93,7 +93,7 @@ def drawn(draw: st.DrawFn) -> Drawn:
     return Drawn(replace(exchange, spread=rows[order], sharing=draw(st.booleans())))
 
 
-@examples(60)
+@examples(30)
 @given(drawn())
 def test_items_are_those_of_the_dense_mask_pair_by_pair(case: Drawn) -> None:
     exchange = case.exchange
@@ -114,7 +114,7 @@ def test_items_are_those_of_the_dense_mask_pair_by_pair(case: Drawn) -> None:
     assert shared == sorted(shared, key=lambda item: (exchange.column_owner[item[1]], *item))
 
 
-@examples(50)
+@examples(30)
 @given(drawn())
 def test_phases_compute_each_cell_once_where_its_keys_are(case: Drawn) -> None:
     exchange, computed = case.exchange, Counter()
@@ -156,7 +156,7 @@ def test_phases_compute_each_cell_once_where_its_keys_are(case: Drawn) -> None:
     )
 
 
-@examples(50)
+@examples(30)
 @given(drawn(), st.booleans())
 def test_traffic_is_what_an_exchange_of_the_items_moves(case: Drawn, keep: bool) -> None:
     """Every transfer is made here, from one rank to another, number by number."""

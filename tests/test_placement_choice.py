@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.runs import Runs
 from bslang.placement.called import at_call
 from bslang.placement.chunks import Chunks
+from bslang.placement.exchange import Exchange
 from bslang.placement.model import H100, Machine, all_to_all, collective, moving, times
-from bslang.placement.placed import BALANCED, Demand, placed
+from bslang.placement.placed import BALANCED, Asked, Demand, placed
 from bslang.placement.placement import Placement
+from bslang.placement.planned import most_moved
 from bslang.placement.swaps import refined, ties
 from bslang.placement.traffic import Sizes, traffic
 from bslang.syntax.source import Source
@@ -114,6 +117,31 @@ def test_placements_balance(spec: str) -> None:
         assert chunks_of(placement) == 8
 
 
+@examples(25)
+@given(cases(blocks=((1, 1), (2, 4), (4, 2)), longest=40), st.integers(2, 9), st.randoms())
+def test_candidates_are_judged_by_what_they_move(made: Case, ranks: int, random: Random) -> None:
+    """Rows of a chunk are joined to one for that, with the columns of all of them."""
+    case = replace(made, len_q=made.len_k, align="end")
+    if not case.has_meaning():
+        case = replace(case, spec="causal")
+    start = Placement.contiguous(case.len_k, 4, ranks)
+    exchange = Exchange.of([case.lowered()], None, 4, 2, start)
+    rows = np.flatnonzero([random.random() < 0.2 for _ in exchange.row_owner])
+    exchange = replace(exchange, spread=rows)
+    chunks = Chunks.contiguous(start.blocks, ranks, min(2, start.per))
+    joined = Asked(exchange, 1).joined(chunks)
+    for each in (
+        chunks,
+        chunks.heaviest_first(np.array([random.randrange(9) for _ in chunks.size])),
+    ):
+        placement = each.placement(ranks, 4, case.len_k)
+        moved = [
+            most_moved(replace(one, placement=placement, spread=rows), Sizes())
+            for one in (exchange, joined)
+        ]
+        assert moved[0] == moved[1]
+
+
 @pytest.mark.parametrize(("length", "ranks"), [(1000, 7), (48, 8), (16, 3), (5, 2), (1600, 1)])
 def test_any_length_and_number_of_ranks(length: int, ranks: int) -> None:
     placement = placed([demand("causal", length)], ranks)
@@ -160,7 +188,7 @@ def test_time_is_what_the_constants_say() -> None:
 # ---- labels of a call ----------------------------------------------------------------------------
 
 
-@examples(50)
+@examples(30)
 @given(cases(labels=True, blocks=((4, 4), (5, 3), (1, 1))))
 def test_no_block_with_a_pair_is_left_out_at_a_call(made: Case) -> None:
     case = replace(made, len_q=made.len_k, align="end")

@@ -65,7 +65,7 @@ def placed(
     grid = demands[0].graphs[0].grid
     sides = [(graph.grid.q.block, graph.grid.k.block) for each in demands for graph in each.graphs]
     start = Placement.contiguous(grid.q.length, common_block(*sides), ranks)
-    asked = [_Asked(each.exchange(start, sizes), each.layers) for each in demands]
+    asked = [Asked(each.exchange(start, sizes), each.layers) for each in demands]
     if ranks == 1:
         return start
     choice = _Choice(asked, start, sizes, machine)
@@ -102,7 +102,7 @@ _SWAPPED = (1.02, BALANCED)  # work of a rank, as multiples of the mean, that sw
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class Asked:
     """An exchange on contiguous shards, of a layout of some layers: which rows are spread follows from it."""
 
     exchange: Exchange
@@ -143,7 +143,7 @@ class _Choice:
     """Candidates, and what each costs."""
 
     def __init__(
-        self, asked: Sequence[_Asked], start: Placement, sizes: Sizes, machine: Machine
+        self, asked: Sequence[Asked], start: Placement, sizes: Sizes, machine: Machine
     ) -> None:
         self.start, self.sizes, self.machine = start, sizes, machine
         self.counts = [count for count in CHUNKS if count <= start.per]
