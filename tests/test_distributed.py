@@ -182,6 +182,17 @@ def test_a_wrong_set_of_blocks_is_noticed(kind: Any) -> None:
         close(again.results, one(layout, given_), 1e-9)
 
 
+def test_shardings_of_batches_with_one_placement_are_told_apart() -> None:
+    layout = bslang.compile("same(doc) & causal", block=16, target="torch")
+    given_, placement = tensors(128), Placement.contiguous(128, 16, 4)
+    docs = [{"doc": torch.arange(128) // size} for size in (128, 16)]
+    worlds = [World(placement, labels=each) for each in docs]
+    assert worlds[0].shardings[0].key != worlds[1].shardings[0].key
+    for world, labels in zip(worlds, docs, strict=True):
+        found = world.attended(layout, given_, labels=labels)
+        close(found.results, one(layout, given_, labels=labels), 1e-9)
+
+
 def test_documents_of_a_batch_fetch_less() -> None:
     layout = bslang.compile("same(doc) & causal", block=16, target="torch")
     given_ = tensors(512, batch=2)

@@ -70,7 +70,10 @@ def _statement(
             "reduce_dtype": job.rank.parts,
             "keep": keep,
             "the options": f"{about}, {list(numbers)}",
-            "the exchange": f"{exchange.kind}, {exchange.spread.size} spread rows",
+            "the exchange": (
+                f"{exchange.kind}, {exchange.spread.size} spread rows, {exchange.shared.size} shared items, "
+                f"{sum(runs.size for runs in exchange.wants)} wanted columns"
+            ),
         }
     )
 

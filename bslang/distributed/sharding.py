@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import weakref
 from collections import Counter
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ from bslang.runtime.recent import Recent
 from bslang.runtime.runnable import Runnable
 
 Group: TypeAlias = "DeviceMesh | dist.ProcessGroup"
+
+_BATCHES = itertools.count()
 
 PLANS = 32
 """Layouts, numbers of heads and so on whose plans a sharding keeps."""
@@ -65,7 +68,9 @@ class Sharding:
         about = f"{placement.length} {placement.block} {placement.ranks} ".encode()
         digest = hashlib.sha256(about + placement.owner.tobytes()).hexdigest()[:16]
         object.__setattr__(self, "digest", digest)
-        object.__setattr__(self, "key", f"{digest}; {self.group}; {self.rank}")
+        # Two batches may have one placement, and need other keys.
+        batch = "" if self.labels is None else f"; batch {next(_BATCHES)}"
+        object.__setattr__(self, "key", f"{digest}; {self.group}; {self.rank}{batch}")
         SHARDINGS[self.key] = self
 
     @property
