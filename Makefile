@@ -10,11 +10,14 @@ SEED ?= 1
 TIMES ?= 8
 TEXTS ?= 1000000
 
-.PHONY: demo examples test test-floors test-light lint format docs site accuracy identical compile-all fuzz coverage mutation
-.PHONY: bench bench-quick bench-gpu bench-static bench-lowering bench-balance bench-ranks clean
+.PHONY: demo demo-distributed examples test test-floors test-light lint format docs site accuracy identical compile-all fuzz
+.PHONY: coverage mutation bench bench-quick bench-gpu bench-static bench-lowering bench-balance bench-ranks clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
+
+demo-distributed: $(READY) ## Train the demo's model on one sequence over 4 processes, and over one, and compare the losses
+	$(BIN)/python examples/context_parallel.py
 
 examples: $(READY) ## Every example at its full size, in some ten minutes; plots go to build/, tables and plots into docs/examples.md
 	$(BIN)/python -m benchmarks.examples --docs

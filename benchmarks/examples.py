@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "examples.md"
 PICTURES = ROOT / "docs" / "images" / "examples"
 BUILD = ROOT / "build"
-EXAMPLES = ("recall", "dna", "vit", "packed", "tree", "finetune", "serving", "train_lm")
+EXAMPLES = (
+    *("recall", "dna", "vit", "packed", "tree", "finetune", "serving", "train_lm"),
+    "context_parallel",
+)
 
 _TABLE = re.compile(
     r"^(?P<table>\| [^\n]* \|\n\| --- .*?)^plot: (?P<plot>[^\n]+)$", re.DOTALL | re.MULTILINE

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-HELPERS = ("common", "model")
-"""What the examples import, which has no cells."""
+HELPERS = ("common", "model", "train_ranks")
+"""What the examples import or start, which has no cells."""
 
 
 def programs() -> list[Path]:

@@ -15,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -23,9 +22,8 @@ import common
 import torch
 import torch.nn.functional as F
 from common import figure, save, sizes, table
+from model import LanguageModel
 from torch import Tensor, nn
-
-from bslang.nn import Rotary
 
 SPEC = f"{Path(common.__file__).with_name('bigbird.bsl')}:causal_bigbird"
 options = sizes(
@@ -63,30 +61,11 @@ layout = importlib.import_module(Path(written.splitlines()[0]).stem).LAYOUT
 # %% [markdown]
 # ## The model
 #
-# A short convolution brings in the nearest tokens, so that attention is left with what lies further away.
+# `LanguageModel` of model.py. In each layer a short convolution brings in the nearest tokens, so that
+# attention is left with what lies further away.
 
 
 # %%
-class Block(nn.Module):
-    """attention: any function of (q, k, v), each (batch, heads, length, head dim)."""
-
-    def __init__(self, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
-        dim = options.dim
-        self.attention, self.rotary = attention, Rotary()
-        self.norm1, self.norm2 = nn.RMSNorm(dim), nn.RMSNorm(dim)
-        self.near = nn.Conv1d(dim, dim, kernel_size=4, groups=dim)
-        self.qkv, self.proj = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        near = self.near(F.pad(self.norm1(x).transpose(1, 2), (3, 0))).transpose(1, 2)
-        heads = self.qkv(near).unflatten(-1, (3, options.heads, -1)).permute(2, 0, 3, 1, 4)
-        out = self.attention(self.rotary(heads[0]), self.rotary(heads[1]), heads[2])
-        x = x + self.proj(out.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
-
-
 def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
@@ -94,11 +73,8 @@ def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 models, optimizers = {}, {}
 for name, attention in {"sparse": layout, "dense": dense}.items():
     torch.manual_seed(options.seed)  # the same weights
-    models[name] = nn.Sequential(
-        nn.Embedding(256, options.dim),
-        *(Block(attention) for _ in range(options.layers)),
-        nn.RMSNorm(options.dim),
-        nn.Linear(options.dim, 256, bias=False),
+    models[name] = LanguageModel(
+        attention, dim=options.dim, heads=options.heads, layers=options.layers
     )
     optimizers[name] = torch.optim.AdamW(
         models[name].parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=0.05

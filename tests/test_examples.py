@@ -29,6 +29,7 @@ TINY = {
     "finetune": "--seeds 1 --short 32 --long 128 --steps 2 --tuning 2 --dim 16",
     "serving": "--prompts 130 200 --tokens 3 --dim 16 --heads 1",
     "train_lm": "--steps 6 --context 256 --dim 32 --layers 1 --heads 2 --lr 0.01",
+    "context_parallel": "--ranks 2 --steps 2 --context 500 --dim 32 --layers 1 --heads 2",
 }
 ROWS = {
     "recall": ["window", "window + random", "window + global", "window + global + random", "dense"],
@@ -41,6 +42,7 @@ ROWS = {
     ],
     "serving": ["130 tokens", "200 tokens"],
     "train_lm": ["sparse", "dense"],
+    "context_parallel": ["1", "2"],
 }  # fmt: skip
 
 
