@@ -115,4 +115,5 @@ if rank == 0:
     folder = Path(options.output)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"train_ranks_{ranks}.json").write_text(json.dumps(figures), encoding="utf-8")
+dist.barrier()  # no rank leaves while another still hears from it
 dist.destroy_process_group()
