@@ -12,11 +12,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from typing import Any
 
 from bslang.call import FLOAT, NUMBERS
 
 ELEMENT = "element"
 """As the type of what a pointer points to: the dtype of the call's tensors."""
+
+CONSTANT = "constexpr"
+"""As a type: what is compiled into a kernel."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Argument:
     type: "i32", "i64" or "fp32", "*" and a type for a pointer, "constexpr" for a constant; of a field of a
     struct: its type in C++.
     only: "" where every layout's kernels have it, else "heads", "order", "labels" or "selections", which a
-    layout must have.
+    layout must have, or "Q_PAGE", "K_PAGE" or "PAGE", a constant that is above 0 in calls that have it.
     """
 
     name: str
@@ -39,7 +43,7 @@ class Argument:
 
     @property
     def is_constant(self) -> bool:
-        return self.type == "constexpr"
+        return self.type == CONSTANT
 
 
 Group = tuple[Argument, ...]
@@ -50,7 +54,11 @@ class Kernel:
     """A kernel: `function` of a generated module, and its arguments in order, in groups.
 
     strides: of tensors, in elements; sizes: for which a kernel is not specialised; options: numbers of the
-    call; constants: those that are compiled in.
+    call; pages: where blocks lie, with the strides of that table; results: strides of what is written for a
+    side with pages; constants: those that are compiled in.
+
+    Arguments of pages and results are None in calls where their side (`only`) has no pages: Triton compiles
+    the kernel without them then.
     """
 
     function: str
@@ -59,6 +67,8 @@ class Kernel:
     strides: Group
     sizes: Group
     options: Group
+    pages: Group
+    results: Group
     constants: Group
 
     @property
@@ -69,9 +79,24 @@ class Kernel:
             *self.tables,
             *self.strides,
             *self.sizes,
+            *self.of_pages,
             *self.options,
             *self.constants,
         )
+
+    @property
+    def of_pages(self) -> Group:
+        """The arguments that are None in calls without pages."""
+        return (*self.pages, *self.results)
+
+    @property
+    def unspecialised(self) -> Iterator[str]:
+        """The names of numbers for which it is compiled once."""
+        return (each.name for each in (*self.sizes, *self.pages) if not each.is_pointer)
+
+    def absent(self, constants: Mapping[str, Any]) -> Group:
+        """The arguments that are None in a call with these constants, as a side has no pages."""
+        return tuple(each for each in self.of_pages if not constants[each.only])
 
     def groups(
         self, *, heads: bool, order: bool, labels: bool, selections: bool
@@ -81,7 +106,8 @@ class Kernel:
         has = {"heads": heads, "order": order, "labels": labels, "selections": selections}
         absent = {name for name, given in has.items() if not given}
         numbers = (*self.options, *self.constants)
-        for group in (self.tensors, self.tables, self.strides, self.sizes, numbers):
+        of_pages = (self.pages, self.results)
+        for group in (self.tensors, self.tables, self.strides, self.sizes, *of_pages, numbers):
             kept = tuple(each for each in group if each.only not in absent)
             if kept:
                 yield kept
@@ -103,7 +129,7 @@ _TABLES = (
     *_group("*i64", "cells", "selections"),
 )
 _NUMBERS = tuple(
-    Argument(name, "fp32") if kind == FLOAT else Argument(name.upper(), "constexpr")
+    Argument(name, "fp32") if kind == FLOAT else Argument(name.upper(), CONSTANT)
     for name, kind in NUMBERS.items()
 )
 _SIZES = "batch heads key_heads len_q len_k q_start"
@@ -114,20 +140,44 @@ STRIDES = {"batch": "i64", "head": "i64", "row": "i32"}
 """The strides of a tensor, in order, with their types."""
 
 
-def _strides(tensors: str) -> Group:
+def _strides(tensors: str, only: str = "") -> Group:
     return tuple(
-        Argument(f"{tensor}_{name}", type)
+        Argument(f"{tensor}_{name}", type, only)
         for tensor in tensors.split()
         for name, type in STRIDES.items()
     )
+
+
+def _vectors(names: str) -> Group:
+    """The strides of vectors with an element for each query, in pages."""
+    each = (f"{name}_batch {name}_head" for name in names.split())
+    return _group("i64", " ".join(each), "Q_PAGE")
+
+
+def _table(name: str, only: str) -> Group:
+    """A table of pages, int32 (batch, heads or 1, blocks), and its strides, of which that of one is 0."""
+    return (
+        *_group("*i32", name, only),
+        *_group("i32", f"{name}_batch {name}_head", only),
+    )
+
+
+_Q_PAGES, _K_PAGES = _table("q_pages", "Q_PAGE"), _table("k_pages", "K_PAGE")
 
 
 _SINKS = "sinks_head sinks_row"
 """The strides of the sinks (heads, len_q): queries have their own where they are heads."""
 
 
-def _walk(function: str, strided: str, tensors: Group, sizes: str = "") -> Kernel:
-    """A kernel over the blocks of a layout."""
+def _walk(
+    function: str,
+    strided: str,
+    tensors: Group,
+    results: Group,
+    sizes: str = "",
+    absent: str = "",
+) -> Kernel:
+    """A kernel over the blocks of a layout. absent: a key and a value that stand for those without a page."""
     return Kernel(
         function,
         (*_group(f"*{ELEMENT}", strided), *tensors),
@@ -135,7 +185,9 @@ def _walk(function: str, strided: str, tensors: Group, sizes: str = "") -> Kerne
         _strides(strided),
         _group("i32", f"{_SIZES} {sizes}"),
         _NUMBERS,
-        _group("constexpr", _TILES),
+        (*_Q_PAGES, *_K_PAGES, *_group(f"*{ELEMENT}", absent, "K_PAGE")),
+        results,
+        _group(CONSTANT, f"{_TILES} Q_PAGE K_PAGE"),
     )
 
 
@@ -148,7 +200,9 @@ KERNELS = {
             Argument("out", f"*{ELEMENT}"),
             Argument("lse", "*fp32"),
         ),
+        (*_strides("out", "Q_PAGE"), *_vectors("lse")),
         f"q_first q_step {_SINKS}",
+        "k_absent v_absent",
     ),
     "merge": Kernel(
         "_merge",
@@ -161,7 +215,9 @@ KERNELS = {
         (),
         _group("i32", f"lanes start length block heads {_SINKS}"),
         (),
-        _group("constexpr", "VALUE_DIM VALUE_PAD TILE"),
+        _Q_PAGES,
+        (*_strides("out", "Q_PAGE"), *_vectors("lse")),
+        _group(CONSTANT, "VALUE_DIM VALUE_PAD TILE Q_PAGE"),
     ),
     "delta": Kernel(
         "_delta",
@@ -170,17 +226,21 @@ KERNELS = {
         _strides("do"),
         _group("i32", "heads len_q"),
         (),
-        _group("constexpr", "VALUE_DIM VALUE_PAD TILE_Q"),
+        _Q_PAGES,
+        (*_strides("out", "Q_PAGE"), *_vectors("lse")),
+        _group(CONSTANT, "VALUE_DIM VALUE_PAD TILE_Q Q_PAGE"),
     ),
     "dq": _walk(
         "_backward_dq",
         "q k v do",
         (*_group("*fp32", "delta lse2 part_dq"), Argument("dq", f"*{ELEMENT}")),
+        (*_vectors("delta"), *_strides("dq", "Q_PAGE")),
     ),
     "dkdv": _walk(
         "_backward_dkdv",
         "q k v do",
         (*_group("*fp32", "delta lse2 part_dk part_dv"), *_group(f"*{ELEMENT}", "dk dv")),
+        (*_vectors("delta"), *_strides("dk dv", "K_PAGE")),
     ),
     "sum": Kernel(
         "_sum",
@@ -189,7 +249,9 @@ KERNELS = {
         (),
         _group("i32", "lanes start length block"),
         (),
-        _group("constexpr", "HEAD_DIM PAD TILE"),
+        (*_table("pages", "PAGE"), *_group("i32", "heads", "PAGE")),
+        _strides("total", "PAGE"),
+        _group(CONSTANT, "HEAD_DIM PAD TILE PAGE"),
     ),
 }
 """By their names in the launcher, in the order in which a module hands them over."""

@@ -18,7 +18,7 @@ from bslang.errors import BslangError, TargetError
 from bslang.generated import import_file
 from bslang.resources import resource
 from bslang.runtime.cpu.launch import CpuTarget
-from bslang.runtime.triton.launch import _in_order
+from bslang.runtime.triton.arguments import in_order
 from bslang.syntax.source import Source
 
 OLDER = Path(__file__).parent / "data" / "older"
@@ -132,8 +132,20 @@ def test_launches_give_what_signatures_name(spec: str) -> None:
     has = {"": True, "heads": "head" in spec, "labels": "doc" in spec, "selections": "pick" in spec}
     has["order"] = "order" in spec
     for name, each in ABI.kernels.items():
-        values = {x.name: x.name if has[x.only] else None for x in each.all}
-        assert list(_in_order(name, values)) == signature(text, each.function)
+        values = {x.name: x.name if has.get(x.only, True) else None for x in each.all}
+        constants = {x.name: 64 for x in each.constants}
+        assert list(in_order(name, values, constants)) == signature(text, each.function)
+
+
+def test_calls_without_pages_give_none() -> None:
+    for name, each in ABI.kernels.items():
+        values = {x.name: x.name for x in each.all}
+        in_one_piece = {x.name: 0 for x in each.constants}
+        for pages in ({}, {"K_PAGE": 16}):
+            found = [x for x in in_order(name, values, in_one_piece | pages) if x is not None]
+            present = {x.name for x in each.all if x.only not in ("Q_PAGE", "K_PAGE", "PAGE")}
+            present |= {x.name for x in each.all if x.only in pages}
+            assert set(found) == {x.name for x in each.all if not x.is_constant} & present
 
 
 def test_signatures_follow(monkeypatch: pytest.MonkeyPatch) -> None:

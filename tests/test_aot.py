@@ -20,7 +20,7 @@ import torch
 from reference import inputs
 
 import bslang
-from bslang import api, compiler, layouts
+from bslang import abi, api, compiler, layouts
 from bslang.cli.inspect import _lines
 from bslang.dims import Dims
 from bslang.errors import TargetError
@@ -96,7 +96,8 @@ def test_the_manifest_says_what_the_binaries_are(compiled: Path) -> None:
         function, arguments = kernels[entry["kernel"]], entry["arguments"]
         assert list(arguments) == function.arg_names
         constants = {name for name, kind in arguments.items() if kind == "constexpr"}
-        assert constants == set(entry["constants"])
+        of_pages = {each.name for each in abi.KERNELS[entry["kernel"]].of_pages}
+        assert constants == {*entry["constants"], *of_pages}
         assert constants >= {"HEAD_DIM", "PAD"} or constants >= {"VALUE_DIM", "VALUE_PAD"}
         assert all(arguments[name].startswith("*") or "_" in name for name in entry["aligned"])
         assert entry["options"].keys() >= {"num_warps", "num_stages"}

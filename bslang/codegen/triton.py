@@ -157,10 +157,10 @@ class Kernels:
         ]
 
     @property
-    def sizes(self) -> str:
-        """Arguments for which kernels are not specialised."""
-        sizes = (size.name for kernel in abi.KERNELS.values() for size in kernel.sizes)
-        return " ".join(dict.fromkeys(sizes))
+    def sizes(self) -> list[str]:
+        """Arguments for which kernels are not specialised, in lines."""
+        sizes = (name for kernel in abi.KERNELS.values() for name in kernel.unspecialised)
+        return textwrap.wrap(" ".join(dict.fromkeys(sizes)), LINE - 4)
 
     @property
     def key_gathers(self) -> bool:

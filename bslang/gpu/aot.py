@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from itertools import product
@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from bslang import abi
+from bslang.abi import CONSTANT
 from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.gpu.machine.devices import DEVICES
 from bslang.progress import report
+from bslang.runtime.triton.arguments import IN_ONE_PIECE, Pages
 from bslang.runtime.triton.beside import written
 from bslang.runtime.triton.binaries import ALIGNMENT, SUFFIX, TYPES, Binary
 from bslang.runtime.triton.launch import TritonTarget
@@ -30,13 +32,18 @@ _ALIGNED = [["tt.divisibility", ALIGNMENT]]
 
 
 def compile_kernel(
-    target: TritonTarget, kernel: str, architecture: str, head_dim: GivenDims, dtype: torch.dtype
+    target: TritonTarget,
+    kernel: str,
+    architecture: str,
+    head_dim: GivenDims,
+    dtype: torch.dtype,
+    pages: Pages = IN_ONE_PIECE,
 ) -> Any:
     """Compile a kernel, by its name in `TritonTarget.kernels`, as a call on that device would.
 
     architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ...; head_dim: that of all tensors, or a
-    pair (of q and k, of v). Tensors are assumed to be aligned to 16 bytes, and if their head dimension is a
-    multiple of 16, their strides too.
+    pair (of q and k, of v); pages: those of a call. Tensors are assumed to be aligned to 16 bytes, and if
+    their head dimension is a multiple of 16, their strides too.
 
     Returns triton's CompiledKernel; its machine code is `asm["cubin"]` or `asm["hsaco"]`. Raises
     TargetError for an unknown architecture, for a head dimension or dtype that kernels do not take, and if
@@ -49,11 +56,13 @@ def compile_kernel(
 
     chosen = choice(kernel, architecture, dims, dtype, target.sides)
     function = target.kernels[kernel]
-    signature = _signature(kernel, function, dtype)
+    constants = chosen.constants | pages.constants(kernel)
+    signature = _signature(kernel, function, dtype, constants)
+    absent = {name: None for name, kind in signature.items() if kind == CONSTANT}
     aligned = {
         (function.arg_names.index(name),): _ALIGNED for name in _aligned(kernel, signature, dims)
     }
-    source = ASTSource(function, signature, chosen.constants, aligned)
+    source = ASTSource(function, signature, absent | constants, aligned)
     try:
         return triton.compile(source, target=gpu(architecture), options=chosen.options)
     except Exception as error:  # of whatever kind: ptxas fails, an operation has no lowering
@@ -201,16 +210,24 @@ def check_call(dims: Dims, dtype: torch.dtype) -> None:
 
 def _aligned(kernel: str, signature: dict[str, str], dims: Dims) -> Iterable[str]:
     """Arguments that are taken to be multiples of ALIGNMENT."""
-    of_tensors = {"q": dims.key, "k": dims.key, "v": dims.value, "do": dims.value}
+    of_keys = {"q", "k", "dq", "dk", "total"}
     strides = {
         each.name
-        for each in abi.KERNELS[kernel].strides
-        if of_tensors[each.name.partition("_")[0]] % ALIGNMENT == 0  # else dense rows lie otherwise
+        for each in (*abi.KERNELS[kernel].strides, *abi.KERNELS[kernel].results)
+        if dims[each.name.partition("_")[0] not in of_keys] % ALIGNMENT
+        == 0  # else dense rows lie otherwise
     }
-    return [name for name, kind in signature.items() if kind.startswith("*") or name in strides]
+    return [
+        name
+        for name, kind in signature.items()
+        if kind.startswith("*") or (name in strides and kind != CONSTANT)
+    ]
 
 
-def _signature(kernel: str, function: Any, dtype: torch.dtype) -> dict[str, str]:
-    """The types of a kernel's arguments, in order, by their names."""
+def _signature(
+    kernel: str, function: Any, dtype: torch.dtype, constants: Mapping[str, Any]
+) -> dict[str, str]:
+    """The types of a kernel's arguments, in order, by their names; constants: those that are compiled in."""
     types = {each.name: each.type for each in abi.KERNELS[kernel].all}
+    types |= {each.name: CONSTANT for each in abi.KERNELS[kernel].absent(constants)}
     return {name: types[name].replace(abi.ELEMENT, TYPES[dtype]) for name in function.arg_names}

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from bslang import abi
 from bslang.errors import BuildError
 from bslang.runtime.triton.beside import module_of, plain, read
 
@@ -43,8 +44,9 @@ class Binary:
     """One entry of a manifest: a kernel for one architecture, dtype, and head dimension of q and k and of v.
 
     constants and options: those that its source was compiled with; arguments: types by name, in
-    order, "constexpr" for a constant; aligned: arguments that are multiples of ALIGNMENT; metadata:
-    what Triton says of the binary, with `name` (its entry), `shared` (bytes), `num_warps`.
+    order, "constexpr" for a constant, and for what a call without pages lacks; aligned: arguments that are
+    multiples of ALIGNMENT; metadata: what Triton says of the binary, with `name` (its entry), `shared`
+    (bytes), `num_warps`.
     """
 
     file: str
@@ -65,7 +67,7 @@ class Binary:
         rest = iter(given)
         values = []
         for name, kind in self.arguments.items():
-            if kind == "constexpr":
+            if name in self.constants:
                 values.append(self.constants[name])
                 continue
             value = next(rest, None)
@@ -74,12 +76,20 @@ class Binary:
             values.append(value)
         return values if next(rest, None) is None else None
 
+    @property
+    def absent(self) -> list[str]:
+        """The arguments that it lacks, as it is for calls without pages."""
+        lacks = (name for name, kind in self.arguments.items() if kind == abi.CONSTANT)
+        return [name for name in lacks if name not in self.constants]
+
 
 _POINTERS = {dtype: f"*{name}" for dtype, name in TYPES.items()}
 _LIMITS = {name: 1 << int(name[1:]) - 1 for name in ("i64", "i32", "i16", "i8")}
 
 
 def _fits(value: Any, kind: str, aligned: bool) -> bool:
+    if kind == abi.CONSTANT:
+        return value is None
     if isinstance(value, torch.Tensor):
         return kind == _POINTERS.get(value.dtype) and not (aligned and value.data_ptr() % ALIGNMENT)
     if kind in _LIMITS:
@@ -163,8 +173,10 @@ def _entries(manifest: Any) -> tuple[Binary, ...]:
     )
     for entry in entries:
         inside = Path(entry.file).name == entry.file
-        constants = [name for name, kind in entry.arguments.items() if kind == "constexpr"]
-        if not inside or set(constants) != set(entry.constants):
+        kernel = abi.KERNELS[entry.kernel]
+        constants = {each.name for each in kernel.all if each.is_constant}
+        absent = {each.name for each in kernel.absent(entry.constants)}
+        if not inside or set(entry.constants) != constants or set(entry.absent) != absent:
             raise ValueError(entry.file)
     return entries
 
@@ -180,7 +192,8 @@ def _kernel(function: Any, entry: Binary, path: Path) -> Any:
     damaged = hashlib.sha256(code).hexdigest() != entry.sha256
     if damaged or list(function.arg_names) != list(entry.arguments):
         raise BuildError(f"{path} is damaged, or of another layout; compile the layout again")
-    source = ASTSource(function, entry.arguments, entry.constants)
+    constants = dict.fromkeys(entry.absent) | entry.constants
+    source = ASTSource(function, entry.arguments, constants)
     with tempfile.TemporaryDirectory() as folder:
         files = {
             f"kernel{path.suffix}": code,

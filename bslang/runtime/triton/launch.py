@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -23,39 +23,23 @@ from bslang.runtime.building import building
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Outputs, SomeGradients
+from bslang.runtime.triton.arguments import (
+    IN_ONE_PIECE,
+    Pages,
+    in_order,
+    of_absent,
+    of_pages,
+    of_sinks,
+    readable,
+    sinks_of,
+    strides,
+    vector_like,
+)
 from bslang.runtime.triton.binaries import TYPES, Binaries
 from bslang.runtime.triton.selected import listed
+from bslang.runtime.triton.tables import DeviceTables
 from bslang.runtime.triton.tiles import JOINED, MAX_DIM, Launch, launch
 from bslang.runtime.triton.tuned import Key, Tuned, beside, device_name
-from bslang.sinks import by_query
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceTables:
-    """A `bslang.schedule.Table` of split rows as int32 tensors on a device.
-
-    programs: (programs, 4), block row, first and last block that strips may cover (0 and 0 where the row
-    does not follow the rules), slot. merges, pointer: as in the table; runs: with one more at the end.
-    """
-
-    programs: torch.Tensor
-    merges: torch.Tensor
-    pointer: torch.Tensor
-    runs: torch.Tensor
-    slots: int
-
-    @classmethod
-    def of(cls, table: Any, device: torch.device) -> DeviceTables:
-        programs = torch.from_numpy(table.programs.program.copy())
-        programs[torch.from_numpy(~table.ruled), 1:3] = 0
-        runs = torch.from_numpy(table.runs)
-        return cls(
-            programs.to(device),
-            torch.from_numpy(table.programs.merges).to(device),
-            torch.from_numpy(table.pointer).to(device),
-            torch.cat((runs, runs.new_zeros(1, 2))).to(device),
-            table.programs.slots,
-        )
 
 
 class TritonTarget:
@@ -132,13 +116,18 @@ class TritonTarget:
         into: Outputs | None = None,
     ) -> Outputs:
         """As `Target.forward`."""
-        assert into is None and call.k_pages is None, "these kernels have no pages"
-        q, call, _ = _positive(q, call)
-        out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
-        lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
-        q, plan, call = side_by_side(q, k, plan, call)
-        written = {"out": out.view(*q.shape[:3], v.shape[3]), "lse": lse.view(q.shape[:3])}
-        known = {"sinks": self._sinks(q, plan, call)}
+        q, call = _positive(q, call)
+        if into is None:
+            out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
+            lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+            q, plan, call = side_by_side(q, k, plan, call)
+            written = {"out": out.view(*q.shape[:3], v.shape[3]), "lse": lse.view(q.shape[:3])}
+        else:
+            out, lse = into
+            written = {"out": out, "lse": lse}
+        known = {"sinks": sinks_of(call, q.shape[1], plan)}
+        if call.k_pages is not None:
+            known |= of_absent(k, v, plan.made)
         self._walk("forward", {"q": q, "k": k, "v": v}, known, written, plan, call)
         return out, lse
 
@@ -156,29 +145,55 @@ class TritonTarget:
         into: SomeGradients | None = None,
     ) -> SomeGradients:
         """As `Target.backward`."""
-        assert into is None and call.k_pages is None, "these kernels have no pages"
-        q, call, sign = _positive(q, call)
-        q, k, v, do = (_readable(x) for x in (q, k, v, grad_out))
-        dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-        delta, lse2 = torch.empty_like(lse), torch.empty_like(lse)
-        chosen = self._launch("delta", q, v)
-        (batch, heads, len_q), tile = lse.shape, chosen.constants["TILE_Q"]
-        known = {"delta": delta, "lse2": lse2}
+        dq, dk, dv = into or (
+            torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)
+        )
+        of_q, positive = _positive(q, call)
+        q, k, v, do = (readable(x) for x in (q, k, v, grad_out))
+        known = self._delta(out, lse, do, grad_lse, plan, call)
+        if dq is not None:
+            # A scale below 0 changes the sign of what a gradient is not of.
+            of_k, _ = _positive(k, call)
+            strided = {"q": q, "k": of_k, "v": v, "do": do}
+            self._walk("dq", strided, known, {"dq": dq}, plan, positive)
+        if dk is not None and dv is not None:
+            strided = {"q": of_q, "k": k, "v": v, "do": do}
+            self._walk("dkdv", strided, known, {"dk": dk, "dv": dv}, plan, positive)
+        return dq, dk, dv
+
+    def _delta(
+        self,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+        do: torch.Tensor,
+        grad_lse: torch.Tensor,
+        plan: DevicePlan,
+        call: Call,
+    ) -> dict[str, torch.Tensor]:
+        """What both passes over blocks read for each query."""
+        known = {"delta": vector_like(lse), "lse2": vector_like(lse)}
+        in_one = call.q_pages is None
+        if in_one:
+            out, grad_lse = out.contiguous(), grad_lse.contiguous()
+        else:  # one set of strides for all vectors
+            out, lse, grad_lse = (
+                readable(out),
+                *(vector_like(lse).copy_(x) for x in (lse, grad_lse)),
+            )
+        given = {"out": out, "do": do, "lse": lse, "grad_lse": grad_lse, **known}
+        heads, length = lse.shape[1], plan.len_q if in_one else plan.block_q
+        chosen = self._launch("delta", do, out, Pages(0 if in_one else length))
         values = {
-            "out": out.contiguous(),
-            "do": do,
-            "lse": lse,
-            "grad_lse": grad_lse.contiguous(),
-            **known,
-            **_strides({"do": do}),
+            **given,
+            **strides(given),
+            **of_pages("q_pages", call.q_pages),
             "heads": heads,
-            "len_q": len_q,
+            "len_q": plan.len_q,
         }
-        self._start("delta", chosen, batch * heads * -(-len_q // tile), _in_order("delta", values))
-        strided = {"q": q, "k": k, "v": v, "do": do}
-        self._walk("dq", strided, known, {"dq": dq}, plan, call)
-        self._walk("dkdv", strided, known, {"dk": dk, "dv": dv}, plan, call)
-        return (dq if sign == 1 else dq * sign), dk, dv
+        tiles = -(-plan.len_q // length) * -(-length // chosen.constants["TILE_Q"])
+        arguments = in_order("delta", values, chosen.constants)
+        self._start("delta", chosen, call.batch(do) * heads * tiles, arguments)
+        return known
 
     def _walk(
         self,
@@ -191,17 +206,25 @@ class TritonTarget:
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
-        strided: q, k, v and what else has strides of its own; read, written: contiguous tensors.
+        strided: q, k, v and what else has strides of its own; read, written: tensors that are contiguous
+        where their side has no pages.
         """
-        strided = {name: _readable(x) for name, x in strided.items()}
-        (batch, heads), key_heads = strided["q"].shape[:2], strided["k"].shape[1]
-        chosen = self._launch(kernel, strided["q"], strided["v"])
+        strided = {name: readable(x) for name, x in strided.items()}
+        q, k = strided["q"], strided["k"]
+        batch, heads, key_heads = call.batch(q), q.shape[1], k.shape[1]
+        pages = Pages.of(call, q, k)
+        assert pages.q in (0, plan.block_q) and (kernel != "dkdv" or pages.k in (0, plan.block_k))
+        chosen = self._launch(kernel, q, strided["v"], pages)
         chosen = replace(chosen, constants=chosen.constants | call.constants)
         if kernel == "dkdv":
-            table, lanes, block = self._tables(plan, "columns"), batch * key_heads, plan.block_k
+            table, lanes, block = (
+                DeviceTables.of_columns(plan, self.columns),
+                batch * key_heads,
+                plan.block_k,
+            )
             tiles = -(-block // chosen.constants["TILE_K"])
         else:
-            table, lanes, block = self._tables(plan, "rows"), batch * heads, plan.block_q
+            table, lanes, block = DeviceTables.of_rows(plan, self.rows), batch * heads, plan.block_q
             tiles = -(-block // chosen.constants["TILE_Q"])
         # Parts of blocks that several programs share, in fp32.
         parts = {
@@ -218,8 +241,10 @@ class TritonTarget:
             **read,
             **parts,
             **written,
-            **_strides(strided),
-            **_of_sinks(read),
+            **strides(strided | read | written),
+            **of_sinks(read),
+            **of_pages("q_pages", call.q_pages),
+            **of_pages("k_pages", call.k_pages),
             "programs": table.programs,
             "pointer": table.pointer,
             "runs": table.runs,
@@ -244,9 +269,9 @@ class TritonTarget:
             **{name: getattr(call, name) for name in NUMBERS},
         }
         programs = table.programs.shape[0] * tiles * lanes
-        self._start(kernel, chosen, programs, _in_order(kernel, values))
+        self._start(kernel, chosen, programs, in_order(kernel, values, chosen.constants))
         if table.slots:
-            self._join(kernel, table, read | parts, written, plan, lanes)
+            self._join(kernel, table, read | parts, written, plan, call, lanes)
 
     def _join(
         self,
@@ -255,6 +280,7 @@ class TritonTarget:
         read: dict[str, torch.Tensor],
         written: dict[str, torch.Tensor],
         plan: DevicePlan,
+        call: Call,
         lanes: int,
     ) -> None:
         """Join the parts of split blocks, which are among what is read, to results."""
@@ -270,42 +296,26 @@ class TritonTarget:
             "length": length,
             "block": block,
         }
+        pages = call.k_pages if kernel == "dkdv" else call.q_pages
+        page = Pages(0 if pages is None else block)
         if kernel == "forward":
-            chosen = self._launch("merge", written["out"], written["out"])
-            values |= read | written | _of_sinks(read) | {"heads": written["lse"].shape[1]}
-            self._start("merge", chosen, programs, _in_order("merge", values))
+            out, lse = written["out"], written["lse"]
+            chosen = self._launch("merge", out, out, page)
+            values |= {**read, **written, **strides(written), **of_sinks(read)}
+            values |= {"heads": lse.shape[1], **of_pages("q_pages", pages)}
+            self._start("merge", chosen, programs, in_order("merge", values, chosen.constants))
             return
         for name, total in written.items():
-            chosen = self._launch("sum", total, total)
-            values |= {"parts": read[f"part_{name}"], "total": total}
-            self._start("sum", chosen, programs, _in_order("sum", values))
+            chosen = self._launch("sum", total, total, page)
+            values |= {"parts": read[f"part_{name}"], "total": total, **strides({"total": total})}
+            values |= {"heads": total.shape[1], **of_pages("pages", pages)}
+            self._start("sum", chosen, programs, in_order("sum", values, chosen.constants))
 
-    def _sinks(self, q: torch.Tensor, plan: DevicePlan, call: Call) -> torch.Tensor:
-        """The sinks of a call's queries, (heads, len_q); -inf, which weighs nothing, where it gives none."""
-        if call.sinks is not None:
-            return by_query(call.sinks, q.shape[2])
-        if "no sinks" not in plan.made:
-            plan.made["no sinks"] = torch.full(
-                (1, 1), -torch.inf, dtype=torch.float32, device=q.device
-            )
-        none: torch.Tensor = plan.made["no sinks"]
-        return none.expand(q.shape[1], q.shape[2])
-
-    def _tables(self, plan: DevicePlan, side: str) -> DeviceTables:
-        """What a kernel visits, of block rows or of block columns; made once for a plan."""
-        key = f"triton {side}"
-        if key not in plan.made:
-            plan.made[key] = DeviceTables.of(
-                plan.schedule.split_cols(self.columns)
-                if side == "columns"
-                else plan.schedule.split_rows(self.rows),
-                plan.parameters.device,
-            )
-        found: DeviceTables = plan.made[key]
-        return found
-
-    def _launch(self, kernel: str, q: torch.Tensor, v: torch.Tensor) -> Launch:
+    def _launch(
+        self, kernel: str, q: torch.Tensor, v: torch.Tensor, pages: Pages = IN_ONE_PIECE
+    ) -> Launch:
         chosen = self.default(kernel, q, v)
+        chosen = replace(chosen, constants=chosen.constants | pages.constants(kernel))
         if not self.tuned:
             return chosen
         precision = chosen.constants.get("PRECISION", "")
@@ -360,29 +370,6 @@ def _forget(module: str) -> None:
             registry.pop(name, None)
 
 
-def _in_order(kernel: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The arguments of a kernel that are not constants, of values by name; None for what its layout lacks."""
-    given = ((each, values[each.name]) for each in abi.KERNELS[kernel].all if not each.is_constant)
-    return tuple(value for each, value in given if not (each.only and value is None))
-
-
-def _of_sinks(read: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """The strides of the sinks among what a kernel reads, by the names that kernels have for them."""
-    if "sinks" not in read:
-        return {}
-    head, row = read["sinks"].stride()
-    return {"sinks_head": head, "sinks_row": row}
-
-
-def _strides(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """The strides of some tensors by the names that kernels have for them."""
-    return {
-        f"{name}_{kind}": stride
-        for name, x in tensors.items()
-        for kind, stride in zip(abi.STRIDES, x.stride()[: len(abi.STRIDES)], strict=True)
-    }
-
-
 @cache
 def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that a program may use on a device."""
@@ -400,20 +387,13 @@ def warp_lanes(device: torch.device) -> int:
     return int(getattr(torch.cuda.get_device_properties(device), "warp_size", 32))
 
 
-def _positive(q: torch.Tensor, call: Call) -> tuple[torch.Tensor, Call, int]:
-    """q and a call with a scale above 0 that have the same products, and the factor that q took: 1, -1 or 0.
+def _positive(x: torch.Tensor, call: Call) -> tuple[torch.Tensor, Call]:
+    """One of q and k, and a call with a scale above 0, that have the same products; x is multiplied by 1, -1
+    or 0.
 
     Kernels find the maximum of a row before they scale it.
     """
     sign = (call.scale > 0) - (call.scale < 0)
     if sign == 1:
-        return q, call, sign
-    return q * sign, replace(call, scale=abs(call.scale) or 1.0), sign
-
-
-def _readable(x: torch.Tensor) -> torch.Tensor:
-    """The tensor, copied if its last dimension is not dense or its rows lie too far apart.
-
-    Kernels find a row inside a tile with 32 bits.
-    """
-    return x if x.stride(-1) == 1 and x.stride(-2) < 2**23 else x.contiguous()
+        return x, call
+    return x * sign, replace(call, scale=abs(call.scale) or 1.0)

@@ -80,11 +80,11 @@ def launch(
     allow, of what a program holds and of what it meets;
     shared: bytes of shared memory that a program may use; lanes: threads of a warp; precision: of
     products of fp32, "ieee" or "tf32". The numbers of a call that are compiled in are those of a call
-    that says nothing.
+    that says nothing, and has no pages.
     """
     pads = padded(dims)
     names = {each.name for each in abi.KERNELS[kernel].constants}
-    constants: dict[str, Any] = {}
+    constants: dict[str, Any] = {x: 0 for x in ("Q_PAGE", "K_PAGE", "PAGE") if x in names}
     if "PAD" in names:
         constants |= {"HEAD_DIM": dims.key, "PAD": pads.key}
     if "VALUE_PAD" in names:
