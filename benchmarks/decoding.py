@@ -1,4 +1,4 @@
-"""A step of decoding: one query, at a length that is new, known, or one of several in a batch.
+"""A step of decoding: one query, at a length that is new, known, one of several in a batch, or in pages.
 
     python -m benchmarks.decoding [--rounds 200]
 
@@ -21,7 +21,7 @@ import bslang
 from benchmarks.markdown import table
 
 SPEC = "(last(512t) | cols(0:4t)) & causal"
-HEADS, DIM, FIRST = 8, 64, 4096
+HEADS, DIM, FIRST, PAGE = 8, 64, 4096, 64
 
 
 def contestants(
@@ -45,10 +45,20 @@ def contestants(
         lengths = torch.tensor([length, length - 1000, length - 2000, length - 3000])
         return lambda: layout(rows, cache_k, cache_v, lengths=lengths)
 
+    def paged(length: int) -> Callable[[], object]:
+        return lambda: layout(q, *pools, pages=pages, lengths=length)
+
+    pages = torch.randperm(-(-most // PAGE), dtype=torch.int32)[None]
+    short = (0, 0, 0, pages.shape[1] * PAGE - most)
+    pools = [x.new_empty((pages.shape[1], HEADS, PAGE, DIM)) for x in (k, v)]
+    for pool, x in zip(pools, (k, v), strict=True):
+        whole = torch.nn.functional.pad(x[0], short).unflatten(1, (-1, PAGE))
+        pool[pages[0].long()] = whole.transpose(0, 1)
     lengths = range(FIRST, most)
     steps: dict[str, Iterator[Callable[[], object]]] = {
         "a new length": (step(length) for length in lengths),
         "a known length": (step(FIRST) for _ in lengths),
+        "a new length, keys in pages": (paged(length) for length in lengths),
         "four rows, new `lengths`": (batch(length) for length in lengths),
     }
     if peers:

@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "examples.md"
 PICTURES = ROOT / "docs" / "images" / "examples"
 BUILD = ROOT / "build"
 EXAMPLES = (
-    *("recall", "dna", "vit", "packed", "tree", "finetune", "serving", "train_lm"),
+    *("recall", "dna", "vit", "packed", "tree", "finetune", "serving", "paged_serving", "train_lm"),
     "context_parallel",
 )
 

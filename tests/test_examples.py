@@ -28,6 +28,7 @@ TINY = {
     "tree": "--seeds 1 --steps 2 --answers 2 --dim 16 --heads 1",
     "finetune": "--seeds 1 --short 32 --long 128 --steps 2 --tuning 2 --dim 16",
     "serving": "--prompts 130 200 --tokens 3 --dim 16 --heads 1",
+    "paged_serving": "--conversations 3 --instructions 150 --tokens 8 --dim 16 --heads 1",
     "train_lm": "--steps 6 --context 256 --dim 32 --layers 1 --heads 2 --lr 0.01",
     "context_parallel": "--ranks 2 --steps 2 --context 500 --dim 32 --layers 1 --heads 2",
 }
@@ -41,6 +42,7 @@ ROWS = {
         "dense, before", "layout, before", "layout, fine-tuned", "loaded again", "dense, fine-tuned"
     ],
     "serving": ["130 tokens", "200 tokens"],
+    "paged_serving": ["each its own pages", "instructions shared"],
     "train_lm": ["sparse", "dense"],
     "context_parallel": ["1", "2"],
 }  # fmt: skip
