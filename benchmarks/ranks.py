@@ -94,13 +94,8 @@ class Shared:
     beside: tuple[tuple[Seconds, Seconds] | None, ...]
 
 
-def shared(
-    asked: Demand, text: str, ranks: int, machine: Machine = H100, *, swaps: bool | None = None
-) -> Shared:
-    """swaps: as of `placed`; for None, not for documents, which are placed for each batch."""
-    placement = placed(
-        [asked], ranks, SIZES, machine, swaps=text != DOCUMENTS if swaps is None else swaps
-    )
+def shared(asked: Demand, text: str, ranks: int, machine: Machine = H100) -> Shared:
+    placement = placed([asked], ranks, SIZES, machine, quick=text == DOCUMENTS)
     exchange = asked.exchange(placement, SIZES)
     beside = others(exchange, SIZES, machine)
     gathered = beside[0].received
@@ -218,7 +213,7 @@ def planned(text: str, tokens: int, ranks: Sequence[int]) -> Planned:
     placing = []
     for count in ranks:
         start = time.process_time()
-        asked.exchange(placed([asked], count, SIZES, swaps=text != DOCUMENTS), SIZES)
+        asked.exchange(placed([asked], count, SIZES, quick=text == DOCUMENTS), SIZES)
         placing.append(time.process_time() - start)
     return Planned(text, tokens, lowering, called, tuple(placing))
 
@@ -286,17 +281,6 @@ def planned_table(found: Iterable[Planned]) -> str:
     )
 
 
-def swapped_in_words() -> str:
-    """What documents fetch where chunks are swapped as well, which takes longer than a batch has."""
-    asked = demand(lowered(DOCUMENTS, TOKENS), DOCUMENTS, TOKENS)
-    found = [shared(asked, DOCUMENTS, ranks, swaps=True) for ranks in RANKS]
-    figures = ", ".join(f"{percent(each.received[0])}%" for each in found)
-    return (
-        f"Documents are placed for each batch, without swaps. With swaps they fetch {figures}\nof an "
-        f"all-gather on {', '.join(f'{ranks:,}' for ranks in RANKS)} ranks."
-    )
-
-
 def constants() -> str:
     machine = H100
     rows = (
@@ -320,7 +304,6 @@ def sections() -> dict[str, str]:
     for ranks in RANKS:
         rows = (shared(each, text, ranks) for text, each in asked.items())
         found[f"{ranks} ranks"] = ranks_table(rows)
-    found["swaps"] = swapped_in_words()
     found["bounds"] = bounds_table(LAYOUTS)
     took = [planned(text, TOKENS, RANKS) for text in LAYOUTS]
     took += [planned(text, LONG, RANKS) for text in PLANNED]

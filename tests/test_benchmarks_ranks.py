@@ -37,7 +37,7 @@ def test_a_cover_is_the_least_of_all_choices() -> None:
 
 def test_the_page_has_each_table() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    for name in ("constants", "swaps", "bounds", "planning", *(f"{n} ranks" for n in RANKS)):
+    for name in ("constants", "bounds", "planning", *(f"{n} ranks" for n in RANKS)):
         text = simulation.with_section(page, name, "new")
         assert f"<!-- {name}: begin -->\nnew\n<!-- {name}: end -->" in text
         assert len(text) < len(page)

@@ -79,18 +79,18 @@ def test_swaps_bring_together_what_wants_one_another() -> None:
     clique = np.array([0, 1, 2, 3] * 4)
     tied = (clique[:, None] == clique) * 1.0
     ones = np.ones(16, dtype=np.int64)
-    owner = refined(tied, ones, ones, np.repeat(np.arange(4), 4), 4, 2, 4.0)
+    owner = refined(tied, ones, ones, np.repeat(np.arange(4), 4), 4, 2, 4.0, 9)
     assert np.bincount(owner).tolist() == [4, 4, 4, 4]
     assert all(len(set(owner[clique == each])) == 1 for each in range(4))
     sizes = np.repeat([1, 2], 8)  # and chunks of two sizes never change places
-    owner = refined(tied, ones, sizes, np.repeat(np.arange(4), 4), 4, 2, 4.0)
+    owner = refined(tied, ones, sizes, np.repeat(np.arange(4), 4), 4, 2, 4.0, 9)
     assert np.bincount(owner, weights=sizes).tolist() == [4, 4, 8, 8]
 
 
 def test_swaps_relieve_a_rank_with_too_much_work() -> None:
     work = np.array([9, 9, 1, 1])
     owner = refined(
-        np.zeros((4, 4)), work, np.ones(4, np.int64), np.array([0, 0, 1, 1]), 2, 8, 10.5
+        np.zeros((4, 4)), work, np.ones(4, np.int64), np.array([0, 0, 1, 1]), 2, 8, 10.5, 9
     )
     assert np.bincount(owner, weights=work).tolist() == [10, 10]
 
@@ -251,7 +251,7 @@ def test_documents_are_placed_for_each_batch() -> None:
     graph = graph_of("same(doc) & causal", 8192, 4)
     label = documents(2048, 4, 3)[None]
     asked = Demand((at_call(graph, {"doc": (label, label)}),), None, 4, 1)
-    placement = placed([asked], 8, swaps=False)
+    placement = placed([asked], 8, quick=True)
     assert balance(placement, asked) <= BALANCED
     moved, all_of_them = (
         traffic(each.exchange(placement), Sizes())[0].total.received.sum()

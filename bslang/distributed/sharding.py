@@ -262,7 +262,7 @@ def shard_sequence(
             f"`{by_head.spec}` differs from head to head: pass heads, the number of the model's query heads"
         )
     demands = _demands(taken, seq_len, heads or 1, key_heads or heads or 1, labels)
-    placement = placed(demands, dist.get_world_size(process_group), swaps=labels is None)
+    placement = placed(demands, dist.get_world_size(process_group), quick=labels is not None)
     rank, name = dist.get_rank(process_group), process_group.group_name
     return Sharding(placement, rank, name, labels, _device(process_group))
 

@@ -6,7 +6,7 @@
     exchange = demand.exchange(placement, sizes)
     part = Part(exchange, rank)                 # what one rank computes, sends and receives
 
-With labels, `at_call` first makes the graphs of one batch: placed([...], ranks, sizes, swaps=False).
+With labels, `at_call` first makes the graphs of one batch: placed([...], ranks, sizes, quick=True).
 
 placement.py  Placement: the rank and the place of each block
 exchange.py   Exchange: fetched items, spread rows, shared items, work, of all ranks

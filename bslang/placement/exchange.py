@@ -179,8 +179,16 @@ class Exchange:
     def is_shared(self) -> Bools:
         """bool (key sets, block columns): whether more than half of at least SHARED_RANKS ranks need it."""
         if self.kind == "gather" or not self.sharing or self.ranks < SHARED_RANKS:
-            return np.zeros(self.wanted.shape, dtype=bool)
+            return np.zeros((len(self.key_sets), self.column_owner.size), dtype=bool)
         return self.wanted > self.ranks / 2
+
+    @cached_property
+    def shared_by_owner(self) -> Ints:
+        """int64 (ranks,): how many shared items each rank holds."""
+        count = np.zeros(self.ranks, dtype=np.int64)
+        for (_, heads), marks in zip(self.key_sets, self.is_shared, strict=True):
+            count += heads.size * np.bincount(self.column_owner[marks], minlength=self.ranks)
+        return count
 
     @cached_property
     def shared(self) -> Items:

@@ -15,7 +15,7 @@ from bslang.placement.chunks import Chunks
 from bslang.placement.exchange import Exchange, HeadGraph
 from bslang.placement.model import H100, Machine, computing, moving
 from bslang.placement.placement import Placement, common_block
-from bslang.placement.planned import most_moved, planned, settled
+from bslang.placement.planned import planned, settled
 from bslang.placement.swaps import MOST_CHUNKS, refined, ties
 from bslang.placement.traffic import Sizes
 
@@ -49,14 +49,15 @@ def placed(
     ranks: int,
     sizes: Sizes | None = None,
     machine: Machine = H100,
-    swaps: bool = True,
+    quick: bool = False,
 ) -> Placement:
     """One placement for all layers of a model.
 
-    Candidates are contiguous shards, and 2, 4, 8 and 16 chunks a rank, heaviest first; swaps: also what
-    exchanging their chunks makes of these. Taken is that with the least modelled time of all layers,
-    forward and backward, of those that balance, or of all if none does. Where times are about equal the one
-    that moves least is, and where that is about equal the one with the fewest chunks.
+    Candidates are contiguous shards, 2, 4, 8 and 16 chunks a rank, heaviest first, and what swapping their
+    chunks makes of these; quick: with fewer swaps, in the time that a batch has. Taken is the one with the
+    least modelled time of all layers, forward and backward, of those that balance, or of all if none does.
+    Where times are about equal the one that moves least is, and where that is about equal the one with the
+    fewest chunks.
 
     Every rank that passes the same gets the same. Raises ValueError as `Placement.contiguous` and
     `Exchange.of`.
@@ -71,7 +72,7 @@ def placed(
     choice = _Choice(asked, start, sizes, machine)
     found: list[tuple[_Cost, Placement]] = []
     idle = 0
-    for group in choice.candidates(swaps):
+    for group in choice.candidates(_SWEEPS[quick]):
         before = choice.least(found)
         for chunks in group:
             placement = chunks.placement(ranks, start.block, start.length)
@@ -96,9 +97,9 @@ class _Cost:
     moved: int
 
 
+_SWEEPS = (24, 6)  # over the pairs of chunks that may be exchanged; quick
 _SAME_TIME, _SAME_BYTES = 1.04, 1.05  # what are called equal: the model is no better
 _WORTH = 0.99  # of the least time so far: where two numbers of chunks come to more, that is all
-_SWAPPED = (1.02, BALANCED)  # work of a rank, as multiples of the mean, that swaps allow
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,7 @@ class _Choice:
         self.work = sum((each.block_work for each in asked), np.zeros(start.blocks, np.int64))
         self.joined = [(each.layers, each.joined(finest), each) for each in asked]
 
-    def candidates(self, swaps: bool) -> Iterator[list[Chunks]]:
+    def candidates(self, sweeps: int) -> Iterator[list[Chunks]]:
         """Chunks on ranks, those of one number of chunks together, fewest first."""
         for count in self.counts:
             chunks = Chunks.contiguous(self.start.blocks, self.start.ranks, count)
@@ -161,15 +162,16 @@ class _Choice:
             work = chunks.work(self.work)
             balanced = chunks.heaviest_first(work)
             group = [balanced]
-            if swaps and chunks.count <= MOST_CHUNKS:
-                tied = self._tied(chunks)
-                group += (self._swapped(balanced, work, tied, limit) for limit in _SWAPPED)
+            loads = np.bincount(balanced.owner, weights=work)
+            if chunks.count <= MOST_CHUNKS and loads.max() <= BALANCED * loads.mean():
+                group.append(self._swapped(balanced, work, sweeps))
             yield group
 
-    def _swapped(self, chunks: Chunks, work: Ints, tied: np.ndarray, limit: float) -> Chunks:
+    def _swapped(self, chunks: Chunks, work: Ints, sweeps: int) -> Chunks:
         ranks, node = self.start.ranks, self.machine.node
-        most = limit * float(work.sum()) / ranks
-        owner = refined(tied, work, chunks.size, chunks.owner, ranks, node, most)
+        most = BALANCED * float(work.sum()) / ranks
+        tied = self._tied(chunks)
+        owner = refined(tied, work, chunks.size, chunks.owner, ranks, node, most, sweeps)
         return replace(chunks, owner=owner)
 
     def _tied(self, chunks: Chunks) -> np.ndarray:
@@ -195,11 +197,11 @@ class _Choice:
     def cost(self, placement: Placement) -> _Cost:
         work, seconds, moved = self._loads(self.work, placement), 0.0, 0
         for layers, joined, asked in self.joined:
-            exchange = settled(replace(joined, placement=placement), self.sizes)
+            exchange, most = settled(replace(joined, placement=placement), self.sizes)
+            moved += layers * most
             most = int(self._loads(asked.block_work, placement).max())
             seconds += layers * sum(moving(exchange, self.sizes, self.machine))
             seconds += self._computing(most)
-            moved += layers * most_moved(exchange, self.sizes)
         return _Cost(float(work.max() / max(work.mean(), 1)), seconds, moved)
 
     def least(self, found: Sequence[tuple[_Cost, Placement]]) -> float:

@@ -32,16 +32,20 @@ def planned(
     plain = Exchange.of(graphs, head_graph, heads, key_heads, placement)
     sizes = sizes or Sizes()
     best = min(_spread(plain), key=lambda exchange: most_moved(exchange, sizes))
-    return settled(best, sizes)
+    return settled(best, sizes)[0]
 
 
-def settled(exchange: Exchange, sizes: Sizes) -> Exchange:
-    """An exchange with shared items or without, as moves less, or a gather if that comes to as much."""
+def settled(exchange: Exchange, sizes: Sizes) -> tuple[Exchange, int]:
+    """An exchange with shared items or without, as moves less, or a gather if that comes to as much; and its
+    `most_moved`."""
+    moved = most_moved(exchange, sizes)
     if exchange.is_shared.any():
         apart = replace(exchange, sharing=False)
-        exchange = min(exchange, apart, key=lambda each: most_moved(each, sizes))
+        if (less := most_moved(apart, sizes)) < moved:
+            exchange, moved = apart, less
     gather = replace(exchange, kind="gather", spread=exchange.spread[:0])
-    return gather if most_moved(exchange, sizes) >= most_moved(gather, sizes) > 0 else exchange
+    all_ = most_moved(gather, sizes)
+    return (gather, all_) if moved >= all_ > 0 else (exchange, moved)
 
 
 def _spread(plain: Exchange) -> Iterator[Exchange]:

@@ -17,7 +17,6 @@ Floats = npt.NDArray[np.float64]
 MOST_CHUNKS = 256
 """Chunks whose columns are compared with one another."""
 
-_SWEEPS = 24
 _LEAST = 1e-6  # of a gain: less is rounding
 
 
@@ -44,16 +43,23 @@ def ties(wanted: Runs, start: Ints) -> Floats:
 
 
 def swapped(
-    tied: Floats, work: Ints, size: Ints, owner: Ints, unit: Ints, group: Ints, limit: float
+    tied: Floats,
+    work: Ints,
+    size: Ints,
+    owner: Ints,
+    unit: Ints,
+    group: Ints,
+    limit: float,
+    sweeps: int,
 ) -> Ints:
     """int64 (chunks,), the rank of each chunk after swaps.
 
     tied: as `ties`. work, size: int64 (chunks,), of each chunk; those of one size are swapped. owner: int64
     (chunks,), the rank of each before. unit: int64 (ranks,), a rank or a node of ranks, between which ties
     cost. group: int64 (ranks,); swaps are between ranks of one group. limit: work of a rank beyond which
-    less work is worth any ties.
+    less work is worth any ties. sweeps: how often all pairs are looked at, at most.
     """
-    return _Swaps(tied, work, size, owner, unit, group, limit).run()
+    return _Swaps(tied, work, size, owner, unit, group, limit).run(sweeps)
 
 
 class _Swaps:
@@ -76,8 +82,8 @@ class _Swaps:
         self.may = np.triu((size[:, None] == size) & (group[owner][:, None] == group[owner]))
         self.relief = 1e3 * owner.size / max(limit, 1)
 
-    def run(self) -> Ints:
-        for _ in range(_SWEEPS):
+    def run(self, sweeps: int) -> Ints:
+        for _ in range(sweeps):
             a, b = np.nonzero(self.may & (self.owner[:, None] != self.owner))
             gain = self._gain(a, b)
             best = np.flatnonzero(gain > _LEAST)
@@ -121,11 +127,18 @@ class _Swaps:
 
 
 def refined(
-    tied: Floats, work: Ints, size: Ints, owner: Ints, ranks: int, node: int, limit: float
+    tied: Floats,
+    work: Ints,
+    size: Ints,
+    owner: Ints,
+    ranks: int,
+    node: int,
+    limit: float,
+    sweeps: int,
 ) -> Ints:
     """As `swapped`, in two rounds: ranks of a node are `node` adjacent ones, and ties between nodes are cut
     first, then those between the ranks of each node."""
     rank, nodes = np.arange(ranks), np.arange(ranks) // node
     if ranks > node:
-        owner = swapped(tied, work, size, owner, nodes, np.zeros_like(rank), limit)
-    return swapped(tied, work, size, owner, rank, nodes, limit)
+        owner = swapped(tied, work, size, owner, nodes, np.zeros_like(rank), limit, sweeps)
+    return swapped(tied, work, size, owner, rank, nodes, limit, sweeps)

@@ -114,8 +114,7 @@ class Sliced:
 def shared_tokens(exchange: Exchange, batch: int = 1) -> Sliced:
     """The tokens of shared items: as (items, batch, block_k) in row-major order, items as in
     `Exchange.shared`."""
-    counts = np.bincount(exchange.column_owner[exchange.shared.block], minlength=exchange.ranks)
-    return Sliced.of(counts * batch * exchange.block_k)
+    return Sliced.of(exchange.shared_by_owner * batch * exchange.block_k)
 
 
 def spread_tokens(exchange: Exchange, batch: int = 1) -> Sliced:
