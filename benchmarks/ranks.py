@@ -229,7 +229,11 @@ def _time(seconds: tuple[Seconds, Seconds] | None) -> str:
     work, move = (
         sum(getattr(each, name) for each in seconds) * 1e3 for name in ("compute", "move")
     )
-    return f"{work + move:.3g} ({move:.3g})"
+    return f"{_number(work + move)} ({_number(move)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def ranks_table(found: Iterable[Shared]) -> str:
