@@ -117,11 +117,10 @@ class World:
     def shards(self, x: torch.Tensor) -> list[torch.Tensor]:
         return [each.shard(x, 2) for each in self.shardings]
 
-    def whole(self, shards: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(batch, heads, length, ...); places without a token hold nothing."""
+    def whole(self, shards: Sequence[torch.Tensor], empty: float = 0) -> torch.Tensor:
+        """(batch, heads, length, ...); places without a token are empty."""
         for each, x in zip(self.shardings, shards, strict=True):
-            empty = x[:, :, ~each.valid]
-            assert ((empty == 0) | (empty == -torch.inf)).all()
+            assert (x[:, :, ~each.valid] == empty).all()
         joined = torch.cat([x.transpose(0, 2) for x in shards])
         return self.shardings[0].in_order(joined).transpose(0, 2)
 
@@ -150,7 +149,9 @@ class World:
             steps.append(job.backward(of, *(taken if keep else (None, None))))
         grads = together(steps, sent[1])
         parts = zip(*([*one[:2], *two] for one, two in zip(found, grads, strict=True)), strict=True)
-        return World.Attended([self.whole(part) for part in parts], jobs, sent)
+        nothing = (0, -torch.inf, 0, 0, 0)
+        results = [self.whole(*each) for each in zip(parts, nothing, strict=True)]
+        return World.Attended(results, jobs, sent)
 
     @dataclass(frozen=True)
     class Attended:

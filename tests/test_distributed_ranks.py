@@ -222,6 +222,32 @@ def test_training_steps_equal_those_of_one_process(four: ranks.Ranks, way: str) 
     four.run(check_training, way)
 
 
+def check_other_ways() -> None:
+    layout = bslang.compile(SPECS[1], block=8, target="torch")
+    sharding = shard_sequence(layout, 100, mesh(4), heads=4, key_heads=2)
+    attention, whole = context_parallel(layout, sharding), tensors(100, dtype=torch.float32)[:3]
+    q, k, v = (sharding.shard(x, 2) for x in whole)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, truth = attention(q, k, v), layout(*whole)
+    assert out.dtype == torch.bfloat16
+    close([sharding.unshard(out, 2)], [truth], 3e-2)
+    with torch.inference_mode():
+        close([sharding.unshard(attention(q, k, v), 2)], [layout(*whole)], 1e-5)
+
+    none = [x[:0].requires_grad_() for x in (q, k, v)]
+    attention(*none).sum().backward()
+    assert all(x.grad is not None and x.grad.shape == x.shape for x in none)
+
+    leaf = q.requires_grad_()
+    (first,) = torch.autograd.grad(attention(leaf, k, v).sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivatives over several processes"):
+        first.sum().backward()
+
+
+def test_other_ways_to_call(four: ranks.Ranks) -> None:
+    four.run(check_other_ways)
+
+
 # ---- DTensors ----------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ def _attention(
     group = resolved(job.sharding.group)
     text = _statement(job, q, k, v, layout, numbers, about, keep)
     agree(job.sharding._agreed, text, group, q.device)
+    if q.shape[0] == 0:  # no sequence
+        return _attention_fake(q, k, v, layout, sharding, tensors, numbers, about, reduce, keep)
     with torch.autocast(q.device.type, enabled=False):
         out, lse, *taken = carry_out(job.forward(q, k, v), group)
     pool, guests = taken if job.keeps(keep) else (x.new_empty((0,)) for x in taken)
@@ -121,6 +123,8 @@ def _attention_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) of a shard."""
     job = Job.of(q, k, v, layout, sharding, Call.unpack(tensors, numbers, about), reduce)
+    if q.shape[0] == 0:
+        return torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     taken = (pool, guests) if job.keeps(keep) else (None, None)
     with torch.autocast(q.device.type, enabled=False):
         steps = job.backward(Given(grad_out, grad_lse, q, k, v, out, lse), *taken)

@@ -264,14 +264,18 @@ def shard_sequence(
     demands = _demands(taken, seq_len, heads or 1, key_heads or heads or 1, labels)
     placement = placed(demands, dist.get_world_size(process_group), quick=labels is not None)
     rank, name = dist.get_rank(process_group), process_group.group_name
-    return Sharding(placement, rank, name, labels, _device(process_group))
+    return Sharding(placement, rank, name, labels, _device(group))
 
 
-def _device(group: dist.ProcessGroup) -> torch.device:
-    """What a group's tensors are on: this process's GPU for NCCL."""
-    if dist.get_backend(group) == "nccl":
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
+def _device(group: Group) -> torch.device:
+    """What a group's tensors are on: for a GPU this process's."""
+    if isinstance(group, DeviceMesh):
+        kind = group.device_type
+    else:
+        kind = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
+    if kind == "cpu":
+        return torch.device("cpu")
+    return torch.device(kind, torch.get_device_module(kind).current_device())
 
 
 def _demands(

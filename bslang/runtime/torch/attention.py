@@ -93,8 +93,8 @@ class TorchTarget:
         if into is None:
             return out.to(q.dtype).contiguous(), lse.to(lse_dtype(q.dtype)).contiguous()
         assert call.q_pages is not None
-        for to, made in zip(into, (out, lse), strict=True):
-            scatter(to, call.q_pages, made, plan.rows.order)
+        for to, made, rest in zip(into, (out, lse), (0.0, -torch.inf), strict=True):
+            scatter(to, call.q_pages, made, plan.rows.order, rest)
         return into
 
     def _forward(

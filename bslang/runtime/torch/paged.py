@@ -20,13 +20,19 @@ def gathered(
     return found.masked_fill(gone, absent).flatten(2, 3)[:, :, :length]
 
 
-def scatter(into: torch.Tensor, pages: torch.Tensor, x: torch.Tensor, blocks: torch.Tensor) -> None:
+def scatter(
+    into: torch.Tensor,
+    pages: torch.Tensor,
+    x: torch.Tensor,
+    blocks: torch.Tensor,
+    rest: float = 0.0,
+) -> None:
     """Write some blocks of x (batch, heads, length, ...) to their pages in `into` (pages, heads, block, ...).
 
-    blocks: integers (blocks,); pages: as in `gathered`.
+    blocks: integers (blocks,); pages: as in `gathered`; rest: what the last block has after the end.
     """
     blocks, size = blocks.long(), into.shape[2]
-    ragged = F.pad(x, (*(0, 0) * (x.dim() - 3), 0, -x.shape[2] % size))
+    ragged = F.pad(x, (*(0, 0) * (x.dim() - 3), 0, -x.shape[2] % size), value=rest)
     number, head = _places(pages[:, :, blocks], x.shape[1])
     cut = ragged.reshape(*x.shape[:2], -1, size, *x.shape[3:])
     if into.stride(1) == 0:  # of single heads, each with pages of its own
