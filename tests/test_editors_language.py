@@ -148,6 +148,16 @@ def test_hover_draws_with_the_block_of_the_file() -> None:
     assert "16 x 32 blocks at 2,048 tokens" in said("block 128x64\nx = all", "= a^ll")
 
 
+def test_hover_says_what_an_order_is() -> None:
+    text = "order tiles(6, 8; 4, 4)\nnear = grid(6t, 8t, radius=1)\n"
+    found = hover(Document.of(text), text.index("tiles") + 2)
+    assert found and "48 tokens in 4 tiles; `layout.permute`" in found.text
+    drawn = hover(Document.of(text), text.index("grid"))
+    assert drawn and "at 48 tokens" in drawn.text
+    wrong = hover(Document.of("order tiles(6, 8)\nall"), 8)
+    assert wrong and "**E303**" in wrong.text and "tile after tile" in wrong.text
+
+
 def test_hover_explains_what_is_wrong() -> None:
     assert "**E201**: Unknown name." in said("x = windw(3)", "w^indw")
 
@@ -184,6 +194,9 @@ def offered(text: str) -> list[str]:
         ("x = win", ["window"]),
         ("b", ["butterfly", "bb", "block"]),
         ("i", ["isqrt", "import", "inf"]),
+        ("or", ["order"]),
+        ("order ", ["tiles", "morton"]),
+        ("order m", ["morton"]),
         ("x = window(3, st", ["step=", "streaming", "strided"]),
         ("x = window(3, step=2, s", ["streaming", "strided", "segments", "same"]),
         ("x = streaming(", ["w=", "keep="]),
@@ -339,16 +352,17 @@ def test_what_others_use_is_not_renamed(tmp_path: Path) -> None:
 
 
 def test_outline() -> None:
-    found = outline(Document.of(f"bsl 1\nblock 64\n{GOOD}last(3)\n"))
+    found = outline(Document.of(f"bsl 1\nblock 64\norder morton(4, 4)\n{GOOD}last(3t)\n"))
     assert [(entry.name, entry.kind) for entry in found] == [
         ("bsl 1", "version"),
         ("block 64", "block"),
+        ("order morton(4, 4)", "order"),
         ("std/bigbird.bsl", "import"),
         ("streaming", "definition"),
         ("mine", "definition"),
         ("layout", "layout"),
     ]
-    assert found[3].detail == "Keeps the first block."
+    assert found[4].detail == "Keeps the first block."
 
 
 PIECES = (

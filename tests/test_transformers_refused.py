@@ -57,6 +57,11 @@ def test_what_a_layout_cannot_do_is_refused() -> None:
         )
 
 
+def test_tokens_stay_in_a_row() -> None:
+    with pytest.raises(ValueError, match=r"tokens of this layout have an order.*remove `order`"):
+        register("order tiles(8, 8; 4, 4)\ncausal", target="torch")
+
+
 def test_dropout_says_what_sets_it() -> None:
     register("causal", block=8, target="torch")
     sizes = {"vocab_size": 64, "n_embd": 32, "n_layer": 1, "n_head": 4, "attn_pdrop": 0.2}

@@ -16,6 +16,15 @@ from bslang.patterns import BY_NAME, PRIMITIVES
 Tokens: TypeAlias = list[str]
 
 _SMALL = *"0123451357", "16", "64t", "100t", "-1", "inf"
+_ORDERS = (
+    *(
+        "tiles ( 10 , 20 ; 4 , 8 )",
+        "morton ( 10 , 20 )",
+        "tiles ( 200 ; 7 )",
+        "morton ( 5 , 4 , 10 )",
+    ),
+    *("tiles ( 10 , 20 )", "tiles ( 8 ; 9 )", "morton ( 0 )", "tile ( 10 , 20 ; 4 , 8 )"),
+)
 _BLOCKS = "0", "1x9999", "99999999999", "1"
 _HOSTILE = (
     *("2147483647", "2147483648", "4294967296t", "9" * 30, "9" * 5000, "0" * 40, "1_000", "1__0t"),
@@ -80,6 +89,8 @@ class Writer:
             statements.append(["bsl", "1"])
         if self.chance(0.15):
             statements.append(["block", self.random.choice(("64", "16", "8x4", "32x32", *_BLOCKS))])
+        if self.chance(0.1):
+            statements.append(["order", *self.random.choice(_ORDERS).split()])
         if self.chance(0.15):
             alias = ["as", self.random.choice(("c", "d", "all", "as"))] if self.chance(0.5) else []
             statements.append(["import", f'"{self.random.choice(_FILES)}"', *alias])
