@@ -114,7 +114,7 @@ HOMES = {
 """Where each library may be imported: parts of the package, or single files."""
 
 TARGETS = {"triton", "cpu", "torch"}
-SHARED = {"compared", "linear", "predicates", "shapes", "philox"}
+SHARED = {"linear", "predicates", "shapes", "philox"}
 """Files of bslang/patterns that are no primitives."""
 
 

@@ -18,13 +18,13 @@ from bslang.analysis.stats import asked_by_pairs
 from bslang.errors import LimitError
 from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.graph.lower import lower
+from bslang.ir.compared import Sides, sides
 from bslang.ir.expr import Op
 from bslang.ir.grid import Grid
 from bslang.ir.oracle import dense
 from bslang.ir.pattern import Pattern
 from bslang.ir.runs import Runs
 from bslang.patterns.builder import Builder
-from bslang.patterns.compared import Sides, sides
 from bslang.patterns.indices import Rows
 from bslang.syntax.source import Source
 

@@ -24,6 +24,7 @@ from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.heads import Heads
 from bslang.ir.ordered import order_of, row_major
 from bslang.ir.pattern import (
+    Intersection,
     Pattern,
     Primitive,
     Union,
@@ -101,7 +102,7 @@ def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
     """
     if order_of(pattern) is not None:  # of positions, then
         rows = row_major(pattern)
-        return is_causal(rows, lower(rows, graph.grid))
+        return YES if _looks_back(rows) else is_causal(rows, lower(rows, graph.grid))
     awaited = _awaited(pattern, graph)
     if awaited and not grows_with_call(pattern, graph.grid.head):
         later = first_pair(most_of_call(graph), ahead=True)
@@ -111,6 +112,16 @@ def is_causal(pattern: Pattern, graph: BlockGraph) -> Answer:
         return YES
     where = f", where the {awaited} of the call let it" if awaited else ""
     return Answer(False, pair, f"query {pair[0]} sees key {pair[1]}, which comes later{where}")
+
+
+def _looks_back(pattern: Pattern) -> bool:
+    """Whether a part of the pattern keeps all later keys out, as `causal` beside others."""
+    if isinstance(pattern, Primitive):
+        return all(slab.offset[0] >= 0 for slab in pattern.region().inside)
+    parts = map(_looks_back, pattern.parts)
+    return isinstance(pattern, Intersection | Union) and (
+        any(parts) if isinstance(pattern, Intersection) else all(parts)
+    )
 
 
 def _awaited(pattern: Pattern, graph: BlockGraph) -> str:

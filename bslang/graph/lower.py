@@ -112,9 +112,6 @@ class _Known(Known):
 
     def _inside(self, pattern: Pattern, grid: Grid) -> Decided:
         """What is known of the blocks of a pattern."""
-        if grid.q.order is not None:  # of places: no mask is asked of these
-            found = _Decided(grid, self)(pattern)
-            return Decided(found.must, found.may, exact=False)
         meant = pattern.expand() if isinstance(pattern, Primitive) else pattern
         if isinstance(meant, Primitive):
             return self.primitive(meant, grid)

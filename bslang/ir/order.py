@@ -7,7 +7,7 @@ positions. A *place* is its number in memory. Without an order both are one numb
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import zip_longest
 from math import gcd, prod
 from typing import Any
@@ -71,6 +71,10 @@ class Order:
         inner = self.tile[-1] if self.tile else 2
         return gcd(inner, self.sides[-1], *blocks)
 
+    def boxes(self, *blocks: int) -> bool:
+        """Whether the tokens of every block, of these sides, are all those of a box of the grid."""
+        return all(_are_boxes(self, block) for block in blocks)
+
     def fits(self, queries: int, keys: int, first: int) -> None:
         """Refuse sequences of other tokens than those of the order, and queries from a later token on
         (PatternError)."""
@@ -87,6 +91,15 @@ class Order:
                     f"`order {self}` is of {shape} = {self.length} tokens, and there are {length} {noun}",
                     hint="write the sides of the grid that the sequence has",
                 )
+
+
+@lru_cache(maxsize=32)
+def _are_boxes(order: Order, block: int) -> bool:
+    edges = np.arange(0, order.length, block)
+    sizes = np.ones_like(edges)
+    for axis in np.unravel_index(order.positions, order.sides):
+        sizes *= np.maximum.reduceat(axis, edges) - np.minimum.reduceat(axis, edges) + 1
+    return bool(np.array_equal(sizes, np.diff(edges, append=order.length)))
 
 
 def _tiled(axes: list[Any], sides: tuple[int, ...], tile: tuple[int, ...]) -> Any:

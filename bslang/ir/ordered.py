@@ -6,7 +6,9 @@ labels and selections, is of places, as a call gives it. `row_major` is its inve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +17,9 @@ import numpy as np
 from bslang.budget import RUNS, spend
 from bslang.inputs import Label
 from bslang.ir.awaited import inputs
-from bslang.ir.expr import Number, Term, Var, variables
-from bslang.ir.fold import Fold
+from bslang.ir.compared import compared, sides, within_reach
+from bslang.ir.expr import Number, Op, Term, Var, variables
+from bslang.ir.fold import Fold, chosen_before
 from bslang.ir.grid import At, Axis, Grid, Ints, Side
 from bslang.ir.heads import Heads
 from bslang.ir.order import Order
@@ -37,6 +40,8 @@ from bslang.ir.predicate import SYMBOLIC, holds
 from bslang.ir.ranges import Cells, Ranges
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Count, Kind, argument
+
+TOKENS = "q", "k"
 
 _CELLS = 2**22  # cells that are counted at once
 _CELL = 2  # steps of the budget for each
@@ -108,21 +113,98 @@ class Ordered(Primitive):
     def decided(self, grid: Grid, lower: Lower, inside: Inside) -> Decided:
         if self.awaits_call:
             return Decided.unknown(grid)
-        if _in_any_order(self.part):
-            places = replace(grid.q, order=self.order), replace(grid.k, order=self.order)
-            return inside(self.part, replace(grid, q=places[0], k=places[1]))
-        side = self.order.unit(grid.q.block, grid.k.block)
-        axis = Axis(self.order.length, side, 0, self.order.length)
-        cells = inside(self.part, replace(grid, q=axis, k=axis))
-        return _gathered(cells, self.order, side, grid)
+        return _decided(self.part, self.order, grid, inside)
 
 
-def _in_any_order(part: Pattern) -> bool:
-    """Whether all of a pattern can be asked of blocks of places."""
-    if isinstance(part, Primitive):
-        meant = part.expand()
-        return part.in_any_order() if meant is part else _in_any_order(meant)
-    return all(map(_in_any_order, part.parts))
+def _decided(part: Pattern, order: Order, grid: Grid, inside: Inside) -> Decided:
+    """What is known of the blocks of places of a pattern of positions."""
+    boxes = order.boxes(grid.q.block, grid.k.block)
+    if (found := _by_numbers(part, boxes, grid, order)) is not None:
+        return found
+    if isinstance(part, Union | Intersection):
+        known = [_by_numbers(each, boxes, grid, order) for each in part.parts]
+        rest = [each for each, found in zip(part.parts, known, strict=True) if found is None]
+        if len(rest) < len(known):
+            known = [_decided(type(part).of(*rest), order, grid, inside), *filter(None, known)]
+            return reduce(_either if isinstance(part, Union) else _both, filter(None, known))
+    side = order.unit(grid.q.block, grid.k.block)
+    axis = Axis(order.length, side, 0, order.length)
+    cells = inside(part, replace(grid, q=axis, k=axis))
+    return _gathered(cells, order, side, grid)
+
+
+# ---- numbers of blocks of places ---------------------------------------------------------------
+
+
+def _by_numbers(part: Pattern, boxes: bool, grid: Grid, order: Order) -> Decided | None:
+    """What the numbers of blocks of places say of a pattern; None where not all of it has numbers."""
+    places = replace(grid.q, order=order), replace(grid.k, order=order)
+    return _Numbers(replace(grid, q=places[0], k=places[1]), boxes)(part)
+
+
+class _Numbers(Fold["Decided | None"]):
+    """The blocks of places by the least and the greatest number of each; None for what has none."""
+
+    def __init__(self, grid: Grid, boxes: bool) -> None:
+        self.grid, self.boxes = grid, boxes
+
+    def primitive(self, pattern: Primitive) -> Decided | None:
+        meant = pattern.expand()
+        if meant is not pattern:
+            return self(meant)
+        condition = pattern.by_numbers(self.boxes)
+        return None if condition is None else self._holds(condition)
+
+    def _holds(self, condition: Number) -> Decided | None:
+        """Where a condition on `q` and `k` holds."""
+        if (met := sides(condition, TOKENS)) is not None:
+            found = compared(self.grid, True, TOKENS, met, None)
+            return Decided(found.must, found.may, exact=False)
+        condition = within_reach(condition, TOKENS)
+        if not isinstance(condition, Op) or condition.op not in ("&", "|", "not"):
+            return None
+        parts = [self._holds(arg) for arg in condition.args]
+        if condition.op == "not":
+            return self._not(parts[0])
+        return self._all(_both if condition.op == "&" else _either, parts)
+
+    def _all(self, join: Callable[..., Decided], parts: list[Decided | None]) -> Decided | None:
+        known = [part for part in parts if part is not None]
+        return reduce(join, known) if len(known) == len(parts) else None
+
+    def _not(self, part: Decided | None) -> Decided | None:
+        if part is None:
+            return None
+        domain = Runs.domain(self.grid)
+        return Decided(domain - part.may, domain - part.must, exact=False)
+
+    def union(self, pattern: Union) -> Decided | None:
+        return self._all(_either, self.parts(pattern))
+
+    def intersection(self, pattern: Intersection) -> Decided | None:
+        return self._all(_both, self.parts(pattern))
+
+    def xor(self, pattern: Xor) -> Decided | None:
+        return None
+
+    def difference(self, pattern: Difference) -> Decided | None:
+        return self._all(_both, [self(pattern.left), self._not(self(pattern.right))])
+
+    def complement(self, pattern: Complement) -> Decided | None:
+        return self._not(self(pattern.part))
+
+    def transpose(self, pattern: Transpose) -> Decided | None:
+        return None
+
+    heads = chosen_before
+
+
+def _both(a: Decided, b: Decided) -> Decided:
+    return Decided(a.must & b.must, a.may & b.may, exact=False)
+
+
+def _either(a: Decided, b: Decided) -> Decided:
+    return Decided(a.must | b.must, a.may | b.may, exact=False)
 
 
 # ---- blocks of places --------------------------------------------------------------------------

@@ -302,9 +302,11 @@ class Primitive(Pattern, ABC):
         """Whether lowering asks it of every pair of blocks, as it has no faster form. Numbers are bound."""
         return False
 
-    def in_any_order(self) -> bool:
-        """Whether `blocks` takes axes that count places of tokens in an order."""
-        return False
+    def by_numbers(self, boxes: bool) -> Number | None:
+        """The same pairs as a condition on the positions `q` and `k`, if the least and the greatest number of
+        tokens of a block, which need not be a run of positions, show well where it holds; else None. boxes:
+        whether the tokens of every block are a box of a grid."""
+        return None
 
     def fits(self, grid: Grid) -> None:
         """Refuse a grid that the arguments do not fit (PatternError). All numbers are bound."""

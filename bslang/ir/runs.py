@@ -227,3 +227,10 @@ def ranges(first: Ints, count: Ints) -> Ints:
     numbers: Ints = np.repeat(first - (np.cumsum(count) - count), count)
     numbers += np.arange(numbers.size)
     return numbers
+
+
+def bounded(runs: int) -> None:
+    """Refuse more runs than lowering may hold or the budget pays, before they are made (LimitError)."""
+    if runs > MAX_RUNS:
+        raise LimitError("MAX_RUNS", MAX_RUNS, f"{runs} runs of blocks")
+    spend(16 * runs, RUNS)

@@ -16,6 +16,7 @@ from bslang.budget import MASKS, spend
 from bslang.errors import LimitError
 from bslang.inputs import KEYS, Label
 from bslang.ir.bounds import Interval, bounds
+from bslang.ir.compared import compared, sides, within_reach, work
 from bslang.ir.expr import Number, Op, Var, over, variables
 from bslang.ir.grid import At, Grid
 from bslang.ir.pattern import (
@@ -34,7 +35,6 @@ from bslang.ir.signature import Kind, argument
 from bslang.ir.text import number_text
 from bslang.ir.units import suffixed, written
 from bslang.limits import MAX_MASK_WORK, MAX_NUMBER
-from bslang.patterns.compared import compared, sides, within_reach, work
 from bslang.patterns.linear import against_zero, depends_on, half_planes, where_holds
 from bslang.patterns.predicates import (
     BLOCKS,
@@ -123,12 +123,10 @@ class Builder(Primitive):
     def _form(self) -> str | None:
         return depends_on(self.condition, self.pair)
 
-    def in_any_order(self) -> bool:
-        return self.by_tokens and _is_compared(self.condition, self.pair)
+    def by_numbers(self, boxes: bool) -> Number | None:
+        return self.condition if self.by_tokens else None
 
     def work(self, grid: Grid) -> int:
-        if grid.q.order is not None:
-            return self._compared_work(self.condition, grid)
         if self.by_pairs():
             return grid.n * grid.m
         linear = all(
@@ -152,10 +150,6 @@ class Builder(Primitive):
         return self.blocks_within(grid, lower, None)
 
     def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
-        if grid.q.order is not None:
-            found = self._compared(self.condition, grid, within)
-            assert found is not None  # `in_any_order`
-            return found
         form = self._form()
         rows, cols = grid.q.size(self.by_tokens), grid.k.size(self.by_tokens)
         if form == "neither":

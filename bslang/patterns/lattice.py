@@ -14,9 +14,9 @@ from bslang.ir.expr import Number, joined, maximum, minimum
 from bslang.ir.grid import At, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.region import INDICES, OFFSETS, Region, Slab
-from bslang.ir.runs import Runs, ranges
+from bslang.ir.runs import Runs, bounded, ranges
 from bslang.ir.signature import INFINITE, Count, Kind, argument
-from bslang.patterns.shapes import bounded, token_runs
+from bslang.patterns.shapes import token_runs
 
 _BATCH = 2**21  # runs of tokens held at once
 
@@ -178,6 +178,12 @@ class Lattice(Primitive):
         if self._by_side(self.wrap)[axis]:
             return [(abs(x - y) <= radius) | (abs(x - y) >= size - radius)]
         return [*causal, x - y <= radius] if causal else [abs(x - y) <= radius]
+
+    def by_numbers(self, boxes: bool) -> Number | None:
+        if not boxes or not self.tokens or self.offset is not None or any(self._by_side(self.wrap)):
+            return None
+        condition: Number = self.predicate(At.symbolic((1, 1))).number
+        return condition
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         q, total = grid.q, max(grid.q.size(self.tokens), grid.k.size(self.tokens))

@@ -10,9 +10,9 @@ import numpy as np
 from bslang.ir.expr import Number
 from bslang.ir.grid import At, Grid
 from bslang.ir.pattern import Decided, Lower, Primitive
-from bslang.ir.runs import Runs
+from bslang.ir.runs import Runs, bounded
 from bslang.ir.signature import Kind, argument
-from bslang.patterns.shapes import bands, bounded
+from bslang.patterns.shapes import bands
 
 _BITS = 31  # positions, and so block indices and their differences, have no more
 

@@ -12,9 +12,8 @@ from bslang.ir.expr import Number, Var, fold
 from bslang.ir.grid import At, Axis, Grid, Ints
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.region import Region, least
-from bslang.ir.runs import Bools, Runs, ranges
+from bslang.ir.runs import Bools, Runs, bounded, ranges
 from bslang.ir.signature import INFINITE, Count, Kind, argument
-from bslang.patterns.shapes import bounded
 
 
 @dataclass(frozen=True)

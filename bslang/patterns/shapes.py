@@ -10,12 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bslang.budget import RUNS, spend
-from bslang.errors import LimitError
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.pattern import Decided
-from bslang.ir.runs import Runs, ranges
-from bslang.limits import MAX_RUNS
+from bslang.ir.runs import Runs, bounded, ranges
 
 Bound = Callable[[Ints], Ints]
 
@@ -200,10 +197,3 @@ def _merged(low: Ints, high: Ints, gap: int) -> tuple[Ints, Ints]:
 def _shortest(axis: Axis) -> int:
     first, last = axis.spans()
     return int((last - first).min()) + 1
-
-
-def bounded(runs: int) -> None:
-    """Refuse more runs than lowering may hold or the budget pays, before they are made (LimitError)."""
-    if runs > MAX_RUNS:
-        raise LimitError("MAX_RUNS", MAX_RUNS, f"{runs} runs of blocks")
-    spend(16 * runs, RUNS)

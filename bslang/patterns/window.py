@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bslang.errors import PatternError
-from bslang.ir.expr import Number, Term, gcd, inverse, maximum, minimum
+from bslang.ir.expr import Number, Op, Term, Var, gcd, inverse, maximum, minimum
 from bslang.ir.grid import At, Grid, Ints, Side
 from bslang.ir.pattern import Decided, Lower, Primitive
 from bslang.ir.region import Region, least
@@ -288,6 +288,9 @@ class Causal(Primitive):
 
     def blocks(self, grid: Grid, lower: Lower) -> Decided:
         return bands(grid, True, np.array([-INFINITE]), np.array([0]))
+
+    def by_numbers(self, boxes: bool) -> Number | None:
+        return Op("<=", (Var("k"), Var("q")))
 
     def region(self) -> Region:
         return Region.along("offset", [(0, INFINITE)])

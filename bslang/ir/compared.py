@@ -16,8 +16,7 @@ import numpy as np
 from bslang.ir.expr import COMPARISONS, Number, Op, fold, over, variables
 from bslang.ir.grid import Axis, Grid, Ints
 from bslang.ir.pattern import Decided
-from bslang.ir.runs import Bools, Runs, ranges
-from bslang.patterns.shapes import bounded
+from bslang.ir.runs import Bools, Runs, bounded, ranges
 
 _BATCH = 2**22  # positions whose numbers are held at once
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
