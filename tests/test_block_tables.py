@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +87,12 @@ def check(target: str, call: Call, size: int, by_head: bool, **options: Any) -> 
 @pytest.mark.parametrize("case", CALLS, ids=lambda case: case[0].spec)
 def test_results(target: str, case: tuple[Call, int, bool]) -> None:
     check(target, *case)
+
+
+def test_interpreted(interpreting: Executor) -> None:
+    """The triton target, with pages of key heads."""
+    interpreting.submit(check, "triton", Call(SPEC, (8, 8), 1, 30, batch=3), 16, True).result()
+    interpreting.submit(test_a_page_that_is_not_there_is_nobody_elses, "triton").result()
 
 
 @pytest.mark.parametrize("target", TARGETS)

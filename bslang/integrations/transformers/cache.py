@@ -104,16 +104,18 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # as above
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         if self.cache is not None:
-            self.reorder_cache(torch.arange(self._batch).repeat_interleave(repeats))
+            self.reorder_cache(self._numbers("cpu").repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         if self.cache is not None:
-            self.reorder_cache(torch.arange(self._batch, device=indices.device)[indices])
+            self.reorder_cache(self._numbers(indices.device)[indices])
 
-    @property
-    def _batch(self) -> int:
+    def _numbers(self, device: torch.device | str) -> Tensor:
+        """The numbers of the rows of the batch."""
         assert self.cache is not None
-        return int(self.cache.options["pages"].shape[0])  # type: ignore[union-attr]  # it has a layout
+        pages = self.cache.options["pages"]
+        assert pages is not None, "it has a layout"
+        return torch.arange(pages.shape[0], dtype=torch.int64, device=device)
 
     # ---- what a layout's attention asks --------------------------------------------------------
 
