@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -147,6 +148,23 @@ def test_kept_rows_have_the_bits_of_one_process(name: str, dtype: torch.dtype) -
     again = world.attended(layout, given_, keep=False)
     for mine, other in zip(again.results, found.results, strict=True):
         assert torch.equal(mine, other)
+
+
+def check_triton() -> None:
+    """A layout whose heads differ: the bits of one process, and spread rows but for rounding."""
+    spec = "heads { 0 -> last(20t) & causal; 1: -> cols(0) }"
+    layout = bslang.compile(spec, block=16, target="triton")
+    given_ = tensors(90, (2, 2), (16, 16), dtype=torch.float32)
+    world = World(Placement.contiguous(90, 16, 3), "exchange", (1,))
+    found, truth = world.attended(layout, given_), one(layout, given_)
+    close(found.results, truth, 1e-5)
+    kept = found.kept()
+    for mine, other in zip(found.results[:3], truth[:3], strict=True):
+        assert torch.equal(mine[:, :, kept], other[:, :, kept])
+
+
+def test_kernels_of_triton(interpreting: Executor) -> None:
+    interpreting.submit(check_triton).result()
 
 
 @pytest.mark.usefixtures("built")

@@ -29,7 +29,7 @@ def agree(agreed: set[str], text: str, group: dist.ProcessGroup, device: torch.d
     """
     if text in agreed or dist.get_world_size(group) == 1:
         return
-    mine = torch.zeros(SIZE, dtype=torch.uint8)
+    mine = torch.zeros(SIZE, dtype=torch.uint8, device="cpu")
     said = text.encode()[:SIZE]
     mine[: len(said)] = torch.frombuffer(bytearray(said), dtype=torch.uint8)
     each = torch.empty((dist.get_world_size(group), SIZE), dtype=torch.uint8, device=device)

@@ -44,7 +44,8 @@ def left(
     rows = (x.shape[0] for label, x in tensors if x.dim() > 1 or label.sides == ROW)
     batch = max(rows, default=1)
     q, k = (
-        torch.empty((1,), device=device).expand(batch, h, seq_len, 1) for h in (heads, key_heads)
+        torch.empty((1,), dtype=torch.float32, device=device).expand(batch, h, seq_len, 1)
+        for h in (heads, key_heads)
     )
     taken = take_labels(given, layout.inputs.labels, q, k, "end")
     assert taken is not None
