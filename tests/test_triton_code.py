@@ -14,12 +14,13 @@ import torch
 from reference import inputs, run
 
 import bslang
-from bslang import compiler
+from bslang import abi, compiler
 from bslang.codegen.plan import Plan
 from bslang.codegen.triton import section
 from bslang.errors import TargetError
 from bslang.missing import needs
 from bslang.resources import resource
+from bslang.runtime.triton.arguments import Pages
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch
 from bslang.syntax.source import Source
@@ -302,6 +303,24 @@ def test_a_softcap_is_compiled_in(launches: list[Any]) -> None:
     for name, before, after in zip(STARTED, plain, capped, strict=True):
         divides = ["div.full.f32" in kernel.asm["ptx"] for kernel in (before, after)]
         assert divides == [name == "forward", name != "delta"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("kernel", ["delta", "sum"])
+def test_kernels_of_calls_without_pages_have_none_of_their_arguments(kernel: str) -> None:
+    from bslang.gpu import aot
+
+    target = bslang.compile("causal", block=64, target="triton").targets["triton"]
+    assert isinstance(target, TritonTarget)
+    in_one, in_pages = (
+        aot.compile_kernel(target, kernel, "cuda:90", 64, BRAIN, pages).asm["ptx"]
+        for pages in (Pages(), Pages(64, 64))
+    )
+    arguments = {
+        name: len(re.findall(r"\.param .*_param_\d+[,\n]", ptx))
+        for name, ptx in (("one", in_one), ("pages", in_pages))
+    }
+    assert arguments["pages"] - arguments["one"] == len(abi.KERNELS[kernel].of_pages) > 0
 
 
 @needs_compiler
