@@ -107,6 +107,7 @@ CASES = {
     "dense": "causal",
     "heads": "heads { 0 -> last(60t) & causal; 1 -> strided(5) & causal; 2: -> rows(3) | window(3) }",
     "gaps": "random(1, seed=3) - causal",
+    "order": "order tiles(5, 10, 10; 2, 4, 4)\ngrid(5t, 10t, 10t, radius=2)",
 }
 
 

@@ -14,6 +14,7 @@ CASES = [
     ("last(100t) & causal", 64, (1, 2, 1, 300), (16, 24)),
     ("heads { 0:2 -> last(40t); 2: -> causal - cols(3t) }", (16, 32), (2, 4, 2, 150), (20, 12)),
     ("causal", 128, (1, 4, 4, 130), (20, 20)),
+    ("order morton(5, 7, 7)\ngrid(5t, 7t, 7t, radius=2)", 16, (1, 2, 1, 245), (8, 8)),
 ]
 BITS = {"cpu": True, "torch": False}
 """Targets, and whether a part of their work has the bits of the whole."""
