@@ -11,7 +11,7 @@ TIMES ?= 8
 TEXTS ?= 1000000
 
 .PHONY: demo demo-distributed examples test test-floors test-light lint format docs site accuracy identical compile-all fuzz
-.PHONY: coverage mutation bench bench-quick bench-gpu bench-static bench-lowering bench-balance bench-ranks clean
+.PHONY: fuzz-ranks coverage mutation bench bench-quick bench-gpu bench-static bench-lowering bench-balance bench-ranks clean
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
