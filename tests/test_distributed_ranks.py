@@ -333,6 +333,10 @@ def check_disagreement() -> None:
         with pytest.raises(BslangError, match=r"ranks 0 and 1 .* bslang is .* and 9\.9"):
             context_parallel(layout, sharding)(q, q, q)
     assert context_parallel(layout, sharding)(q, q, q).shape == q.shape  # all is as it was
+    with pytest.raises(BslangError, match=r"ranks 0 and 2 .* the layout is block 8x8; .*20.*21"):
+        context_parallel(other if rank == 2 else layout, sharding)(
+            q, q, q
+        )  # after a call that agreed
 
 
 def test_ranks_that_disagree_all_say_so(four: ranks.Ranks) -> None:
