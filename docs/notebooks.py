@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-HELPERS = ("common", "model", "train_ranks")
+HELPERS = ("common", "language_model", "model", "train_ranks")
 """What the examples import or start, which has no cells."""
 
 

@@ -22,7 +22,7 @@ import common
 import torch
 import torch.nn.functional as F
 from common import figure, save, sizes, table
-from model import LanguageModel
+from language_model import LanguageModel
 from torch import Tensor, nn
 
 SPEC = f"{Path(common.__file__).with_name('bigbird.bsl')}:causal_bigbird"
@@ -61,8 +61,8 @@ layout = importlib.import_module(Path(written.splitlines()[0]).stem).LAYOUT
 # %% [markdown]
 # ## The model
 #
-# `LanguageModel` of model.py. In each layer a short convolution brings in the nearest tokens, so that
-# attention is left with what lies further away.
+# `LanguageModel` of language_model.py. In each layer a short convolution brings in the nearest tokens, so
+# that attention is left with what lies further away.
 
 
 # %%

@@ -19,7 +19,7 @@ import common
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from model import LanguageModel
+from language_model import LanguageModel
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 

@@ -105,7 +105,8 @@ def test_every_example_is_tested_and_measured_and_fits_a_page() -> None:
     lines = {path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in programs}
     assert max(lines.values()) <= 170 and sum(lines.values()) <= 130 * len(lines), lines
     for name in notebooks.HELPERS:
-        assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 80
+        most = 120 if name == "train_ranks" else 80  # a program of its own
+        assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < most
 
 
 def test_notebooks_are_made_from_the_examples() -> None:
