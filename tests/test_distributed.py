@@ -245,6 +245,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "lengths": ({"lengths": torch.tensor([3])}, "takes no `lengths`: .* pass key_padding"),
     "pages": ({"pages": torch.zeros(1, 4).int()}, "takes no `pages`"),
     "align": ({"align": "start"}, 'align="start" is for keys of another sequence'),
+    "no align": ({"align": "foo"}, 'align must be "end" or "start"'),
     "labels": ({"labels": torch.zeros(64)}, "has no labels"),
     "padding": ({"key_padding": torch.zeros(1, 16).bool()}, r"key_padding must be bool \(1, 64\)"),
     "sinks": ({"sinks": torch.zeros(3)}, r"sinks must have shape \(2,\)"),
@@ -282,6 +283,13 @@ def test_tensors_and_layouts_that_are_refused() -> None:
             context_parallel(*given_)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="reduce_dtype must be"):
         context_parallel(layout, sharding, reduce_dtype=torch.float16)
+    with pytest.raises(TypeError, match="keep must be True, False or None, not 'yes'"):
+        context_parallel(layout, sharding, keep="yes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"q has 2 heads, the sharding was made for 4.*first_head"):
+        its = Sharding(sharding.placement, 1, "", heads=4)
+        context_parallel(bslang.compile("last(head + 1)", block=16, target="torch"), its)(q, q, q)
+    with pytest.raises(RuntimeError, match="vmap over a sequence on several ranks"):
+        torch.func.vmap(attention)(q[None], q[None], q[None])
     with pytest.raises(TypeError, match="save the state_dict"):
         pickle.dumps(attention)
     assert copy.deepcopy(attention) is attention
@@ -295,6 +303,16 @@ def test_arguments_of_shard_sequence() -> None:
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             shard_sequence(*given_)  # type: ignore[arg-type]
+    for options, message in (
+        ({"key_heads": 2}, "pass heads as well"),
+        ({"labels": {"doc": torch.zeros(64)}}, "these read none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            shard_sequence("causal", 64, None, **options)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no layout reads the label 'dok'; they read doc"):
+        shard_sequence("same(doc)", 64, None, labels={"dok": torch.zeros(64)})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"has selections .pick."):
+        shard_sequence("select(pick)", 64, None)  # type: ignore[arg-type]
 
 
 def test_modules_take_the_attention_of_a_sharding() -> None:

@@ -229,3 +229,10 @@ def test_methods_refuse_them_as_well(run: Run) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             layout.stats(256, **given)
+
+
+@pytest.mark.parametrize("command", ["stats", "show"])
+def test_layouts_that_calls_refuse_are_refused(command: str, run: Run) -> None:
+    done = run(command, "select(pick) & causal", "--ranks", "4")
+    said = " ".join(re.sub("[│╭╮╰╯─]", " ", done.err).split())
+    assert done.status == 2 and "this layout has selections (pick)" in said

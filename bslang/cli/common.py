@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,10 @@ from bslang.errors import BslangError, shortened
 from bslang.files import write_whole
 from bslang.limits import MAX_RANKS
 from bslang.syntax.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    from bslang.reports.ranks import Group
+    from bslang.resolve.program import Resolved
 
 _UNITS = {"": 1, "k": 1024, "M": 1024**2}
 
@@ -236,3 +240,13 @@ def print_diagnostic(diagnostic: Diagnostic) -> None:
     colour = "bold yellow" if diagnostic.severity == "warning" else "bold red"
     text = Text.assemble((kind, colour), (f": {message}", "bold"), f"\n{rest}")
     Console(stderr=True, soft_wrap=True).print(text)
+
+
+def check_group(group: Group | None, resolved: Resolved) -> None:
+    """Refuse a layout that is not called over several ranks."""
+    if group is None:
+        return
+    try:
+        group.check(resolved)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--ranks") from None

@@ -16,6 +16,7 @@ from bslang.cli.common import (
     OrderOption,
     ParameterOption,
     RanksOption,
+    check_group,
     write_output,
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
@@ -75,6 +76,7 @@ def show(
         raise typer.BadParameter(message, param_hint="--png")
     resolved = resolve_spec(spec, define, block, order)
     group = None if ranks is None else Group(ranks)
+    check_group(group, resolved)
     drawing = picture_of(resolved, seq_len, heads=heads, layer=layer, group=group)
     if svg is not None:
         write_output(svg, drawing.svg())

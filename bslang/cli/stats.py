@@ -17,6 +17,7 @@ from bslang.cli.common import (
     OrderOption,
     ParameterOption,
     RanksOption,
+    check_group,
     print_json,
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
@@ -80,6 +81,9 @@ def stats(
         message = f"{key_heads} does not divide the {of_queries} query heads (--heads)"
         raise typer.BadParameter(message, param_hint="--kv-heads")
 
+    group = None if ranks is None else Group(ranks, heads, key_heads, dim)
+    check_group(group, resolved)
+
     def timed(length: int, causal: bool) -> list[Measured]:
         with progress("measuring", quiet):
             return api.measure(resolved, length, causal=causal, dim=dim, layer=layer)
@@ -93,7 +97,7 @@ def stats(
         layer=layer,
         layers=layers,
         measure=timed if measure else None,
-        group=None if ranks is None else Group(ranks, heads, key_heads, dim),
+        group=group,
     )
     if json:
         print_json(found.as_dict())

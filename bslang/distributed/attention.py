@@ -11,9 +11,10 @@ from bslang.call import Call
 from bslang.distributed import op
 from bslang.distributed.dtensors import taken_apart
 from bslang.distributed.known import labels_of
-from bslang.distributed.sharding import Sharding
+from bslang.distributed.sharding import Sharding, check_layout
 from bslang.layouts import Layout, take_layout
 from bslang.runtime.checks import autocast, check_tensors, check_transforms
+from bslang.runtime.sharded import needs_first_head
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -87,7 +88,7 @@ class ContextParallel:
         for name, why in _NOT_HERE.items():
             if options.get(name) is not None:
                 raise ValueError(f"a sequence over several ranks takes no `{name}`: {why}")
-        if options.get("align", "end") != "end":
+        if options.get("align") == "start":
             raise ValueError(
                 'align="start" is for keys of another sequence: call the layout itself with all keys'
             )
@@ -97,8 +98,14 @@ class ContextParallel:
             if layout.by_head and held.heads is not None and "first_head" not in options:
                 options["first_head"] = held.first_head(q.shape[1])
         first_head = options.pop("first_head", None)
+        of = self.sharding.heads
         if first_head is not None:
             layout = _at_heads(layout, first_head)
+        elif of is not None and needs_first_head(layout, q.shape[1], of):
+            raise ValueError(
+                f"q has {q.shape[1]} heads, the sharding was made for {of}, and this layout differs from "
+                "head to head: pass first_head, the model's number of the first of them"
+            )
         q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
         check_transforms(q, k, v)
@@ -175,18 +182,15 @@ def context_parallel(
         raise TypeError(
             f"sharding must be what shard_sequence returns, not {type(sharding).__name__}"
         )
-    if layout.selections:
-        names = ", ".join(layout.selections)
-        raise ValueError(
-            f"this layout has selections ({names}), which are not supported over several ranks: they are "
-            "known at the call, and may need the keys of any rank. Call the layout with whole tensors"
-        )
+    check_layout(layout)
     if any(sharding.placement.block % side for side in layout.block):
         rows, columns = layout.block
         raise ValueError(
             f"a layout with blocks of {rows}x{columns} tokens cannot be called on a sharding by "
             f"{sharding.placement.block} tokens: pass it to shard_sequence with the others"
         )
+    if not (keep is None or isinstance(keep, bool)):
+        raise TypeError(f"keep must be True, False or None, not {keep!r}")
     if reduce_dtype not in PARTS:
         raise ValueError(
             f"reduce_dtype must be torch.float32 or torch.bfloat16, not {reduce_dtype}"

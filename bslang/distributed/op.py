@@ -192,6 +192,17 @@ attention_backward = define(
 )
 """(dq, dk, dv) of a shard."""
 
+
+def _no_vmap(info: Any, in_dims: Any, *given: Any) -> Any:
+    raise RuntimeError(
+        "torch.func.vmap over a sequence on several ranks is not supported; put the mapped dimension into "
+        "the batch"
+    )
+
+
+for _name in ("context_attention", "context_attention_backward"):
+    torch.library.register_vmap(f"bslang::{_name}", _no_vmap)
+
 _register = torch.library.register_autograd
 _register("bslang::context_attention", _backward, setup_context=_setup_context)
 _register("bslang::context_attention_backward", _no_second_derivatives)

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, TypeAlias
@@ -47,7 +47,7 @@ class Sharding:
 
     placement: of blocks, over the ranks. group: the name of the process group; rank: this process's in it.
     labels: those of the batch that it was made for, which its calls have; None if it serves any. device: of
-    the group, on which positions are.
+    the group, on which positions are. heads: query heads of the model, None where it was not told.
     digest: a name for which rank holds what, the same on all ranks (16 hex digits); key: what operators know
     it by, in this process.
     """
@@ -57,6 +57,7 @@ class Sharding:
     group: str
     labels: Any = None
     device: torch.device = field(default_factory=partial(torch.device, "cpu"))
+    heads: int | None = None
     digest: str = field(init=False)
     key: str = field(init=False)
     _plans: Recent[RankPlan] = field(default_factory=partial(Recent, PLANS))
@@ -248,14 +249,19 @@ def shard_sequence(
     if not given:
         raise ValueError("a sharding needs a layout: the sequence of layouts is empty")
     taken = [take_layout(each) for each in given]
+    for layout in taken:
+        check_layout(layout)
     if isinstance(seq_len, bool) or not isinstance(seq_len, int) or seq_len < 1:
         raise ValueError(f"seq_len must be an integer of at least 1, not {seq_len!r}")
-    process_group = as_group(group)
+    _check_labels(labels, taken)
     for name, count in (("heads", heads), ("key_heads", key_heads)):
         if count is not None and (
             isinstance(count, bool) or not isinstance(count, int) or count < 1
         ):
             raise ValueError(f"{name} must be an integer of at least 1, not {count!r}")
+    if key_heads is not None and heads is None:
+        raise ValueError("key_heads are shared by the model's query heads: pass heads as well")
+    process_group = as_group(group)
     by_head = next((layout for layout in taken if layout.by_head), None)
     if by_head is not None and heads is None:
         raise ValueError(
@@ -264,7 +270,30 @@ def shard_sequence(
     demands = _demands(taken, seq_len, heads or 1, key_heads or heads or 1, labels)
     placement = placed(demands, dist.get_world_size(process_group), quick=labels is not None)
     rank, name = dist.get_rank(process_group), process_group.group_name
-    return Sharding(placement, rank, name, labels, _device(group))
+    return Sharding(placement, rank, name, labels, _device(group), heads)
+
+
+def check_layout(layout: Layout) -> None:
+    """Raise ValueError for a layout that cannot be called over several ranks."""
+    if layout.selections:
+        names = ", ".join(layout.selections)
+        raise ValueError(
+            f"this layout has selections ({names}), which are not supported over several ranks: they are "
+            "known at the call, and may need the keys of any rank. Call the layout with whole tensors"
+        )
+
+
+def _check_labels(labels: Any, layouts: Sequence[Layout]) -> None:
+    """Raise ValueError for labels that no layout reads."""
+    names = {name for layout in layouts for name in layout.labels}
+    if labels is None:
+        return
+    if not names:
+        raise ValueError("labels are for layouts that read some, as `same(doc)`; these read none")
+    unknown = sorted(set(labels) - names) if isinstance(labels, Mapping) else []
+    if unknown:
+        read = ", ".join(sorted(names))
+        raise ValueError(f"no layout reads the label {unknown[0]!r}; they read {read}")
 
 
 def _device(group: Group) -> torch.device:

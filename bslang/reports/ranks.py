@@ -10,6 +10,7 @@ import numpy as np
 
 from bslang import compiler
 from bslang.analysis.provenance import provenance
+from bslang.ir.awaited import inputs
 from bslang.ir.runs import Runs
 from bslang.picture.picture import label
 from bslang.placement.exchange import Exchange
@@ -39,9 +40,18 @@ class Group:
     def sizes(self) -> Sizes:
         return Sizes(self.dim, self.dim)
 
+    def check(self, resolved: Resolved) -> None:
+        """Raise ValueError for a layout that is not called over several ranks."""
+        if names := inputs(resolved.block, resolved.pattern).selection_names:
+            raise ValueError(
+                f"this layout has selections ({', '.join(names)}), and a call over several ranks refuses "
+                "them: what moves is known at the call only"
+            )
+
     def exchange(self, resolved: Resolved, length: int, layer: int = 0) -> Exchange:
         """What moves on the best placement. Raises as `compiler.tables`, and ValueError where key heads do
         not divide the query heads, or for ranks that are out of range."""
+        self.check(resolved)
         heads = self.heads or compiler.heads(resolved)
         those = range(self.first_head, self.first_head + heads)
         tables = compiler.tables(resolved, length, length, "end", those, layer)
