@@ -51,7 +51,7 @@ class Permutes(ABC):
     def _indices(self, length: int, device: torch.device, *, back: bool) -> torch.Tensor:
         order = self._order
         if order is None:
-            return torch.arange(length, device=device)
+            return torch.arange(length, dtype=torch.int64, device=device)
         if length != order.length:
             raise ValueError(
                 f"`order {order}` is of {order.length} tokens, and there are {length} here: pass the "
@@ -64,7 +64,9 @@ class Permutes(ABC):
 
 def _computed(order: Order, device: torch.device, back: bool) -> torch.Tensor:
     """int64 (length,): what `permute`, or its inverse, takes for each token."""
-    found: torch.Tensor = order.rank(torch.arange(order.length, device=device)).argsort()
+    found: torch.Tensor = order.rank(
+        torch.arange(order.length, dtype=torch.int64, device=device)
+    ).argsort()
     return found.argsort() if back else found
 
 

@@ -151,7 +151,7 @@ def test_a_length_at_which_a_layout_means_nothing() -> None:
 def test_a_layout_shows_its_users_what_is_theirs() -> None:
     """No name of the package's own; the API reference has every method."""
     described = {"name", "spec", "source", "block", "digest", "targets", "labels", "folder"}
-    described |= {"inputs", "selections"}
+    described |= {"inputs", "selections", "has_order"}
     described |= {"by_head", "by_layer", "layer", "first_head"}
     layout = bslang.compile("causal")
     methods = {name for name in dir(layout) if not name.startswith("_")} - described

@@ -160,7 +160,8 @@ class Kernels:
     def sizes(self) -> list[str]:
         """Arguments for which kernels are not specialised, in lines."""
         sizes = (name for kernel in abi.KERNELS.values() for name in kernel.unspecialised)
-        return textwrap.wrap(" ".join(dict.fromkeys(sizes)), LINE - 4)
+        names = " ".join(f'"{name}",' for name in dict.fromkeys(sizes))
+        return textwrap.wrap(names, LINE - 4)
 
     @property
     def key_gathers(self) -> bool:

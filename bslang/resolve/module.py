@@ -16,7 +16,7 @@ from bslang.resolve.suggest import closest
 from bslang.resolve.values import FUNCTIONS
 from bslang.syntax import tree
 from bslang.syntax.diagnostics import Diagnostic, Findings, SpecError
-from bslang.syntax.fix import Fix, question
+from bslang.syntax.fix import Fix, meant
 from bslang.syntax.reader import read
 from bslang.syntax.source import Source, Span
 
@@ -178,8 +178,10 @@ class _Loading:
         sides, tile = (tuple(x.value for x in each) for each in (setting.sides, setting.tile))
         if name not in ORDERS:
             near = closest(name, ORDERS)
-            hint = question(near) if near else f"orders are {', '.join(ORDERS)}"
-            self._report(module, "E201", f"unknown order `{name}`", setting.name.span, hint)
+            fix = meant(name, near or "", setting.name.span)
+            hint = fix.hint if fix else f"orders are {', '.join(ORDERS)}"
+            message, span = f"unknown order `{name}`", setting.name.span
+            self._report(module, "E201", message, span, hint, fix=fix)
             return
         if 0 in sides + tile:
             span = next(x.span for x in setting.sides + setting.tile if x.value == 0)
