@@ -69,7 +69,11 @@ def mask_mod(
     pairs = list(zip(*(part.unbind() for part in given.labels or ()), strict=True))
     chosen = list(zip(inputs.selections, given.selections, strict=True))
     of_tokens = order_of(*asked)
-    order = None if of_tokens is None else torch.from_numpy(of_tokens.positions).to(device)
+    order = (
+        None
+        if of_tokens is None
+        else torch.tensor(of_tokens.positions, dtype=torch.int64, device=device)
+    )
 
     def bound(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> Names:
         found: dict[str, Any] = {"q": q + start, "k": k}
