@@ -67,7 +67,7 @@ def program(
     """Parse and check a whole source. block: sides that replace the spec's own, in tokens; order: that of
     tokens that replaces the spec's own, as it is written after the word `order`.
 
-    Raises SpecError with every error of the source, or of the order, ValueError for a block that is none.
+    Raises SpecError with every error of the source or the order, ValueError for an invalid block.
     """
     sides = None if block is None else block_sides(block)
     return Program(read(source), sides, order=None if order is None else _order(order))

@@ -35,15 +35,18 @@ def taken_apart(
     Raises TypeError or ValueError unless they are Shard(2) over this group, and over the rest of one mesh
     Shard(1), evenly, or replicated.
     """
+    shards: list[DTensor] = []
     for name, x in (("q", q), ("k", k), ("v", v)):
         if not isinstance(x, DTensor):
             raise TypeError(f"q, k and v must all be DTensors, or none; {name} is not one")
-        if x.device_mesh != q.device_mesh or x.placements != q.placements:  # type: ignore[attr-defined]
+        shards.append(x)
+        of_q = shards[0]
+        if x.device_mesh != of_q.device_mesh or x.placements != of_q.placements:
             raise ValueError(
-                f"q, k and v must have one mesh and the same placements; q has {q.placements}, "  # type: ignore[attr-defined]
+                f"q, k and v must have one mesh and the same placements; q has {of_q.placements}, "
                 f"{name} {x.placements}"
             )
-    mesh, placements = q.device_mesh, q.placements  # type: ignore[attr-defined]
+    mesh, placements = shards[0].device_mesh, shards[0].placements
     over = [axis for axis in range(mesh.ndim) if mesh.get_group(axis).group_name == group]
     heads = None
     for axis, placement in enumerate(placements):
@@ -68,4 +71,5 @@ def taken_apart(
                     f"the {x.shape[1]} heads of {name} must be a multiple of the {mesh.size(heads)} ranks "
                     "that they are sharded over"
                 )
-    return Held(mesh, tuple(placements), heads), (q.to_local(), k.to_local(), v.to_local())  # type: ignore[attr-defined]
+    q, k, v = (shard.to_local() for shard in shards)
+    return Held(mesh, tuple(placements), heads), (q, k, v)

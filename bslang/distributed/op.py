@@ -16,7 +16,7 @@ from bslang.distributed.backward import Given
 from bslang.distributed.job import Job, of_shard, parts_dtype, plan_of
 from bslang.distributed.sharding import found
 from bslang.distributed.transport import carry_out, resolved
-from bslang.runtime.op import define, lse_dtype
+from bslang.runtime.op import define, lse_dtype, refuse_vmap
 from bslang.runtime.padding import padded_queries
 from bslang.runtime.registry import LAYOUTS
 from bslang.sinks import gradient
@@ -59,7 +59,6 @@ def _statement(
     keep: bool | None,
 ) -> str:
     """What all ranks must have in common for this call."""
-    exchange = job.plan.exchange
     return statement(
         {
             "the layout": layout,
@@ -72,10 +71,7 @@ def _statement(
             "reduce_dtype": job.rank.parts,
             "keep": keep,
             "the options": f"{about}, {list(numbers)}",
-            "the exchange": (
-                f"{exchange.kind}, {exchange.spread.size} spread rows, {exchange.shared.size} shared items, "
-                f"{sum(runs.size for runs in exchange.wants)} wanted columns"
-            ),
+            "the exchange": job.plan.moved,
         }
     )
 
@@ -193,15 +189,8 @@ attention_backward = define(
 """(dq, dk, dv) of a shard."""
 
 
-def _no_vmap(info: Any, in_dims: Any, *given: Any) -> Any:
-    raise RuntimeError(
-        "torch.func.vmap over a sequence on several ranks is not supported; put the mapped dimension into "
-        "the batch"
-    )
-
-
 for _name in ("context_attention", "context_attention_backward"):
-    torch.library.register_vmap(f"bslang::{_name}", _no_vmap)
+    refuse_vmap(_name, "a sequence on several ranks")
 
 _register = torch.library.register_autograd
 _register("bslang::context_attention", _backward, setup_context=_setup_context)

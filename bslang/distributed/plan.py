@@ -88,6 +88,16 @@ class RankPlan:
     def block_k(self) -> int:
         return self.exchange.block_k
 
+    @cached_property
+    def moved(self) -> str:
+        """What the exchange moves, in a line that ranks compare at every call."""
+        found = self.exchange
+        wanted = sum(runs.size for runs in found.wants)
+        return (
+            f"{found.kind}, {found.spread.size} spread rows, {found.shared.size} shared items, "
+            f"{wanted} wanted columns"
+        )
+
     @property
     def length(self) -> int:
         """Tokens of a shard."""

@@ -153,7 +153,7 @@ class Sharding:
             )
         if not 0 <= tokens <= block:
             raise ValueError(
-                f"tokens must be from 0 to {block}, those of a block of the sharding, not {tokens}"
+                f"tokens must be from 0 to {block}, the block of the sharding, not {tokens}"
             )
         return with_before(x, dim, tokens, block, self._behind, self.group)
 
@@ -217,7 +217,7 @@ SHARDINGS: weakref.WeakValueDictionary[str, Sharding] = weakref.WeakValueDiction
 
 
 def found(key: str) -> Sharding:
-    """The sharding of a key. Raises RuntimeError where there is none in this process."""
+    """The sharding of a key. Raises RuntimeError if this process has no such sharding."""
     sharding = SHARDINGS.get(key)
     if sharding is None:
         raise RuntimeError(f"no sharding {key!r} in this process: make it with shard_sequence")

@@ -118,7 +118,7 @@ def carry_out(steps: Steps[T], group: dist.ProcessGroup) -> T:
 
 
 def resolved(group: str) -> dist.ProcessGroup:
-    """The process group of a name. Raises an error of torch where there is none."""
+    """The process group of a name. Raises torch's error if there is no such group."""
     found: dist.ProcessGroup = dist.distributed_c10d._resolve_process_group(group)  # type: ignore[arg-type,attr-defined]  # its names are strings
     return found
 

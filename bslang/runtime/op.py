@@ -273,10 +273,15 @@ def _attention_autocast(
         return attention(q, k, v, *packed)  # type: ignore[no-any-return]  # operators are untyped
 
 
-def _no_vmap(info: Any, in_dims: Any, *given: Any) -> Any:
-    raise RuntimeError(
-        "torch.func.vmap over a bslang layout is not supported; put the mapped dimension into the batch"
-    )
+def refuse_vmap(name: str, what: str) -> None:
+    """Have an operator of ours refuse torch.func.vmap; what: that which users call."""
+
+    def refuse(info: Any, in_dims: Any, *given: Any) -> Any:
+        raise RuntimeError(
+            f"torch.func.vmap over {what} is not supported; put the mapped dimension into the batch"
+        )
+
+    torch.library.register_vmap(f"bslang::{name}", refuse)
 
 
 def define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -300,7 +305,7 @@ torch.library.register_autograd("bslang::attention_backward", _no_second_derivat
 for _key in _AUTOCAST:
     torch.library.impl("bslang::attention", _key, _attention_autocast)
 for _name in ("attention", "attention_backward"):
-    torch.library.register_vmap(f"bslang::{_name}", _no_vmap)
+    refuse_vmap(_name, "a bslang layout")
 
 
 def lse_dtype(dtype: torch.dtype) -> torch.dtype:
