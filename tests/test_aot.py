@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +25,8 @@ from bslang.cli.inspect import _lines
 from bslang.dims import Dims
 from bslang.errors import TargetError
 from bslang.gpu import aot, inspect
-from bslang.runtime.triton import launch as launcher
+from bslang.gpu.machine.devices import device as device_of
+from bslang.runtime.triton import device as devices
 from bslang.runtime.triton.binaries import _entries
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.syntax.source import Source
@@ -287,13 +288,10 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     from triton.runtime.driver import driver
     from triton.runtime.jit import JITFunction
 
-    from bslang.runtime.triton import binaries
-
     found = Device()
     monkeypatch.setattr(driver, "_active", found)
     monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
-    monkeypatch.setattr(launcher, "shared_memory", lambda device: 227 * 1024)
-    monkeypatch.setattr(binaries, "_ARCHITECTURES", {})
+    monkeypatch.setattr(devices.Device, "of", lambda device: device_of("cuda:90"))
     monkeypatch.setattr(
         JITFunction,
         "run",
@@ -367,7 +365,8 @@ def test_other_devices_are_compiled_for(
     compiled_anew: int,
 ) -> None:
     device.capability = capability
-    monkeypatch.setattr(launcher, "shared_memory", lambda device: kib * 1024)
+    on = replace(device_of(f"cuda:{capability}"), shared=kib * 1024)
+    monkeypatch.setattr(devices.Device, "of", lambda device: on)
     attention(compiled)
     assert len(device.compiled) == compiled_anew
     assert len(device.launched) == 4 - compiled_anew

@@ -25,8 +25,9 @@ from bslang.dims import Dims
 from bslang.errors import TargetError
 from bslang.files import write_whole
 from bslang.gpu import tune as tuner
+from bslang.gpu.machine.devices import device as device_of
 from bslang.gpu.tune import KERNELS, candidates, tune
-from bslang.runtime.triton import launch as launcher
+from bslang.runtime.triton.device import Device
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch, launch
 from bslang.runtime.triton.tuned import Tuned, store
@@ -36,7 +37,7 @@ pytest.importorskip("triton")
 
 SPEC, BRAIN = "near = last(3)", torch.bfloat16
 SIZE = Dims.of(64)
-H100, A100, L40 = 227 * 1024, 163 * 1024, 99 * 1024
+H100, A100, L40 = map(device_of, ("cuda:90", "cuda:80", "cuda:89"))
 _MODULES = iter(range(1000))
 
 
@@ -57,11 +58,11 @@ def test_candidates_fit_the_device_and_the_blocks(
     given = sides(block)
     (held_q, held_k), (met_q, met_k) = given
     most = (met_q, held_k) if kernel == "dkdv" else (held_q, met_k)
-    for shared in (H100, A100, L40):
+    for on in (H100, A100, L40):
         for itemsize in (2, 4):
             dims = Dims.of(dim)
-            found = candidates(kernel, dims, itemsize, given, shared)
-            assert found[0] == launch(kernel, dims, itemsize, given, shared=shared)
+            found = candidates(kernel, dims, itemsize, given, on)
+            assert found[0] == launch(kernel, dims, itemsize, given, device=on)
             assert 2 <= len(found) <= 8
             assert len({str(each) for each in found}) == len(found)
             for each in found:
@@ -74,7 +75,7 @@ def test_candidates_fit_the_device_and_the_blocks(
                 q, k = (each.constants[name] * dim * itemsize for name in ("TILE_Q", "TILE_K"))
                 kept, met = (2 * k, 2 * q) if kernel == "dkdv" else (q, 2 * k)
                 kept *= 2 if kernel == "dq" else 1
-                assert kept + each.options["num_stages"] * met <= shared
+                assert kept + each.options["num_stages"] * met <= on.shared
 
 
 def test_candidates_differ_in_one_respect() -> None:
@@ -136,8 +137,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
     monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
     monkeypatch.setattr(TritonTarget, "_start", start)
     monkeypatch.setattr(tuner, "_agree", lambda result, expected: True)
-    for module in (launcher, tuner):
-        monkeypatch.setattr(module, "shared_memory", lambda device: H100)
+    monkeypatch.setattr(Device, "of", lambda device: H100)
     return found
 
 
@@ -165,7 +165,7 @@ def test_the_fastest_wins(tmp_path: Path, device: list[Launch]) -> None:
 
     found = tuned(layout, times)
     for kernel in KERNELS:
-        options = launch(kernel, SIZE, 2, target.sides, shared=H100).options
+        options = launch(kernel, SIZE, 2, target.sides, device=H100).options
         chosen = found[kernel].options
         if options["num_warps"] == 4:
             assert chosen == {"num_warps": 8, "num_stages": options["num_stages"]}
@@ -180,7 +180,7 @@ def test_the_default_stays_unless_much_is_saved(
     tmp_path: Path, device: list[Launch], share: float, wins: bool
 ) -> None:
     layout, target = imported(made(tmp_path))
-    normal = {k: launch(k, SIZE, 2, target.sides, shared=H100) for k in KERNELS}
+    normal = {k: launch(k, SIZE, 2, target.sides, device=H100) for k in KERNELS}
 
     def times(kernel: str, chosen: Launch) -> float:
         return 0.0 if kernel != "dq" else 1.0 if chosen == normal["dq"] else share
@@ -202,7 +202,7 @@ def test_what_computes_something_else_does_not_win(
     layout, target = imported(made(tmp_path))
     monkeypatch.setattr(tuner, "_agree", lambda result, expected: False)
     for kernel, each in tuned(layout, half).items():
-        default = launch(kernel, SIZE, 2, target.sides, shared=H100)
+        default = launch(kernel, SIZE, 2, target.sides, device=H100)
         assert each.tile.items() <= default.constants.items()
         assert each.times["best"] == each.times["default"]
 
@@ -223,7 +223,7 @@ def test_what_a_device_refuses_is_left_out(
 
     monkeypatch.setattr(TritonTarget, "_start", refuse)
     for kernel, each in tuned(layout, lambda k, chosen: 1 / chosen.options["num_warps"]).items():
-        default = launch(kernel, SIZE, 2, target.sides, shared=H100)
+        default = launch(kernel, SIZE, 2, target.sides, device=H100)
         assert each.options["num_warps"] == default.options["num_warps"]
 
 
@@ -323,7 +323,7 @@ def test_winners_of_other_calls_stay(stored: Path, device: list[Launch]) -> None
 def test_other_devices_have_the_default(
     stored: Path, device: list[Launch], default: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "device_name", lambda device: "NVIDIA A100")
+    monkeypatch.setattr("bslang.runtime.triton.launch.device_name", lambda device: "NVIDIA A100")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert streamed_rows(stored, device) == default
@@ -376,8 +376,7 @@ def test_files_that_are_wrong_are_warned_of_once(
 
 def tuned_for_real(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # in a process that other tests have, too
-        for module in (launcher, tuner):
-            patch.setattr(module, "shared_memory", lambda device: H100)
+        patch.setattr(Device, "of", lambda device: H100)
         compare_tuned(folder)
 
 

@@ -17,8 +17,10 @@ import bslang
 from bslang.dims import Dims
 from bslang.errors import TargetError
 from bslang.gpu.aot import choice, compiled_for
+from bslang.gpu.machine.devices import device as device_of
 from bslang.integrations.transformers.attention import Attention
 from bslang.nn import BlockSparseAttention, KVCache
+from bslang.runtime.triton.device import Device
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch
 
@@ -254,7 +256,7 @@ def test_kernels_are_compiled_for_what_calls_launch(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(f"bslang.schedule.programs.{name}", 1)
     monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
     monkeypatch.setattr(TritonTarget, "_start", start)
-    monkeypatch.setattr("bslang.runtime.triton.launch.shared_memory", lambda device: 227 * 1024)
+    monkeypatch.setattr(Device, "of", lambda device: device_of("cuda:90"))
     made, dims = layout("triton", "rows(0) | cols(0)"), Dims(192, 128)
     target = made.targets["triton"]
     assert isinstance(target, TritonTarget)

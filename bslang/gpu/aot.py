@@ -16,7 +16,7 @@ from bslang import abi
 from bslang.abi import CONSTANT
 from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
-from bslang.gpu.machine.devices import DEVICES
+from bslang.gpu.machine.devices import DEVICES, device
 from bslang.progress import report
 from bslang.runtime.triton.arguments import IN_ONE_PIECE, Pages
 from bslang.runtime.triton.beside import written
@@ -81,10 +81,7 @@ def choice(
     sides: Sides,
 ) -> Launch:
     """The constants and options of a kernel as a call on that device would choose them."""
-    device = DEVICES[architecture]
-    return launch(
-        kernel, dims, dtype.itemsize, sides, shared=device.program * 1024, lanes=device.lanes
-    )
+    return launch(kernel, dims, dtype.itemsize, sides, device=device(architecture))
 
 
 def binaries(

@@ -24,7 +24,8 @@ from bslang.progress import report
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import all_of
 from bslang.runtime.triton.binaries import TYPES
-from bslang.runtime.triton.launch import TritonTarget, shared_memory, warp_lanes
+from bslang.runtime.triton.device import Device
+from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch, launch, padded, warps
 from bslang.runtime.triton.tuned import Sides, Tuned, device_name, largest, tile_names
 from bslang.selections import cells
@@ -43,7 +44,7 @@ _MOST_STAGES = 5
 
 
 def candidates(
-    kernel: str, dims: Dims, itemsize: int, sides: Sides, shared: int, lanes: int = 32
+    kernel: str, dims: Dims, itemsize: int, sides: Sides, device: Device
 ) -> list[Launch]:
     """The default launch of a kernel of `KERNELS`, then others that differ from it in one respect: half
     or twice a side of the tile, the other number of warps, one stage more or less. At most 8.
@@ -51,7 +52,7 @@ def candidates(
     The arguments are those of `bslang.runtime.triton.launch.launch`. What would not fit shared memory, as far
     as can be told before it is compiled, is left out.
     """
-    default = launch(kernel, dims, itemsize, sides, shared=shared, lanes=lanes)
+    default = launch(kernel, dims, itemsize, sides, device=device)
     pads = padded(dims)
     names, most = tile_names(kernel), largest(kernel, sides)
     kept, streamed = (default.constants[name] for name in names)
@@ -63,7 +64,7 @@ def candidates(
         (kept // 2, streamed),
         (kept, streamed // 2),
     ]
-    other = [(*tile, warps(kernel, pads, itemsize, *tile, lanes), stages) for tile in tiles]
+    other = [(*tile, warps(kernel, pads, itemsize, *tile, device.lanes), stages) for tile in tiles]
     other.append((kept, streamed, 12 - number, stages))  # 4 or 8
     other += [(kept, streamed, number, stages + 1), (kept, streamed, number, stages - 1)]
 
@@ -73,7 +74,7 @@ def candidates(
         if (
             all(_SMALLEST <= side <= top for side, top in zip(tile, most, strict=True))
             and 1 <= depth <= _MOST_STAGES
-            and _shared(kernel, pads, itemsize, *tile, depth) <= shared
+            and _shared(kernel, pads, itemsize, *tile, depth) <= device.shared
         ):
             constants = default.constants | dict(zip(names, tile, strict=True))
             options = default.options | {"num_warps": count, "num_stages": depth}
@@ -224,7 +225,6 @@ class _Passes:
         """The candidates of a kernel, not timed yet."""
         dims, device = self.dims, self.q.device
         precision = self.target.default(kernel, self.q, self.v).constants["PRECISION"]
-        sides, limits = self.target.sides, (shared_memory(device), warp_lanes(device))
         return [
             Tuned(
                 device=device_name(device),
@@ -238,7 +238,9 @@ class _Passes:
                 length=self.shape[2],
                 times={},
             )
-            for each in candidates(kernel, dims, self.q.itemsize, sides, *limits)
+            for each in candidates(
+                kernel, dims, self.q.itemsize, self.target.sides, Device.of(device)
+            )
         ]
 
     def _have(self, tuned: Tuned) -> Tuned:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bslang.runtime.triton.device import Device
+
 REGISTERS = 512
 """Registers of 32 bits for each lane of the warps of one of a multiprocessor's 4 parts."""
 
@@ -68,3 +70,9 @@ DEVICES = {
 Source: CUDA C++ Programming Guide, technical specifications per compute capability; AMD Instinct
 MI200, MI300 and CDNA4 instruction set architecture guides.
 """
+
+
+def device(architecture: str) -> Device:
+    """A device of an architecture of `DEVICES`, as launches see it."""
+    of = DEVICES[architecture]
+    return Device(architecture, of.program * 1024, of.lanes)

@@ -20,6 +20,7 @@ import torch
 from bslang import abi
 from bslang.errors import BuildError
 from bslang.runtime.triton.beside import module_of, plain, read
+from bslang.runtime.triton.device import Device
 
 SUFFIX = ".triton.json"
 
@@ -135,7 +136,7 @@ class Binaries:
         if not self.entries:
             return False
         device = arguments[0].device
-        architecture = _architecture(device)
+        architecture = Device.of(device).architecture
         for entry in self.entries:
             if (
                 (entry.kernel, entry.architecture) == (kernel, architecture)
@@ -204,19 +205,6 @@ def _kernel(function: Any, entry: Binary, path: Path) -> Any:
         made = CompiledKernel(source, {name: f"{folder}/{name}" for name in files}, entry.sha256)
     made[(1, 1, 1)]  # loads it
     return made
-
-
-_ARCHITECTURES: dict[torch.device, str] = {}
-
-
-def _architecture(device: torch.device) -> str:
-    """The architecture of the current device, as `bslang compile --target` names it."""
-    if device not in _ARCHITECTURES:
-        from triton.runtime.driver import driver
-
-        target = driver.active.get_current_target()
-        _ARCHITECTURES[device] = f"{target.backend}:{target.arch}"
-    return _ARCHITECTURES[device]
 
 
 def _warn(reason: object) -> None:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -36,6 +36,7 @@ from bslang.runtime.triton.arguments import (
     vector_like,
 )
 from bslang.runtime.triton.binaries import TYPES, Binaries
+from bslang.runtime.triton.device import Device
 from bslang.runtime.triton.selected import listed
 from bslang.runtime.triton.tables import DeviceTables
 from bslang.runtime.triton.tiles import JOINED, MAX_DIM, Launch, launch
@@ -334,8 +335,7 @@ class TritonTarget:
             Dims(q.shape[3], v.shape[3]),
             q.itemsize,
             self.sides,
-            shared=shared_memory(q.device),
-            lanes=warp_lanes(q.device),
+            device=Device.of(q.device),
             precision="tf32" if fast and torch.version.hip is None else "ieee",
         )
 
@@ -368,23 +368,6 @@ def _forget(module: str) -> None:
     for name in list(registry):
         if name.startswith(f"{module}:"):
             registry.pop(name, None)
-
-
-@cache
-def shared_memory(device: torch.device) -> int:
-    """Bytes of shared memory that a program may use on a device."""
-    if device.type != "cuda":
-        return 0
-    properties = torch.cuda.get_device_properties(device)
-    return int(getattr(properties, "shared_memory_per_block_optin", 64 * 1024))
-
-
-@cache
-def warp_lanes(device: torch.device) -> int:
-    """Threads of a warp of a device."""
-    if device.type != "cuda":
-        return 32
-    return int(getattr(torch.cuda.get_device_properties(device), "warp_size", 32))
 
 
 def _positive(x: torch.Tensor, call: Call) -> tuple[torch.Tensor, Call]:

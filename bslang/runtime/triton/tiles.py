@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from bslang import abi
 from bslang.call import Call
 from bslang.dims import Dims
+from bslang.runtime.triton.device import Device
 from bslang.runtime.triton.tuned import Sides, largest, tile_names
 
 
@@ -69,8 +70,7 @@ def launch(
     itemsize: int,
     sides: Sides,
     *,
-    shared: int,
-    lanes: int = 32,
+    device: Device,
     precision: str = "ieee",
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
@@ -78,9 +78,8 @@ def launch(
     dims: of the call; "sum" takes the first, that of the gradient that it joins.
     itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
     allow, of what a program holds and of what it meets;
-    shared: bytes of shared memory that a program may use; lanes: threads of a warp; precision: of
-    products of fp32, "ieee" or "tf32". The numbers of a call that are compiled in are those of a call
-    that says nothing, and has no pages.
+    device: that it is launched on; precision: of products of fp32, "ieee" or "tf32". The numbers of a
+    call that are compiled in are those of a call that says nothing, and has no pages.
     """
     pads = padded(dims)
     names = {each.name for each in abi.KERNELS[kernel].constants}
@@ -102,8 +101,8 @@ def launch(
         constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
         constants |= {"PRECISION": precision, **Call(1.0).constants}
     options = {
-        "num_warps": warps(kernel, pads, itemsize, kept, streamed, lanes),
-        "num_stages": tile.stages if shared >= 160 * 1024 else 2,
+        "num_warps": warps(kernel, pads, itemsize, kept, streamed, device.lanes),
+        "num_stages": tile.stages if device.shared >= 160 * 1024 else 2,
         "enable_fp_fusion": True,  # a score meets its scale and its row's maximum in one instruction
     }
     return Launch(constants, options)
