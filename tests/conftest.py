@@ -19,6 +19,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import browsed
+import driver
 import interpreter
 import pytest
 import torch
@@ -165,6 +166,14 @@ def interpreting() -> Iterator[Executor]:
     pytest.importorskip("triton")
     with interpreter.interpreting() as pool:
         yield pool
+
+
+@pytest.fixture(scope="session")
+def on_gpu() -> Iterator[Callable[..., Any]]:
+    """on_gpu(check, ...) calls check(driver, ...) in a process with an H100 that is not there."""
+    pytest.importorskip("triton")
+    with driver.pretending("cuda:90") as on:
+        yield on
 
 
 @pytest.fixture(scope="module")
