@@ -107,6 +107,10 @@ def run(
             continue
         lines = full_lines(source(resolved))
         for report in reports:
+            if not isinstance(report, Report):
+                why = "; ".join(fault.text for fault in report.faults)
+                found.failed.append(f"{where}: {why}")
+                continue
             full = tuple(loop for loop in report.loops if loop.line in lines)
             found.kernels.append(Kernel(layout.name, block, report, full))
     return found

@@ -19,7 +19,7 @@ from bslang.syntax.source import Source
 
 # Layouts load torch, and commands that need no tensors start without it.
 if TYPE_CHECKING:
-    from bslang.gpu.machine.report import Report
+    from bslang.gpu.machine.report import Inspected
     from bslang.layouts import Layout
     from bslang.runtime.triton.launch import TritonTarget
     from bslang.verify.measure import Measured
@@ -183,9 +183,12 @@ def files(
 
 
 @installed()
-def inspect(resolved: Resolved, architecture: str, head_dim: GivenDims, dtype: str) -> list[Report]:
+def inspect(
+    resolved: Resolved, architecture: str, head_dim: GivenDims, dtype: str
+) -> list[Inspected]:
     """What is in the machine code of a layout's Triton kernels, compiled for an architecture that need
-    not be there; the arguments are as for `files`. Raises TargetError for what is unknown."""
+    not be there, and what is wrong with it (`faults`): a Report of each kernel that compiles. The arguments
+    are as for `files`. Raises TargetError for what is unknown."""
     from bslang.gpu.inspect import inspect
 
     return inspect(_kernels(resolved), architecture, head_dim, dtype)

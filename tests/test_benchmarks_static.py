@@ -17,7 +17,7 @@ from benchmarks.workloads import BIGBIRD
 from bslang import compiler
 from bslang.dims import Dims
 from bslang.gpu import inspect
-from bslang.gpu.machine.report import Loop, Report
+from bslang.gpu.machine.report import Inspected, Loop, Report
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.syntax.source import Source
 
@@ -27,17 +27,21 @@ assert WANTED is not None
 LOOP = Loop(1, "", WANTED.instructions, 8, 34, 4, 0, 0, ("HGMMA.64x64x16.F32.BF16",))
 REPORT = Report(
     kernel="forward",
+    backend="portable",
     architecture="cuda:90",
     head_dim=64,
     value_dim=64,
     dtype="bf16",
+    faults=(),
     constants={"TILE_Q": 128, "TILE_K": 64},
     warps=WANTED.warps,
+    asked=WANTED.warps,
     stages=3,
     registers=168,
     stack=0,
     local=0,
     shared=65_536,
+    columns=0,
     programs=1,
     most_warps=64,
     limit="registers",
@@ -128,8 +132,8 @@ def test_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     if os.environ.get("TRITON_INTERPRET", "0") != "0":
         pytest.skip("Triton interprets in this process")
 
-    def one(target: TritonTarget, architecture: str, dim: int, dtype: str) -> list[Report]:
-        return [inspect._report(target, "forward", architecture, Dims.of(dim), dtype)]
+    def one(target: TritonTarget, architecture: str, dim: int, dtype: str) -> list[Inspected]:
+        return [inspect.inspect_kernel(target, "forward", architecture, Dims.of(dim), dtype)]
 
     monkeypatch.setattr(inspect, "inspect", one)
     found = static.run([BIGBIRD], [64], ["cuda:90"], [64])

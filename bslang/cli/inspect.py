@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
 from typing import TYPE_CHECKING, Annotated
@@ -23,10 +25,11 @@ from bslang.cli.common import (
 )
 from bslang.cli.spec import SpecArgument, resolve_spec
 from bslang.dims import Dims
+from bslang.errors import TargetError
 from bslang.progress import report
 
 if TYPE_CHECKING:
-    from bslang.gpu.machine.report import Report
+    from bslang.gpu.machine.report import Inspected, Report
 
 _COLUMNS = ("instructions", "matrix", "exp2", "copies", "loads", "local")
 _WIDTH = 44
@@ -56,48 +59,75 @@ def inspect(
     """Compile a layout's Triton kernels for a GPU (none is needed here), and report on their machine code."""
     dims, dtypes = head_dims_option(head_dim), dtypes_option(dtype)
     resolved = resolve_spec(spec, define, block, order)
-    reports: list[Report] = []
+    found: list[Inspected] = []
     wanted = [*product(target or ["cuda:90"], dims, dtypes)]
     with progress("compiling kernels", quiet):
         for done, (architecture, dim, name) in enumerate(wanted):
             report(done, len(wanted))
-            reports += api.inspect(resolved, architecture, dim, name)
+            found += api.inspect(resolved, architecture, dim, name)
     if json:
         print_json(
             {
                 "name": resolved.name,
                 "spec": resolved.spec,
                 "digest": compiler.digest(resolved),
-                "kernels": [asdict(each) for each in reports],
+                "kernels": [asdict(each) for each in found],
             }
         )
-        return
-    print(f"{resolved.name}: {resolved.about}")
-    for each in reports:
-        print("\n" + "\n".join(_lines(each)))
+    else:
+        print(f"{resolved.name}: {resolved.about}")
+        for each in found:
+            print("\n" + "\n".join(_lines(each)))
+    if any(each.faults for each in found):
+        print("\n".join(_bad(found)), file=sys.stderr)
+        raise typer.Exit(TargetError.exit_status)
 
 
-def _lines(report: Report) -> list[str]:
+def _bad(found: Sequence[Inspected]) -> list[str]:
+    """The faults of kernels, and what to do about each kind."""
+    from bslang.gpu.machine.faults import HELP
+
+    bad = [each for each in found if each.faults]
+    kinds = dict.fromkeys(fault.kind for each in bad for fault in each.faults)
+    return [
+        f"error: faults in {len(bad)} of {len(found)} kernels",
+        *(f"  {_title(each)}: {fault.text}" for each in bad for fault in each.faults),
+        *(f"help: {kind}: {HELP[kind]}" for kind in kinds),
+    ]
+
+
+def _title(each: Inspected) -> str:
+    dims = Dims(each.head_dim, each.value_dim)
+    return f"{each.kernel} for {each.architecture}, head dimension {dims}, {each.dtype}"
+
+
+def _lines(each: Inspected) -> list[str]:
+    from bslang.gpu.machine.report import Report
+
+    about = [("back end", each.backend)]
+    lines = _figures(each, about) if isinstance(each, Report) else []
+    about.append(("faults", ", ".join(fault.kind for fault in each.faults) or "none"))
+    return [_title(each), *(f"{name:<18}{value}" for name, value in about), *lines]
+
+
+def _figures(report: Report, about: list[tuple[str, str]]) -> list[str]:
+    """Write down what is known of a kernel; returns the rows of its loops."""
     sides = ("TILE_Q", "TILE_K", "TILE")  # the last in `_merge` and `_sum`: rows that they join
     tile = " x ".join(str(report.constants[n]) for n in sides if n in report.constants)
-    dims = Dims(report.head_dim, report.value_dim)
-    title = f"{report.kernel} for {report.architecture}, head dimension {dims}, {report.dtype}"
     running = (
         f"{report.programs} programs, {report.programs * report.warps} of {report.most_warps} warps"
     )
     spills = (
         f"{report.stack:,} B of stack, {report.local} loads and stores" if report.stack else "none"
     )
-    about = [
+    about += [
         ("tile", f"{tile}; {report.warps} warps, {report.stages} stages"),
         ("registers", f"{report.registers}"),
         ("spills", spills),
         ("shared memory", f"{report.shared:,} B"),
         ("occupancy", f"{running}; limited by {report.limit}"),
     ]
-    lines = [title, *(f"{name:<18}{value}" for name, value in about)]
-    if report.loops:
-        lines.append(_row("inner loops", _COLUMNS))
+    lines = [_row("inner loops", _COLUMNS)] if report.loops else []
     for loop in report.loops:
         text = f"{loop.line}: {loop.comment}"
         short = text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."

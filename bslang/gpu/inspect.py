@@ -5,32 +5,61 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
-from bslang.gpu.aot import choice, compile_kernel, compiled_for, dtype_of
+from bslang.gpu.aot import check, choice, compile_kernel, compiled_for, dtype_of
 from bslang.gpu.machine import amdgcn, sass
 from bslang.gpu.machine.code import Instruction, counts
 from bslang.gpu.machine.devices import DEVICES
-from bslang.gpu.machine.report import Report, loops
+from bslang.gpu.machine.faults import faults
+from bslang.gpu.machine.report import Fault, Inspected, Report, loops
 from bslang.runtime.triton.beside import module_of, plain
 from bslang.runtime.triton.launch import TritonTarget
 
 
 def inspect(
     target: TritonTarget, architecture: str, head_dim: GivenDims, dtype: str
-) -> list[Report]:
-    """Compile the kernels of a module and report what is in them; no GPU is needed.
+) -> list[Inspected]:
+    """Compile the kernels of a module, and report what is in them and what is wrong with them; no GPU is
+    needed.
 
-    Raises TargetError as `bslang.gpu.aot.compile_kernel`, and where the tools are missing.
+    A kernel that Triton cannot compile, or whose machine code cannot be read, has that as its fault. Raises
+    TargetError as `bslang.gpu.aot.check`.
     """
+    dims = Dims.of(head_dim)
+    check(target, architecture, dims, dtype_of(dtype))
     return [
-        _report(target, kernel, architecture, dims, dtype)
+        inspect_kernel(target, kernel, architecture, of_kernel, dtype)
         for kernel in target.kernels
-        for dims in compiled_for(kernel, Dims.of(head_dim))
+        for of_kernel in compiled_for(kernel, dims)
     ]
+
+
+def inspect_kernel(
+    target: TritonTarget, kernel: str, architecture: str, dims: Dims, dtype: str
+) -> Inspected:
+    """As `inspect`, of one kernel, by its name in `TritonTarget.kernels`."""
+    try:
+        return _report(target, kernel, architecture, dims, dtype)
+    except TargetError as error:
+        return Inspected(
+            kernel,
+            backend(kernel),
+            architecture,
+            dims.key,
+            dims.value,
+            dtype,
+            (Fault("compile", str(error)),),
+        )
+
+
+def backend(kernel: str) -> str:
+    """The back end that a kernel belongs to: the kernels of "hopper" have names such as "forward_hopper"."""
+    return kernel.partition("_")[2] or "portable"
 
 
 def _report(target: TritonTarget, kernel: str, architecture: str, dims: Dims, dtype: str) -> Report:
@@ -40,28 +69,33 @@ def _report(target: TritonTarget, kernel: str, architecture: str, dims: Dims, dt
     code, registers, stack = read(made)
     shared, warps = int(made.metadata.shared), int(made.metadata.num_warps)
     device = DEVICES[architecture]
-    columns = getattr(made.metadata, "tmem_size", None) or 0
+    columns = int(getattr(made.metadata, "tmem_size", None) or 0)
     programs, limit = device.occupancy(registers, shared, warps, columns)
     function = plain(target.kernels[kernel])
     source = module_of(function).read_text(encoding="utf-8")
-    return Report(
+    report = Report(
         kernel=kernel,
+        backend=backend(kernel),
         architecture=architecture,
         head_dim=dims.key,
         value_dim=dims.value,
         dtype=dtype,
+        faults=(),
         constants=chosen.constants,
         warps=warps,
+        asked=int(chosen.options["num_warps"]),
         stages=int(made.metadata.num_stages),
         registers=registers,
         stack=stack,
         local=counts(code)["local"],
         shared=shared,
+        columns=columns,
         programs=programs,
         most_warps=device.warps,
         limit=limit,
         loops=loops(code, source, function.fn.__name__),
     )
+    return replace(report, faults=faults(report, code))
 
 
 def _nvidia(made: Any) -> tuple[list[Instruction], int, int]:

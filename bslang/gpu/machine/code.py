@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -41,8 +41,12 @@ def linked(code: Iterable[tuple[Instruction, str]], labels: dict[str, int]) -> l
     ]
 
 
-def inner_loops(code: Sequence[Instruction]) -> list[list[Instruction]]:
+def inner_loops(
+    code: Sequence[Instruction], kinds: Collection[str] = ()
+) -> list[list[Instruction]]:
     """The loops that have no other loop inside, in the order of the text.
+
+    kinds: only loops with an instruction of one of these kinds are looked at; every loop if empty.
 
     A loop is what can run between its head and a step back to it, where every way to that step
     passes the head (a natural loop; Aho, Lam, Sethi and Ullman, Compilers, 9.6.6). One that only waits
@@ -61,7 +65,12 @@ def inner_loops(code: Sequence[Instruction]) -> list[list[Instruction]]:
         for place in graph.pred[head]:
             if place in above and _passes(head, place, above):
                 loops.setdefault(head, {head}).update(_between(head, place, graph))
-    loops = {head: body for head, body in loops.items() if not _only_waits(code, body)}
+    loops = {
+        head: body
+        for head, body in loops.items()
+        if not _only_waits(code, body)
+        and (not kinds or any(code[place].kind in kinds for place in body))
+    }
     return [
         [code[place] for place in sorted(body)]
         for head, body in sorted(loops.items())

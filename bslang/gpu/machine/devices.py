@@ -11,7 +11,8 @@ REGISTERS = 512
 
 _PARTS = 4
 _REGISTERS_AT_ONCE = 8
-_TENSOR_COLUMNS = 512
+TENSOR_COLUMNS = 512
+"""Columns of tensor memory of a multiprocessor that has any."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Multiprocessor:
         if used := shared + self.reserved * 1024:
             fits["shared memory"] = self.shared * 1024 // used
         if columns:
-            fits["tensor memory"] = _TENSOR_COLUMNS // columns
+            fits["tensor memory"] = TENSOR_COLUMNS // columns
         limit = min(fits, key=lambda name: fits[name])
         return fits[limit], limit
 

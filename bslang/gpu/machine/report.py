@@ -30,28 +30,50 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class Report:
-    """A kernel compiled for an architecture.
+class Fault:
+    """What is wrong with a kernel. kind: one of `bslang.gpu.machine.faults.HELP`, which says what to do."""
 
-    head_dim: of q and k; value_dim: of v. constants: those that its source was compiled with, tiles among
-    them; registers: of a thread;
-    stack: bytes of a thread; local: instructions that load or store there; shared: bytes of a
-    program; programs: those that a multiprocessor runs at a time, of `most_warps` warps in all, and
-    limit: what keeps further ones out.
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A kernel that was to be compiled for an architecture.
+
+    backend: which templates and tiles it has; head_dim: of q and k; value_dim: of v; faults: what is wrong
+    with it.
     """
 
     kernel: str
+    backend: str
     architecture: str
     head_dim: int
     value_dim: int
     dtype: str
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True)
+class Report(Inspected):
+    """A kernel compiled for an architecture.
+
+    constants: those that its source was compiled with, tiles among them; warps: of a program, of which
+    `asked` were asked for: Triton adds those of the partitions of a specialised kernel; registers: of a
+    thread; stack: bytes of a thread; local: instructions that load or store there; shared: bytes of a
+    program; columns: of tensor memory; programs: those that a multiprocessor runs at a time, of
+    `most_warps` warps in all, and limit: what keeps further ones out.
+    """
+
     constants: dict[str, int | str]
     warps: int
+    asked: int
     stages: int
     registers: int
     stack: int
     local: int
     shared: int
+    columns: int
     programs: int
     most_warps: int
     limit: str
