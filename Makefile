@@ -75,7 +75,7 @@ bench-quick: $(READY)-bench ## The same on fewer workloads, some minutes; writes
 bench-gpu: $(READY) ## The triton target beside its peers, on a CUDA machine; writes benchmarks/results and docs/performance-gpu.md
 	$(BIN)/python -m benchmarks.gpu --output benchmarks/results --docs
 
-bench-static: $(READY) ## The triton target's machine code beside FlexAttention's, without a GPU, in some minutes; prints only
+bench-static: $(READY) ## The triton target's machine code on six GPUs beside its goals, without a GPU, in ten minutes; prints only
 	$(BIN)/python -m benchmarks.static
 
 bench-lowering: $(READY) ## Time and memory of lowering

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bslang.gpu.machine import amdgcn, sass
-from bslang.gpu.machine.code import Instruction, counts, inner_loops
+from bslang.gpu.machine.code import Instruction, Loops, counts
 from bslang.gpu.machine.devices import DEVICES
 from bslang.gpu.machine.origin import origin
 from bslang.gpu.machine.report import loops
@@ -107,7 +107,7 @@ amdhsa.kernels:
 def test_loops_of_sass() -> None:
     code = sass.read(SASS, "_kernel")
     assert counts(code) == {"matrix": 2, "exp2": 1, "copy": 1, "load": 1, "local": 1}
-    first, second = inner_loops(code)
+    first, second = Loops(code).inner()
     assert [each.text.split()[0] for each in first] == [
         "LDGSTS.E.BYPASS.128",
         "HGMMA.64x64x16.F32.BF16",
@@ -123,7 +123,7 @@ def test_loops_of_sass() -> None:
 
 
 def test_loops_are_named_by_the_source() -> None:
-    first, second = loops(sass.read(SASS, "_kernel"), SOURCE, "_kernel")
+    first, second = loops(Loops(sass.read(SASS, "_kernel")), SOURCE, "_kernel")
     assert (first.line, first.comment) == (8, "Full blocks: every pair belongs.")
     assert (first.instructions, first.matrix, first.exp2, first.copies, first.local) == (
         8,
@@ -144,7 +144,7 @@ def test_loops_of_amdgcn() -> None:
     """Entered in the middle, and repeated by falling through to its head."""
     code = amdgcn.read(AMD, "_kernel")
     assert code[0].text == "s_load_dwordx2 s[0:1], s[4:5], 0x0" and len(code) == 10
-    (loop,) = inner_loops(code)
+    (loop,) = Loops(code).inner()
     assert counts(loop) == {"load": 1, "copy": 1, "matrix": 1, "exp2": 1, "local": 1}
     assert len(loop) == 7 and {each.line for each in loop} == {9}
     assert amdgcn.numbers(AMD)["vgpr_count"] == 249
@@ -159,7 +159,7 @@ def test_code_that_comes_back_by_a_jump_is_no_loop_yet() -> None:
         Instruction("EXIT", falls_through=False),
         Instruction("cold", target=1, falls_through=False),
     ]
-    assert inner_loops(code) == []
+    assert Loops(code).inner() == []
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from bslang import api, compiler
 from bslang.cli.main import main
 from bslang.gpu import inspect
-from bslang.gpu.machine.code import Instruction
+from bslang.gpu.machine.code import Instruction, Loops
 from bslang.gpu.machine.faults import HELP, faults, multiply_adds
 from bslang.gpu.machine.report import Fault, Inspected, Report
 from bslang.syntax.source import Source
@@ -57,7 +57,7 @@ def loop(*body: Instruction, after: Sequence[Instruction] = ()) -> list[Instruct
 
 
 def kinds(code: Sequence[Instruction], **changes: Any) -> list[str]:
-    found = faults(replace(FORWARD, **changes), code)
+    found = faults(replace(FORWARD, **changes), Loops(code))
     assert all(each.text and HELP[each.kind] for each in found)
     return [each.kind for each in found]
 
@@ -81,7 +81,7 @@ def test_what_is_left_out_of_any_loop() -> None:
     assert kinds(GOOD + loop(*[WGMMA] * 12, *[EXP2] * 31, after=GOOD)[len(GOOD) :]) == [
         "exponentials"
     ]
-    (first, _) = faults(FORWARD, [])
+    (first, _) = faults(FORWARD, Loops([]))
     assert "has matrix instructions for 0 multiply-adds; a tile takes 786,432" in first.text
 
 
@@ -104,7 +104,7 @@ def test_partitions_share_a_tile_and_must_be_there() -> None:
     assert kinds(one, warps=12, backend="hopper") == ["products", "exponentials"]
     assert kinds(two, warps=12) == []
     assert kinds(two) == ["products", "exponentials"]
-    (fault,) = faults(replace(FORWARD, backend="hopper"), GOOD)
+    (fault,) = faults(replace(FORWARD, backend="hopper"), Loops(GOOD))
     assert fault.kind == "partitions"
     assert fault.text.startswith("4 warps: those that load tiles")
 
@@ -120,7 +120,7 @@ def test_what_does_not_fit() -> None:
 
 def test_spills_in_loops() -> None:
     spilled = loop(*GOOD[:-1], LOCAL, LOCAL)
-    (fault,) = faults(FORWARD, spilled)
+    (fault,) = faults(FORWARD, Loops(spilled))
     assert (fault.kind, fault.text.partition(" in ")[0]) == (
         "spills",
         "2 loads and stores of spilled registers",
@@ -192,7 +192,7 @@ def command(
 def test_the_command_fails_where_a_kernel_has_faults(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = replace(FORWARD, kernel="dq", faults=faults(FORWARD, loop(*[WGMMA] * 12)))
+    broken = replace(FORWARD, kernel="dq", faults=faults(FORWARD, Loops(loop(*[WGMMA] * 12))))
     lost = Inspected("sum", "portable", "cuda:90", 64, 64, "bf16", (Fault("compile", "it fails"),))
     monkeypatch.setattr(api, "inspect", lambda *_: [FORWARD, broken, lost])
     status, out, err = command(["--json"], monkeypatch, capsys)

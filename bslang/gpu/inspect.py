@@ -13,7 +13,7 @@ from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.gpu.aot import check, choice, compile_kernel, compiled_for, dtype_of
 from bslang.gpu.machine import amdgcn, sass
-from bslang.gpu.machine.code import Instruction, counts
+from bslang.gpu.machine.code import Instruction, Loops, counts
 from bslang.gpu.machine.devices import DEVICES
 from bslang.gpu.machine.faults import faults
 from bslang.gpu.machine.report import Fault, Inspected, Report, loops
@@ -67,6 +67,7 @@ def _report(target: TritonTarget, kernel: str, architecture: str, dims: Dims, dt
     chosen = choice(kernel, architecture, dims, dtype_of(dtype), target.sides)
     read = _amd if architecture.startswith("hip") else _nvidia
     code, registers, stack = read(made)
+    found = Loops(code)
     shared, warps = int(made.metadata.shared), int(made.metadata.num_warps)
     device = DEVICES[architecture]
     columns = int(getattr(made.metadata, "tmem_size", None) or 0)
@@ -93,9 +94,9 @@ def _report(target: TritonTarget, kernel: str, architecture: str, dims: Dims, dt
         programs=programs,
         most_warps=device.warps,
         limit=limit,
-        loops=loops(code, source, function.fn.__name__),
+        loops=loops(found, source, function.fn.__name__),
     )
-    return replace(report, faults=faults(report, code))
+    return replace(report, faults=faults(report, found))
 
 
 def _nvidia(made: Any) -> tuple[list[Instruction], int, int]:

@@ -41,41 +41,47 @@ def linked(code: Iterable[tuple[Instruction, str]], labels: dict[str, int]) -> l
     ]
 
 
-def inner_loops(
-    code: Sequence[Instruction], kinds: Collection[str] = ()
-) -> list[list[Instruction]]:
-    """The loops that have no other loop inside, in the order of the text.
-
-    kinds: only loops with an instruction of one of these kinds are looked at; every loop if empty.
+class Loops:
+    """The loops of a kernel's code.
 
     A loop is what can run between its head and a step back to it, where every way to that step
     passes the head (a natural loop; Aho, Lam, Sethi and Ullman, Compilers, 9.6.6). One that only waits
     for a barrier is a part of the loop around it, and none of its own.
     """
-    graph = nx.DiGraph()
-    graph.add_node(0)
-    for place, each in enumerate(code):
-        if each.falls_through and place + 1 < len(code):
-            graph.add_edge(place, place + 1)
-        if each.target is not None:
-            graph.add_edge(place, each.target)
-    above = nx.immediate_dominators(graph, 0)
-    loops: dict[int, set[int]] = {}
-    for head in sorted({each.target for each in code if each.target is not None}):
-        for place in graph.pred[head]:
-            if place in above and _passes(head, place, above):
-                loops.setdefault(head, {head}).update(_between(head, place, graph))
-    loops = {
-        head: body
-        for head, body in loops.items()
-        if not _only_waits(code, body)
-        and (not kinds or any(code[place].kind in kinds for place in body))
-    }
-    return [
-        [code[place] for place in sorted(body)]
-        for head, body in sorted(loops.items())
-        if not any(other in body for other in loops if other != head)
-    ]
+
+    def __init__(self, code: Sequence[Instruction]) -> None:
+        graph = nx.DiGraph()
+        graph.add_node(0)
+        for place, each in enumerate(code):
+            if each.falls_through and place + 1 < len(code):
+                graph.add_edge(place, place + 1)
+            if each.target is not None:
+                graph.add_edge(place, each.target)
+        above = nx.immediate_dominators(graph, 0)
+        loops: dict[int, set[int]] = {}
+        for head in sorted({each.target for each in code if each.target is not None}):
+            for place in graph.pred[head]:
+                if place in above and _passes(head, place, above):
+                    loops.setdefault(head, {head}).update(_between(head, place, graph))
+        self._code = code
+        self._loops = {head: body for head, body in loops.items() if not _only_waits(code, body)}
+
+    def inner(self, kinds: Collection[str] = ()) -> list[list[Instruction]]:
+        """The loops that have no other loop inside, in the order of the text.
+
+        kinds: only loops with an instruction of one of these kinds are looked at; every loop if empty.
+        """
+        code = self._code
+        loops = {
+            head: body
+            for head, body in self._loops.items()
+            if not kinds or any(code[place].kind in kinds for place in body)
+        }
+        return [
+            [code[place] for place in sorted(body)]
+            for head, body in sorted(loops.items())
+            if not any(other in body for other in loops if other != head)
+        ]
 
 
 def counts(code: Iterable[Instruction]) -> Counter[str]:

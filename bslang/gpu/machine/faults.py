@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bslang.gpu.machine.code import Instruction, counts, inner_loops
+from bslang.gpu.machine.code import Instruction, Loops, counts
 from bslang.gpu.machine.devices import DEVICES, TENSOR_COLUMNS
 from bslang.gpu.machine.report import Fault, Report
 
@@ -48,20 +48,20 @@ class _Work:
     exponentials: int
 
 
-def faults(report: Report, code: Sequence[Instruction]) -> tuple[Fault, ...]:
+def faults(report: Report, loops: Loops) -> tuple[Fault, ...]:
     """The faults of a kernel, the worst first.
 
-    code: all its instructions. How much a kernel must do for a tile follows from the sides of the tile and
+    loops: of all its code. How much a kernel must do for a tile follows from the sides of the tile and
     from the head dimensions: a loop over tiles that does less computes something else.
     """
-    return (*_left_out(report, code), *_partitions(report), *_too_large(report), *_spills(code))
+    return (*_left_out(report, loops), *_partitions(report), *_too_large(report), *_spills(loops))
 
 
-def _left_out(report: Report, code: Sequence[Instruction]) -> Iterable[Fault]:
+def _left_out(report: Report, loops: Loops) -> Iterable[Fault]:
     wanted = _wanted(report)
     if wanted is None:
         return
-    found = [_done(body, report) for body in inner_loops(code, ("matrix", "exp2")) or [[]]]
+    found = [_done(body, report) for body in loops.inner(("matrix", "exp2")) or [[]]]
     if report.warps > report.asked:  # partitions share the work of a tile
         found = [_Work(sum(x.products for x in found), sum(x.exponentials for x in found))]
     products = min(each.products for each in found)
@@ -139,11 +139,11 @@ def _too_large(report: Report) -> Iterable[Fault]:
         yield Fault("occupancy", f"no program fits on a multiprocessor: {report.limit}")
 
 
-def _spills(code: Sequence[Instruction]) -> Iterable[Fault]:
-    each = [counts(body)["local"] for body in inner_loops(code)]
+def _spills(loops: Loops) -> Iterable[Fault]:
+    each = [counts(body)["local"] for body in loops.inner()]
     if any(each):
-        loops = sum(map(bool, each))
         yield Fault(
             "spills",
-            f"{sum(each)} loads and stores of spilled registers in {loops} of {len(each)} inner loops",
+            f"{sum(each)} loads and stores of spilled registers in {sum(map(bool, each))} of "
+            f"{len(each)} inner loops",
         )

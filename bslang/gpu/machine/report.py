@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bslang.gpu.machine.code import Instruction, counts, inner_loops
+from bslang.gpu.machine.code import Instruction, Loops, counts
 from bslang.gpu.machine.origin import Origin, origin
 
 
@@ -80,11 +80,11 @@ class Report(Inspected):
     loops: tuple[Loop, ...]
 
 
-def loops(code: Sequence[Instruction], source: str, kernel: str) -> tuple[Loop, ...]:
+def loops(code: Loops, source: str, kernel: str) -> tuple[Loop, ...]:
     """The inner loops of a kernel that come from loops of its source, in the order of the source."""
     found = [
         _loop(body, place)
-        for body in inner_loops(code)
+        for body in code.inner()
         if (place := origin(source, kernel, (each.line for each in body)))
     ]
     return tuple(sorted(found, key=lambda loop: loop.line))
