@@ -30,7 +30,7 @@ class Argument:
     type: "i32", "i64" or "fp32", "*" and a type for a pointer, "constexpr" for a constant; of a field of a
     struct: its type in C++.
     only: "" where every layout's kernels have it, else "heads", "order", "labels" or "selections", which a
-    layout must have, or "Q_PAGE", "K_PAGE" or "PAGE", a constant that is above 0 in calls that have it.
+    layout must have, or one of OF_CALLS, a constant that is above 0 in calls that have it.
     """
 
     name: str
@@ -46,6 +46,9 @@ class Argument:
         return self.type == CONSTANT
 
 
+OF_CALLS = ("IN_ORDER", "LENGTHS", "Q_PAGE", "K_PAGE", "PAGE")
+"""Constants of kernels that are 0 in most calls: arguments that these lack name them."""
+
 Group = tuple[Argument, ...]
 
 
@@ -53,12 +56,13 @@ Group = tuple[Argument, ...]
 class Kernel:
     """A kernel: `function` of a generated module, and its arguments in order, in groups.
 
-    strides: of tensors, in elements; sizes: for which a kernel is not specialised; options: numbers of the
-    call; pages: where blocks lie, with the strides of that table; results: strides of what is written for a
-    side with pages; constants: those that are compiled in.
+    strides: of tensors, in elements; sizes: for which a kernel is not specialised; places: where queries
+    stand, in calls with the tables of a capacity; options: numbers of the call; pages: where blocks lie,
+    with the strides of that table; results: strides of what is written for a side with pages; constants:
+    those that are compiled in.
 
-    Arguments of pages and results are None in calls where their side (`only`) has no pages: Triton compiles
-    the kernel without them then.
+    Arguments of places, pages and results are None in calls that lack what they are for (`only`): Triton
+    compiles the kernel without them then.
     """
 
     function: str
@@ -66,6 +70,7 @@ class Kernel:
     tables: Group
     strides: Group
     sizes: Group
+    places: Group
     options: Group
     pages: Group
     results: Group
@@ -79,24 +84,25 @@ class Kernel:
             *self.tables,
             *self.strides,
             *self.sizes,
-            *self.of_pages,
+            *self.of_calls,
             *self.options,
             *self.constants,
         )
 
     @property
-    def of_pages(self) -> Group:
-        """The arguments that are None in calls without pages."""
-        return (*self.pages, *self.results)
+    def of_calls(self) -> Group:
+        """The arguments that are None in some calls: those without pages, or whose tables are their own."""
+        return (*self.places, *self.pages, *self.results)
 
     @property
     def unspecialised(self) -> Iterator[str]:
         """The names of numbers for which it is compiled once."""
-        return (each.name for each in (*self.sizes, *self.pages) if not each.is_pointer)
+        numbers = (*self.sizes, *self.places, *self.pages)
+        return (each.name for each in numbers if not each.is_pointer)
 
     def absent(self, constants: Mapping[str, Any]) -> Group:
-        """The arguments that are None in a call with these constants, as a side has no pages."""
-        return tuple(each for each in self.of_pages if not constants[each.only])
+        """The arguments that are None in a call with these constants."""
+        return tuple(each for each in self.of_calls if not constants[each.only])
 
     def groups(
         self, *, heads: bool, order: bool, labels: bool, selections: bool
@@ -106,8 +112,8 @@ class Kernel:
         has = {"heads": heads, "order": order, "labels": labels, "selections": selections}
         absent = {name for name, given in has.items() if not given}
         numbers = (*self.options, *self.constants)
-        of_pages = (self.pages, self.results)
-        for group in (self.tensors, self.tables, self.strides, self.sizes, *of_pages, numbers):
+        of_calls = (self.places, self.pages, self.results)
+        for group in (self.tensors, self.tables, self.strides, self.sizes, *of_calls, numbers):
             kept = tuple(each for each in group if each.only not in absent)
             if kept:
                 yield kept
@@ -165,6 +171,16 @@ def _table(name: str, only: str) -> Group:
 _Q_PAGES, _K_PAGES = _table("q_pages", "Q_PAGE"), _table("k_pages", "K_PAGE")
 
 
+_LENGTHS = _group("*i64", "lengths", "LENGTHS")
+_PLACES = (
+    *_group("*i32", "firsts", "IN_ORDER"),
+    *_group("i32", "parts lines", "IN_ORDER"),
+    *_LENGTHS,
+)
+"""Of the tables of a capacity: where the lines of each block row begin in `programs`, the most that a row of
+the call has, and how many there are; and the keys of each row of the batch."""
+
+
 _SINKS = "sinks_head sinks_row"
 """The strides of the sinks (heads, len_q): queries have their own where they are heads."""
 
@@ -184,10 +200,11 @@ def _walk(
         _TABLES,
         _strides(strided),
         _group("i32", f"{_SIZES} {sizes}"),
+        _PLACES,
         _NUMBERS,
         (*_Q_PAGES, *_K_PAGES, *_group(f"*{ELEMENT}", absent, "K_PAGE")),
         results,
-        _group(CONSTANT, f"{_TILES} Q_PAGE K_PAGE"),
+        _group(CONSTANT, f"{_TILES} IN_ORDER LENGTHS Q_PAGE K_PAGE"),
     )
 
 
@@ -214,10 +231,15 @@ KERNELS = {
         _group("*i32", "merges"),
         (),
         _group("i32", f"lanes start length block heads {_SINKS}"),
+        (
+            *_group("*i32", "firsts", "IN_ORDER"),
+            *_group("i32", "parts step keys", "IN_ORDER"),
+            *_LENGTHS,
+        ),
         (),
         _Q_PAGES,
         (*_strides("out", "Q_PAGE"), *_vectors("lse")),
-        _group(CONSTANT, "VALUE_DIM VALUE_PAD TILE Q_PAGE"),
+        _group(CONSTANT, "VALUE_DIM VALUE_PAD TILE IN_ORDER LENGTHS Q_PAGE"),
     ),
     "delta": Kernel(
         "_delta",
@@ -225,6 +247,7 @@ KERNELS = {
         (),
         _strides("do"),
         _group("i32", "heads len_q"),
+        (),
         (),
         _Q_PAGES,
         (*_strides("out", "Q_PAGE"), *_vectors("lse")),
@@ -248,6 +271,7 @@ KERNELS = {
         _group("*i32", "merges"),
         (),
         _group("i32", "lanes start length block"),
+        (),
         (),
         (*_table("pages", "PAGE"), *_group("i32", "heads", "PAGE")),
         _strides("total", "PAGE"),

@@ -137,14 +137,14 @@ def test_launches_give_what_signatures_name(spec: str) -> None:
         assert list(in_order(name, values, constants)) == signature(text, each.function)
 
 
-def test_calls_without_pages_give_none() -> None:
+def test_calls_give_none_for_what_they_lack() -> None:
     for name, each in ABI.kernels.items():
         values = {x.name: x.name for x in each.all}
-        in_one_piece = {x.name: 0 for x in each.constants}
-        for pages in ({}, {"K_PAGE": 16}):
-            found = [x for x in in_order(name, values, in_one_piece | pages) if x is not None]
-            present = {x.name for x in each.all if x.only not in ("Q_PAGE", "K_PAGE", "PAGE")}
-            present |= {x.name for x in each.all if x.only in pages}
+        plain = {x.name: 0 for x in each.constants}
+        for has in ({}, {"K_PAGE": 16}, {"IN_ORDER": 1}, {"IN_ORDER": 1, "LENGTHS": 1}):
+            found = [x for x in in_order(name, values, plain | has) if x is not None]
+            present = {x.name for x in each.all if x.only not in abi.OF_CALLS}
+            present |= {x.name for x in each.all if x.only in has}
             assert set(found) == {x.name for x in each.all if not x.is_constant} & present
 
 

@@ -37,7 +37,8 @@ if os.environ.get("TRITON_INTERPRET", "0") != "0":
 
 SPEC, BRAIN, HALF = "near = last(3)", torch.bfloat16, torch.float16
 KERNELS = ("forward", "merge", "delta", "dq", "dkdv", "sum")
-BINARIES = [f"near.{kernel}.cuda90.d64.bf16.cubin" for kernel in KERNELS]
+USES = ("forward", "forward.step", "merge", "merge.step", *KERNELS[2:])
+BINARIES = [f"near.{use}.cuda90.d64.bf16.cubin" for use in USES]
 FILES = ["near.py", "near.triton.json", *BINARIES]
 
 
@@ -97,8 +98,9 @@ def test_the_manifest_says_what_the_binaries_are(compiled: Path) -> None:
         function, arguments = kernels[entry["kernel"]], entry["arguments"]
         assert list(arguments) == function.arg_names
         constants = {name for name, kind in arguments.items() if kind == "constexpr"}
-        of_pages = {each.name for each in abi.KERNELS[entry["kernel"]].of_pages}
-        assert constants == {*entry["constants"], *of_pages}
+        absent = abi.KERNELS[entry["kernel"]].absent(entry["constants"])
+        assert constants == {*entry["constants"], *(each.name for each in absent)}
+        assert entry["constants"].get("IN_ORDER", 0) == (".step." in entry["file"])
         assert constants >= {"HEAD_DIM", "PAD"} or constants >= {"VALUE_DIM", "VALUE_PAD"}
         assert all(arguments[name].startswith("*") or "_" in name for name in entry["aligned"])
         assert entry["options"].keys() >= {"num_warps", "num_stages"}
@@ -156,7 +158,9 @@ def test_files_of_values_of_another_dimension(monkeypatch: pytest.MonkeyPatch) -
     """Each kernel is there once for the dimensions that it has."""
     given: list[tuple[str, Dims]] = []
 
-    def compile_kernel(target: Any, kernel: str, architecture: str, dims: Dims, dtype: Any) -> Any:
+    def compile_kernel(
+        target: Any, kernel: str, architecture: str, dims: Dims, dtype: Any, places: Any
+    ) -> Any:
         given.append((kernel, dims))
         source = SimpleNamespace(signature={"q": "*bf16"})
         metadata = SimpleNamespace(_asdict=lambda: {"name": kernel})
@@ -170,8 +174,9 @@ def test_files_of_values_of_another_dimension(monkeypatch: pytest.MonkeyPatch) -
     assert [each["file"] for each in entries] == [
         f"near.{name}.bf16.cubin"
         for name in (
-            "forward.cuda90.d64x32", "merge.cuda90.d32", "delta.cuda90.d32", "dq.cuda90.d64x32",
-            "dkdv.cuda90.d64x32", "sum.cuda90.d64", "sum.cuda90.d32", "forward.cuda90.d32",
+            "forward.cuda90.d64x32", "forward.step.cuda90.d64x32", "merge.cuda90.d32",
+            "merge.step.cuda90.d32", "delta.cuda90.d32", "dq.cuda90.d64x32", "dkdv.cuda90.d64x32",
+            "sum.cuda90.d64", "sum.cuda90.d32", "forward.cuda90.d32", "forward.step.cuda90.d32",
             "dq.cuda90.d32", "dkdv.cuda90.d32",
         )
     ]  # fmt: skip

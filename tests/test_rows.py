@@ -85,8 +85,7 @@ def test_results(target: str, call: Call) -> None:
 
 
 @pytest.mark.parametrize("call", [CALLS[0], CALLS[4]], ids=["decoding", "labels"])
-def test_rows_one_after_another(call: Call, on: Callable[..., None]) -> None:
-    """As targets do that do not find the rows of queries by position."""
+def test_with_sinks_and_a_cap(call: Call, on: Callable[..., None]) -> None:
     on(check, replace(call, batch=3, len_k=30), True)
 
 

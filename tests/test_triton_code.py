@@ -320,7 +320,8 @@ def test_kernels_of_calls_without_pages_have_none_of_their_arguments(kernel: str
         name: len(re.findall(r"\.param .*_param_\d+[,\n]", ptx))
         for name, ptx in (("one", in_one), ("pages", in_pages))
     }
-    assert arguments["pages"] - arguments["one"] == len(abi.KERNELS[kernel].of_pages) > 0
+    of_pages = (*abi.KERNELS[kernel].pages, *abi.KERNELS[kernel].results)
+    assert arguments["pages"] - arguments["one"] == len(of_pages) > 0
 
 
 @needs_compiler

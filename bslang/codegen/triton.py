@@ -140,6 +140,11 @@ class Kernels:
         return sorted({*self.q_labels, *self.k_labels, *self.ranges["q"], *self.ranges["k"]})
 
     @property
+    def unseen(self) -> bool:
+        """Whether kernels may meet keys of partial blocks that no query of the call sees."""
+        return bool(self.masks) and not self.isolates
+
+    @property
     def settles(self) -> bool:
         """Whether a call settles blocks of some mask."""
         return any(mask.settles for mask in self.masks)

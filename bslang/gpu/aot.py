@@ -18,7 +18,7 @@ from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.gpu.machine.devices import DEVICES, device
 from bslang.progress import report
-from bslang.runtime.triton.arguments import IN_ONE_PIECE, Pages
+from bslang.runtime.triton.arguments import AS_A_WHOLE, IN_ONE_PIECE, Pages, Places
 from bslang.runtime.triton.beside import written
 from bslang.runtime.triton.binaries import ALIGNMENT, SUFFIX, TYPES, Binary
 from bslang.runtime.triton.launch import TritonTarget
@@ -27,6 +27,10 @@ from bslang.runtime.triton.tuned import Sides
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """By the names that commands take."""
+
+_USES = {"": AS_A_WHOLE, ".step": Places(in_order=1)}
+"""What binaries are for, by what their files' names say of it: calls with tables of their own, and steps of
+decoding, which need no gradients. Kernels of other calls are compiled when they are first called."""
 
 _ALIGNED = [["tt.divisibility", ALIGNMENT]]
 
@@ -38,12 +42,13 @@ def compile_kernel(
     head_dim: GivenDims,
     dtype: torch.dtype,
     pages: Pages = IN_ONE_PIECE,
+    places: Places = AS_A_WHOLE,
 ) -> Any:
     """Compile a kernel, by its name in `TritonTarget.kernels`, as a call on that device would.
 
     architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ...; head_dim: that of all tensors, or a
-    pair (of q and k, of v); pages: those of a call. Tensors are assumed to be aligned to 16 bytes, and if
-    their head dimension is a multiple of 16, their strides too.
+    pair (of q and k, of v); pages, places: those of a call. Tensors are assumed to be aligned to 16 bytes,
+    and if their head dimension is a multiple of 16, their strides too.
 
     Returns triton's CompiledKernel; its machine code is `asm["cubin"]` or `asm["hsaco"]`. Raises
     TargetError for an unknown architecture, for a head dimension or dtype that kernels do not take, and if
@@ -56,7 +61,7 @@ def compile_kernel(
 
     chosen = choice(kernel, architecture, dims, dtype, target.sides)
     function = target.kernels[kernel]
-    constants = chosen.constants | pages.constants(kernel)
+    constants = chosen.constants | pages.constants(kernel) | places.constants(kernel)
     signature = _signature(kernel, function, dtype, constants)
     absent = {name: None for name, kind in signature.items() if kind == CONSTANT}
     aligned = {
@@ -108,18 +113,24 @@ def binaries(
     with knobs.compilation.scope():
         knobs.compilation.disable_line_info = True  # it would name folders of this machine
         each = dict.fromkeys(
-            (kernel, architecture, of_kernel, dtype)
+            (kernel, use, architecture, of_kernel, dtype)
             for (architecture, dims, dtype), kernel in product(wanted, target.kernels)
             for of_kernel in compiled_for(kernel, dims)
+            for use in _USES
+            if not use or kernel in ("forward", "merge")
         )
-        for done, (kernel, architecture, dims, dtype) in enumerate(each):
+        for done, (kernel, use, architecture, dims, dtype) in enumerate(each):
             report(done, len(each))
-            made = compile_kernel(target, kernel, architecture, dims, dtype_of(dtype))
+            places = _USES[use]
+            made = compile_kernel(
+                target, kernel, architecture, dims, dtype_of(dtype), places=places
+            )
             suffix = "hsaco" if architecture.startswith("hip") else "cubin"
             of_dims = str(dims).replace("/", "x")
-            file = f"{name}.{kernel}.{architecture.replace(':', '')}.d{of_dims}.{dtype}.{suffix}"
+            of = f"{kernel}{use}.{architecture.replace(':', '')}.d{of_dims}.{dtype}"
+            file = f"{name}.{of}.{suffix}"
             files[file] = made.asm[suffix]
-            entries.append(_entry(file, kernel, architecture, dims, dtype, target, made))
+            entries.append(_entry(file, kernel, architecture, dims, dtype, target, places, made))
     manifest = written(
         f"kernels of {name}.py compiled ahead of time",
         module,
@@ -143,6 +154,7 @@ def _entry(
     dims: Dims,
     dtype: str,
     target: TritonTarget,
+    places: Places,
     made: Any,
 ) -> Binary:
     chosen = choice(kernel, architecture, dims, dtype_of(dtype), target.sides)
@@ -157,7 +169,7 @@ def _entry(
         head_dim=dims.key,
         value_dim=dims.value,
         dtype=dtype,
-        constants=chosen.constants,
+        constants=chosen.constants | places.constants(kernel),
         options=chosen.options,
         arguments=dict(made.src.signature),
         aligned=tuple(_aligned(kernel, made.src.signature, dims)),

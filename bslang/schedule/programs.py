@@ -91,6 +91,7 @@ def programs(
     split: bool = True,
     most: int | None = None,
     in_order: bool = False,
+    alone: bool = False,
     rows: Ints | None = None,
     whole: Sequence[BlockGraph] | None = None,
 ) -> Programs:
@@ -99,7 +100,8 @@ def programs(
     graphs: of the heads, on grids that differ in the head alone; a program is the same part of the
     same row in all of them. weights: int (graphs,), how many heads have each.
     split: False for one program a row. most: blocks of a part, on average over the heads; by default
-    what the constants above say. in_order: in the order of blocks, not the heaviest first.
+    what the constants above say. in_order: in the order of blocks, not the heaviest first. alone: whether
+    a call has a few of these rows, as in decoding: no part has more than one of the heaviest row then.
     rows: the block rows that have programs, ascending; None for all. whole: what `graphs` are cut from,
     whose work the constants count, so that a row is split in the same way wherever it is computed.
     """
@@ -111,6 +113,8 @@ def programs(
     if split:
         if most is None:
             total = work.total if whole is None else _total(whole, weights)
+            if alone:
+                total, every = work.heaviest(starts, width), 1
             limit = _limit(total, every, heads * -(-SHORTEST // across.block))
         else:
             limit = most * heads
@@ -178,6 +182,10 @@ class _Work:
         """The work before each of some cells."""
         edge = np.searchsorted(self.cell, cell, side="right") - 1
         return self.sum[edge] + self.heads[edge] * (cell - self.cell[edge])
+
+    def heaviest(self, starts: Ints, width: int) -> int:
+        """The most work of the rows that begin at `starts`."""
+        return int((self.before(starts + width) - self.before(starts)).max(initial=0))
 
     def cuts(self, starts: Ints, width: int, limit: int) -> Ints:
         """Cells that cut the rows which begin at `starts` into parts of equal work, at most `limit` each.

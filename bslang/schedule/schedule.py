@@ -61,6 +61,10 @@ class Table:
         """int32 (programs,), the block row of each program, heaviest first."""
         return np.ascontiguousarray(self.programs.program[:, 0])
 
+    def unruled(self) -> Table:
+        """The same of rules without strips, for kernels that have some."""
+        return replace(self, ruled=np.zeros_like(self.ruled))
+
 
 Verifier: TypeAlias = Callable[[Table, Sequence[BlockGraph], Rules, "Ints | None"], None]
 """Looks at a table that was made of some graphs, of all block rows or of some; raises VerifierError."""
@@ -126,9 +130,27 @@ class Schedule:
         """As `split_rows`."""
         return self._cols(Rules.read(rules), split=True)
 
-    def _rows(self, rules: Rules, *, split: bool) -> Table:
+    def rows_in_order(self, rules: Sequence[str] = (), *, alone: bool = False) -> Table:
+        """For GPU calls of any length up to that of the graphs: whole rows, or in parts for those of a few
+        rows (alone)."""
+        found = Rules.read(rules)
+        if not found.from_end:
+            return self._rows(found, split=alone, alone=alone)
+        # The keys of these calls end elsewhere.
+        return self._rows(found.listing(), split=alone, alone=alone).unruled()
+
+    def cols_in_order(self, rules: Sequence[str] = ()) -> Table:
+        """The same of whole columns. The queries of these calls begin and end inside of blocks, so that full
+        ones are all in the class of those that are cut short, and no strip has any."""
+        made = self._cols(Rules.read(rules).listing(), split=False).unruled()
+        pointer = made.pointer.copy()
+        begins = pointer[:-1].reshape(-1, PARTIAL + len(self.graphs[0].residuals))
+        begins[:, EDGE] = begins[:, WHOLE]
+        return replace(made, pointer=pointer)
+
+    def _rows(self, rules: Rules, *, split: bool, alone: bool = False) -> Table:
         whole = None if self.whole is None else self.whole.graphs
-        return self._table(self.graphs, whole, self.only[0], rules, split=split)
+        return self._table(self.graphs, whole, self.only[0], rules, split=split, alone=alone)
 
     def _cols(self, rules: Rules, *, split: bool) -> Table:
         whole = None if self.whole is None else self.whole._transposed
@@ -142,6 +164,7 @@ class Schedule:
         rules: Rules,
         *,
         split: bool,
+        alone: bool = False,
     ) -> Table:
         if only is not None:
             graphs = tuple(graph.in_rows(only) for graph in graphs)
@@ -151,6 +174,7 @@ class Schedule:
             rules,
             split=split,
             in_order=self.in_order,
+            alone=alone,
             rows=only,
             whole=whole,
         )
@@ -206,6 +230,7 @@ def _table_of(
     *,
     split: bool,
     in_order: bool,
+    alone: bool,
     rows: Ints | None,
     whole: Sequence[BlockGraph] | None,
 ) -> Table:
@@ -215,7 +240,9 @@ def _table_of(
     # Strips say what a row of the whole graph has, so that a part of it has all blocks in its tables.
     kept = np.logical_and.reduce([rules.kept(graph) for graph in graphs])
     pieces = [_pieces(graph, rules, kept) for graph in graphs]
-    found = programs(graphs, weights, split=split, in_order=in_order, rows=rows, whole=whole)
+    found = programs(
+        graphs, weights, split=split, in_order=in_order, alone=alone, rows=rows, whole=whole
+    )
     ruled = kept[found.program[:, 0]]
     return Table(found, ruled, *found.lay_out(pieces, PARTIAL + len(residuals), across.blocks))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,15 @@ class Rules:
             kind = FULL if found[1] == "full" else int(found[1].removeprefix("mask "))
             strips.append(Strip(kind, Edge.read(found[2]), Edge.read(found[3])))
         return cls(tuple(strips), listed)
+
+    @property
+    def from_end(self) -> bool:
+        """Whether a strip is counted from the last block."""
+        return any(edge.end for strip in self.strips for edge in (strip.start, strip.stop))
+
+    def listing(self) -> Rules:
+        """The same without strips: tables list all blocks."""
+        return replace(self, strips=())
 
     def kept(self, graph: BlockGraph) -> Bools:
         """bool (block rows,): the rows of a graph that hold all that the strips say of them."""

@@ -37,17 +37,39 @@ IN_ONE_PIECE = Pages()
 """Those of a call without pages."""
 
 
+class Places(NamedTuple):
+    """Whether a call has the tables of a capacity, and whether rows of its batch have lengths of their own:
+    0 or 1."""
+
+    in_order: int = 0
+    lengths: int = 0
+
+    @classmethod
+    def of(cls, plan: DevicePlan, call: Call) -> Places:
+        """Those of a call."""
+        return cls(int(plan.in_order), int(call.lengths is not None))
+
+    def constants(self, kernel: str) -> dict[str, int]:
+        """The constants of a kernel that say so."""
+        known = {"IN_ORDER": self.in_order, "LENGTHS": self.lengths}
+        return {x.name: known[x.name] for x in abi.KERNELS[kernel].constants if x.name in known}
+
+
+AS_A_WHOLE = Places()
+"""Those of a call with tables of its own."""
+
+
 def in_order(
     kernel: str, values: Mapping[str, Any], constants: Mapping[str, Any]
 ) -> tuple[Any, ...]:
     """The arguments of a kernel that are not constants, of values by name: without those that its layout
-    lacks, which are None, and None for those of pages where its constants say that there are none."""
+    lacks, which are None, and None for those that its constants say this call lacks."""
     found = abi.KERNELS[kernel]
-    of_pages, absent = set(found.of_pages), set(found.absent(constants))
+    of_calls, absent = set(found.of_calls), set(found.absent(constants))
     arguments = []
     for each in found.all:
         value = None if each in absent or each.is_constant else values[each.name]
-        if not each.is_constant and (value is not None or not each.only or each in of_pages):
+        if not each.is_constant and (value is not None or not each.only or each in of_calls):
             arguments.append(value)
     return tuple(arguments)
 

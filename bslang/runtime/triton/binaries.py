@@ -45,7 +45,7 @@ class Binary:
     """One entry of a manifest: a kernel for one architecture, dtype, and head dimension of q and k and of v.
 
     constants and options: those that its source was compiled with; arguments: types by name, in
-    order, "constexpr" for a constant, and for what a call without pages lacks; aligned: arguments that are
+    order, "constexpr" for a constant, and for what the calls that it is for lack; aligned: arguments that are
     multiples of ALIGNMENT; metadata: what Triton says of the binary, with `name` (its entry), `shared`
     (bytes), `num_warps`.
     """
@@ -79,7 +79,7 @@ class Binary:
 
     @property
     def absent(self) -> list[str]:
-        """The arguments that it lacks, as it is for calls without pages."""
+        """The arguments that it lacks, as the calls that it is for do."""
         lacks = (name for name, kind in self.arguments.items() if kind == abi.CONSTANT)
         return [name for name in lacks if name not in self.constants]
 

@@ -24,8 +24,10 @@ from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Outputs, SomeGradients
 from bslang.runtime.triton.arguments import (
+    AS_A_WHOLE,
     IN_ONE_PIECE,
     Pages,
+    Places,
     in_order,
     of_absent,
     of_pages,
@@ -38,7 +40,7 @@ from bslang.runtime.triton.arguments import (
 from bslang.runtime.triton.binaries import TYPES, Binaries
 from bslang.runtime.triton.device import Device
 from bslang.runtime.triton.selected import listed
-from bslang.runtime.triton.tables import DeviceTables
+from bslang.runtime.triton.tables import Visit
 from bslang.runtime.triton.tiles import JOINED, MAX_DIM, Launch, launch
 from bslang.runtime.triton.tuned import Key, Tuned, beside, device_name
 
@@ -53,7 +55,7 @@ class TritonTarget:
     name = "triton"
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
     largest_dim: int | None = MAX_DIM
-    by_place = False
+    by_place = True
 
     def __init__(
         self,
@@ -121,6 +123,8 @@ class TritonTarget:
         if into is None:
             out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
             lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+            if call.lengths is not None:  # a row may have fewer keys than queries
+                out, lse = out.zero_(), lse.fill_(-torch.inf)
             q, plan, call = side_by_side(q, k, plan, call)
             written = {"out": out.view(*q.shape[:3], v.shape[3]), "lse": lse.view(q.shape[:3])}
         else:
@@ -146,9 +150,9 @@ class TritonTarget:
         into: SomeGradients | None = None,
     ) -> SomeGradients:
         """As `Target.backward`."""
-        dq, dk, dv = into or (
-            torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)
-        )
+        # Rows of the batch with lengths of their own have no gradients beyond them.
+        new = torch.empty if call.lengths is None else torch.zeros
+        dq, dk, dv = into or (new(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         of_q, positive = _positive(q, call)
         q, k, v, do = (readable(x) for x in (q, k, v, grad_out))
         known = self._delta(out, lse, do, grad_lse, plan, call)
@@ -215,22 +219,20 @@ class TritonTarget:
         batch, heads, key_heads = call.batch(q), q.shape[1], k.shape[1]
         pages = Pages.of(call, q, k)
         assert pages.q in (0, plan.block_q) and (kernel != "dkdv" or pages.k in (0, plan.block_k))
-        chosen = self._launch(kernel, q, strided["v"], pages)
+        chosen = self._launch(kernel, q, strided["v"], pages, Places.of(plan, call))
         chosen = replace(chosen, constants=chosen.constants | call.constants)
         if kernel == "dkdv":
-            table, lanes, block = (
-                DeviceTables.of_columns(plan, self.columns),
-                batch * key_heads,
-                plan.block_k,
-            )
-            tiles = -(-block // chosen.constants["TILE_K"])
+            visit, lanes = Visit.of_columns(plan, call, self.columns), batch * key_heads
+            tiles = -(-plan.block_k // chosen.constants["TILE_K"])
         else:
-            table, lanes, block = DeviceTables.of_rows(plan, self.rows), batch * heads, plan.block_q
-            tiles = -(-block // chosen.constants["TILE_Q"])
+            visit = Visit.of_rows(plan, call, self.rows, split=kernel == "forward")
+            lanes, tiles = batch * heads, -(-plan.block_q // chosen.constants["TILE_Q"])
         # Parts of blocks that several programs share, in fp32.
         parts = {
             f"part_{name}": torch.empty(
-                (table.slots * lanes * block, *x.shape[3:]), dtype=torch.float32, device=x.device
+                (visit.slots * lanes * visit.rows, *x.shape[3:]),
+                dtype=torch.float32,
+                device=x.device,
             )
             for name, x in written.items()
         }
@@ -246,9 +248,10 @@ class TritonTarget:
             **of_sinks(read),
             **of_pages("q_pages", call.q_pages),
             **of_pages("k_pages", call.k_pages),
-            "programs": table.programs,
-            "pointer": table.pointer,
-            "runs": table.runs,
+            "programs": visit.table.programs,
+            "pointer": visit.table.pointer,
+            "runs": visit.table.runs,
+            **visit.places,
             "parameters": plan.parameters,
             "head_graph": plan.head_graph,
             "q_order": plan.order,
@@ -269,15 +272,15 @@ class TritonTarget:
             "q_step": q_step,
             **{name: getattr(call, name) for name in NUMBERS},
         }
-        programs = table.programs.shape[0] * tiles * lanes
+        programs = visit.programs * tiles * lanes
         self._start(kernel, chosen, programs, in_order(kernel, values, chosen.constants))
-        if table.slots:
-            self._join(kernel, table, read | parts, written, plan, call, lanes)
+        if visit.slots:
+            self._join(kernel, visit, read | parts, written, plan, call, lanes)
 
     def _join(
         self,
         kernel: str,
-        table: DeviceTables,
+        visit: Visit,
         read: dict[str, torch.Tensor],
         written: dict[str, torch.Tensor],
         plan: DevicePlan,
@@ -289,9 +292,9 @@ class TritonTarget:
             block, start, length = plan.block_k, 0, plan.len_k
         else:
             block, start, length = plan.block_q, plan.q_start, plan.len_q
-        programs = table.merges.shape[0] * lanes * -(-block // JOINED)
+        programs = visit.joined * lanes * -(-block // JOINED)
         values = {
-            "merges": table.merges,
+            "merges": visit.table.merges,
             "lanes": lanes,
             "start": start,
             "length": length,
@@ -301,7 +304,10 @@ class TritonTarget:
         page = Pages(0 if pages is None else block)
         if kernel == "forward":
             out, lse = written["out"], written["lse"]
-            chosen = self._launch("merge", out, out, page)
+            chosen = self._launch("merge", out, out, page, Places.of(plan, call))
+            if plan.in_order:
+                first, step = plan.steps
+                values |= {**visit.places, "start": first, "step": step, "keys": plan.len_k}
             values |= {**read, **written, **strides(written), **of_sinks(read)}
             values |= {"heads": lse.shape[1], **of_pages("q_pages", pages)}
             self._start("merge", chosen, programs, in_order("merge", values, chosen.constants))
@@ -313,10 +319,16 @@ class TritonTarget:
             self._start("sum", chosen, programs, in_order("sum", values, chosen.constants))
 
     def _launch(
-        self, kernel: str, q: torch.Tensor, v: torch.Tensor, pages: Pages = IN_ONE_PIECE
+        self,
+        kernel: str,
+        q: torch.Tensor,
+        v: torch.Tensor,
+        pages: Pages = IN_ONE_PIECE,
+        places: Places = AS_A_WHOLE,
     ) -> Launch:
         chosen = self.default(kernel, q, v)
-        chosen = replace(chosen, constants=chosen.constants | pages.constants(kernel))
+        of_call = pages.constants(kernel) | places.constants(kernel)
+        chosen = replace(chosen, constants=chosen.constants | of_call)
         if not self.tuned:
             return chosen
         precision = chosen.constants.get("PRECISION", "")

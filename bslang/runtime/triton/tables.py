@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from bslang.call import Call
 from bslang.runtime.plan import DevicePlan
+
+Ints: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class DeviceTables:
-    """A `bslang.schedule.Table` of split rows as int32 tensors on a device.
+    """A `bslang.schedule.Table` for GPUs as int32 tensors on a device.
 
     programs: (programs, 4), block row, first and last block that strips may cover (0 and 0 where the row
     does not follow the rules), slot. merges, pointer: as in the table; runs: with one more at the end.
+    firsts: (block rows + 1,), where the programs of each row begin, and counts: how many these are, on the
+    host; of the tables of a capacity, whose programs are in the order of their rows.
     """
 
     programs: torch.Tensor
@@ -24,6 +31,8 @@ class DeviceTables:
     pointer: torch.Tensor
     runs: torch.Tensor
     slots: int
+    firsts: torch.Tensor | None = None
+    counts: Ints | None = None
 
     @classmethod
     def of(cls, table: Any, device: torch.device) -> DeviceTables:
@@ -39,20 +48,91 @@ class DeviceTables:
         )
 
     @classmethod
+    def in_order(cls, table: Any, device: torch.device) -> DeviceTables:
+        """Those of a capacity."""
+        counts = np.bincount(table.order)
+        firsts = torch.from_numpy(np.append(0, counts.cumsum()).astype(np.int32))
+        return replace(cls.of(table, device), firsts=firsts.to(device), counts=counts)
+
+    @classmethod
     def of_rows(cls, plan: DevicePlan, rules: Sequence[str]) -> DeviceTables:
         """Those of a plan's block rows, without what kernels compute by rules; made once for a plan."""
-        return cls._made(plan, "rows", rules)
+        return cls.made(plan, "rows", lambda: plan.schedule.split_rows(rules))
 
     @classmethod
     def of_columns(cls, plan: DevicePlan, rules: Sequence[str]) -> DeviceTables:
         """Those of its block columns."""
-        return cls._made(plan, "cols", rules)
+        return cls.made(plan, "cols", lambda: plan.schedule.split_cols(rules))
+
+    def places(self, call: Call, parts: int) -> dict[str, Any]:
+        """The arguments that find queries in the tables of a capacity; parts: the most of a row."""
+        lengths = None if call.lengths is None else call.lengths.contiguous()
+        lines = self.programs.shape[0]
+        return {"firsts": self.firsts, "parts": parts, "lines": lines, "lengths": lengths}
 
     @classmethod
-    def _made(cls, plan: DevicePlan, side: str, rules: Sequence[str]) -> DeviceTables:
-        key = f"triton {side}"
+    def made(cls, plan: DevicePlan, name: str, make: Callable[[], Any]) -> DeviceTables:
+        key = f"triton {name}"
         if key not in plan.made:
-            table = getattr(plan.schedule, f"split_{side}")(rules)
-            plan.made[key] = cls.of(table, plan.parameters.device)
+            of = cls.in_order if plan.in_order else cls.of
+            plan.made[key] = of(make(), plan.parameters.device)
         found: DeviceTables = plan.made[key]
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """The block rows, or columns, that a call visits.
+
+    programs: of a head, each of which has the tiles of a block; slots: of parts, each of so many rows of a
+    tensor; joined: how many block rows may have several; places: arguments of the kernels, by name.
+    """
+
+    table: DeviceTables
+    programs: int
+    slots: int
+    rows: int
+    joined: int
+    places: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_rows(
+        cls, plan: DevicePlan, call: Call, rules: Sequence[str], *, split: bool = True
+    ) -> Visit:
+        """The block rows; rules: what kernels compute of them; split: whether rows may be in parts, where a
+        call has the tables of a capacity."""
+        if not plan.in_order:
+            table = DeviceTables.of_rows(plan, rules)
+            return cls._whole(table, plan.block_q)
+        alone = split and plan.len_q <= plan.block_q
+        name = "rows alone" if alone else "rows in order"
+        table = DeviceTables.made(
+            plan, name, lambda: plan.schedule.rows_in_order(rules, alone=alone)
+        )
+        first, stop = plan.q_start // plan.block_q, -(-plan.len_k // plan.block_q)
+        touched = stop - first
+        if call.lengths is not None:  # anywhere before
+            most = (
+                1
+                if plan.position is not None
+                else (plan.len_q + 2 * plan.block_q - 2) // plan.block_q
+            )
+            touched, first = min(most, stop), 0
+        assert table.counts is not None
+        parts = int(table.counts[first:stop].max())
+        slots = touched * parts if parts > 1 else 0
+        rows = min(plan.len_q, plan.block_q)
+        return cls(table, touched * parts, slots, rows, touched, table.places(call, parts))
+
+    @classmethod
+    def of_columns(cls, plan: DevicePlan, call: Call, rules: Sequence[str]) -> Visit:
+        """The block columns."""
+        if not plan.in_order:
+            return cls._whole(DeviceTables.of_columns(plan, rules), plan.block_k)
+        table = DeviceTables.made(plan, "cols in order", lambda: plan.schedule.cols_in_order(rules))
+        columns = -(-plan.len_k // plan.block_k)
+        return cls(table, columns, 0, plan.block_k, 0, table.places(call, 1))
+
+    @classmethod
+    def _whole(cls, table: DeviceTables, block: int) -> Visit:
+        return cls(table, table.programs.shape[0], table.slots, block, table.merges.shape[0])

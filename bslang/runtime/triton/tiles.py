@@ -83,7 +83,7 @@ def launch(
     """
     pads = padded(dims)
     names = {each.name for each in abi.KERNELS[kernel].constants}
-    constants: dict[str, Any] = {x: 0 for x in ("Q_PAGE", "K_PAGE", "PAGE") if x in names}
+    constants: dict[str, Any] = {x: 0 for x in abi.OF_CALLS if x in names}
     if "PAD" in names:
         constants |= {"HEAD_DIM": dims.key, "PAD": pads.key}
     if "VALUE_PAD" in names:
