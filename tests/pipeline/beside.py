@@ -49,6 +49,13 @@ class Descriptor:
         return at, inside
 
     def read(self, first: Sequence[Any]) -> torch.Tensor:
+        begin = [int(value(x)) for x in first]
+        if all(
+            0 <= at <= length - size
+            for at, size, length in zip(begin, self.block_shape, self.shape, strict=True)
+        ):
+            offset = sum(at * stride for at, stride in zip(begin, self.strides, strict=True))
+            return self.memory.flat.as_strided(self.block_shape, self.strides, self.offset + offset)
         at, inside = self.box(first)
         return self.memory.flat[at.where(inside, 0)].where(inside, 0)
 

@@ -35,7 +35,7 @@ class Read:
     """A read; `stamp` is when it ended, None before it has."""
 
     by: str
-    places: torch.Tensor
+    places: Places
     stamp: Stamp | None = None
 
 
@@ -75,11 +75,37 @@ def ended(allocation: Allocation) -> None:
             raise Fault(f"{barrier.name} is left in use: {barrier.state()}")
 
 
-def overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two sets of places, each growing along its dimensions, have one in common."""
-    if a.flatten()[-1] < b.flatten()[0] or b.flatten()[-1] < a.flatten()[0]:
-        return False
-    return bool(torch.isin(a, b).any())
+class Places:
+    """The places of a view in its allocation; most are one piece, in which nothing has to be looked up."""
+
+    def __init__(self, places: torch.Tensor) -> None:
+        self.tensor = places
+        self.first = places.storage_offset()
+        reach = zip(places.shape, places.stride(), strict=True)
+        self.last = self.first + sum((size - 1) * stride for size, stride in reach)
+        self.one = self.last - self.first + 1 == places.numel()
+
+    def meet(self, other: Places) -> bool:
+        if self.last < other.first or other.last < self.first:
+            return False
+        return (self.one and other.one) or bool(torch.isin(self.tensor, other.tensor).any())
+
+    def cover(self, other: Places) -> bool:
+        if self.first > other.first or self.last < other.last:
+            return False
+        return self.one or bool(torch.isin(other.tensor, self.tensor).all())
+
+    def owners(self, owners: torch.Tensor) -> list[int]:
+        """The numbers of the writes there."""
+        found = owners[self.first : self.last + 1] if self.one else owners[self.tensor]
+        least, most = found.min(), found.max()
+        return [int(most)] if least == most else found.unique().tolist()
+
+    def own(self, owners: torch.Tensor, number: int) -> None:
+        if self.one:
+            owners[self.first : self.last + 1] = number
+        else:
+            owners[self.tensor] = number
 
 
 class View:
@@ -156,7 +182,8 @@ class View:
     def begin_read(self, by_threads: bool) -> Read:
         """A read by the current partition: by its threads, or by products and copies that it begins."""
         machine, allocation = self.machine, self.allocation
-        for number in self.allocation.owners[self.places].unique().tolist():
+        places = Places(self.places)
+        for number in places.owners(allocation.owners):
             if number < 0:
                 raise machine.fail("shared memory is read that was never written")
             write = allocation.writes[number]
@@ -166,7 +193,7 @@ class View:
             if not by_threads and not fenced:
                 raise machine.fail(f"what {write.by} stored is read before its fence")
             write.read = True
-        read = Read(f"{machine.current.name} ({place()})", self.places)
+        read = Read(f"{machine.current.name} ({place()})", places)
         allocation.reads.append(read)
         return read
 
@@ -175,24 +202,21 @@ class View:
 
     def begin_write(self, write: Write) -> None:
         machine, allocation = self.machine, self.allocation
-        clock = machine.current.clock
+        clock, places = machine.current.clock, Places(self.places)
         for read in allocation.reads:
             if read.stamp is not None and read.stamp.before(clock):
                 continue
-            if overlap(read.places, self.places):
+            if places.meet(read.places):
                 raise machine.fail(f"a buffer is overwritten that {read.by} may still read")
-        before = allocation.owners[self.places].unique().tolist()
+        before = places.owners(allocation.owners)
         for old in [allocation.writes[number] for number in before if number >= 0]:
             if not old.stamp.before(clock):
                 raise machine.fail(f"a buffer is overwritten that {old.by} still writes")
             if old.must_read and not old.read:
                 raise machine.fail("a buffer is overwritten before it was read")
-        allocation.owners[self.places] = len(allocation.writes)
+        places.own(allocation.owners, len(allocation.writes))
         allocation.writes.append(write)
-        allocation.reads = [each for each in allocation.reads if not self._covers(each)]
-
-    def _covers(self, read: Read) -> bool:
-        return bool(torch.isin(read.places, self.places).all())
+        allocation.reads = [each for each in allocation.reads if not places.cover(each.places)]
 
     # ---- barriers ------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -121,16 +122,21 @@ def value(x: Any) -> Value:
     """A value of a number of Python, as Triton types it; values are themselves."""
     if isinstance(x, Value):
         return x
-    if isinstance(x, bool):
-        return Value(torch.tensor(x))
-    if isinstance(x, int):
-        return Value(torch.tensor(x, dtype=torch.int32 if -(2**31) <= x < 2**31 else torch.int64))
-    if isinstance(x, float):
-        return Value(torch.tensor(x, dtype=torch.float32))
+    if isinstance(x, bool | int | float):
+        return _number(type(x), x)
     refused = getattr(x, "refuse", None)  # of a product that is in flight
     if refused is not None:
         refused()
     raise TypeError(f"{type(x).__name__} is not a number or a tile")
+
+
+@cache
+def _number(kind: type, x: float) -> Value:
+    if kind is bool:
+        return Value(torch.tensor(x))
+    if kind is float:
+        return Value(torch.tensor(x, dtype=torch.float32))
+    return Value(torch.tensor(x, dtype=torch.int32 if -(2**31) <= x < 2**31 else torch.int64))
 
 
 def sizes(shape: Sequence[Any]) -> list[int]:
