@@ -13,6 +13,7 @@ from __future__ import annotations
 import builtins
 import inspect
 import linecache
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import count, product
 from pathlib import Path
@@ -25,9 +26,10 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from pipeline.beside import Descriptor, left_flying
 from pipeline.language import Language, constexpr, counted
 from pipeline.machine import KERNELS, Machine
+from pipeline.mistakes import Mistake
 from pipeline.values import Fault, Memory, Pointer, value
 
-__all__ = ["Fault", "Kernels"]
+__all__ = ["Fault", "Kernels", "Mistake"]
 
 OURS = {"bslang.runtime.triton.gluon"}
 """Modules of the project that pass on names of Triton."""
@@ -72,11 +74,14 @@ class Kernels:
         *given: Any,
         seed: int = 0,
         warps: int = 4,
+        programs: Sequence[int] | None = None,
+        mistake: Mistake | None = None,
         **named: Any,
     ) -> None:
         """Run a kernel, a program after another; tensors are changed in place.
 
-        given, named: as at a launch of Triton: tensors, descriptors, numbers, None and tuples of them.
+        given, named: as at a launch of Triton: tensors, descriptors, numbers, None and tuples of them;
+        programs: the numbers of those that are run, None for all; mistake: one that they make.
         """
         function = self.names[kernel]
         bound = inspect.signature(function).bind(*given, **named)
@@ -87,11 +92,18 @@ class Kernels:
             for name, x in bound.arguments.items()
         }
         self.language.grid = (*grid, *(1,) * (3 - len(grid)))
+        self.language.watched.mistake = mistake
         for number, place in enumerate(product(*(range(size) for size in self.language.grid))):
+            if programs is not None and number not in programs:
+                continue
             machine = self.language.machine = Machine(seed, warps, number)
             machine.ends.append(lambda machine=machine: left_flying(machine))
             self.language.program = place
             machine.run(lambda: function(**arguments))
+
+    def mistakes(self) -> list[Mistake]:
+        """All that can be made in what was launched."""
+        return self.language.watched.mistakes()
 
 
 def _constant(function: Any, name: str) -> bool:

@@ -13,6 +13,7 @@ import triton.language as real_tl
 
 from pipeline import beside
 from pipeline.machine import Machine
+from pipeline.mistakes import Watched
 from pipeline.shared import View, allocate
 from pipeline.values import TORCH, Pointer, Value, common, divide, sizes, value
 
@@ -173,6 +174,7 @@ class Language:
     program: tuple[int, ...]
 
     def __init__(self) -> None:
+        self.watched = Watched()
         tl = Names(real_tl, **ARITHMETIC, **self._programs())
         gl = Names(real_gl, **ARITHMETIC, **self._programs())
         gl.__dict__.update(
@@ -267,13 +269,16 @@ class Language:
             self.machine.step()
             return beside.wait_for(self.machine, num_outstanding, deps)
 
+        def passed(num_outstanding: int = 0, deps: Sequence[Any] = ()) -> Any:
+            return deps[0] if len(deps) == 1 else tuple(deps)
+
         return SimpleNamespace(
-            fence_async_shared=fence_async_shared,
+            fence_async_shared=self.watched(fence_async_shared),
             mbarrier=self._mbarrier(),
             tma=self._tma(),
             warpgroup_mma=warpgroup_mma,
             warpgroup_mma_init=identity,
-            warpgroup_mma_wait=warpgroup_mma_wait,
+            warpgroup_mma_wait=self.watched(warpgroup_mma_wait, left_out=passed),
         )
 
     def _mbarrier(self) -> Any:
@@ -287,9 +292,10 @@ class Language:
                 barrier.barrier().arrive(1, self.machine.current.publish())
 
         def arrive(barrier: View, *, count: int = 1, pred: Any = True) -> None:
+            at = self.watched.current
             self.machine.step()
             if value(pred):
-                barrier.barrier().arrive(count, self.machine.current.publish())
+                barrier.barrier().arrive(count, self.machine.current.publish(), at)
 
         def wait(barrier: View, phase: Any, pred: Any = True, deps: Any = ()) -> None:
             if value(pred):
@@ -300,15 +306,15 @@ class Language:
                     lambda: made.ended(parity),
                     lambda: f"parity {parity} of {made.name}, {made.state()}",
                 )
-                made.waited(self.machine.current)
+                self.watched.needed |= made.waited(self.machine.current)
 
         return SimpleNamespace(
             MBarrierLayout=real_gl.nvidia.hopper.mbarrier.MBarrierLayout,
-            arrive=arrive,
-            expect=expect,
-            init=init,
+            arrive=self.watched(arrive),
+            expect=self.watched(expect),
+            init=self.watched(init),
             invalidate=nothing,
-            wait=wait,
+            wait=self.watched(wait),
         )
 
     def _tma(self) -> Any:
@@ -338,9 +344,9 @@ class Language:
             return beside.Descriptor(base.memory, first, shape, strides, block_shape, layout)
 
         return SimpleNamespace(
-            async_atomic_add=async_atomic_add,
-            async_load=async_load,
-            async_store=async_store,
+            async_atomic_add=self.watched(async_atomic_add),
+            async_load=self.watched(async_load),
+            async_store=self.watched(async_store),
             make_tensor_descriptor=make_tensor_descriptor,
-            store_wait=store_wait,
+            store_wait=self.watched(store_wait),
         )

@@ -244,14 +244,17 @@ class Barrier:
         self.clock: Clock = {}
         """What happened before the end of the last phase that has ended."""
         self.gathered: Clock = {}
+        self.sites: set[Any] = set()
+        self.ended_by: set[Any] = set()
 
     def state(self) -> str:
         return f"phase {self.phase}, {self.pending} of {self.count} to arrive, {self.bytes} bytes to come"
 
-    def arrive(self, count: int, clock: Clock) -> None:
+    def arrive(self, count: int, clock: Clock, site: Any = None) -> None:
         if count > self.pending:
             raise self.machine.fail(f"{count} more arrive at {self.name} than it counts")
         self.pending -= count
+        self.sites.add(site)
         join(self.gathered, clock)
         self._end_phase()
 
@@ -266,10 +269,12 @@ class Barrier:
             self.phase += 1
             self.pending = self.count
             join(self.clock, self.gathered)
+            self.ended_by, self.sites = self.sites, set()
 
-    def waited(self, partition: Partition) -> None:
-        """A wait of a partition has ended."""
+    def waited(self, partition: Partition) -> set[Any]:
+        """A wait of a partition has ended; the sites of the arrivals that ended the phase."""
         join(partition.clock, self.clock)
+        return self.ended_by
 
     def ended(self, parity: int) -> bool:
         """Whether the phase of this parity has ended: that before the one in progress."""
