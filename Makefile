@@ -12,6 +12,7 @@ TEXTS ?= 1000000
 
 .PHONY: demo demo-distributed examples test test-floors test-light lint format docs site accuracy identical compile-all fuzz
 .PHONY: fuzz-ranks coverage mutation bench bench-quick bench-gpu bench-static bench-lowering bench-balance bench-ranks clean
+.PHONY: bench-gpu-first bench-gpu-first-prepare
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -74,6 +75,16 @@ bench-quick: $(READY)-bench ## The same on fewer workloads, some minutes; writes
 
 bench-gpu: $(READY) ## The triton target beside its peers, on a CUDA machine; writes benchmarks/results and docs/performance-gpu.md
 	$(BIN)/python -m benchmarks.gpu --output benchmarks/results --docs
+
+# Installs nothing, as there may be no network: PYTHON is one that has torch. `make bench-gpu-first-prepare`, where there
+# is no GPU, makes FIRST.zip: with the versions of Python, torch and Triton that the other machine has.
+FIRST ?= build/first
+
+bench-gpu-first: ## First contact with a GPU, in eight minutes: what is right, what is broken, how fast it is; a line of JSON after each task
+	$(PYTHON) -m benchmarks.first $(FIRST).zip
+
+bench-gpu-first-prepare: ## What bench-gpu-first runs, compiled without a GPU, in half an hour: FIRST.zip
+	$(PYTHON) -m benchmarks.first $(FIRST) --prepare
 
 bench-static: $(READY) ## The triton target's machine code on six GPUs beside its goals, without a GPU, in ten minutes; prints only
 	$(BIN)/python -m benchmarks.static

@@ -254,10 +254,15 @@ def check(name: str, found: Tensors, expected: Tensors, dtype: str) -> None:
         if mine.shape != truth.shape:
             raise NotRun(f"refused: {part} has shape {tuple(mine.shape)}")
         allowed = TOLERANCE[dtype] * (1 if part == "out" else TIMES_GRADIENT)
-        off, size = _largest(mine - truth), _largest(truth)
-        error = float((off / torch.where(size == 0, 1, size)).max())
+        error = relative(mine, truth)
         if not error <= allowed:  # nor is NaN
             raise NotRun(f"refused: {part} of {name} is off by {error:.1e}, {allowed:.0e} allowed")
+
+
+def relative(found: torch.Tensor, truth: torch.Tensor) -> float:
+    """The largest difference as a share of the largest value nearby; NaN where something is."""
+    off, size = _largest(found - truth), _largest(truth)
+    return float((off / torch.where(size == 0, 1, size)).max())
 
 
 def _largest(x: torch.Tensor) -> torch.Tensor:

@@ -10,13 +10,23 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from os import environ
+from pickle import PicklingError
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class TaskError(Exception):
-    """Why a task has no result: what it raised, or how its process ended."""
+    """Why a task has no result: what it raised, or how its process ended. last: whether the process can take
+    no more tasks."""
+
+    def __init__(self, why: str, *, last: bool = True) -> None:
+        super().__init__(why)
+        self.last = last
+
+
+class DeadError(Exception):
+    """Raised by a task after which its process is of no use, as that of a GPU's context after a fault."""
 
 
 class Workers:
@@ -65,16 +75,14 @@ class Workers:
         try:
             if self._closed:
                 raise TaskError("it was stopped")
-            good, value = worker.call(function, arguments, timeout)
-        except TaskError:
-            worker.end()
-            self._running.discard(worker)
-            self._local.worker = None
+            found: T = worker.call(function, arguments, timeout)
+            return found
+        except TaskError as error:
+            if error.last:
+                worker.end()
+                self._running.discard(worker)
+                self._local.worker = None
             raise
-        if not good:
-            raise TaskError(value)
-        found: T = value
-        return found
 
 
 _STARTING = threading.Lock()
@@ -99,17 +107,21 @@ class _Worker:
 
     def call(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None
-    ) -> tuple[bool, Any]:
-        """Whether the function returned, and what; else what it raised, as a text."""
+    ) -> Any:
+        """What the function returns; raises TaskError where it raises."""
         try:
             self.ours.send((function, arguments))
             if not self.ours.poll(timeout):
                 raise TaskError(f"it took longer than {timeout:g} s")
-            found: tuple[bool, Any] = self.ours.recv()
-            return found
+            good, value, last = self.ours.recv()
+        except (AttributeError, TypeError, PicklingError) as error:  # nothing was sent
+            raise TaskError(f"it cannot be sent: {reason(error)}", last=False) from error
         except (EOFError, OSError):
             self.process.join(5)
             raise TaskError(f"its process ended with {self.process.exitcode}") from None
+        if not good:
+            raise TaskError(value, last=last)
+        return value
 
     def end(self) -> None:
         self.process.kill()
@@ -124,9 +136,9 @@ def _serve(pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            answer: tuple[bool, Any] = True, function(*arguments)
+            answer: tuple[bool, Any, bool] = True, function(*arguments), False
         except Exception as error:  # whatever a task raises is its result
-            answer = False, reason(error)
+            answer = False, reason(error), isinstance(error, DeadError)
         pipe.send(answer)
 
 

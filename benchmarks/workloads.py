@@ -44,6 +44,10 @@ TARGETS = {"cpu": "cpu", "cuda": "triton"}
 """The target that is measured on each kind of device."""
 
 
+CARRIED: dict[tuple[str, int], bslang.Layout] = {}
+"""By spec and block: layouts with kernels that were compiled elsewhere (benchmarks.first)."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Tensors (1, heads, length, dim) of a call, and the gradient that comes back to its output."""
@@ -79,7 +83,11 @@ class Workload:
     device: str = "cpu"
 
     def layout(self, target: str = "") -> bslang.Layout:
-        """The layout, compiled for one target: that of the device, unless another is named."""
+        """The layout, compiled for one target: that of the device, unless another is named; one that was
+        carried here (`CARRIED`) in the place of the former."""
+        made = CARRIED.get((self.pattern.spec, self.block))
+        if made is not None and not target:
+            return made
         return _layout(self.pattern, self.block, target or TARGETS[self.device])
 
     def graph(self, head: int = 0) -> BlockGraph:
