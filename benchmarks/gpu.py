@@ -68,7 +68,7 @@ def main() -> None:
         if options.docs:
             page = report.include(text, PAGE.read_text(encoding="utf-8"))
             PAGE.write_text(page, encoding="utf-8")
-    except (BslangError, OSError, ValueError) as error:
+    except (BslangError, OSError, RuntimeError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -1,30 +1,34 @@
-"""A run on a GPU: everything is checked first, and then timed, and what came of it as text."""
+"""A run on a GPU, contest by contest, each checked before it is timed, and what came of it as text."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import torch
 
-from benchmarks.contest import OURS, Row, WrongResult, check_ours, contest, progress
+from benchmarks.contest import OURS, Row, contest, progress
 from benchmarks.device import Device, yardsticks
 from benchmarks.figures import describe_workload
+from benchmarks.flexes import FLEXIBLE, Flexes, compile_for
 from benchmarks.grid import Grid
-from benchmarks.machine import MM
+from benchmarks.machine import MM, Yardstick
 from benchmarks.markdown import spread, table
 from benchmarks.report import not_run
+from benchmarks.suites import Contest
 from benchmarks.timing import Spread, alternate
-from benchmarks.workloads import BOTH, Workload
+from benchmarks.workers import Workers, reason
+from benchmarks.workloads import Workload
 
 
 @dataclass(frozen=True)
 class Figures:
     """The whole of a run, or what there is of it so far.
 
-    checked: workloads whose results were held against the torch target; unreached: see Grid.
+    checked: contests in which ours was right, against the torch target; unreached: see Grid.
     """
 
     machine: dict[str, str | int | float]
@@ -36,59 +40,95 @@ class Figures:
     minutes: float
 
 
-def run(grid: Grid, device: Device, rounds: int, keep: Callable[[Figures], object]) -> Figures:
-    """Check and time a grid. keep: takes the figures so far, after each contest.
+COMPILERS = 4
+"""Processes that compile FlexAttention."""
 
-    Raises WrongResult before anything is timed where ours computes something else, or fails.
+COMPILE_SECONDS = 300.0
+"""For one mask; also what a contest waits for it."""
+
+
+def run(grid: Grid, device: Device, rounds: int, keep: Callable[[Figures], object]) -> Figures:
+    """Check and time a grid, contest by contest. keep: takes the figures so far, after each.
+
+    Where ours computes something else, or fails, that is its row, and the next contest follows. Raises
+    RuntimeError where the device takes no more work.
     """
     begin = time.perf_counter()
     machine, yards = device.describe(), yardsticks(device)
-    checked, large = check_all(grid)
     times = alternate({MM: yards[MM].call}, 2 * rounds, device.watch)
     rates = Spread.of([yards[MM].flops / 1e12 / seconds for seconds in times[MM]])
     contests = grid.contests()
-    found = Figures(machine, rounds, rates, len(checked), grid.unreached(), [], 0.0)
-    for number, entry in enumerate(contests, 1):
-        work, phase = entry.workload, entry.phase
-        progress(f"{number}/{len(contests)} {describe_workload(work)}, {phase}")
-        rows = [Row.of(OURS, work, phase, why="out of memory")]
-        if work not in large:
-            try:
-                rows = contest(work, phase, entry.peers, yards, rounds, device.watch)
-            except torch.OutOfMemoryError:
-                progress("out of memory")
-        about = machine | {"clocks at the end": device.clocks() or "unknown"}
-        minutes = (time.perf_counter() - begin) / 60
-        found = replace(found, machine=about, contests=found.contests + rows, minutes=minutes)
-        keep(found)
+    found = Figures(machine, rounds, rates, 0, grid.unreached(), [], 0.0)
+    with Workers(COMPILERS) as pool:
+        flexes = compiling(grid, contests, pool)
+        for number, entry in enumerate(contests):
+            where = f"{describe_workload(entry.workload)}, {entry.phase}"
+            progress(f"{number + 1}/{len(contests)} {where}")
+            rows = _rows(number, entry, yards, rounds, device, flexes)
+            for row in rows:
+                progress(f"  {row.contestant}: {_said(row)}")
+            about = machine | {"clocks at the end": device.clocks() or "unknown"}
+            found = replace(
+                found,
+                machine=about,
+                checked=found.checked + any(x.contestant == OURS and x.measured for x in rows),
+                contests=found.contests + rows,
+                minutes=(time.perf_counter() - begin) / 60,
+            )
+            keep(found)
+            if grid.device == "cuda":
+                torch.cuda.synchronize()  # raises after a fault in a kernel
     return found
 
 
-def check_all(grid: Grid) -> tuple[list[Workload], list[Workload]]:
-    """Check ours, forward and gradients, on every workload of a grid, and on those that its peers compute.
+def _rows(
+    number: int,
+    entry: Contest,
+    yards: dict[str, Yardstick],
+    rounds: int,
+    device: Device,
+    flexes: Flexes,
+) -> list[Row]:
+    work, phase = entry.workload, entry.phase
+    why = {peer: flexes.why_not(number, peer, COMPILE_SECONDS) for peer in entry.peers}
+    missed = [Row.of(peer.name, work, phase, why=text) for peer, text in why.items() if text]
+    peers = [peer for peer, text in why.items() if not text]
+    try:
+        return contest(work, phase, peers, yards, rounds, device.watch) + missed
+    except torch.OutOfMemoryError:
+        return [Row.of(OURS, work, phase, why="out of memory"), *missed]
+    except Exception as error:  # a wrong result, or whatever a compiler of kernels raises
+        return [Row.of(OURS, work, phase, why=reason(error)), *missed]
 
-    Returns those that are right, and those that do not fit into memory beside their reference.
-    """
-    entries = grid.contests()
-    works = [
-        work
-        for entry in entries
-        for work in (entry.workload, *(peer.computes(entry.workload) for peer in entry.peers))
-    ]
-    right, large = [], []
-    for work in dict.fromkeys(works):
-        progress(f"checking {describe_workload(work)}")
-        try:
-            check_ours(work, BOTH)
-            right.append(work)
-        except torch.OutOfMemoryError:
-            large.append(work)
-        except WrongResult:
-            raise
-        except Exception as error:  # whatever a compiler of kernels raises
-            why = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise WrongResult(f"{describe_workload(work)}: {why}") from error
-    return right, large
+
+def _said(row: Row) -> str:
+    return row.not_run or (
+        f"{1000 * row.measured.seconds.median:,.3f} ms" if row.measured else "nothing"
+    )
+
+
+def compiling(grid: Grid, contests: Sequence[Contest], pool: Workers) -> Flexes:
+    """The tasks that compile FlexAttention for a GPU: one for the phases of a workload."""
+    if grid.device != "cuda":
+        return Flexes()
+    numbers: dict[tuple[Workload, str], list[int]] = {}
+    for number, entry in enumerate(contests):
+        for peer in entry.peers:
+            if peer in FLEXIBLE:
+                numbers.setdefault((entry.workload, peer.name), []).append(number)
+    given = {x.name: getattr(grid, x.name) for x in fields(grid) if x.name != "peers"}
+    made = {}
+    for (_, peer_), each in numbers.items():
+        task = pool.submit(compile_flex, given, each, peer_, timeout=COMPILE_SECONDS)
+        made |= {(number, peer_): task for number in each}
+    return Flexes(made)
+
+
+def compile_flex(given: dict[str, Any], numbers: Sequence[int], peer: str) -> None:
+    """Compile a peer for some contests of a grid, whose masks cannot be sent to a process."""
+    contests = Grid(**given).contests()
+    for number in numbers:
+        compile_for(contests[number], peer)
 
 
 # ---- as text -------------------------------------------------------------------------------------
@@ -116,8 +156,8 @@ def _machine(figures: Figures) -> str:
     about = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in figures.machine.items())
     return (
         f"{about}. {figures.rounds} rounds, {figures.minutes:.0f} minutes.\n\n"
-        f"torch.mm in bf16: {spread(figures.mm_tflops, '.3g')} TFLOP/s. Checked before anything was timed: "
-        f"{figures.checked} workloads."
+        f"torch.mm in bf16: {spread(figures.mm_tflops, '.3g')} TFLOP/s. Contests in which bslang was right, "
+        f"and was timed: {figures.checked}."
     )
 
 

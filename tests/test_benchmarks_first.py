@@ -261,7 +261,7 @@ def test_tasks_can_be_sent_to_a_process(tmp_path: Path) -> None:
             return Future()
 
     where = Where(CUDA)
-    flexes = timed.Flexes(where, Nobody(), 1.0)  # type: ignore[arg-type]
+    flexes = timed.compiling(where, Nobody(), 1.0)  # type: ignore[arg-type]
     steps = command.steps(where, tmp_path, layouts, flexes)
     assert sum(step.seconds for step in steps) == 480
     tasks = {step.name: list(step.tasks()) for step in steps}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from benchmarks.contest import OURS
 from benchmarks.device import Events, Processor
 from benchmarks.machine import MM, Yardstick
 from benchmarks.peers import CUDNN, FLASH, FLEX_TUNED, SDPA, NotRun, Peer, rows_are_safe
+from benchmarks.workers import TaskError
 from benchmarks.workloads import BACKWARD, BOTH, CAUSAL, FORWARD, WINDOW, Workload
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
@@ -220,7 +223,8 @@ def test_ours_that_does_not_fit_is_listed(monkeypatch: pytest.MonkeyPatch) -> No
     def full(work: Workload, phase: str) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(gpu_run, "check_ours", full)
+    monkeypatch.setattr(contest, "check_ours", full)
+    monkeypatch.setattr(contest.check_ours, "cache_clear", lambda: None, raising=False)
     found = gpu_run.run(replace(TINY, phases=(FORWARD,)), Processor(), 1, lambda _: None)
     assert found.checked == 0
     assert {(row.contestant, row.not_run) for row in found.contests} == {(OURS, "out of memory")}
@@ -249,19 +253,59 @@ def broken(workload: Workload, name: str = OURS) -> contest.Contestant:
 @pytest.mark.parametrize(
     ("made", "message"), ((off_by_a_block, "refused: out"), (broken, "out of resource"))
 )
-def test_a_wrong_result_stops_before_anything_is_timed(
-    made: Any, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_result_is_a_row_and_not_timed(
+    made: Any, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def timed(*_: Any) -> None:
-        raise AssertionError("timed although it is wrong")
+    """And the contests after it are."""
+    whole = contest.ours
 
-    monkeypatch.setattr(contest, "ours", made)
-    monkeypatch.setattr(contest, "alternate", timed)
-    monkeypatch.setattr(gpu_run, "alternate", timed)
-    with pytest.raises(SystemExit) as stop:
-        command(monkeypatch, *SMALL)
-    assert str(stop.value.code).startswith("error: ") and message in str(stop.value.code)
-    assert capsys.readouterr().out == ""
+    def one(workload: Workload, name: str = OURS) -> contest.Contestant:
+        return (made if workload.pattern == CAUSAL else whole)(workload, name)
+
+    monkeypatch.setattr(contest, "ours", one)
+    monkeypatch.setattr(grid, "Grid", lambda: replace(TINY, peers=(), phases=(FORWARD,)))
+    kept = tmp_path / "results"
+    command(monkeypatch, *SMALL, "--densities", "0.5", "0.25", "--output", str(kept))
+    rows = json.loads((kept / "gpu.json").read_text(encoding="utf-8"))["contests"]
+    bad = [row for row in rows if row["layout"] == CAUSAL.name]
+    assert len(bad) == 1 and all(row["contestant"] == OURS for row in bad)
+    assert all(message in row["not_run"] and not row["measured"] for row in bad)
+    assert rows.index(bad[0]) < len(rows) - 1
+    assert all(row["measured"] for row in rows if row["layout"] != CAUSAL.name)
+    assert message in (kept / "gpu.md").read_text(encoding="utf-8")
+
+
+def test_flex_is_compiled_once_for_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In processes; one that fails, or is late, is left out of its contests."""
+    asked: list[tuple[list[int], str]] = []
+
+    class Pool:
+        def submit(self, function: Any, *given: Any, timeout: float) -> Future[None]:
+            fields, numbers, peer = pickle.loads(pickle.dumps(given))
+            asked.append((numbers, peer))
+            contests = grid.Grid(**fields).contests()
+            assert {contests[n].phase for n in numbers} == {FORWARD, BACKWARD, BOTH}
+            assert len({contests[n].workload for n in numbers}) == 1
+            made: Future[None] = Future()
+            if numbers[0] == 0:
+                made.set_exception(TaskError("its process ended with -11"))
+            elif numbers[0] == 3:
+                made.set_result(None)
+            return made
+
+    small = replace(TINY, device="cuda")
+    contests = small.contests()
+    found = gpu_run.compiling(small, contests, Pool())  # type: ignore[arg-type]
+    assert len(asked) == 2 * len(small.workloads())
+    said = [found.why_not(number, FLEX_TUNED) for number in (0, 2, 3, 6)]
+    assert said == [*["its process ended with -11"] * 2, "", "it was not compiled in time"]
+    assert found.why_not(0, FLASH) == ""  # nothing to compile
+    assert gpu_run.compiling(TINY, contests, Pool()).made == {}  # type: ignore[arg-type]
+    flexes = gpu_run.Flexes(found.made)
+    yards = {MM: Yardstick(lambda: None, 1e6)}
+    entry = replace(TINY.contests()[0], peers=(FLEX_TUNED,))
+    mine, tuned = gpu_run._rows(0, entry, yards, 1, Processor(), flexes)
+    assert mine.measured and tuned.not_run == "its process ended with -11"
 
 
 # ---- the whole -----------------------------------------------------------------------------------
@@ -286,7 +330,7 @@ def test_a_run_and_its_report(
     data = json.loads((tmp_path / "results" / "gpu.json").read_text(encoding="utf-8"))
     assert page.strip() == (tmp_path / "results" / "gpu.md").read_text(encoding="utf-8").strip()
     assert {"device", "triton", "torch", "commit", "clocks at the end"} <= set(data["machine"])
-    assert data["checked"] == 5  # four layouts, and the dense one of the peers
+    assert data["checked"] == 4 * 3  # layouts, phases
     assert data["unreached"] == TINY.unreached()
 
     rows = data["contests"]

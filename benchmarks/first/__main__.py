@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from benchmarks.first.carried import Carried
     from benchmarks.first.steps import Step
-    from benchmarks.first.timed import Flexes
     from benchmarks.first.where import Where
+    from benchmarks.flexes import Flexes
 
 FLEX_PROCESSES = 8
 RIGHT_PROCESSES = 4
@@ -84,7 +84,7 @@ def _run(
 ) -> None:
     from benchmarks.first.carried import read
     from benchmarks.first.steps import Log, run
-    from benchmarks.first.timed import Flexes
+    from benchmarks.first.timed import compiling
     from benchmarks.first.where import CUDA, Where
     from benchmarks.workers import Workers
 
@@ -110,7 +110,7 @@ def _run(
         return Workers(count, where.environment)
 
     with workers(FLEX_PROCESSES) as pool:
-        flexes = Flexes(where, pool, FLEX_SECONDS)
+        flexes = compiling(where, pool, FLEX_SECONDS)
         run(steps(where, folder, layouts, flexes), workers, log, say, seconds, where.patience)
     print("\n".join(f"{step}: {n} {outcome}" for (step, outcome), n in counted.items()))
 

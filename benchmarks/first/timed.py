@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import grid, workloads
-from benchmarks.contest import WrongResult, contest, prepared
+from benchmarks.contest import WrongResult, contest
 from benchmarks.device import DEVICES, Device, yardsticks
 from benchmarks.figures import describe_workload
 from benchmarks.first import carried
@@ -20,10 +19,11 @@ from benchmarks.first.carried import Carried
 from benchmarks.first.right import SMALL_DIM, Shape, drawn
 from benchmarks.first.steps import Record, Task
 from benchmarks.first.where import CUDA, Where, task
-from benchmarks.peers import CUDNN, FLASH, FLEX, FLEX_TUNED, Peer
+from benchmarks.flexes import FLEXIBLE, Flexes, compile_for
+from benchmarks.peers import CUDNN, FLASH, Peer
 from benchmarks.suites import Contest
 from benchmarks.timing import Spread, alternate
-from benchmarks.workers import TaskError, Workers
+from benchmarks.workers import Workers
 from benchmarks.workloads import BACKWARD, CAUSAL, FORWARD, Pattern, Workload
 from bslang import api
 
@@ -51,7 +51,6 @@ TIMED = (
 """The most wanted first: what does not fit into the time is left out."""
 
 DENSE: tuple[Peer, ...] = (FLASH, CUDNN)
-FLEXIBLE: tuple[Peer, ...] = (FLEX, FLEX_TUNED)
 
 
 def contests(where: Where) -> list[Contest]:
@@ -59,7 +58,7 @@ def contests(where: Where) -> list[Contest]:
     works = TIMED if where.on == CUDA else [_small(where, TIMED[0])]
     dense = DENSE if where.on == CUDA else (FLASH,)
     return [
-        Contest(work, phase, dense + (FLEXIBLE if work.block == 128 else ()))
+        Contest(work, phase, dense + (FLEXIBLE if work.block == 128 and where.on == CUDA else ()))
         for phase in (FORWARD, BACKWARD)
         for work in works
         if phase == FORWARD or work.pattern != RANDOM
@@ -72,41 +71,21 @@ def _small(where: Where, work: Workload) -> Workload:
     return replace(work, length=2 * work.block, dim=SMALL_DIM, heads=1, dtype=dtype, device="cpu")
 
 
-class Flexes:
-    """FlexAttention, compiled once for each mask and phase in processes of its own, while others run: what is
-    compiled lies in the compiler's cache then."""
-
-    def __init__(self, where: Where, pool: Workers, most: float) -> None:
-        """most: seconds that one may take."""
-        self.made: dict[tuple[int, Peer], Future[Record]] = {
-            (number, peer): pool.submit(flex, where, number, peer.name, timeout=most)
+def compiling(where: Where, pool: Workers, most: float) -> Flexes:
+    """The tasks that compile FlexAttention; most: seconds that one may take."""
+    return Flexes(
+        {
+            (number, peer.name): pool.submit(flex, where, number, peer.name, timeout=most)
             for number, each in enumerate(contests(where))
             for peer in each.peers
-            if peer in FLEXIBLE and where.on == CUDA
+            if peer in FLEXIBLE
         }
-
-    def why(self, number: int, peer: Peer) -> str:
-        """Why a peer of a contest is not ready, or ""."""
-        if peer not in FLEXIBLE:
-            return ""
-        made = self.made.get((number, peer))
-        if made is None:
-            return "it runs on GPUs"
-        if not made.done():
-            return "it was not compiled in time"
-        try:
-            made.result()
-        except TaskError as error:
-            return str(error)
-        return ""
+    )
 
 
 @task
 def flex(where: Where, number: int, peer: str) -> Record:
-    """Compile FlexAttention for a contest, and call it once."""
-    entry = contests(where)[number]
-    (chosen,) = (each for each in entry.peers if each.name == peer)
-    prepared(chosen.build(entry.workload, entry.phase), entry.workload.inputs(), entry.phase)()
+    compile_for(contests(where)[number], peer)
     return {}
 
 
@@ -114,7 +93,7 @@ def tasks(where: Where, folder: str, flexes: Flexes) -> Iterator[Task]:
     layouts = carried.read(Path(folder))
     for number, each in enumerate(contests(where)):
         name = f"{describe_workload(each.workload)}, {each.phase}"
-        why = {peer.name: flexes.why(number, peer) for peer in each.peers}
+        why = {peer.name: flexes.why_not(number, peer) for peer in each.peers}
         left_out = {peer: text for peer, text in why.items() if text}
         yield Task(name, beside, (where, folder, layouts, number, left_out), seconds=40)
 
