@@ -83,7 +83,7 @@ def done(path: Path, *steps: Step, seconds: float = 100.0) -> list[tuple[str, st
     """The outcomes of a run, in order; all of them are in the file."""
     CLOCK.now = 0.0
     said: list[dict[str, Any]] = []
-    run(steps, lambda count: Inline(CLOCK), Log(path), said.append, seconds, now=CLOCK)  # type: ignore[arg-type,return-value]
+    run(steps, lambda count, environment: Inline(CLOCK), Log(path), said.append, seconds, now=CLOCK)  # type: ignore[arg-type,return-value]
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert lines[-len(said) :] == said or not said
     return [(each["step"], each["task"], each["outcome"]) for each in said]
@@ -268,6 +268,12 @@ def test_tasks_can_be_sent_to_a_process(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(tasks)).keys() == tasks.keys()
     assert len(tasks["right"]) > 200 and len(tasks["special"]) >= 17
     assert len(flexes.made) == 2 * 2 * (len(timed.TIMED) - 1)  # not with blocks of 64
+    ends = [step for step in steps if step.name.startswith("back end ")]
+    assert [step.environment for step in ends] == [
+        {"BSLANG_BACKENDS": "hopper"}, {"BSLANG_BACKENDS": "ampere"},
+    ]  # fmt: skip
+    kinds = [each.function for each in tasks[ends[0].name]]
+    assert kinds[:2] == [right.check] * 2 and kinds[-2:] == [timed.beside] * 2
     (*_, left_out) = tasks["timed"][0].arguments
     assert set(left_out.values()) == {"it was not compiled in time"} and len(left_out) == 2
     names = [each.name for each in tasks["timed"]]

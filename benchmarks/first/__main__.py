@@ -13,7 +13,7 @@ import argparse
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from benchmarks.first.steps import Step
     from benchmarks.first.where import Where
     from benchmarks.flexes import Flexes
+
+BACKENDS = ("hopper", "ampere")
+"""Those that an H100 or H200 has. Each is right first, and then timed; other calls take whichever suits."""
 
 FLEX_PROCESSES = 8
 RIGHT_PROCESSES = 4
@@ -106,10 +109,10 @@ def _run(
         why = record.get("wrong") or record.get("why") or ""
         print(f"{record['step']}, {record['task']}: {record['outcome']} {why}", flush=True)
 
-    def workers(count: int) -> Workers:
-        return Workers(count, where.environment)
+    def workers(count: int, environment: Mapping[str, str]) -> Workers:
+        return Workers(count, {**where.environment, **environment})
 
-    with workers(FLEX_PROCESSES) as pool:
+    with workers(FLEX_PROCESSES, {}) as pool:
         flexes = compiling(where, pool, FLEX_SECONDS)
         run(steps(where, folder, layouts, flexes), workers, log, say, seconds, where.patience)
     print("\n".join(f"{step}: {n} {outcome}" for (step, outcome), n in counted.items()))
@@ -126,7 +129,7 @@ def steps(where: Where, folder: Path, layouts: list[Carried], flexes: Flexes) ->
         Step("device", 20, lambda: [Task("rates", timed.about, (where,))]),
         Step(
             "right",
-            160,
+            150,
             lambda: [
                 Task(f"{each.name}, dim {dim}", right.check, (where, at, each, dim), seconds=30)
                 for dim in dims
@@ -135,10 +138,19 @@ def steps(where: Where, folder: Path, layouts: list[Carried], flexes: Flexes) ->
             ],
             RIGHT_PROCESSES if where.device.type == "cuda" else 2,
         ),
-        Step("special", 70, lambda: special.tasks(where, at)),
-        Step("timed", 140, lambda: timed.tasks(where, at, flexes)),
-        Step("tuned", 60, lambda: timed.tunings(where, at)),
-        Step("host", 30, lambda: timed.hosts(where, at)),
+        Step("special", 65, lambda: special.tasks(where, at)),
+        *(
+            Step(
+                f"back end {name}",
+                20,
+                lambda: timed.alone(where, at),
+                environment={"BSLANG_BACKENDS": name},
+            )
+            for name in BACKENDS
+        ),
+        Step("timed", 125, lambda: timed.tasks(where, at, flexes)),
+        Step("tuned", 55, lambda: timed.tunings(where, at)),
+        Step("host", 25, lambda: timed.hosts(where, at)),
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,12 +38,13 @@ class Task:
 @dataclass(frozen=True)
 class Step:
     """Tasks, found when the step begins, and the seconds for all of them. What earlier steps leave over is
-    added. processes: how many run at a time; one where they are timed."""
+    added. processes: how many run at a time; one where they are timed; environment: variables of theirs."""
 
     name: str
     seconds: float
     tasks: Callable[[], Iterable[Task]]
     processes: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Log:
 
 def run(
     steps: Iterable[Step],
-    workers: Callable[[int], Workers],
+    workers: Callable[[int, Mapping[str, str]], Workers],
     log: Log,
     say: Callable[[Record], object],
     seconds: float,
@@ -88,14 +89,15 @@ def run(
 ) -> None:
     """Do the steps in order, within so many seconds in all; no task is the end of another.
 
-    workers: makes some processes; say: told of each outcome; patience: the seconds of tasks times this.
+    workers: makes some processes with variables of the environment; say: told of each outcome; patience:
+    the seconds of tasks times this.
     """
     steps = list(steps)
     share = seconds / sum(step.seconds for step in steps)
     begin = end = now()
     for step in steps:
         end += step.seconds * share
-        with workers(step.processes) as pool:
+        with workers(step.processes, step.environment) as pool:
             _step(step, pool, log, say, end, lambda: now() - begin, patience, now)
 
 

@@ -14,7 +14,7 @@ from benchmarks import grid, workloads
 from benchmarks.contest import WrongResult, contest
 from benchmarks.device import DEVICES, Device, yardsticks
 from benchmarks.figures import describe_workload
-from benchmarks.first import carried
+from benchmarks.first import carried, right
 from benchmarks.first.carried import Carried
 from benchmarks.first.right import SMALL_DIM, Shape, drawn
 from benchmarks.first.steps import Record, Task
@@ -96,6 +96,27 @@ def tasks(where: Where, folder: str, flexes: Flexes) -> Iterator[Task]:
         why = {peer.name: flexes.why_not(number, peer) for peer in each.peers}
         left_out = {peer: text for peer, text in why.items() if text}
         yield Task(name, beside, (where, folder, layouts, number, left_out), seconds=40)
+
+
+ALONE = 2
+"""Workloads that each back end is timed on, forward and backward."""
+
+
+def alone(where: Where, folder: str) -> Iterator[Task]:
+    """Ours alone: what the back end computes, then its times."""
+    layouts = carried.read(Path(folder))
+    entries = list(enumerate(contests(where)))
+    works = list(dict.fromkeys(each.workload for _, each in entries))[:ALONE]
+    for layout in layouts:
+        if any((x.pattern.spec, x.block) == (layout.spec, layout.block) for x in works):
+            for dim in (64, 128):
+                name = f"{layout.name}, dim {dim}"
+                yield Task(name, right.check, (where, folder, layout, dim), seconds=10)
+    for number, each in entries:
+        if each.workload in works:
+            name = f"{describe_workload(each.workload)}, {each.phase}"
+            nobody = {peer.name: "the back end alone" for peer in each.peers}
+            yield Task(name, beside, (where, folder, layouts, number, nobody), seconds=15)
 
 
 @task
