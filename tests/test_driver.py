@@ -50,12 +50,13 @@ def test_other_devices() -> None:
 
 
 def check_capture(driver: Driver) -> None:
-    attend()
+    layout = bslang.compile("causal", block=32, target="triton")
+    attend()  # whose layout is the same one, with its tables
     with driver.capture() as graph:
         attend()
     attend()
     assert [each.captured for each in driver.launches] == [False] * 4 + [True] * 4 + [False] * 4
-    assert graph == driver.launches[4:8]
+    assert graph == driver.launches[4:8] and layout.block == (32, 32)
 
 
 def test_a_stream_that_captures(on_gpu: Callable[..., None]) -> None:

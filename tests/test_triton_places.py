@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,8 +14,12 @@ import torch
 from calls import Call
 from reference import agrees
 from test_rows import CALLS, MORE, check, check_steps, lengths_of, mask_of
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from bslang.runtime import plan
+import bslang
+from benchmarks.driver import Driver
+from bslang import call as calls
+from bslang.runtime import op, plan
 from bslang.runtime.triton.launch import TritonTarget
 
 pytest.importorskip("triton")
@@ -118,3 +122,41 @@ def check_changed() -> int:
 
 def test_other_lengths_make_no_plan(interpreting: Executor) -> None:
     assert interpreting.submit(check_changed).result() == 0
+
+
+# ---- CUDA graphs, with a driver that launches nothing --------------------------------------------
+
+
+class Read(TorchDispatchMode):
+    """How often the host has read a number of a tensor."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **kwargs or {})
+
+
+def check_capture(driver: Driver) -> None:
+    layout = bslang.compile("(last(40t) | cols(0:4t)) & causal", block=16, target="triton")
+    q, (k, v) = torch.zeros(2, 4, 1, 16).half(), torch.zeros(2, 2, 2, 100, 16).half()
+    lengths = torch.tensor([90, 3])
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bslang.schedule.programs.SHORTEST", 1)
+        with driver.capture(), pytest.raises(RuntimeError, match="call the layout once before"):
+            layout(q, k, v, lengths=lengths)
+        layout(q, k, v, lengths=lengths)
+        call = calls.Call.of(q, k, layout.inputs, lengths=lengths)
+        with driver.capture() as graph, Read() as read:
+            op.attend(layout, layout.targets["triton"], q, k, v, call)
+    assert [each.kernel for each in graph] == ["_forward", "_merge"] and not read.count
+    layout._capacities._values.clear()  # as other layouts and lengths would
+    for each in graph:
+        assert each.pointers["lengths"] == lengths.data_ptr()
+        assert each.lost() == ["lse", "out", "part_lse", "part_out"]  # which the graph holds
+
+
+def test_a_captured_step_reads_the_lengths_of_its_replay(on_gpu: Callable[..., None]) -> None:
+    on_gpu(check_capture)

@@ -14,6 +14,17 @@ from bslang.labels import Labels
 from bslang.selections import Selected
 
 
+def moved(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on a device. Raises RuntimeError where its stream captures a CUDA graph: a replay
+    would copy from what the host has there by then."""
+    if is_capturing(device):
+        raise RuntimeError(
+            "a CUDA graph is captured, and the tables of this call are not on the GPU yet: call the layout "
+            "once before the capture, with tensors of the same shapes"
+        )
+    return x.to(device)
+
+
 @dataclass(frozen=True, eq=False)
 class DeviceTable:
     """`bslang.schedule.Table` as int32 tensors on a device; the shapes are given there."""
@@ -26,7 +37,7 @@ class DeviceTable:
     def of(cls, table: Any, device: torch.device) -> DeviceTable:
         """Move a `bslang.schedule.Table` to a device."""
         parts = (table.order, table.pointer, table.runs)
-        return cls(*(torch.from_numpy(part).to(device) for part in parts))
+        return cls(*(moved(torch.from_numpy(part), device) for part in parts))
 
 
 CAPTURED: set[DevicePlan] = set()
@@ -77,7 +88,7 @@ class DevicePlan:
         """Move a `bslang.schedule.Schedule` to a device."""
 
         def move(array: npt.NDArray[Any]) -> torch.Tensor:
-            return torch.from_numpy(array).to(device)
+            return moved(torch.from_numpy(array), device)
 
         grid = schedule.graphs[0].grid
         return cls(

@@ -8,7 +8,7 @@ from itertools import accumulate
 import torch
 
 from bslang import abi
-from bslang.runtime.plan import DevicePlan
+from bslang.runtime.plan import DevicePlan, moved
 from bslang.selections import Selected
 
 _PARTS = ("bits", "states", "listed", "counts")
@@ -70,6 +70,6 @@ def _table(
     key = f"cells {lines}"
     if key not in plan.made:
         device = selections[0].bits.device
-        plan.made[key] = torch.tensor(lines, dtype=torch.int64, device="cpu").to(device)
+        plan.made[key] = moved(torch.tensor(lines, dtype=torch.int64, device="cpu"), device)
     made: torch.Tensor = plan.made[key]
     return made

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from bslang.call import Call
-from bslang.runtime.plan import DevicePlan
+from bslang.runtime.plan import DevicePlan, moved
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
@@ -40,10 +40,10 @@ class DeviceTables:
         programs[torch.from_numpy(~table.ruled), 1:3] = 0
         runs = torch.from_numpy(table.runs)
         return cls(
-            programs.to(device),
-            torch.from_numpy(table.programs.merges).to(device),
-            torch.from_numpy(table.pointer).to(device),
-            torch.cat((runs, runs.new_zeros(1, 2))).to(device),
+            moved(programs, device),
+            moved(torch.from_numpy(table.programs.merges), device),
+            moved(torch.from_numpy(table.pointer), device),
+            moved(torch.cat((runs, runs.new_zeros(1, 2))), device),
             table.programs.slots,
         )
 
@@ -52,7 +52,7 @@ class DeviceTables:
         """Those of a capacity."""
         counts = np.bincount(table.order)
         firsts = torch.from_numpy(np.append(0, counts.cumsum()).astype(np.int32))
-        return replace(cls.of(table, device), firsts=firsts.to(device), counts=counts)
+        return replace(cls.of(table, device), firsts=moved(firsts, device), counts=counts)
 
     @classmethod
     def of_rows(cls, plan: DevicePlan, rules: Sequence[str]) -> DeviceTables:
