@@ -19,6 +19,10 @@ from bslang.call import FLOAT, NUMBERS
 ELEMENT = "element"
 """As the type of what a pointer points to: the dtype of the call's tensors."""
 
+DESCRIPTOR = "descriptor "
+"""What the type of a descriptor begins with: a tensor of which hardware copies tiles, then the type of its
+elements."""
+
 CONSTANT = "constexpr"
 """As a type: what is compiled into a kernel."""
 
@@ -27,8 +31,8 @@ CONSTANT = "constexpr"
 class Argument:
     """One argument of a Triton kernel, or a field of a struct.
 
-    type: "i32", "i64" or "fp32", "*" and a type for a pointer, "constexpr" for a constant; of a field of a
-    struct: its type in C++.
+    type: "i32", "i64" or "fp32", "*" and a type for a pointer, DESCRIPTOR and a type, "constexpr" for a
+    constant; of a field of a struct: its type in C++.
     only: "" where every layout's kernels have it, else "heads", "order", "labels" or "selections", which a
     layout must have, or one of OF_CALLS, a constant that is above 0 in calls that have it.
     """
@@ -40,6 +44,10 @@ class Argument:
     @property
     def is_pointer(self) -> bool:
         return self.type.startswith("*")
+
+    @property
+    def is_descriptor(self) -> bool:
+        return self.type.startswith(DESCRIPTOR)
 
     @property
     def is_constant(self) -> bool:
@@ -208,6 +216,27 @@ def _walk(
     )
 
 
+def _on_hopper(
+    function: str, described: Group, tensors: Group, sizes: str, constants: str
+) -> Kernel:
+    """A kernel over the blocks of a layout that reads tensors through descriptors, without places, pages or a
+    cap."""
+    return Kernel(
+        function,
+        (*described, *tensors),
+        _TABLES,
+        strides=(),
+        sizes=_group("i32", f"{_SIZES} {sizes}"),
+        places=(),
+        options=tuple(each for each in _NUMBERS if not each.is_constant),
+        pages=(),
+        results=(),
+        constants=_group(CONSTANT, f"{constants} STAGES"),
+    )
+
+
+_TILE, _VECTOR = f"{DESCRIPTOR}{ELEMENT}", f"{DESCRIPTOR}fp32"
+
 KERNELS = {
     "forward": _walk(
         "_forward",
@@ -277,8 +306,37 @@ KERNELS = {
         _strides("total", "PAGE"),
         _group(CONSTANT, "HEAD_DIM PAD TILE PAGE"),
     ),
+    "forward_hopper": _on_hopper(
+        "_forward_hopper",
+        _group(_TILE, "q k v"),
+        (
+            *_group("*fp32", "sinks part_out part_lse"),
+            Argument("out", f"*{ELEMENT}"),
+            Argument("lse", "*fp32"),
+        ),
+        _SINKS,
+        "HEAD_DIM PAD VALUE_DIM VALUE_PAD TILE_Q TILE_K MEMBERS",
+    ),
+    "dq_hopper": _on_hopper(
+        "_dq_hopper",
+        _group(_TILE, "q k v do"),
+        (*_group("*fp32", "delta lse2 part_dq"), Argument("dq", f"*{ELEMENT}")),
+        "",
+        "HEAD_DIM PAD VALUE_PAD TILE_Q TILE_K MEMBERS",
+    ),
+    "dkdv_hopper": _on_hopper(
+        "_dkdv_hopper",
+        (*_group(_TILE, "q k v do"), *_group(_VECTOR, "delta lse2")),
+        (*_group("*fp32", "part_dk part_dv"), *_group(f"*{ELEMENT}", "dk dv")),
+        "",
+        "HEAD_DIM PAD VALUE_DIM VALUE_PAD TILE_Q TILE_K",
+    ),
 }
-"""By their names in the launcher, in the order in which a module hands them over."""
+"""By their names in the launcher, in the order in which a module hands them over: those that every layout
+has, then those for Hopper, which only some have."""
+
+HOPPER = "_hopper"
+"""What the names of kernels for Hopper end with, after that of the kernel that they stand in for."""
 
 COLUMNS = {
     "program": ("block", "low", "high", "slot"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from bslang import abi
 from bslang.codegen.emit import Section
 from bslang.codegen.environment import render
+from bslang.codegen.hopper import Hopper
 from bslang.codegen.plan import Plan
 from bslang.codegen.shape import Shape, literal, shapes
 from bslang.codegen.walks import KEYS, LINE, QUERIES, Axis, Mask, Walk, walks
@@ -21,12 +22,30 @@ SMALLEST, STREAMED, LARGEST = 16, 64, 128
 registers hold."""
 
 
+_GLUON = """from bslang.runtime.triton.gluon import (
+    async_load,
+    gl,
+    gluon,
+    mbarrier,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)"""
+
+
 def section(plan: Plan) -> Section:
     """The kernels of a layout."""
     kernels = Kernels.of(plan)
-    functions = ", ".join(kernel.function for kernel in abi.KERNELS.values())
+    functions = [signature.function for signature in kernels.signatures.values()]
+    tuple_of = "".join(
+        ("(\n", *(f"                {name},\n" for name in functions), "            )")
+    )
+    imports = ["from bslang.runtime.triton.launch import TritonTarget"]
+    code = render("triton/kernels.py.jinja", plan, kernels)
+    if kernels.hopper is not None:
+        code += "\n\n" + render("triton/hopper/kernels.jinja", plan, kernels)
+        imports.append(_GLUON)
     given = [
-        f"({functions})",
+        tuple_of,
         f"held={kernels.held}",
         f"streamed={kernels.streamed}",
         "rows=_ROWS",
@@ -36,8 +55,8 @@ def section(plan: Plan) -> Section:
         constructor="".join(
             ("TritonTarget(\n", *(f"            {x},\n" for x in given), "        )")
         ),
-        code=render("triton/kernels.py.jinja", plan, kernels),
-        imports=("from bslang.runtime.triton.launch import TritonTarget",),
+        code=code,
+        imports=tuple(imports),
     )
 
 
@@ -73,7 +92,8 @@ class Kernels:
     helpers: names of the functions that masks call.
     key_walks, query_walks: the loops of a program that holds queries, or keys; rows, columns: what
     follows from the block row, or column, which they hold. isolates: whether NaN and infinity are kept to
-    the pairs that belong, as what a call leaves out may hold anything.
+    the pairs that belong, as what a call leaves out may hold anything. hopper: what the
+    kernels for Hopper need, if the layout has them.
     """
 
     signatures: dict[str, Signature]
@@ -93,6 +113,7 @@ class Kernels:
     rows: Shape
     columns: Shape
     isolates: bool
+    hopper: Hopper | None
 
     @classmethod
     def of(cls, plan: Plan) -> Kernels:
@@ -114,12 +135,20 @@ class Kernels:
             return [i for i in range(count) if f"{prefix}{i}" in arguments]
 
         states = settled_by("states", len(plan.inputs.selections))
+        parameters = [f"p{number}" for number in range(len(plan.parameters))]
+        key_walks = walks(masks, rows, divides_k, KEYS)
+        query_walks = walks(masks, columns, divides_q, replace(QUERIES, pointer=pointer))
+        hopper = Hopper.of(plan, (key_walks, query_walks), parameters)
         return cls(
-            {name: Signature.of(kernel, **has) for name, kernel in abi.KERNELS.items()},
+            {
+                name: Signature.of(kernel, **has)
+                for name, kernel in abi.KERNELS.items()
+                if hopper or not name.endswith(abi.HOPPER)
+            },
             _constants(plan),
             (held(plan.block_q), held(plan.block_k)),
             (stream_q, stream_k),
-            [f"p{number}" for number in range(len(plan.parameters))],
+            parameters,
             sorted({label for mask in masks for label in mask.q_labels}),
             sorted({label for mask in masks for label in mask.k_labels}),
             sorted({i for mask in plan.masks for i in mask.selections} | set(states)),
@@ -127,11 +156,12 @@ class Kernels:
             states,
             [h for h in _HELPERS if any(f"{h}(" in text for text in texts)],
             masks,
-            walks(masks, rows, divides_k, KEYS),
-            walks(masks, columns, divides_q, replace(QUERIES, pointer=pointer)),
+            key_walks,
+            query_walks,
             rows,
             columns,
             bool(plan.inputs),
+            hopper,
         )
 
     @property

@@ -18,7 +18,9 @@ from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.gpu.machine.devices import DEVICES, device
 from bslang.progress import report
+from bslang.runtime.triton import hopper
 from bslang.runtime.triton.arguments import AS_A_WHOLE, IN_ONE_PIECE, Pages, Places
+from bslang.runtime.triton.backends import kernels
 from bslang.runtime.triton.beside import written
 from bslang.runtime.triton.binaries import ALIGNMENT, SUFFIX, TYPES, Binary
 from bslang.runtime.triton.launch import TritonTarget
@@ -58,6 +60,7 @@ def compile_kernel(
     check(target, architecture, dims, dtype)
     import triton
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     chosen = choice(kernel, architecture, dims, dtype, target.sides)
     function = target.kernels[kernel]
@@ -67,7 +70,8 @@ def compile_kernel(
     aligned = {
         (function.arg_names.index(name),): _ALIGNED for name in _aligned(kernel, signature, dims)
     }
-    source = ASTSource(function, signature, absent | constants, aligned)
+    made_of = GluonASTSource if kernel.endswith(abi.HOPPER) else ASTSource
+    source = made_of(function, signature, absent | constants, aligned)
     try:
         return triton.compile(source, target=gpu(architecture), options=chosen.options)
     except Exception as error:  # of whatever kind: ptxas fails, an operation has no lowering
@@ -86,6 +90,8 @@ def choice(
     sides: Sides,
 ) -> Launch:
     """The constants and options of a kernel as a call on that device would choose them."""
+    if kernel.endswith(abi.HOPPER):
+        return hopper.launch(kernel, dims, sides)
     return launch(kernel, dims, dtype.itemsize, sides, device=device(architecture))
 
 
@@ -114,7 +120,8 @@ def binaries(
         knobs.compilation.disable_line_info = True  # it would name folders of this machine
         each = dict.fromkeys(
             (kernel, use, architecture, of_kernel, dtype)
-            for (architecture, dims, dtype), kernel in product(wanted, target.kernels)
+            for architecture, dims, dtype in wanted
+            for kernel in kernels(target.kernels, architecture)
             for of_kernel in compiled_for(kernel, dims)
             for use in _USES
             if not use or kernel in ("forward", "merge")
@@ -237,6 +244,14 @@ def _signature(
     kernel: str, function: Any, dtype: torch.dtype, constants: Mapping[str, Any]
 ) -> dict[str, str]:
     """The types of a kernel's arguments, in order, by their names; constants: those that are compiled in."""
-    types = {each.name: each.type for each in abi.KERNELS[kernel].all}
+    types = {
+        each.name: each.type.replace(abi.ELEMENT, TYPES[dtype]) for each in abi.KERNELS[kernel].all
+    }
     types |= {each.name: CONSTANT for each in abi.KERNELS[kernel].absent(constants)}
-    return {name: types[name].replace(abi.ELEMENT, TYPES[dtype]) for name in function.arg_names}
+    if kernel.endswith(abi.HOPPER):
+        tiles = hopper.tiles(kernel, constants)
+        for each in abi.KERNELS[kernel].all:
+            if each.is_descriptor:
+                kind = types[each.name].removeprefix(abi.DESCRIPTOR)
+                types[each.name] = hopper.type_of(tiles[each.name], kind)
+    return {name: types[name] for name in function.arg_names}

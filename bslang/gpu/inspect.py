@@ -17,6 +17,7 @@ from bslang.gpu.machine.code import Instruction, Loops, counts
 from bslang.gpu.machine.devices import DEVICES
 from bslang.gpu.machine.faults import faults
 from bslang.gpu.machine.report import Fault, Inspected, Report, loops
+from bslang.runtime.triton.backends import backend, kernels
 from bslang.runtime.triton.beside import module_of, plain
 from bslang.runtime.triton.launch import TritonTarget
 
@@ -34,7 +35,7 @@ def inspect(
     check(target, architecture, dims, dtype_of(dtype))
     return [
         inspect_kernel(target, kernel, architecture, of_kernel, dtype)
-        for kernel in target.kernels
+        for kernel in kernels(target.kernels, architecture)
         for of_kernel in compiled_for(kernel, dims)
     ]
 
@@ -48,18 +49,13 @@ def inspect_kernel(
     except TargetError as error:
         return Inspected(
             kernel,
-            backend(kernel),
+            backend(kernel, architecture),
             architecture,
             dims.key,
             dims.value,
             dtype,
             (Fault("compile", str(error)),),
         )
-
-
-def backend(kernel: str) -> str:
-    """The back end that a kernel belongs to: the kernels of "hopper" have names such as "forward_hopper"."""
-    return kernel.partition("_")[2] or "portable"
 
 
 def _report(target: TritonTarget, kernel: str, architecture: str, dims: Dims, dtype: str) -> Report:
@@ -76,7 +72,7 @@ def _report(target: TritonTarget, kernel: str, architecture: str, dims: Dims, dt
     source = module_of(function).read_text(encoding="utf-8")
     report = Report(
         kernel=kernel,
-        backend=backend(kernel),
+        backend=backend(kernel, architecture),
         architecture=architecture,
         head_dim=dims.key,
         value_dim=dims.value,

@@ -70,7 +70,10 @@ class TritonTarget:
         sides of a tile that its blocks allow, of what a program holds and of what it meets; rows,
         columns: what the kernels compute of the block rows, or columns, that they hold (lines of
         `bslang.schedule.strips.Rules`)."""
-        self.kernels = dict(zip(abi.KERNELS, kernels, strict=True))
+        names = [name for name in abi.KERNELS if not name.endswith(abi.HOPPER)]
+        if len(kernels) > len(names):
+            names = list(abi.KERNELS)
+        self.kernels = dict(zip(names, kernels, strict=True))
         self.sides, self.rows, self.columns = (held, streamed), rows, columns
         module = type(kernels[0]).__module__
         self._installed = module != "bslang.runtime.triton.no_triton"
