@@ -210,7 +210,7 @@ def test_what_is_loaded_is_read() -> None:
         "in range(tiles + 1):\n        mbarrier.wait(free",
     )
     assert more != RING
-    assert all("loaded is never read" in said(more, seed) for seed in range(4))
+    assert all("is never waited for" in said(more, seed) for seed in range(4))
 
 
 def test_a_program_is_the_same_under_the_same_seed() -> None:

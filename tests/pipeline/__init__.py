@@ -74,14 +74,14 @@ class Kernels:
         *given: Any,
         seed: int = 0,
         warps: int = 4,
-        programs: Sequence[int] | None = None,
+        only: Sequence[int] | None = None,
         mistake: Mistake | None = None,
         **named: Any,
     ) -> None:
         """Run a kernel, a program after another; tensors are changed in place.
 
         given, named: as at a launch of Triton: tensors, descriptors, numbers, None and tuples of them;
-        programs: the numbers of those that are run, None for all; mistake: one that they make.
+        only: the numbers of the programs that are run, None for all; mistake: one that they make.
         """
         function = self.names[kernel]
         bound = inspect.signature(function).bind(*given, **named)
@@ -94,7 +94,7 @@ class Kernels:
         self.language.grid = (*grid, *(1,) * (3 - len(grid)))
         self.language.watched.mistake = mistake
         for number, place in enumerate(product(*(range(size) for size in self.language.grid))):
-            if programs is not None and number not in programs:
+            if only is not None and number not in only:
                 continue
             machine = self.language.machine = Machine(seed, warps, number)
             machine.ends.append(lambda machine=machine: left_flying(machine))

@@ -283,7 +283,7 @@ class Language:
 
     def _mbarrier(self) -> Any:
         def init(barrier: View, count: int) -> None:
-            barrier.make_barrier(count)
+            barrier.make_barrier(count, self.watched.current)
 
         def expect(barrier: View, bytes_per_cta: int, pred: Any = True) -> None:
             self.machine.step()
@@ -298,6 +298,7 @@ class Language:
                 barrier.barrier().arrive(count, self.machine.current.publish(), at)
 
         def wait(barrier: View, phase: Any, pred: Any = True, deps: Any = ()) -> None:
+            at = self.watched.current
             if value(pred):
                 made, parity = barrier.barrier(), int(value(phase))
                 if parity not in (0, 1):
@@ -306,7 +307,8 @@ class Language:
                     lambda: made.ended(parity),
                     lambda: f"parity {parity} of {made.name}, {made.state()}",
                 )
-                self.watched.needed |= made.waited(self.machine.current)
+                if made.phase:
+                    self.watched.needed |= {at, made.site, *made.waited(self.machine.current)}
 
         return SimpleNamespace(
             MBarrierLayout=real_gl.nvidia.hopper.mbarrier.MBarrierLayout,

@@ -70,7 +70,8 @@ class Watched:
     def __init__(self) -> None:
         self.sites: dict[Site, None] = {}
         self.needed: set[Site] = set()
-        """The arrivals that a wait depended on; the last ones at a barrier may be in vain."""
+        """Waits for a phase that has to end, the arrivals that ended it, and what made such barriers: a wait
+        for a buffer that was never filled waits for nothing, and the last arrivals may be in vain."""
         self.current: Site | None = None
         self.mistake: Mistake | None = None
 
@@ -92,8 +93,9 @@ class Watched:
         """All that can be made in what was run."""
         found = []
         for each in self.sites:
-            if each.operation != "arrive" or each in self.needed:
+            needed = each.operation not in ("arrive", "init", "wait") or each in self.needed
+            if needed:
                 found.append(Mistake(each, True))
-                if each.operation in WRONG:
-                    found.append(Mistake(each, False))
+            if each.operation in WRONG and (needed or each.operation == "wait"):
+                found.append(Mistake(each, False))
         return found

@@ -68,8 +68,8 @@ def poison(data: torch.Tensor) -> None:
 
 def ended(allocation: Allocation) -> None:
     for write in allocation.writes:
-        if write.must_read and not write.read:
-            raise Fault(f"{allocation.name}: what {write.by} loaded is never read")
+        if not write.stamp.before(allocation.machine.main.clock):
+            raise Fault(f"{allocation.name}: {write.by} is never waited for")
     for barrier in allocation.barriers.values():
         if barrier.pending != barrier.count or barrier.bytes:
             raise Fault(f"{barrier.name} is left in use: {barrier.state()}")
@@ -225,20 +225,20 @@ class View:
             raise self.machine.fail("a barrier is used that was not initialised")
         return self.allocation.barriers[int(self.places)]
 
-    def make_barrier(self, count: int) -> None:
+    def make_barrier(self, count: int, site: Any = None) -> None:
         if self.numel != 1:
             raise self.machine.fail(f"a barrier is made of {self.shape}")
         if int(self.places) in self.allocation.barriers:
             raise self.machine.fail("a barrier is initialised twice")
         name = f"barrier {int(self.places)} of {self.allocation.name}"
-        self.allocation.barriers[int(self.places)] = Barrier(self.machine, name, count)
+        self.allocation.barriers[int(self.places)] = Barrier(self.machine, name, count, site)
 
 
 class Barrier:
     """An mbarrier: a phase ends when all have arrived and all bytes that were announced have come."""
 
-    def __init__(self, machine: Machine, name: str, count: int) -> None:
-        self.machine, self.name = machine, name
+    def __init__(self, machine: Machine, name: str, count: int, site: Any) -> None:
+        self.machine, self.name, self.site = machine, name, site
         self.count = self.pending = count
         self.bytes = self.phase = 0
         self.clock: Clock = {}
