@@ -28,6 +28,9 @@ DTYPE = "bf16"
 PASSES = ("forward", "dq", "dkdv")
 """The kernels with matrix products: the others read and write, and have no goals."""
 
+OF_BACKEND = {"hopper": "cuda:90"}
+"""The architecture of back ends whose kernels have names of their own, as "forward_hopper"."""
+
 PROCESSES = 2
 TIMEOUT = 240.0
 """Seconds for a kernel; a compiler that hangs is the end of that kernel alone."""
@@ -118,7 +121,7 @@ def run(
             for architecture, layout, block, dim in product(
                 architectures, layouts, blocks, head_dims
             )
-            for kernel in kernels(layout.spec, block)
+            for kernel in kernels(layout.spec, block, architecture)
         }
         for number, ((name, block, architecture, dim, kernel), task) in enumerate(tasks.items(), 1):
             where = f"{name}, block {block}, {kernel}, dim {dim}, {architecture}"
@@ -135,9 +138,14 @@ def run(
     return found
 
 
-def kernels(spec: str, block: int) -> list[str]:
-    """The names of a layout's kernels with matrix products, of every back end."""
-    return [each for each in target(spec, block).kernels if each.partition("_")[0] in PASSES]
+def kernels(spec: str, block: int, architecture: str) -> list[str]:
+    """The names of a layout's kernels with matrix products, of every back end that an architecture has."""
+    names = (each.partition("_") for each in target(spec, block).kernels)
+    return [
+        f"{pass_}{_}{backend}"
+        for pass_, _, backend in names
+        if pass_ in PASSES and OF_BACKEND.get(backend, architecture) == architecture
+    ]
 
 
 def read(

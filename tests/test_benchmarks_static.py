@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
 from benchmarks import report, static, static_kernels
 from benchmarks.flex import FLEX, flex, per_scores
-from benchmarks.static_goals import INSTRUCTIONS, Verdict, verdicts
+from benchmarks.static_goals import INSTRUCTIONS, Verdict, taken, verdicts
 from benchmarks.static_kernels import ARCHITECTURES, LAYOUTS, Kernel, Run
 from benchmarks.workers import TaskError
 from benchmarks.workloads import BIGBIRD
@@ -102,6 +102,8 @@ def test_instructions_for_scores(goal: Any) -> None:
     assert found(goal.most).holds
     worse = found(goal.most + 1, f"{goal.kernel}_hopper")
     assert (worse.holds, worse.of, worse.worst) == (False, 1, str(goal.most + 1))
+    special = [kernel(kernel=x, block=128) for x in (goal.kernel, f"{goal.kernel}_hopper")]
+    assert taken(special) == taken(special[::-1]) == special[1:]
     assert found(1, block=64).of == 0 and not found(1, block=64).holds
 
 
@@ -182,7 +184,8 @@ def test_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line["kernel"] == "forward" and line["/64², dense causal"] == ""
     low = min(round(made.per_scores(loop)) for loop in made.full)
     assert line["/64², BigBird"].startswith(f"{low:,}") and made.copies() and made.by_wgmma()
-    assert set(static_kernels.kernels(BIGBIRD.spec, 64)) >= set(static_kernels.PASSES)
+    of_each = [static_kernels.kernels(BIGBIRD.spec, 64, each) for each in ("cuda:80", "cuda:90")]
+    assert set(of_each[0]) == set(static_kernels.PASSES) <= set(of_each[1])
 
 
 def test_a_run_is_of_every_architecture_and_its_tables_have_a_place(
