@@ -20,6 +20,7 @@ import torch
 
 from bslang.gpu.aot import gpu
 from bslang.gpu.machine.devices import DEVICES
+from bslang.gpu.machine.devices import device as device_of
 
 
 @dataclass(eq=False)
@@ -133,18 +134,19 @@ def install(architecture: str = "cuda:90") -> Driver:
             map_python_to_cpp_type=lambda kind: kind,
         )
     )
-    _pretend(made, about)
+    _pretend(made)
     return made
 
 
-def _pretend(made: Driver, about: Any) -> None:
+def _pretend(made: Driver) -> None:
     """Have the runtime take the CPU for a device."""
     from bslang.runtime import plan
-    from bslang.runtime.triton import launch
+    from bslang.runtime.triton.device import Device
+    from bslang.runtime.triton.launch import TritonTarget
 
-    launch.TritonTarget.missing = lambda self, device: ""  # type: ignore[method-assign]
-    launch.shared_memory = lambda device: about.program * 1024  # type: ignore[assignment]
-    launch.warp_lanes = lambda device: about.lanes  # type: ignore[assignment]
+    about = device_of(made.architecture)
+    TritonTarget.missing = lambda self, device: ""  # type: ignore[method-assign]
+    Device.of = staticmethod(lambda device: about)  # type: ignore[assignment, method-assign]
     asked = plan.is_capturing
     for module in list(sys.modules.values()):  # each that has its name
         if getattr(module, "is_capturing", None) is asked:

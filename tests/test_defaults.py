@@ -17,7 +17,7 @@ from bslang.dims import Dims
 from bslang.gpu.aot import choice
 from bslang.runtime import layout as layouts
 from bslang.runtime import plan as plans
-from bslang.runtime.triton import launch as launcher
+from bslang.runtime.triton.kernels import is_tf32
 
 PACKAGE = Path(bslang.__file__).parent
 FACTORIES = {
@@ -107,15 +107,15 @@ def test_precision_by_either_setting() -> None:
     try:
         for setting, fast in (("tf32", True), ("ieee", False)):
             matmul.fp32_precision = setting
-            assert launcher._tf32() == fast
+            assert is_tf32() == fast
     finally:
         matmul.fp32_precision = before
     torch.set_float32_matmul_precision("high")
     try:
-        assert launcher._tf32()
+        assert is_tf32()
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert not launcher._tf32()
+    assert not is_tf32()
 
 
 # ---- CUDA graphs -------------------------------------------------------------------------------

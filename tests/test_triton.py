@@ -16,6 +16,7 @@ from strategies import Case, cases, value_dims
 import bslang
 from bslang.errors import TargetError
 from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.tables import DeviceTables
 
 pytest.importorskip("triton")
 
@@ -102,7 +103,7 @@ def check_split_rows(case: Case, options: dict[str, Any]) -> int:
         made = layout(case)  # held, so that `check` calls the same
         check(case, options)
         plan = made._plan(case.len_q, case.len_k, case.align, torch.device("cpu"))
-        tables = (made for made in plan.made.values() if not isinstance(made, torch.Tensor))
+        tables = (made for made in plan.made.values() if isinstance(made, DeviceTables))
         return sum(each.slots for each in tables)
 
 

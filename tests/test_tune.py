@@ -323,7 +323,7 @@ def test_winners_of_other_calls_stay(stored: Path, device: list[Launch]) -> None
 def test_other_devices_have_the_default(
     stored: Path, device: list[Launch], default: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bslang.runtime.triton.launch.device_name", lambda device: "NVIDIA A100")
+    monkeypatch.setattr("bslang.runtime.triton.kernels.device_name", lambda device: "NVIDIA A100")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert streamed_rows(stored, device) == default

@@ -49,7 +49,7 @@ def candidates(
     """The default launch of a kernel of `KERNELS`, then others that differ from it in one respect: half
     or twice a side of the tile, the other number of warps, one stage more or less. At most 8.
 
-    The arguments are those of `bslang.runtime.triton.launch.launch`. What would not fit shared memory, as far
+    The arguments are those of `bslang.runtime.triton.tiles.launch`. What would not fit shared memory, as far
     as can be told before it is compiled, is left out.
     """
     default = launch(kernel, dims, itemsize, sides, device=device)
@@ -244,7 +244,7 @@ class _Passes:
         ]
 
     def _have(self, tuned: Tuned) -> Tuned:
-        self.target.tuned[tuned.key] = tuned
+        self.target.tuned = self.target.tuned | {tuned.key: tuned}  # another dict: launches notice
         return tuned
 
 

@@ -202,7 +202,7 @@ class CallableLayout(ABC):
         layout = self if first_head is None else self.at_heads(first_head)
         target = layout._target(q, v)  # the operator would say so, from further away
         if not op.is_watched(q, k, v, *call.tensors()):
-            return op.attend(layout, target, q, k, v, call)
+            return op.attend_recorded(layout, target, q, k, v, call)
         if _COUNTERS in sys.modules:
             from bslang.runtime.flops import tell_counters
 

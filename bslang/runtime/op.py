@@ -130,18 +130,69 @@ def attend(
 
 
 def is_watched(*tensors: torch.Tensor) -> bool:
-    """Whether torch has to see a call as an operator of its own: to record it for gradients, a program or a
-    profiler, or to hand it to a mode, a transform or a subclass of tensors. A call costs half as much where
-    it need not."""
-    recorded = torch.is_grad_enabled()
+    """Whether torch has to see a call as an operator: to record a program or a profile of it, or to hand it
+    to a mode, a transform or a subclass of tensors. A call costs half as much where it need not."""
     return (
-        any(type(x) is not torch.Tensor or (recorded and x.requires_grad) for x in tensors)
+        any(type(x) is not torch.Tensor and type(x) is not torch.nn.Parameter for x in tensors)
         or torch._C._functorch.peek_interpreter_stack() is not None
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._get_tracing_state() is not None
         or torch._C._autograd._profiler_enabled()
     )
+
+
+def attend_recorded(
+    layout: Runnable,
+    target: Target,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    call: Call,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same as `attend`, with gradients where torch records them."""
+    tensors = call.tensors()
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *tensors)):
+        found: tuple[torch.Tensor, torch.Tensor] = _Attend.apply(  # type: ignore[no-untyped-call]
+            layout, target, call, q, k, v, *tensors
+        )
+        return found
+    return attend(layout, target, q, k, v, call)
+
+
+class _Attend(torch.autograd.Function):
+    """The operator for calls that torch need not see: what its dispatcher does with an operator of Python
+    takes longer than the kernels of most calls."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layout: Runnable,
+        target: Target,
+        call: Call,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        *tensors: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        out, lse = attend(layout, target, q, k, v, call)
+        ctx.layout, ctx.target, ctx.call = layout, target, call
+        ctx.save_for_backward(q, k, v, out, lse, *tensors)
+        return out, lse
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple[Any, ...]:
+        q, k, v, out, lse, *_ = ctx.saved_tensors
+        given = grad_out, grad_lse, q, k, v, out, lse
+        call: Call = ctx.call
+        if torch.is_grad_enabled() or is_watched(*given):
+            _, ctx.numbers, ctx.about = call.pack()
+            ctx.key = ctx.layout._key
+            dq, dk, dv, _, of_tensors, *_ = _backward(ctx, grad_out, grad_lse)
+        else:
+            dq, dk, dv = gradients(ctx.layout, ctx.target, *given, call)
+            of_tensors = _of_tensors(call, call.tensors(), *given)
+        return None, None, None, dq, dk, dv, *of_tensors
 
 
 def _results(q: torch.Tensor, v: torch.Tensor) -> tuple[tuple[tuple[int, ...], torch.dtype], ...]:
@@ -176,18 +227,36 @@ def _attention_backward(
     about: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dq, dk, dv) as `bslang.runtime.target.Target.backward`."""
-    call = Call.unpack(tensors, numbers, about)
+    found = LAYOUTS.find(layout)
+    given = grad_out, grad_lse, q, k, v, out, lse
+    return gradients(found, found._target(q, v), *given, Call.unpack(tensors, numbers, about))
+
+
+def gradients(
+    layout: Runnable,
+    target: Target,
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    call: Call,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What its backward pass does, of a layout, its target and a call as they are."""
     if _is_empty(q, k, call):
         dq, dk, dv = (torch.zeros(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
         return dq, dk, dv
     if call.sinks is not None:
         lse, grad_lse = as_keys(lse, grad_lse, call.sinks)
     of, lost = without_lost(Rows(grad_out, grad_lse, q, out, lse), call)
-    found = LAYOUTS.find(layout)
-    with torch.autocast(q.device.type, enabled=False):
-        dq, dk, dv = _gradients(
-            found, found._target(q, v), of.grad_out, of.grad_lse, of.q, k, v, of.out, of.lse, call
-        )
+    given = of.grad_out, of.grad_lse, of.q, k, v, of.out, of.lse
+    if not torch.is_autocast_enabled(q.device.type):
+        dq, dk, dv = _gradients(layout, target, *given, call)
+    else:
+        with torch.autocast(q.device.type, enabled=False):
+            dq, dk, dv = _gradients(layout, target, *given, call)
     return dq if lost is None else dq.masked_fill(lost[..., None], torch.nan), dk, dv
 
 
@@ -242,17 +311,29 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -
 def _backward(ctx: Any, grad_out: torch.Tensor, grad_lse: torch.Tensor) -> tuple[Any, ...]:
     q, k, v, out, lse, *tensors = ctx.saved_tensors
     packed = (ctx.key, tensors, ctx.numbers, ctx.about)
-    given = (grad_out, grad_lse, q, k, v, out, lse, *packed)
+    given = (grad_out, grad_lse, q, k, v, out, lse)
     # The torch target is made of torch's operators: run as they are, these have gradients in turn.
     plain = torch.is_grad_enabled() and ctx.layout._target(q, v).name == "torch"
-    grads = _attention_backward(*given) if plain else attention_backward(*given)
-    call = Call.unpack(*packed[1:])
-    of_tensors: list[torch.Tensor | None] = [None] * len(tensors)
-    if call.sinks is not None and call.sinks.requires_grad:
-        padded = padded_queries(call, q.shape[2])
-        of_sinks = gradient(grad_out, out, lse, call.sinks, padded)
-        of_tensors = [of_sinks if each is call.sinks else None for each in tensors]
-    return (*grads, None, of_tensors, None, None)
+    grads = (_attention_backward if plain else attention_backward)(*given, *packed)
+    return (*grads, None, _of_tensors(Call.unpack(*packed[1:]), tensors, *given), None, None)
+
+
+def _of_tensors(
+    call: Call,
+    tensors: Sequence[torch.Tensor],
+    grad_out: torch.Tensor,
+    grad_lse: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+) -> list[torch.Tensor | None]:
+    """The gradients of a call's tensors: of its sinks."""
+    if call.sinks is None or not call.sinks.requires_grad:
+        return [None] * len(tensors)
+    of_sinks = gradient(grad_out, out, lse, call.sinks, padded_queries(call, q.shape[2]))
+    return [of_sinks if each is call.sinks else None for each in tensors]
 
 
 def _no_second_derivatives(ctx: Any, *grads: torch.Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,8 @@ import torch
 from bslang import abi
 from bslang.call import Call
 from bslang.runtime.plan import DevicePlan
-from bslang.sinks import by_query
+from bslang.runtime.triton.beside import plain
+from bslang.runtime.triton.binaries import ALIGNMENT
 
 
 class Pages(NamedTuple):
@@ -65,13 +66,26 @@ def in_order(
     """The arguments of a kernel that are not constants, of values by name: without those that its layout
     lacks, which are None, and None for those that its constants say this call lacks."""
     found = abi.KERNELS[kernel]
-    of_calls, absent = set(found.of_calls), set(found.absent(constants))
+    of_calls = {each.name for each in found.of_calls}
+    absent = {each.name for each in found.absent(constants)}
     arguments = []
     for each in found.all:
-        value = None if each in absent or each.is_constant else values[each.name]
-        if not each.is_constant and (value is not None or not each.only or each in of_calls):
+        if each.is_constant:
+            continue
+        name = each.name
+        value = None if name in absent else values.get(name) if each.only else values[name]
+        if value is not None or not each.only or name in of_calls:
             arguments.append(value)
     return tuple(arguments)
+
+
+def complete(
+    function: Any, arguments: Sequence[Any], constants: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """All arguments of a jit function, given those that are no constants."""
+    rest = iter(arguments)
+    names = plain(function).arg_names
+    return tuple(constants[name] if name in constants else next(rest) for name in names)
 
 
 def strides(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
@@ -83,16 +97,13 @@ def strides(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
     }
 
 
-def sinks_of(call: Call, heads: int, plan: DevicePlan) -> torch.Tensor:
-    """The sinks of a call's queries, (heads, len_q); -inf, which weighs nothing, where it gives none."""
-    if call.sinks is not None:
-        return by_query(call.sinks, plan.len_q)
-    if "no sinks" not in plan.made:
-        plan.made["no sinks"] = torch.full(
-            (1, 1), -torch.inf, dtype=torch.float32, device=plan.parameters.device
-        )
-    none: torch.Tensor = plan.made["no sinks"]
-    return none.expand(heads, plan.len_q)
+def nowhere(plan: DevicePlan) -> torch.Tensor:
+    """What stands for sinks, -inf, which weighs nothing, and for parts, where a call has none; of a plan."""
+    if "nowhere" not in plan.made:
+        device = plan.parameters.device
+        plan.made["nowhere"] = torch.full((1,), -torch.inf, dtype=torch.float32, device=device)
+    made: torch.Tensor = plan.made["nowhere"]
+    return made
 
 
 def of_sinks(read: Mapping[str, torch.Tensor]) -> dict[str, int]:
@@ -131,6 +142,19 @@ def vector_like(x: torch.Tensor) -> torch.Tensor:
     """Room like x (batch or pages, heads, rows): heads that have one memory there have one here."""
     shape = x.shape[0], 1 if x.stride(1) == 0 else x.shape[1], x.shape[2]
     return torch.empty(shape, dtype=x.dtype, device=x.device).expand(x.shape)
+
+
+def apart(sizes: Mapping[str, int], device: torch.device) -> dict[str, torch.Tensor]:
+    """Room for some results in fp32, of so many elements each, as parts of one tensor that are aligned."""
+    step = ALIGNMENT // 4
+    lengths = [-(-size // step) * step for size in sizes.values()]
+    room = torch.empty(sum(lengths), dtype=torch.float32, device=device)
+    return dict(zip(sizes, room.split_with_sizes(lengths), strict=True))
+
+
+def kind(x: torch.Tensor) -> tuple[Any, ...]:
+    """All that kernels are compiled for and given of a tensor, but for its address."""
+    return x.dtype, x.shape, x.stride()
 
 
 def readable(x: torch.Tensor) -> torch.Tensor:

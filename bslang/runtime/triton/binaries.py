@@ -1,4 +1,4 @@
-"""Kernels that were compiled ahead of time: found beside their module, judged, and launched.
+"""Kernels that were compiled ahead of time: found beside their module, judged, and loaded.
 
 `NAME.triton.json` is their manifest; bslang.gpu.aot writes it and says what is in it. What is
 wrong with a file is warned of, and kernels are then compiled as if it were not there.
@@ -120,21 +120,20 @@ class Binaries:
             _warn(error)
             return cls()
 
-    def launch(
+    def find(
         self,
         kernel: str,
         function: Any,
         chosen: tuple[Mapping[str, Any], Mapping[str, Any]],
-        programs: int,
         arguments: Sequence[Any],
-    ) -> bool:
-        """Launch a kernel on the current device if it is here; whether it was.
+    ) -> tuple[Any, Sequence[Any]] | None:
+        """A kernel that is here, Triton's CompiledKernel on the current device, and all that it takes.
 
         function: the kernel's jit function; chosen: constants and options of the call; arguments:
         those that are no constants.
         """
         if not self.entries:
-            return False
+            return None
         device = arguments[0].device
         architecture = Device.of(device).architecture
         for entry in self.entries:
@@ -147,9 +146,8 @@ class Binaries:
                 if here not in self._loaded:
                     self._loaded[here] = self._load(entry, function)
                 if (ready := self._loaded[here]) is not None:
-                    ready[(programs, 1, 1)](*values)
-                    return True
-        return False
+                    return ready, values
+        return None
 
     def _load(self, entry: Binary, function: Any) -> Any:
         """Triton's CompiledKernel of a binary, loaded onto the current device; None, with a warning, if

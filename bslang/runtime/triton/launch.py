@@ -1,51 +1,37 @@
-"""The triton target: launches of a generated module's kernels.
-
-Only the generated module imports Triton; here it is met through its kernels.
-"""
+"""The triton target: launches of a generated module's kernels over the tables of a call."""
 
 from __future__ import annotations
 
-import sys
-import weakref
-from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
 
-from bslang import abi
 from bslang.call import NUMBERS, Call
-from bslang.dims import Dims
-from bslang.missing import needs
-from bslang.runtime.building import building
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Outputs, SomeGradients
 from bslang.runtime.triton.arguments import (
-    AS_A_WHOLE,
-    IN_ONE_PIECE,
     Pages,
     Places,
-    in_order,
+    apart,
+    kind,
+    nowhere,
     of_absent,
     of_pages,
     of_sinks,
     readable,
-    sinks_of,
     strides,
     vector_like,
 )
-from bslang.runtime.triton.binaries import TYPES, Binaries
-from bslang.runtime.triton.device import Device
+from bslang.runtime.triton.kernels import ModuleKernels, Work, is_tf32
 from bslang.runtime.triton.selected import listed
 from bslang.runtime.triton.tables import Visit
-from bslang.runtime.triton.tiles import JOINED, MAX_DIM, Launch, launch
-from bslang.runtime.triton.tuned import Key, Tuned, beside, device_name
+from bslang.runtime.triton.tiles import JOINED
+from bslang.sinks import by_query
 
 
-class TritonTarget:
+class TritonTarget(ModuleKernels):
     """The kernels of a generated module; `bslang.runtime.target.Target` for tensors on a GPU.
 
     Under TRITON_INTERPRET=1 they run on the CPU, for tests, and without bf16: Triton's interpreter
@@ -53,64 +39,7 @@ class TritonTarget:
     """
 
     name = "triton"
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float16, torch.bfloat16)
-    largest_dim: int | None = MAX_DIM
     by_place = True
-
-    def __init__(
-        self,
-        kernels: Sequence[Any],
-        *,
-        held: tuple[int, int],
-        streamed: tuple[int, int],
-        rows: Sequence[str],
-        columns: Sequence[str],
-    ) -> None:
-        """The module's jit functions, in the order of `bslang.abi`; held, streamed: the largest (query, key)
-        sides of a tile that its blocks allow, of what a program holds and of what it meets; rows,
-        columns: what the kernels compute of the block rows, or columns, that they hold (lines of
-        `bslang.schedule.strips.Rules`)."""
-        names = [name for name in abi.KERNELS if not name.endswith(abi.HOPPER)]
-        if len(kernels) > len(names):
-            names = list(abi.KERNELS)
-        self.kernels = dict(zip(names, kernels, strict=True))
-        self.sides, self.rows, self.columns = (held, streamed), rows, columns
-        module = type(kernels[0]).__module__
-        self._installed = module != "bslang.runtime.triton.no_triton"
-        self._interpreted = module == "triton.runtime.interpreter"
-        if self._interpreted:
-            self.dtypes = (torch.float32, torch.float16)
-        self._launched: set[str] = set()  # kernels that Triton has been asked for
-        weakref.finalize(self, _forget, str(getattr(kernels[0], "module", "")))
-
-    @property
-    def uncompiled(self) -> str:
-        """Why its kernels cannot be compiled, or "" if they can."""
-        if not self._installed:
-            return f"this {needs('triton')}"
-        return "TRITON_INTERPRET is set" if self._interpreted else ""
-
-    @cached_property
-    def _binaries(self) -> Binaries:
-        """Kernels compiled ahead of time that lie beside the generated module."""
-        if self.uncompiled:
-            return Binaries()
-        return Binaries.beside(self.kernels["forward"])
-
-    @cached_property
-    def tuned(self) -> dict[Key, Tuned]:
-        """Winners of `bslang.gpu.tune` that lie beside the generated module, for any device."""
-        return beside(self.kernels["forward"], self.sides) if self._installed else {}
-
-    def missing(self, device: torch.device) -> str:
-        """As `Target.missing`."""
-        if not self._installed:
-            return needs("triton")
-        if device.type != ("cpu" if self._interpreted else "cuda"):
-            return (
-                "runs on the CPU under TRITON_INTERPRET=1" if self._interpreted else "needs a GPU"
-            )
-        return ""
 
     def forward(
         self,
@@ -133,7 +62,7 @@ class TritonTarget:
         else:
             out, lse = into
             written = {"out": out, "lse": lse}
-        known = {"sinks": sinks_of(call, q.shape[1], plan)}
+        known = {} if call.sinks is None else {"sinks": by_query(call.sinks, plan.len_q)}
         if call.k_pages is not None:
             known |= of_absent(k, v, plan.made)
         self._walk("forward", {"q": q, "k": k, "v": v}, known, written, plan, call)
@@ -179,28 +108,31 @@ class TritonTarget:
         call: Call,
     ) -> dict[str, torch.Tensor]:
         """What both passes over blocks read for each query."""
-        known = {"delta": vector_like(lse), "lse2": vector_like(lse)}
         in_one = call.q_pages is None
         if in_one:
-            out, grad_lse = out.contiguous(), grad_lse.contiguous()
+            out, lse, grad_lse = out.contiguous(), lse.contiguous(), grad_lse.contiguous()
+            known = apart({"delta": lse.numel(), "lse2": lse.numel()}, lse.device)
         else:  # one set of strides for all vectors
+            known = {"delta": vector_like(lse), "lse2": vector_like(lse)}
             out, lse, grad_lse = (
                 readable(out),
                 *(vector_like(lse).copy_(x) for x in (lse, grad_lse)),
             )
-        given = {"out": out, "do": do, "lse": lse, "grad_lse": grad_lse, **known}
-        heads, length = lse.shape[1], plan.len_q if in_one else plan.block_q
-        chosen = self._launch("delta", do, out, Pages(0 if in_one else length))
-        values = {
-            **given,
-            **strides(given),
-            **of_pages("q_pages", call.q_pages),
-            "heads": heads,
-            "len_q": plan.len_q,
-        }
-        tiles = -(-plan.len_q // length) * -(-length // chosen.constants["TILE_Q"])
-        arguments = in_order("delta", values, chosen.constants)
-        self._start("delta", chosen, call.batch(do) * heads * tiles, arguments)
+        tensors = {"out": out, "do": do, "lse": lse, "grad_lse": grad_lse, **known}
+        batch, heads, length = call.batch(do), lse.shape[1], plan.len_q if in_one else plan.block_q
+        paged = of_pages("q_pages", call.q_pages)
+
+        def work() -> Work:
+            chosen = self._launch("delta", do, out, Pages(0 if in_one else length))
+            values = {**strides(tensors), **paged, "heads": heads}
+            return chosen, -(-length // chosen.constants["TILE_Q"]), values
+
+        key: Any = ("delta", batch, heads, plan.len_q, out.shape[3], do.dtype, do.stride())
+        if not in_one:
+            key = (*key, *map(kind, tensors.values()), kind(paged["q_pages"]))
+            tensors |= {"q_pages": paged["q_pages"]}
+        programs = batch * heads * -(-plan.len_q // length)
+        self._run("delta", key, plan, tensors, {"len_q": plan.len_q}, programs, work)
         return known
 
     def _walk(
@@ -218,71 +150,83 @@ class TritonTarget:
         where their side has no pages.
         """
         strided = {name: readable(x) for name, x in strided.items()}
-        q, k = strided["q"], strided["k"]
+        q, k, v = strided["q"], strided["k"], strided["v"]
         batch, heads, key_heads = call.batch(q), q.shape[1], k.shape[1]
         pages = Pages.of(call, q, k)
         assert pages.q in (0, plan.block_q) and (kernel != "dkdv" or pages.k in (0, plan.block_k))
-        chosen = self._launch(kernel, q, strided["v"], pages, Places.of(plan, call))
-        chosen = replace(chosen, constants=chosen.constants | call.constants)
         if kernel == "dkdv":
-            visit, lanes = Visit.of_columns(plan, call, self.columns), batch * key_heads
-            tiles = -(-plan.block_k // chosen.constants["TILE_K"])
+            visit, side = Visit.of_columns(plan, call, self.columns), "columns"
+            lanes, block = batch * key_heads, plan.block_k
         else:
             visit = Visit.of_rows(plan, call, self.rows, split=kernel == "forward")
-            lanes, tiles = batch * heads, -(-plan.block_q // chosen.constants["TILE_Q"])
-        # Parts of blocks that several programs share, in fp32.
-        parts = {
-            f"part_{name}": torch.empty(
-                (visit.slots * lanes * visit.rows, *x.shape[3:]),
-                dtype=torch.float32,
-                device=x.device,
-            )
-            for name, x in written.items()
-        }
-        q_labels, k_labels, q_ranges, k_ranges = plan.labels(call) or (None,) * 4
-        side = "columns" if kernel == "dkdv" else "rows"
+            side, lanes, block = "rows", batch * heads, plan.block_q
+        of_parts = {f"part_{name}": x.shape[3:].numel() for name, x in written.items()}
+        parts, paged = {}, of_pages("q_pages", call.q_pages) | of_pages("k_pages", call.k_pages)
+        if visit.slots:  # parts of blocks that several programs share, in fp32
+            rows = visit.slots * lanes * visit.rows
+            parts = apart({name: rows * width for name, width in of_parts.items()}, q.device)
+        tensors = {**strided, **read, **parts, **written}
+        if (labels := plan.labels(call)) is not None:
+            tensors |= zip(("q_labels", "k_labels", "q_ranges", "k_ranges"), labels, strict=True)
+        if call.selected:
+            tensors |= listed(call.selected, side, plan)
+        if paged:
+            tensors |= {name: x for name, x in paged.items() if name.endswith("pages")}
         q_first, q_step = plan.steps
-        values = {
-            **strided,
-            **read,
-            **parts,
-            **written,
-            **strides(strided | read | written),
-            **of_sinks(read),
-            **of_pages("q_pages", call.q_pages),
-            **of_pages("k_pages", call.k_pages),
-            "programs": visit.table.programs,
-            "pointer": visit.table.pointer,
-            "runs": visit.table.runs,
-            **visit.places,
-            "parameters": plan.parameters,
-            "head_graph": plan.head_graph,
-            "q_order": plan.order,
-            "k_order": plan.order,
-            "q_labels": q_labels,
-            "k_labels": k_labels,
-            "q_ranges": q_ranges,
-            "k_ranges": k_ranges,
-            "label_heads": None if call.labels is None else call.labels.q.shape[2],
-            **listed(call.selected, side, plan),
-            "batch": batch,
-            "heads": heads,
-            "key_heads": key_heads,
-            "len_q": plan.len_q,
-            "len_k": plan.len_k,
-            "q_start": plan.q_start,
-            "q_first": q_first,
-            "q_step": q_step,
-            **{name: getattr(call, name) for name in NUMBERS},
-        }
-        programs = visit.programs * tiles * lanes
-        self._start(kernel, chosen, programs, in_order(kernel, values, chosen.constants))
+        sizes = {"len_k": plan.len_k, "q_start": plan.q_start, "q_first": q_first, "q_step": q_step}
+        if plan.in_order:
+            sizes["parts"] = visit.places["parts"]
+            tensors |= {} if call.lengths is None else {"lengths": visit.places["lengths"]}
+
+        def work() -> Work:
+            chosen = self._launch(kernel, q, v, pages, Places.of(plan, call))
+            chosen = replace(chosen, constants=chosen.constants | call.constants)
+            tiles = -(-block // chosen.constants["TILE_K" if kernel == "dkdv" else "TILE_Q"])
+            values = {
+                **dict.fromkeys(of_parts, nowhere(plan)),
+                "sinks": nowhere(plan),
+                "sinks_head": 0,
+                "sinks_row": 0,
+                **strides(tensors),
+                **of_sinks(read),
+                **paged,
+                "programs": visit.table.programs,
+                "pointer": visit.table.pointer,
+                "runs": visit.table.runs,
+                **visit.places,
+                "parameters": plan.parameters,
+                "head_graph": plan.head_graph,
+                "q_order": plan.order,
+                "k_order": plan.order,
+                "label_heads": None if call.labels is None else call.labels.q.shape[2],
+                "batch": batch,
+                "heads": heads,
+                "key_heads": key_heads,
+                "len_q": plan.len_q,
+                **{name: getattr(call, name) for name in NUMBERS},
+            }
+            return chosen, tiles, values
+
+        key: Any = (
+            *(kernel, plan.len_q, batch, heads, key_heads, q.shape[3], v.shape[3]),
+            *(bool(visit.slots), call.lengths is not None),
+            *(q.dtype, q.dtype == torch.float32 and is_tf32(), call.scale, call.softcap),
+            *(x.stride() for x in strided.values()),
+        )
+        if call.labels is not None:
+            key = (*key, call.labels.q.shape[2])
+        if "sinks" in read:
+            key = (*key, read["sinks"].stride())
+        if paged:
+            key = (*key, *map(kind, tensors.values()))
+        self._run(kernel, key, plan, tensors, sizes, visit.programs * lanes, work)
         if visit.slots:
-            self._join(kernel, visit, read | parts, written, plan, call, lanes)
+            self._join(kernel, key, visit, read | parts, written, plan, call, lanes)
 
     def _join(
         self,
         kernel: str,
+        key: Any,
         visit: Visit,
         read: dict[str, torch.Tensor],
         written: dict[str, torch.Tensor],
@@ -290,99 +234,45 @@ class TritonTarget:
         call: Call,
         lanes: int,
     ) -> None:
-        """Join the parts of split blocks, which are among what is read, to results."""
+        """Join the parts of split blocks, among what is read, to results; key: of what made them."""
         if kernel == "dkdv":
             block, start, length = plan.block_k, 0, plan.len_k
         else:
             block, start, length = plan.block_q, plan.q_start, plan.len_q
         programs = visit.joined * lanes * -(-block // JOINED)
-        values = {
-            "merges": visit.table.merges,
-            "lanes": lanes,
-            "start": start,
-            "length": length,
-            "block": block,
-        }
         pages = call.k_pages if kernel == "dkdv" else call.q_pages
-        page = Pages(0 if pages is None else block)
+        page, sizes = Pages(0 if pages is None else block), {"start": start, "length": length}
+        known = {"merges": visit.table.merges, "lanes": lanes, "block": block}
         if kernel == "forward":
             out, lse = written["out"], written["lse"]
-            chosen = self._launch("merge", out, out, page, Places.of(plan, call))
+            paged = of_pages("q_pages", pages)
+            tensors = {name: x for name, x in read.items() if not name.endswith("absent")}
+            tensors |= written | ({"q_pages": paged["q_pages"]} if paged else {})
             if plan.in_order:
                 first, step = plan.steps
-                values |= {**visit.places, "start": first, "step": step, "keys": plan.len_k}
-            values |= {**read, **written, **strides(written), **of_sinks(read)}
-            values |= {"heads": lse.shape[1], **of_pages("q_pages", pages)}
-            self._start("merge", chosen, programs, in_order("merge", values, chosen.constants))
+                parts = visit.places["parts"]
+                sizes |= {"start": first, "step": step, "keys": plan.len_k, "parts": parts}
+                tensors |= {} if call.lengths is None else {"lengths": visit.places["lengths"]}
+
+            def merge() -> Work:
+                values = known | {"sinks": nowhere(plan), "sinks_head": 0, "sinks_row": 0}
+                values |= {**strides(written), **of_sinks(read), "heads": lse.shape[1], **paged}
+                values |= visit.places
+                chosen = self._launch("merge", out, out, page, Places.of(plan, call))
+                return chosen, 1, values
+
+            self._run("merge", ("merge", key), plan, tensors, sizes, programs, merge)
             return
         for name, total in written.items():
-            chosen = self._launch("sum", total, total, page)
-            values |= {"parts": read[f"part_{name}"], "total": total, **strides({"total": total})}
-            values |= {"heads": total.shape[1], **of_pages("pages", pages)}
-            self._start("sum", chosen, programs, in_order("sum", values, chosen.constants))
+            paged = of_pages("pages", pages)
 
-    def _launch(
-        self,
-        kernel: str,
-        q: torch.Tensor,
-        v: torch.Tensor,
-        pages: Pages = IN_ONE_PIECE,
-        places: Places = AS_A_WHOLE,
-    ) -> Launch:
-        chosen = self.default(kernel, q, v)
-        of_call = pages.constants(kernel) | places.constants(kernel)
-        chosen = replace(chosen, constants=chosen.constants | of_call)
-        if not self.tuned:
-            return chosen
-        precision = chosen.constants.get("PRECISION", "")
-        device, dtype = device_name(q.device), TYPES[q.dtype]
-        key = Key(device, kernel, q.shape[3], v.shape[3], dtype, precision)
-        found = self.tuned.get(key)
-        if found is None:
-            return chosen
-        return Launch(chosen.constants | found.tile, chosen.options | found.options)
+            def work(total: torch.Tensor = total, paged: dict[str, Any] = paged) -> Work:
+                values = known | strides({"total": total}) | {"heads": total.shape[1], **paged}
+                return self._launch("sum", total, total, page), 1, values
 
-    def default(self, kernel: str, q: torch.Tensor, v: torch.Tensor) -> Launch:
-        """How a kernel is compiled for tensors like q and v, where nothing was tuned."""
-        fast = q.dtype == torch.float32 and _tf32()
-        return launch(
-            kernel,
-            Dims(q.shape[3], v.shape[3]),
-            q.itemsize,
-            self.sides,
-            device=Device.of(q.device),
-            precision="tf32" if fast and torch.version.hip is None else "ieee",
-        )
-
-    def _start(
-        self, kernel: str, chosen: Launch, programs: int, arguments: tuple[Any, ...]
-    ) -> None:
-        if programs:
-            function, made = self.kernels[kernel], (chosen.constants, chosen.options)
-            with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]  # torch's
-                if not self._binaries.launch(kernel, function, made, programs, arguments):
-                    first = kernel not in self._launched and not self.uncompiled
-                    self._launched.add(kernel)
-                    with building("kernels for the GPU") if first else nullcontext():
-                        function[(programs,)](*arguments, **chosen.constants, **chosen.options)
-
-
-def _tf32() -> bool:
-    """Whether products of fp32 may be rounded to tf32, by whichever of torch's settings says so: the older
-    of them may not be asked where the newer one was used."""
-    newer = getattr(torch.backends.cuda.matmul, "fp32_precision", None)
-    if newer is None:
-        return torch.get_float32_matmul_precision() != "highest"
-    return bool(newer == "tf32")
-
-
-def _forget(module: str) -> None:
-    """Take a module's functions out of Triton's registry, which keeps every jit function by its name."""
-    jit = sys.modules.get("triton.runtime.jit")
-    registry: dict[str, Any] = getattr(jit, "_triton_jit_function_registry", {})
-    for name in list(registry):
-        if name.startswith(f"{module}:"):
-            registry.pop(name, None)
+            tensors = {"parts": read[f"part_{name}"], "total": total}
+            tensors |= {"pages": paged["pages"]} if paged else {}
+            self._run("sum", ("sum", name, key), plan, tensors, sizes, programs, work)
 
 
 def _positive(x: torch.Tensor, call: Call) -> tuple[torch.Tensor, Call]:

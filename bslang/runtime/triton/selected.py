@@ -14,15 +14,11 @@ from bslang.selections import Selected
 _PARTS = ("bits", "states", "listed", "counts")
 
 
-def listed(
-    selections: Sequence[Selected], side: str, plan: DevicePlan
-) -> dict[str, torch.Tensor | None]:
-    """The arguments of a kernel for selections, by name; None without any. side: "rows" or "columns".
+def listed(selections: Sequence[Selected], side: str, plan: DevicePlan) -> dict[str, torch.Tensor]:
+    """The arguments of a kernel for selections, by name. side: "rows" or "columns".
 
     Blocks are sorted by counting: nobody waits for the device, and the order is ascending always.
     """
-    if not selections:
-        return dict.fromkeys((*_PARTS, "cells"))
     parts = []
     for each in selections:
         states = each.states if side == "rows" else each.states.transpose(-1, -2)
@@ -30,7 +26,7 @@ def listed(
         parts.append((each.bits, each.states, *_lists(states != 0, first)))
     flat = [[part.flatten() for part in each] for each in zip(*parts, strict=True)]
     joined = [each[0] if len(each) == 1 else torch.cat(each) for each in flat]
-    made: dict[str, torch.Tensor | None] = dict(zip(_PARTS, joined, strict=True))
+    made: dict[str, torch.Tensor] = dict(zip(_PARTS, joined, strict=True))
     starts = [[0, *accumulate(part.numel() for part in each)] for each in flat]
     made["cells"] = _table(selections, starts, plan)
     return made
