@@ -76,9 +76,7 @@ def calls() -> dict[str, Make]:
 
     options: dict[str, Any] = {"scale": -0.5, "softcap": 2.0, "sinks": sinks, "labels": doc}
     return {
-        "forward": lambda: causal(q, k, v),
-        "trained": trained(causal),
-        "many options": trained(docs, **options),
+        "many options": lambda: docs(q, k, v, **options),
         "padding": lambda: docs(q, k, v, key_padding=torch.tensor([50]), **options),
         "selections": lambda: picks(q, k, v, select=pick),
         "split rows": trained(rows),
