@@ -13,6 +13,8 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The tensors in the dtype of torch.autocast where it is on; fp64 and what is no tensor stay."""
+    if not torch._C._is_any_autocast_enabled():
+        return tensors
     devices = {x.device.type for x in tensors if isinstance(x, torch.Tensor)}
     on = {
         device

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from bslang.runtime.capacity import rounded
+from bslang.runtime.plan import is_capturing, sent
 from bslang.runtime.runnable import Runnable
 
 Offsets: TypeAlias = "torch.Tensor | Sequence[int]"
@@ -42,21 +43,41 @@ def attend(
         if queries:
             shared = rounded(keys) if stable and queries == keys else None
             batches.setdefault((shared or queries, shared or keys), []).append(number)
-    places, outs, lses = [], [], []
-    for (queries, keys), members in batches.items():
-        rows = _Rows.of(of_q, members, queries, q)
-        columns = rows if of_k is of_q else _Rows.of(of_k, members, keys, k)
-        out, lse = layout(
-            rows.take(q), columns.take(k), columns.take(v), return_lse=True, **options
+    if is_capturing(q.device):
+        raise RuntimeError(
+            "packed sequences are cut on the host, which cannot be while a CUDA graph is captured; call the "
+            "layout with labels, `same(doc)`, which lie on the GPU"
         )
-        places.append(rows.index[rows.in_bounds])
-        outs.append(out.transpose(1, 2)[rows.in_bounds])
-        lses.append(lse.transpose(1, 2)[rows.in_bounds])
+    outs, lses = [], []
+    place, begin = torch.empty(of_q[-1], dtype=torch.int64, device="cpu"), 0
+    for (queries, keys), members in batches.items():
+        rows = _Rows.of(of_q, members, queries)
+        of_queries = sent(rows.index, q.device)
+        of_keys = of_queries
+        if of_k is not of_q:
+            of_keys = sent(_Rows.of(of_k, members, keys).index, q.device)
+        out, lse = layout(
+            _taken(q, of_queries),
+            _taken(k, of_keys),
+            _taken(v, of_keys),
+            return_lse=True,
+            **options,
+        )
+        numbers = torch.arange(rows.index.numel(), dtype=torch.int64, device="cpu")
+        place[rows.index[rows.in_bounds]] = begin + numbers.view_as(rows.index)[rows.in_bounds]
+        begin += rows.index.numel()
+        outs.append(out.transpose(1, 2).flatten(0, 1))
+        lses.append(lse.transpose(1, 2).flatten(0, 1))
     if not batches:  # no queries at all
         return layout(q, k, v, return_lse=True, **options)
-    order = torch.cat(places).argsort()
+    order = sent(place, q.device)
     out, lse = torch.cat(outs)[order], torch.cat(lses)[order]
     return out.transpose(0, 1)[None], lse.T[None]
+
+
+def _taken(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """(1, heads, tokens, dim) as (sequences, heads, length, dim)."""
+    return x[0, :, index].transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -64,24 +85,20 @@ class _Rows:
     """Sequences of like lengths as rows of a batch, padded on the right with the first token of each.
 
     index: int64 (sequences, length), tokens of the packed tensor; in_bounds: bool, those that are no padding.
+    Both are on the host.
     """
 
     index: torch.Tensor
     in_bounds: torch.Tensor
 
     @classmethod
-    def of(cls, ends: list[int], members: list[int], length: int, packed: torch.Tensor) -> _Rows:
+    def of(cls, ends: list[int], members: list[int], length: int) -> _Rows:
         made: Any = {"dtype": torch.int64, "device": "cpu"}
         start = torch.tensor([ends[number] for number in members], **made)[:, None]
         stop = torch.tensor([ends[number + 1] for number in members], **made)[:, None]
         place = start + torch.arange(length, **made)
         in_bounds = place < stop
-        index = torch.where(in_bounds, place, start)
-        return cls(index.to(packed.device), in_bounds.to(packed.device))
-
-    def take(self, x: torch.Tensor) -> torch.Tensor:
-        """(1, heads, tokens, dim) as (sequences, heads, length, dim)."""
-        return x[0, :, self.index].transpose(0, 1)
+        return cls(torch.where(in_bounds, place, start), in_bounds)
 
 
 def _lengths(ends: list[int]) -> list[int]:

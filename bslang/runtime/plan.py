@@ -22,7 +22,12 @@ def moved(x: torch.Tensor, device: torch.device) -> torch.Tensor:
             "a CUDA graph is captured, and the tables of this call are not on the GPU yet: call the layout "
             "once before the capture, with tensors of the same shapes"
         )
-    return x.to(device)
+    return sent(x, device)
+
+
+def sent(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host on a device, for which nobody waits."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,16 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """The values that were used last, by key: at most `limit` of them. Several threads may ask."""
+    """The values that were used last, by key: at most `limit` of them.
+
+    Several threads may ask: one makes the value of a key, others that ask for it wait, and those that ask for
+    another one do not.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._makers: dict[Hashable, Lock] = {}
         self._lock = Lock()  # not held while a value is made, which may take long
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -24,9 +29,20 @@ class Recent(Generic[T]):
             if key in self._values:
                 self._values.move_to_end(key)
                 return self._values[key]
-        made = make()
-        with self._lock:
-            value = self._values.setdefault(key, made)
-            if len(self._values) > self._limit:
-                self._values.popitem(last=False)
-        return value
+            maker = self._makers.setdefault(key, Lock())
+        with maker:
+            with self._lock:
+                if key in self._values:  # made by another thread meanwhile
+                    return self._values[key]
+            try:
+                made = make()
+            except BaseException:
+                with self._lock:
+                    self._makers.pop(key, None)
+                raise
+            with self._lock:
+                self._makers.pop(key, None)
+                self._values[key] = made
+                if len(self._values) > self._limit:
+                    self._values.popitem(last=False)
+        return made

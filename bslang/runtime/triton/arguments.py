@@ -24,6 +24,8 @@ class Pages(NamedTuple):
     def of(cls, call: Call, q: torch.Tensor, k: torch.Tensor) -> Pages:
         """Those of a call."""
         tables = call.q_pages, call.k_pages
+        if call.q_pages is None and call.k_pages is None:
+            return IN_ONE_PIECE
         return cls(
             *(0 if table is None else x.shape[2] for table, x in zip(tables, (q, k), strict=True))
         )
@@ -162,4 +164,5 @@ def readable(x: torch.Tensor) -> torch.Tensor:
 
     Kernels find a row inside a tile with 32 bits.
     """
-    return x if x.stride(-1) == 1 and x.stride(-2) < 2**23 else x.contiguous()
+    *_, row, element = x.stride()
+    return x if element == 1 and row < 2**23 else x.contiguous()
