@@ -69,7 +69,7 @@ class Kernel:
 
     def per_scores(self, loop: Loop) -> float:
         """Instructions of a loop by all warps that compute, for 64 x 64 scores."""
-        return per_scores(loop.instructions, self.tile, self.report.warps)
+        return per_scores(loop.instructions, self.tile, self.report.computing)
 
     def longest(self) -> float | None:
         """`per_scores` of its longest loop over full blocks; None if it has none."""
@@ -172,22 +172,26 @@ def source(spec: str, block: int) -> str:
 
 
 def full_lines(text: str) -> set[int]:
-    """The lines of a module at which loops over full blocks begin: those that load whole tiles only."""
+    """The lines of a module at which loops over full blocks begin: those that load whole tiles only, and in
+    kernels with partitions those that multiply tiles and mask none."""
     lines = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.For):
-            loads = [each for each in ast.walk(node) if isinstance(each, ast.Call) and _loads(each)]
+            calls = [each for each in ast.walk(node) if isinstance(each, ast.Call)]
+            loads = [each for each in calls if _name(each) in ("_keys", "_queries")]
             whole = (
                 any(isinstance(x, ast.Constant) and x.value is None for x in c.args) for c in loads
             )
-            if loads and all(whole):
+            names = {_name(each) for each in calls}
+            multiplies = "warpgroup_mma" in names and "where" not in names
+            if (loads and all(whole)) or multiplies:
                 lines.add(node.lineno)
     return lines
 
 
-def _loads(call: ast.Call) -> bool:
-    """Whether a call loads tiles of keys or queries."""
-    return isinstance(call.func, ast.Name) and call.func.id in ("_keys", "_queries")
+def _name(call: ast.Call) -> str:
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def of_architecture(architecture: str) -> str:

@@ -67,10 +67,11 @@ def test_as_good_is_reached_and_worse_is_not() -> None:
     assert missed(kernel()) == set()
     assert missed(kernel(replace(LOOP, instructions=LOOP.instructions + 1))) == {FLEX_FORWARD}
     # Half the instructions in each of twice the warps are as many.
+    twice = {"warps": 2 * REPORT.warps, "asked": 2 * REPORT.warps}
     short = replace(LOOP, instructions=LOOP.instructions // 2)
-    assert missed(kernel(short, warps=2 * REPORT.warps)) == set()
+    assert missed(kernel(short, **twice)) == set()
     short = replace(LOOP, instructions=LOOP.instructions * 6 // 10)
-    assert missed(kernel(short, warps=2 * REPORT.warps)) == {FLEX_FORWARD}
+    assert missed(kernel(short, **twice)) == {FLEX_FORWARD}
     assert missed(kernel(replace(LOOP, local=1))) == {SPILLS}
     assert missed(kernel(replace(LOOP, copies=0))) == {
         "NVIDIA: asynchronous copies in the loops over full blocks"
@@ -94,6 +95,7 @@ def test_instructions_for_scores(goal: Any) -> None:
             head_dim=goal.head_dim,
             constants={"TILE_Q": 64, "TILE_K": 64},
             warps=1,
+            asked=1,
         )
         each = zip(INSTRUCTIONS, verdicts(Run([made])), strict=False)
         (verdict,) = (verdict for one, verdict in each if one == goal)
@@ -112,6 +114,10 @@ def test_warps_that_load_stand_for_copies() -> None:
     parts = replace(REPORT, warps=12, asked=4, loops=(loads, replace(LOOP, copies=0)))
     assert Kernel("BigBird", 64, parts, parts.loops[1:]).copies()
     assert not Kernel("BigBird", 64, replace(parts, warps=4), parts.loops[1:]).copies()
+    each = [replace(parts, warps=n).computing for n in (4, 9, 12)]
+    assert each == [4, 8, 8]  # those that load have no part in a loop that multiplies
+    text = "for i in r:\n    a = gl.where(a)\n    warpgroup_mma(a)\nfor i in r:\n    warpgroup_mma(a)\n"
+    assert static_kernels.full_lines(text) == {4}
 
 
 def test_one_bad_kernel_of_many_is_named() -> None:

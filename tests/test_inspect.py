@@ -67,11 +67,12 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     lines = out.splitlines()
     assert lines[:3] == ["near: last(3)", "", "forward for cuda:90, head dimension 64, bf16"]
     tiles = [line.split()[1] for line in lines if line.startswith("tile ")]
-    assert len(tiles) == 6 and all(side.rstrip(";").isdigit() for side in tiles)
+    assert all(side.rstrip(";").isdigit() for side in tiles)
     status, text, err = command("--head-dim", "64", "--json", **given)
     assert (status, err) == (0, "")
     kernels = json.loads(text)["kernels"]
     assert [each["kernel"] for each in kernels[:2]] == ["forward", "merge"]
+    assert len(tiles) == len(kernels) >= 6
     first = kernels[0]
     assert f"{'registers':<18}{first['registers']}" in lines[3:8]
     assert f"{'spills':<18}none" in lines[3:8]

@@ -140,6 +140,23 @@ def test_loops_are_named_by_the_source() -> None:
     assert alone is not None and (alone.line, alone.comment) == (15, "while k")
 
 
+def test_loops_of_a_function_that_is_a_partition() -> None:
+    """Where none of the kernel's own loops is it: by the lines on the way to the instructions."""
+    assert sass.read(SASS, "_kernel")[4].inlined == (19, 9)
+    called = [(21, 4), (21, 4), (20, 4), (19, 4)]
+    found = origin(SOURCE, "_kernel", [4, 4, 4, 4], called)
+    assert found is not None and (found.line, found.comment) == (20, "for _ in range(9)")
+    assert origin(SOURCE, "_kernel", [4, 4], [(21, 4), (22, 4)]) is None
+    own = origin(SOURCE, "_kernel", [9, 9], [(21, 9), (21, 9)])
+    assert own is not None and own.line == 8
+
+
+def test_the_nearest_comment_names_a_loop() -> None:
+    lines = ("# Set up", "a = 0", "# Full", "# tiles", "b = n", "for _ in b:", "    a += 1")
+    found = origin("def _k(n):\n" + "".join(f"    {x}\n" for x in lines), "_k", [8])
+    assert found is not None and found.comment == "Full tiles"
+
+
 def test_loops_of_amdgcn() -> None:
     """Entered in the middle, and repeated by falling through to its head."""
     code = amdgcn.read(AMD, "_kernel")

@@ -101,7 +101,13 @@ def test_partitions_share_a_tile_and_must_be_there() -> None:
     one = loop(*half)
     two = [*one, *loop(*half, after=one)[len(one) :]]
     assert kinds(two, warps=12, backend="hopper") == []
-    assert kinds(one, warps=12, backend="hopper") == ["products", "exponentials"]
+    assert kinds(one, warps=12, backend="hopper") == []  # the code of two groups of warps
+    assert kinds(loop(*half[:-1]), warps=12, backend="hopper") == ["exponentials"]
+    assert kinds(loop(*half[1:]), warps=12, backend="hopper") == ["products"]
+    powers = loop(*[EXP2] * 16)
+    apart = [*powers, *loop(*[WGMMA] * 6, after=powers)[len(powers) :]]
+    assert kinds(apart, warps=12) == []
+    assert kinds(powers, warps=12) == ["products"]
     assert kinds(two, warps=12) == []
     assert kinds(two) == ["products", "exponentials"]
     (fault,) = faults(replace(FORWARD, backend="hopper"), Loops(GOOD))

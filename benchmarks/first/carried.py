@@ -126,7 +126,7 @@ def _prepare(folder: str, layout: Carried, architecture: str) -> Carried:
     layout = replace(layout, heads=heads, short=lengths[0], length=lengths[1])
     layout = replace(layout, file=f"{resolved.name}.py")
     where = Path(folder, layout.folder)
-    stamp = json.dumps([asdict(layout), compiler.digest(resolved), architecture, _versions()])
+    stamp = json.dumps([asdict(layout), _emitted(resolved), architecture, _versions()])
     if _same(where / "stamp", stamp):
         return layout
     files = api.files(
@@ -143,6 +143,13 @@ def _prepare(folder: str, layout: Carried, architecture: str) -> Carried:
         (where / name).write_bytes(data)
     (where / "stamp").write_text(stamp, encoding="utf-8")
     return layout
+
+
+def _emitted(resolved: Any) -> str:
+    """What the module follows from: the layout, and the code of the compiler."""
+    from bslang import compiler
+
+    return compiler.emission(resolved, ("triton",))
 
 
 def _same(path: Path, text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -14,7 +14,8 @@ class Instruction:
     """One instruction: its text, opcode first.
 
     kind: what is counted of it, "matrix", "exp2", "copy", "load" or "local", or "" for none of them;
-    line: of the kernel's source, 0 if unknown; target: the place in the list that it may jump to;
+    line: of the kernel's source, 0 if unknown; inlined: lines of its file on the way there, the innermost
+    first, where the disassembler says them; target: the place in the list that it may jump to;
     falls_through: whether the next one may come after it; waits: whether it tests a barrier.
     """
 
@@ -24,6 +25,7 @@ class Instruction:
     target: int | None = None
     falls_through: bool = True
     waits: bool = False
+    inlined: tuple[int, ...] = ()
 
 
 def linked(code: Iterable[tuple[Instruction, str]], labels: dict[str, int]) -> list[Instruction]:
@@ -33,12 +35,7 @@ def linked(code: Iterable[tuple[Instruction, str]], labels: dict[str, int]) -> l
     """
     found = list(code)
     places = {name: place for name, place in labels.items() if place < len(found)}
-    return [
-        Instruction(
-            each.text, each.kind, each.line, places.get(label), each.falls_through, each.waits
-        )
-        for each, label in found
-    ]
+    return [replace(each, target=places.get(label)) for each, label in found]
 
 
 class Loops:

@@ -62,8 +62,9 @@ def _left_out(report: Report, loops: Loops) -> Iterable[Fault]:
     if wanted is None:
         return
     found = [_done(body, report) for body in loops.inner(("matrix", "exp2")) or [[]]]
-    if report.warps > report.asked:  # partitions share the work of a tile
-        found = [_Work(sum(x.products for x in found), sum(x.exponentials for x in found))]
+    if report.warps > report.asked:  # one partition may multiply, and another take powers
+        both = [each for each in found if each.products and each.exponentials]
+        found = both or [_Work(sum(x.products for x in found), sum(x.exponentials for x in found))]
     products = min(each.products for each in found)
     exponentials = min(each.exponentials for each in found)
     if products < wanted.products:
@@ -93,9 +94,8 @@ def _wanted(report: Report) -> _Work | None:
 
 
 def _done(body: Iterable[Instruction], report: Report) -> _Work:
-    """What a program does in a step of a loop. Of a kernel with partitions, each is taken to be one warp
-    group."""
-    warps = _WARP_GROUP if report.warps > report.asked else report.warps
+    """What a program does in a step of a loop, which all of its warps that compute have."""
+    warps = report.computing
     lanes = DEVICES[report.architecture].lanes
     matrix = [each.text for each in body if each.kind == "matrix"]
     exponentials = sum(each.kind == "exp2" for each in body)

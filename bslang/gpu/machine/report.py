@@ -79,15 +79,24 @@ class Report(Inspected):
     limit: str
     loops: tuple[Loop, ...]
 
+    @property
+    def computing(self) -> int:
+        """Warps that compute: of a kernel with partitions all but those that load, which are what is there
+        beside whole warp groups, or a warp group that is filled up."""
+        return self.warps - (self.warps % 4 or 4) if self.warps > self.asked else self.warps
+
 
 def loops(code: Loops, source: str, kernel: str) -> tuple[Loop, ...]:
     """The inner loops of a kernel that come from loops of its source, in the order of the source."""
     found = [
-        _loop(body, place)
-        for body in code.inner()
-        if (place := origin(source, kernel, (each.line for each in body)))
+        _loop(body, place) for body in code.inner() if (place := _origin(source, kernel, body))
     ]
     return tuple(sorted(found, key=lambda loop: loop.line))
+
+
+def _origin(source: str, kernel: str, body: Sequence[Instruction]) -> Origin | None:
+    inlined = [each.inlined for each in body]
+    return origin(source, kernel, (each.line for each in body), inlined)
 
 
 def _loop(body: Sequence[Instruction], place: Origin) -> Loop:

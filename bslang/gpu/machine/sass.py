@@ -23,6 +23,8 @@ def read(text: str, kernel: str) -> list[Instruction]:
     found: list[tuple[Instruction, str]] = []
     labels: dict[str, int] = {}
     line, source = 0, ""
+    chain: list[int] = []  # of the rows on lines since the last instruction
+    at: tuple[int, ...] = ()
     inside = False
     for row in text.splitlines():
         if row.split()[:1] == [".section"]:
@@ -30,17 +32,23 @@ def read(text: str, kernel: str) -> list[Instruction]:
         if not inside:
             continue
         if row.lstrip().startswith("//##"):
-            file, number = _LINE.findall(row)[-1]
+            each = _LINE.findall(row)
+            file, number = each[-1]
             source = source or file  # the first is where the kernel begins
             line = int(number) if file == source else 0
+            if each[0][0] == source:
+                chain.append(int(each[0][1]))
         elif label := _LABEL.match(row):
             labels[label[1]] = len(found)
         elif instruction := _INSTRUCTION.match(row):
-            found.append(_instruction(instruction["guard"], instruction["text"], line))
+            at, chain = tuple(chain) or at, []
+            found.append(_instruction(instruction["guard"], instruction["text"], line, at))
     return linked(found, labels)
 
 
-def _instruction(guard: str | None, text: str, line: int) -> tuple[Instruction, str]:
+def _instruction(
+    guard: str | None, text: str, line: int, inlined: tuple[int, ...]
+) -> tuple[Instruction, str]:
     opcode, _, operands = text.partition(" ")
     name = opcode.split(".")[0]
     jump = _JUMP.search(text)
@@ -49,7 +57,12 @@ def _instruction(guard: str | None, text: str, line: int) -> tuple[Instruction, 
         name in _ENDS or (name in ("BRA", "JMP") and operands.strip().startswith("`"))
     )
     instruction = Instruction(
-        text, _kind(opcode, name), line, falls_through=not always, waits=name == "SYNCS"
+        text,
+        _kind(opcode, name),
+        line,
+        falls_through=not always,
+        waits=name == "SYNCS",
+        inlined=inlined,
     )
     return instruction, jump[1] if jump else ""
 
