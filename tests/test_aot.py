@@ -37,7 +37,8 @@ if os.environ.get("TRITON_INTERPRET", "0") != "0":
 
 SPEC, BRAIN, HALF = "near = last(3)", torch.bfloat16, torch.float16
 KERNELS = ("forward", "merge", "delta", "dq", "dkdv", "sum")
-USES = ("forward", "forward.step", "merge", "merge.step", *KERNELS[2:])
+HOPPER = ("forward_hopper", "dq_hopper", "dkdv_hopper")
+USES = ("forward", "forward.step", "merge", "merge.step", *KERNELS[2:], *HOPPER)
 BINARIES = [f"near.{use}.cuda90.d64.bf16.cubin" for use in USES]
 FILES = ["near.py", "near.triton.json", *BINARIES]
 
@@ -176,8 +177,9 @@ def test_files_of_values_of_another_dimension(monkeypatch: pytest.MonkeyPatch) -
         for name in (
             "forward.cuda90.d64x32", "forward.step.cuda90.d64x32", "merge.cuda90.d32",
             "merge.step.cuda90.d32", "delta.cuda90.d32", "dq.cuda90.d64x32", "dkdv.cuda90.d64x32",
-            "sum.cuda90.d64", "sum.cuda90.d32", "forward.cuda90.d32", "forward.step.cuda90.d32",
-            "dq.cuda90.d32", "dkdv.cuda90.d32",
+            "sum.cuda90.d64", "sum.cuda90.d32", *(f"{name}.cuda90.d64x32" for name in HOPPER),
+            "forward.cuda90.d32", "forward.step.cuda90.d32", "dq.cuda90.d32", "dkdv.cuda90.d32",
+            *(f"{name}.cuda90.d32" for name in HOPPER),
         )
     ]  # fmt: skip
     assert [
@@ -323,7 +325,7 @@ def test_calls_launch_the_binaries(compiled: Path, device: Device) -> None:
     assert device.compiled == []
     binaries = manifest(compiled)["binaries"]
     # No block row is split at this length, so that no parts are joined, and this is no step.
-    others = ("merge", "sum")
+    others = ("merge", "sum", *HOPPER)
     started = (
         e for e in binaries if e["kernel"] not in others and not e["constants"].get("IN_ORDER")
     )
