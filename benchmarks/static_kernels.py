@@ -18,6 +18,7 @@ from bslang.dims import Dims
 from bslang.gpu import inspect
 from bslang.gpu.machine.report import Inspected, Loop, Report
 from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.tiles import Launch
 from bslang.syntax.source import Source
 
 ARCHITECTURES = ("cuda:80", "cuda:86", "cuda:90", "cuda:100", "cuda:120", "hip:gfx942")
@@ -149,11 +150,18 @@ def kernels(spec: str, block: int, architecture: str) -> list[str]:
 
 
 def read(
-    name: str, spec: str, block: int, architecture: str, dim: int, kernel: str
+    name: str,
+    spec: str,
+    block: int,
+    architecture: str,
+    dim: int,
+    kernel: str,
+    chosen: Launch | None = None,
 ) -> Kernel | Inspected:
-    """Compile a kernel and read it; what is known of it where that fails."""
+    """Compile a kernel and read it; what is known of it where that fails. chosen: other tiles than the
+    default ones."""
     of = target(spec, block)
-    report = inspect.inspect_kernel(of, kernel, architecture, Dims.of(dim), DTYPE)
+    report = inspect.inspect_kernel(of, kernel, architecture, Dims.of(dim), DTYPE, chosen)
     if not isinstance(report, Report):
         return report
     lines = full_lines(source(spec, block))

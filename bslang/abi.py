@@ -64,10 +64,10 @@ Group = tuple[Argument, ...]
 class Kernel:
     """A kernel: `function` of a generated module, and its arguments in order, in groups.
 
-    strides: of tensors, in elements; sizes: for which a kernel is not specialised; places: where queries
-    stand, in calls with the tables of a capacity; options: numbers of the call; pages: where blocks lie,
-    with the strides of that table; results: strides of what is written for a side with pages; constants:
-    those that are compiled in.
+    strides: of tensors, in elements divided by STEP; sizes: for which a kernel is not specialised; places:
+    where queries stand, in calls with the tables of a capacity; options: numbers of the call; pages: where
+    blocks lie, with the strides of that table; results: strides, in elements, of what is written for a side
+    with pages; constants: those that are compiled in.
 
     Arguments of places, pages and results are None in calls that lack what they are for (`only`): Triton
     compiles the kernel without them then.
@@ -146,8 +146,8 @@ _NUMBERS = tuple(
     Argument(name, "fp32") if kind == FLOAT else Argument(name.upper(), CONSTANT)
     for name, kind in NUMBERS.items()
 )
-_SIZES = "batch heads key_heads len_q len_k q_start"
-_TILES = "HEAD_DIM PAD VALUE_DIM VALUE_PAD TILE_Q TILE_K PRECISION"
+_SIZES = "batch heads key_heads heads_at_once len_q len_k q_start"
+_TILES = "HEAD_DIM PAD VALUE_DIM VALUE_PAD STEP TILE_Q TILE_K PRECISION"
 
 
 STRIDES = {"batch": "i64", "head": "i64", "row": "i32"}
@@ -280,7 +280,7 @@ KERNELS = {
         (),
         _Q_PAGES,
         (*_strides("out", "Q_PAGE"), *_vectors("lse")),
-        _group(CONSTANT, "VALUE_DIM VALUE_PAD TILE_Q Q_PAGE"),
+        _group(CONSTANT, "VALUE_DIM VALUE_PAD STEP TILE_Q Q_PAGE"),
     ),
     "dq": _walk(
         "_backward_dq",

@@ -204,7 +204,9 @@ def test_machine_code_for_values_of_another_dimension() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dim", "strides"), [(64, "qkv"), (72, ""), ((64, 72), "qk"), ((72, 64), "v")], ids=str
+    ("dim", "strides"),
+    [(64, "qkv"), (72, ""), ((64, 72), ""), ((128, 72), "qk"), ((72, 128), "v"), ((64, 20), "qk")],
+    ids=str,
 )
 def test_strides_are_aligned_if_rows_can_be(
     dim: int | tuple[int, int], strides: str, monkeypatch: pytest.MonkeyPatch

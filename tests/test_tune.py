@@ -86,7 +86,18 @@ def test_candidates_differ_in_one_respect() -> None:
         tiles = sum(mine != its for mine, its in pairs)
         stages = each.options["num_stages"] != first.options["num_stages"]
         warps = each.options["num_warps"] != first.options["num_warps"]
-        assert tiles + stages + warps == 1 or (tiles == 1 and not stages)  # warps go with the tile
+        # Warps go with the tile, and stages with shared memory.
+        fewer = each.options["num_stages"] < first.options["num_stages"]
+        assert tiles + stages + warps == 1 or (tiles == 1 and (fewer or not stages))
+
+
+def test_tuning_reaches_tiles_of_128_with_2_stages() -> None:
+    found = candidates("forward", Dims.of(128), 2, sides((128, 128)), A100)
+    assert [
+        (each.constants["TILE_Q"], each.constants["TILE_K"], each.options["num_stages"])
+        for each in found
+        if each.constants["TILE_K"] == 128
+    ] == [(128, 128, 2)]
 
 
 # ---- which wins ----------------------------------------------------------------------------------

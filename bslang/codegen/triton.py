@@ -62,10 +62,12 @@ def section(plan: Plan) -> Section:
 
 @dataclass(frozen=True)
 class Signature:
-    """The first lines of a kernel; lines: of arguments, in the groups of `bslang.abi`."""
+    """The first lines of a kernel; lines: of arguments, in the groups of `bslang.abi`; strided: the tensors
+    whose strides it takes."""
 
     function: str
     lines: list[str]
+    strided: list[str]
 
     @classmethod
     def of(cls, kernel: abi.Kernel, **has: bool) -> Signature:
@@ -75,7 +77,9 @@ class Signature:
             # No-break spaces, so that a line ends after an argument.
             each = (f"{x.name}:\xa0tl.constexpr" if x.is_constant else x.name for x in group)
             lines += textwrap.wrap(", ".join(each) + ",", LINE - 4, break_long_words=False)
-        return cls(kernel.function, [line.replace("\xa0", " ") for line in lines])
+        strided = dict.fromkeys(each.name.partition("_")[0] for each in kernel.strides)
+        lines = [line.replace("\xa0", " ") for line in lines]
+        return cls(kernel.function, lines, [*strided])
 
 
 @dataclass(frozen=True)

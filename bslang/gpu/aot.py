@@ -45,12 +45,14 @@ def compile_kernel(
     dtype: torch.dtype,
     pages: Pages = IN_ONE_PIECE,
     places: Places = AS_A_WHOLE,
+    chosen: Launch | None = None,
 ) -> Any:
     """Compile a kernel, by its name in `TritonTarget.kernels`, as a call on that device would.
 
     architecture: "cuda:90" (compute capability 9.0), "hip:gfx942", ...; head_dim: that of all tensors, or a
     pair (of q and k, of v); pages, places: those of a call. Tensors are assumed to be aligned to 16 bytes,
-    and if their head dimension is a multiple of 16, their strides too.
+    and if their head dimension is a multiple of 16, their strides too. chosen: other constants and options
+    than those of such a call.
 
     Returns triton's CompiledKernel; its machine code is `asm["cubin"]` or `asm["hsaco"]`. Raises
     TargetError for an unknown architecture, for a head dimension or dtype that kernels do not take, and if
@@ -62,13 +64,14 @@ def compile_kernel(
     from triton.compiler import ASTSource
     from triton.experimental.gluon._runtime import GluonASTSource
 
-    chosen = choice(kernel, architecture, dims, dtype, target.sides)
+    chosen = chosen or choice(kernel, architecture, dims, dtype, target.sides)
     function = target.kernels[kernel]
     constants = chosen.constants | pages.constants(kernel) | places.constants(kernel)
     signature = _signature(kernel, function, dtype, constants)
     absent = {name: None for name, kind in signature.items() if kind == CONSTANT}
     aligned = {
-        (function.arg_names.index(name),): _ALIGNED for name in _aligned(kernel, signature, dims)
+        (function.arg_names.index(name),): _ALIGNED
+        for name in _aligned(kernel, signature, dims, constants)
     }
     made_of = GluonASTSource if kernel.endswith(abi.HOPPER) else ASTSource
     source = made_of(function, signature, absent | constants, aligned)
@@ -179,7 +182,7 @@ def _entry(
         constants=chosen.constants | places.constants(kernel),
         options=chosen.options,
         arguments=dict(made.src.signature),
-        aligned=tuple(_aligned(kernel, made.src.signature, dims)),
+        aligned=tuple(_aligned(kernel, made.src.signature, dims, chosen.constants)),
         metadata=metadata,
     )
 
@@ -224,13 +227,16 @@ def check_call(dims: Dims, dtype: torch.dtype) -> None:
         raise TargetError(f"unknown dtype {dtype}; kernels take {', '.join(DTYPES)}")
 
 
-def _aligned(kernel: str, signature: dict[str, str], dims: Dims) -> Iterable[str]:
+def _aligned(
+    kernel: str, signature: dict[str, str], dims: Dims, constants: Mapping[str, Any]
+) -> Iterable[str]:
     """Arguments that are taken to be multiples of ALIGNMENT."""
+    alignment = ALIGNMENT * constants.get("STEP", 1)
     of_keys = {"q", "k", "dq", "dk", "total"}
     strides = {
         each.name
         for each in (*abi.KERNELS[kernel].strides, *abi.KERNELS[kernel].results)
-        if dims[each.name.partition("_")[0] not in of_keys] % ALIGNMENT
+        if dims[each.name.partition("_")[0] not in of_keys] % alignment
         == 0  # else dense rows lie otherwise
     }
     return [

@@ -20,6 +20,7 @@ from bslang.gpu.machine.report import Fault, Inspected, Report, loops
 from bslang.runtime.triton.backends import backend, kernels
 from bslang.runtime.triton.beside import module_of, plain
 from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.tiles import Launch
 
 
 def inspect(
@@ -41,11 +42,16 @@ def inspect(
 
 
 def inspect_kernel(
-    target: TritonTarget, kernel: str, architecture: str, dims: Dims, dtype: str
+    target: TritonTarget,
+    kernel: str,
+    architecture: str,
+    dims: Dims,
+    dtype: str,
+    chosen: Launch | None = None,
 ) -> Inspected:
-    """As `inspect`, of one kernel, by its name in `TritonTarget.kernels`."""
+    """As `inspect`, of one kernel, by its name in `TritonTarget.kernels`; chosen: as for `compile_kernel`."""
     try:
-        return _report(target, kernel, architecture, dims, dtype)
+        return _report(target, kernel, architecture, dims, dtype, chosen)
     except TargetError as error:
         return Inspected(
             kernel,
@@ -58,9 +64,16 @@ def inspect_kernel(
         )
 
 
-def _report(target: TritonTarget, kernel: str, architecture: str, dims: Dims, dtype: str) -> Report:
-    made = compile_kernel(target, kernel, architecture, dims, dtype_of(dtype))
-    chosen = choice(kernel, architecture, dims, dtype_of(dtype), target.sides)
+def _report(
+    target: TritonTarget,
+    kernel: str,
+    architecture: str,
+    dims: Dims,
+    dtype: str,
+    chosen: Launch | None = None,
+) -> Report:
+    chosen = chosen or choice(kernel, architecture, dims, dtype_of(dtype), target.sides)
+    made = compile_kernel(target, kernel, architecture, dims, dtype_of(dtype), chosen=chosen)
     read = _amd if architecture.startswith("hip") else _nvidia
     code, registers, stack = read(made)
     found = Loops(code)

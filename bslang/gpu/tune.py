@@ -47,7 +47,8 @@ def candidates(
     kernel: str, dims: Dims, itemsize: int, sides: Sides, device: Device
 ) -> list[Launch]:
     """The default launch of a kernel of `KERNELS`, then others that differ from it in one respect: half
-    or twice a side of the tile, the other number of warps, one stage more or less. At most 8.
+    or twice a side of the tile (with fewer stages where it would not fit shared memory else), the other
+    number of warps, one stage more or less. At most 8.
 
     The arguments are those of `bslang.runtime.triton.tiles.launch`. What would not fit shared memory, as far
     as can be told before it is compiled, is left out.
@@ -64,8 +65,13 @@ def candidates(
         (kept // 2, streamed),
         (kept, streamed // 2),
     ]
-    other = [(*tile, warps(kernel, pads, itemsize, *tile, device.lanes), stages) for tile in tiles]
-    other.append((kept, streamed, 12 - number, stages))  # 4 or 8
+    other = []
+    for tile in tiles:
+        depth = stages
+        while depth > 1 and _shared(kernel, pads, itemsize, *tile, depth) > device.shared:
+            depth -= 1
+        other.append((*tile, warps(kernel, pads, itemsize, *tile, device.lanes), depth))
+    other.append((kept, streamed, 2 * number if number < 8 else 4, stages))
     other += [(kept, streamed, number, stages + 1), (kept, streamed, number, stages - 1)]
 
     found = [default]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,8 @@ from bslang.call import Call
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.beside import plain
 from bslang.runtime.triton.binaries import ALIGNMENT
+from bslang.runtime.triton.device import Device
+from bslang.runtime.triton.tiles import Launch
 
 
 class Pages(NamedTuple):
@@ -90,13 +93,34 @@ def complete(
     return tuple(constants[name] if name in constants else next(rest) for name in names)
 
 
-def strides(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """The strides of some tensors by the names that kernels have for them."""
+def in_steps(chosen: Launch, tensors: Iterable[torch.Tensor]) -> tuple[Launch, int]:
+    """A launch, and the step in which it takes the strides of some tensors: 1 unless all are multiples."""
+    step = chosen.constants["STEP"]
+    if any(stride % step for x in tensors for stride in x.stride()[:-1]):
+        step = 1
+    return replace(chosen, constants=chosen.constants | {"STEP": step}), step
+
+
+def strides(tensors: Mapping[str, torch.Tensor], step: int = 1) -> dict[str, int]:
+    """The strides of some tensors, in steps, by the names that kernels have for them."""
     return {
-        f"{name}_{kind}": stride
+        f"{name}_{kind}": stride // step
         for name, x in tensors.items()
         for kind, stride in zip(abi.STRIDES, x.stride(), strict=False)
     }
+
+
+def at_once(kernel: str, tensors: Mapping[str, torch.Tensor], plan: DevicePlan, heads: int) -> int:
+    """How many of the heads, of all sequences, have their programs before those of others, so that the L2
+    cache holds what the programs of a head all read: keys and values, or queries and do.
+
+    All of them where query heads share key heads, as these would be read once for each.
+    """
+    q, k, v = tensors["q"], tensors["k"], tensors["v"]
+    if q.shape[1] != k.shape[1]:
+        return heads
+    length = plan.len_q if kernel == "dkdv" else plan.len_k
+    return Device.of(k.device).at_once(heads, length * (k.shape[3] + v.shape[3]) * k.itemsize)
 
 
 def nowhere(plan: DevicePlan) -> torch.Tensor:

@@ -23,6 +23,14 @@ class Device:
     l2: int | None = None
     multiprocessors: int | None = None
 
+    def at_once(self, heads: int, size: int) -> int:
+        """How many of some heads run before the others, each of which reads so many bytes: those for which
+        half of the L2 cache has room, as results pass through it too; a divisor of `heads`."""
+        if self.l2 is None or 2 * heads * size <= self.l2:
+            return heads
+        most = max(1, self.l2 // (2 * size))
+        return max(number for number in range(1, min(heads, most) + 1) if heads % number == 0)
+
     @staticmethod
     @cache
     def of(device: torch.device) -> Device:

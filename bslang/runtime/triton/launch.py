@@ -15,6 +15,8 @@ from bslang.runtime.triton.arguments import (
     Pages,
     Places,
     apart,
+    at_once,
+    in_steps,
     kind,
     nowhere,
     of_absent,
@@ -124,7 +126,8 @@ class TritonTarget(ModuleKernels):
 
         def work() -> Work:
             chosen = self._launch("delta", do, out, Pages(0 if in_one else length))
-            values = {**strides(tensors), **paged, "heads": heads}
+            chosen, step = in_steps(chosen, [do])
+            values = {**strides(tensors), **strides({"do": do}, step), **paged, "heads": heads}
             return chosen, -(-length // chosen.constants["TILE_Q"]), values
 
         key: Any = ("delta", batch, heads, plan.len_q, out.shape[3], do.dtype, do.stride())
@@ -174,6 +177,7 @@ class TritonTarget(ModuleKernels):
             tensors |= {name: x for name, x in paged.items() if name.endswith("pages")}
         q_first, q_step = plan.steps
         sizes = {"len_k": plan.len_k, "q_start": plan.q_start, "q_first": q_first, "q_step": q_step}
+        sizes["heads_at_once"] = at_once(kernel, strided, plan, lanes)
         if plan.in_order:
             sizes["parts"] = visit.places["parts"]
             tensors |= {} if call.lengths is None else {"lengths": visit.places["lengths"]}
@@ -181,6 +185,7 @@ class TritonTarget(ModuleKernels):
         def work() -> Work:
             chosen = self._launch(kernel, q, v, pages, Places.of(plan, call))
             chosen = replace(chosen, constants=chosen.constants | call.constants)
+            chosen, step = in_steps(chosen, strided.values())
             tiles = -(-block // chosen.constants["TILE_K" if kernel == "dkdv" else "TILE_Q"])
             values = {
                 **dict.fromkeys(of_parts, nowhere(plan)),
@@ -188,6 +193,7 @@ class TritonTarget(ModuleKernels):
                 "sinks_head": 0,
                 "sinks_row": 0,
                 **strides(tensors),
+                **strides(strided, step),
                 **of_sinks(read),
                 **paged,
                 "programs": visit.table.programs,

@@ -30,23 +30,53 @@ class _Tile(NamedTuple):
     stages: int = 3
 
 
-_TILES: dict[int, dict[str, dict[int, _Tile]]] = {
+_Tiles = dict[str, dict[int, tuple[_Tile, ...]]]
+"""By kernel, and the largest padded head dimension that they have: the first that a layout's blocks allow is
+taken, or the last, cut to their sides."""
+
+_TILES: dict[int, _Tiles] = {
     2: {
-        "forward": {64: _Tile(128, 64), 128: _Tile(128, 64), 256: _Tile(64, 32)},
-        "delta": {256: _Tile(64, 64)},
-        "dq": {64: _Tile(128, 64), 128: _Tile(64, 64), 256: _Tile(32, 32)},
-        "dkdv": {64: _Tile(64, 64, 2), 128: _Tile(128, 32, 2), 256: _Tile(32, 32, 2)},
+        "forward": {128: (_Tile(128, 64),), 256: (_Tile(64, 32),)},
+        "delta": {128: (_Tile(64, 64),), 256: (_Tile(32, 32),)},
+        "dq": {64: (_Tile(128, 64),), 128: (_Tile(64, 64),), 256: (_Tile(32, 32),)},
+        "dkdv": {64: (_Tile(64, 64, 2),), 128: (_Tile(128, 32, 2),), 256: (_Tile(32, 32, 2),)},
     },
     # Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
     4: {
-        "forward": {64: _Tile(64, 32, 2), 128: _Tile(32, 16, 2), 256: _Tile(16, 16, 2)},
-        "delta": {64: _Tile(64, 64), 128: _Tile(32, 32), 256: _Tile(16, 16)},
-        "dq": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
-        "dkdv": {64: _Tile(32, 32, 2), 256: _Tile(16, 16, 2)},
+        "forward": {64: (_Tile(64, 32, 2),), 128: (_Tile(32, 16, 2),), 256: (_Tile(16, 16, 2),)},
+        "delta": {128: (_Tile(64, 64),), 256: (_Tile(32, 32),)},
+        "dq": {64: (_Tile(32, 32, 2),), 256: (_Tile(16, 16, 2),)},
+        "dkdv": {64: (_Tile(32, 32, 2),), 256: (_Tile(16, 16, 2),)},
     },
 }
-"""By bytes of an element, kernel, and the largest padded head dimension that it has. `make bench-static`
-shows what the compiler makes of them."""
+"""By bytes of an element. `python -m benchmarks.tiles` counts instructions of these tiles and of others."""
+
+_FAMILIES = {
+    "cuda:90": "hopper",
+    **dict.fromkeys(("cuda:100", "cuda:103"), "blackwell"),
+    **dict.fromkeys(("cuda:120", "cuda:121"), "desktop"),  # Blackwell without its matrix unit
+}
+"""By architecture; AMD's are "cdna", all others "ampere", whose tiles are those of `_TILES`."""
+
+_OF_FAMILY: dict[str, _Tiles] = {
+    # Matrix instructions of a warp group read both tiles from shared memory: wide ones read less.
+    "hopper": {
+        "forward": {128: (_Tile(128, 128, 2), _Tile(128, 64))},
+        "dq": {64: (_Tile(128, 128, 2), _Tile(128, 64)), 128: (_Tile(64, 64, 2),)},
+    },
+    # A forward tile of 128x128 spills in dimension 128.
+    "blackwell": {
+        "forward": {64: (_Tile(128, 128), _Tile(128, 64))},
+        "dq": {64: (_Tile(128, 64),), 128: (_Tile(128, 64, 2),)},
+        "dkdv": {128: (_Tile(128, 64, 2),)},
+    },
+    "desktop": {"dkdv": {64: (_Tile(64, 64, 2),), 128: (_Tile(128, 16, 2),)}},
+    "cdna": {
+        "dq": {64: (_Tile(128, 64, 2),), 128: (_Tile(128, 32, 2),)},
+        "dkdv": {64: (_Tile(128, 32, 2),), 128: (_Tile(128, 16, 2),)},
+    },
+}
+"""What others than "ampere" have in 16 bits, where it differs."""
 
 _HELD = {"forward": (0, 1, 1), "delta": (0, 0, 0), "dq": (1, 0, 2), "dkdv": (1, 1, 2)}
 """What a program holds for each row that it keeps: sums of the dimension of keys, sums of that of values,
@@ -88,13 +118,14 @@ def launch(
         constants |= {"HEAD_DIM": dims.key, "PAD": pads.key}
     if "VALUE_PAD" in names:
         constants |= {"VALUE_DIM": dims.value, "VALUE_PAD": pads.value}
+    if "STEP" in names:
+        constants["STEP"] = stride_step(dims)
     if kernel in ("merge", "sum"):
         constants["TILE"] = JOINED
         return Launch(constants, {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True})
     widest = max(constants.get("PAD", 0), pads.value)
-    tile = next(tile for most, tile in _TILES[itemsize][kernel].items() if widest <= most)
-    most_kept, most_streamed = largest(kernel, sides)
-    kept, streamed = min(tile.kept, most_kept), min(tile.streamed, most_streamed)
+    tile = _tile(kernel, widest, itemsize, sides, device)
+    kept, streamed = tile.kept, tile.streamed
     if kernel == "delta":
         constants["TILE_Q"] = kept
     else:
@@ -108,6 +139,29 @@ def launch(
     return Launch(constants, options)
 
 
+def _tile(kernel: str, widest: int, itemsize: int, sides: Sides, device: Device) -> _Tile:
+    """The tile of a kernel for a padded head dimension."""
+    amd = device.architecture.startswith("hip")
+    family = "cdna" if amd else _FAMILIES.get(device.architecture, "ampere")
+    tables = [_TILES[itemsize][kernel]]
+    if itemsize == 2 and kernel in _OF_FAMILY.get(family, {}):
+        tables.insert(0, _OF_FAMILY[family][kernel])
+    tiles = next(tiles for table in tables for most, tiles in table.items() if widest <= most)
+    kept, streamed = largest(kernel, sides)
+    allowed = (tile for tile in tiles if tile.kept <= kept and tile.streamed <= streamed)
+    found = next(allowed, tiles[-1])
+    return _Tile(min(found.kept, kept), min(found.streamed, streamed), found.stages)
+
+
+def stride_step(dims: Dims) -> int:
+    """What kernels multiply strides by, so that the compiler knows that rows begin at 16 bytes.
+
+    Of multiples of 16 it is told at the launch; those of 8, as dense tensors of 72 columns have them, it
+    would load number by number.
+    """
+    return 8 if any(dim % 16 for dim in dims) and all(dim % 8 == 0 for dim in dims) else 1
+
+
 def padded(dims: Dims) -> Dims:
     """Columns of tiles: Triton takes powers of 2, and products of at least 16."""
     return Dims(*(max(16, 1 << (dim - 1).bit_length()) for dim in dims))
@@ -118,4 +172,9 @@ def warps(kernel: str, pads: Dims, itemsize: int, kept: int, streamed: int, lane
     dimensions."""
     of_keys, of_values, scores = _HELD[kernel]
     held = kept * (of_keys * pads.key + of_values * pads.value + scores * streamed)
-    return 4 if itemsize == 2 and held <= _REGISTERS * 4 * lanes else 8
+    if itemsize != 2:
+        return 8
+    least = (
+        4 if lanes == 32 else max(2, min(kept // 32, 4))
+    )  # matrix instructions of CDNA have 32 rows
+    return least if held <= _REGISTERS * least * lanes else 2 * least
