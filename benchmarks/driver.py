@@ -42,10 +42,11 @@ class Launch:
     def lost(self, but: Sequence[str] = ()) -> list[str]:
         """The pointers, but for some, whose memory no tensor of this process holds any more: that a replay of
         a captured launch would read, or write, after it was freed."""
+        held = [*_storages()]
         return sorted(
             name
             for name, address in self.pointers.items()
-            if address and name not in but and not any(_holds(s, address) for s in _storages())
+            if address and name not in but and not any(_holds(s, address) for s in held)
         )
 
 

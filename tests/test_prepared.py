@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -207,3 +208,35 @@ def check_limit(driver: Driver) -> int:
 
 def test_the_oldest_is_forgotten(on_gpu: Callable[..., int]) -> None:
     assert on_gpu(check_limit) == 64
+
+
+def check_captured(driver: Driver) -> set[str]:
+    """A graph reads the plan's tables at its replays, whatever lengths the layout has met since."""
+    layout = bslang.compile("causal", block=16, target="triton")
+    q, k, v = tensors(48, 48)
+    x, grad = q.clone().requires_grad_(), torch.zeros_like(q)
+    lengths = torch.tensor([40])
+
+    def step() -> None:
+        layout(x, k, v).backward(grad)
+        layout(q[:, :, :1], k, v, lengths=lengths)
+
+    step()
+    loaded = len(driver.loaded)
+    with driver.capture() as graph:
+        step()
+    assert all(map(is_prepared, graph)) and len(driver.loaded) == loaded
+    assert graph[4].pointers["lengths"] == lengths.data_ptr()
+    for length in range(49, 90):
+        layout(*(y[:, :, :1].expand(1, 2, length, 16).contiguous() for y in (q, k, v)))
+    layout._capacities._values.clear()
+    gc.collect()
+    # What the call has made lies in the memory of the graph itself.
+    made = ("out", "lse", "grad_lse", "delta", "lse2", "dq", "dk", "dv", "part_out", "part_lse")
+    assert [each.lost(made) for each in graph] == [[]] * len(graph)
+    return {each.kernel for each in graph}
+
+
+def test_a_captured_graph_reads_what_is_there(on_gpu: Callable[..., set[str]]) -> None:
+    kernels = {"_forward", "_delta", "_backward_dq", "_backward_dkdv"}
+    assert on_gpu(check_captured) >= kernels
