@@ -340,7 +340,7 @@ HOPPER = "_hopper"
 
 COLUMNS = {
     "program": ("block", "low", "high", "slot"),
-    "run": ("begin", "end"),
+    "run": ("begin", "end", "past", "shift"),
     "merge": ("block", "first", "last"),
     "cells": (
         "rows",
@@ -359,7 +359,8 @@ COLUMNS = {
 """Columns of the tables, in order.
 
 Of a program: its block row (or column), the blocks [low, high) that strips may cover, and where its result
-goes (-1: to the output). Of a run: its blocks [begin, end). Of a merge: a block row, and the slots
+goes (-1: to the output). Of a run: its blocks [begin, end), how many blocks of its class the program has up
+to its end, and how far its blocks are from their places among these. Of a merge: a block row, and the slots
 [first, last) of its parts. Of the cells of a selection: those of `bslang.selections.Selected` and where its
 parts begin in `bits`, `states`, `listed` (the blocks of each block row, or column, that hold listed cells,
 ascending) and `counts` (how many these are); batch: 1 where each sequence has its own, else 0.

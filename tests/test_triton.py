@@ -49,6 +49,12 @@ RUNS: list[tuple[Case, dict[str, Any]]] = [
     (Case("last(90t)", (100, 100), 130, 250, "end"), {}),  # tiles larger than a block's rest
     (Case("window(3t) | cols(0)", (192, 256), 210, 300, "end"), {"key_heads": 2}),  # and smaller
     (Case("last(2)", (1, 1), 5, 9, "end"), {"dim": 8}),
+    # Strips and runs in one loop, of blocks with three tiles; the first query is inside a block.
+    (
+        Case("window(1) | cols(0) | random(2, seed=7)", (192, 192), 500, 900, "end"),
+        {"key_heads": 2},
+    ),
+    (Case("random(3, seed=1)", (64, 64), 330, 330, "end"), {"heads": 4}),
 ]
 
 

@@ -22,6 +22,7 @@ from bslang.missing import needs
 from bslang.resources import resource
 from bslang.runtime.triton.arguments import Pages
 from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.tables import DeviceTables
 from bslang.runtime.triton.tiles import Launch
 from bslang.syntax.source import Source
 
@@ -71,13 +72,11 @@ def loops(text: str, kernel: str) -> dict[str, str]:
 def test_a_reader_finds_the_spec() -> None:
     found = all_loops(kernels(BIGBIRD), "_forward")
     assert [comment for comment, _ in found] == [
-        "Full blocks: global(0, -1), window(3)",
-        "Other full blocks, one by one.",
+        "Full blocks: global(0, -1), window(3), and others",
         "Full blocks that the end of the sequence cuts short: keys beyond it are masked.",
     ]
-    strips = dict(found)["Full blocks: global(0, -1), window(3)"]
-    assert "strips = ((0, 1), (row - 1, row + 2), (columns - 1, columns))" in strips
-    assert "pointer" not in strips
+    loop = dict(found)["Full blocks: global(0, -1), window(3), and others"]
+    assert "strips = ((0, 1), (row - 1, row + 2), (columns - 1, columns))" in loop
 
 
 def test_full_blocks_have_no_mask() -> None:
@@ -85,12 +84,11 @@ def test_full_blocks_have_no_mask() -> None:
     for kernel in ("_forward", "_backward_dq", "_backward_dkdv"):
         found = loops(text, kernel)
         full = [code for comment, code in found.items() if "ull blocks" in comment]
-        assert len(full) == 3  # of the window, others, and those at the end of the sequence
-        for loop in full[:2]:
-            assert "first, None, TILE" in loop
-            for word in ("mask", "where", "seen", "first, stop, TILE"):
-                assert word not in loop
-        assert "first, stop, TILE" in full[2] and "_mask_" not in full[2]
+        assert len(full) == 2  # of the window and others, and those at the end of the sequence
+        assert "first, None, TILE" in full[0]
+        for word in ("mask", "where", "seen", "first, stop, TILE"):
+            assert word not in full[0]
+        assert "first, stop, TILE" in full[1] and "_mask_" not in full[1]
         partial = [code for comment, code in found.items() if "artial blocks" in comment]
         assert partial and all(loop.count("_mask_") == 1 for loop in partial)
 
@@ -109,10 +107,43 @@ def test_layouts_without_masks_ask_none() -> None:
     assert "_mask_" not in text and "floor_" not in text and "tl.load(parameters" not in text
 
 
-def test_scattered_blocks_are_listed_one_by_one_and_others_in_runs() -> None:
-    assert "Full blocks, one by one." in loops(kernels("random(3, seed=1)"), "_forward")
-    in_runs = "Full blocks: every pair belongs, so there is no mask."
-    assert in_runs in loops(kernels("~random(3, seed=1)"), "_forward")
+@pytest.mark.parametrize(
+    ("spec", "streams"),
+    [
+        (BIGBIRD, True),
+        ("random(3, seed=1)", True),  # scattered blocks
+        ("window(3) | global(0)", True),  # strips alone
+        ("~random(3, seed=1)", False),  # long runs
+        ("causal", False),  # one strip
+    ],
+)
+def test_short_strips_and_runs_are_walked_in_one_loop(spec: str, streams: bool) -> None:
+    """Long ones have a loop each, in which a tile's address follows from that of the tile before."""
+    text = kernels(spec)
+    for kernel in ("_forward", "_backward_dq", "_backward_dkdv"):
+        loop = next(code for comment, code in all_loops(text, kernel) if "ull blocks" in comment)
+        heads = [line for line in loop.splitlines() if line.lstrip().startswith("for ")]
+        assert len(heads) == (1 if streams else 2)
+        assert ("_stream(" in loop) == streams
+
+
+@pytest.mark.parametrize(
+    "spec", [BIGBIRD, "random(head + 1, seed=head)", "causal & ~random(2, seed=3)"]
+)
+def test_runs_have_places_in_the_stream_of_their_program(spec: str) -> None:
+    """A block at a place of a class lies `shift` further on, and runs end at `past`; two rows follow them."""
+    made = bslang.compile(spec, block=64, target="triton")
+    target = made.targets["triton"]
+    assert isinstance(target, TritonTarget)
+    plan = made._plan(1000, 1000, "end", torch.device("cpu"), heads=2)
+    table = plan.schedule.split_rows(target.rows)
+    device = DeviceTables.of(table, torch.device("cpu"))
+    for first, last in zip(table.pointer, table.pointer[1:], strict=False):
+        place = 0
+        for begin, end, past, shift in device.runs[first:last].tolist():
+            assert (begin, end) == (place + shift, past + shift)
+            place = past
+    assert len(device.runs) == len(table.runs) + 2
 
 
 def test_blocks_that_tiles_do_not_divide_are_counted() -> None:

@@ -125,7 +125,8 @@ class Kernels:
         texts = [text for m in masks for text in (*(value for _, value in m.steps), m.result)]
         (stream_q, divides_q), (stream_k, divides_k) = map(streamed, (plan.block_q, plan.block_k))
         settled = frozenset(number for number, mask in enumerate(masks) if mask.settles)
-        rows, columns = shapes(plan.pattern, (plan.block_q, plan.block_k), settled)
+        block, divided = (plan.block_q, plan.block_k), (divides_k, divides_q)
+        rows, columns = shapes(plan.pattern, block, settled, divided)
         pointer = "slot" if plan.by_head else "pointer"
         has = {
             "heads": plan.by_head,
@@ -186,6 +187,28 @@ class Kernels:
     @property
     def has_strips(self) -> bool:
         return bool(self.rows.texts or self.columns.texts)
+
+    @property
+    def walks(self) -> list[Walk]:
+        """Those of all kernels."""
+        return [*self.key_walks, *self.query_walks]
+
+    @property
+    def streams(self) -> bool:
+        """Whether some loop goes over strips and runs one after another."""
+        return any(walk.streams for walk in self.walks)
+
+    @property
+    def nests(self) -> bool:
+        """Whether some loop over tiles is inside one over runs of blocks; those of Hopper all are."""
+        return self.hopper is not None or any(
+            not walk.streams and not walk.gathers for walk in self.walks
+        )
+
+    @property
+    def nested_strips(self) -> bool:
+        """Whether strips are among these."""
+        return any(walk.strips and (self.hopper or not walk.streams) for walk in self.walks)
 
     @property
     def rules(self) -> list[str]:

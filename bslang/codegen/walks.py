@@ -214,8 +214,9 @@ class Walk:
     strips: those that it goes through first, from left to right, as pairs of code; texts: what they come
     from, for people; from_end: whether one has an end that is counted from the last block. table: whether
     it goes through what the table has of the classes; listed: whether that is blocks one by one. others:
-    whether another loop walks strips of its classes. careful: whether it is of the pass that runs where the
-    first one ended in a NaN.
+    whether another loop walks strips of its classes. streams: whether one loop goes over the tiles of
+    all its strips and runs, rather than a loop over those of each. careful: whether it is of the pass that
+    runs where the first one ended in a NaN.
     """
 
     axis: Axis
@@ -229,6 +230,7 @@ class Walk:
     table: bool = True
     listed: bool = False
     others: bool = False
+    streams: bool = False
     careful: bool = False
 
     @property
@@ -261,6 +263,18 @@ class Walk:
         return self.listed and self.bounded
 
     @property
+    def of_stream(self) -> list[str]:
+        """What `_stream` takes."""
+        strips, limits = ("strips", self.limits) if self.strips else ("()", "None")
+        table = "table" if self.table else "None"
+        return [strips, limits, table, self.axis.first, self.axis.block]
+
+    @property
+    def entry(self) -> str:
+        """The entry of the table for its first tile, as code."""
+        return "_entry(stream[5])" if self.table else "None"
+
+    @property
     def pointers(self) -> list[str]:
         """Where the table says which of its runs are the first, and the first no longer."""
         return [f"{self.axis.pointer} + {_class(number)}" for number in (self.first, self.last)]
@@ -278,7 +292,7 @@ class Walk:
     @property
     def depth(self) -> int:
         """How far its body is indented from it."""
-        return 12 if self.settles else 4 if self.listed else 8
+        return 12 if self.settles else 4 if self.gathers or self.streams else 8
 
     @property
     def margin(self) -> int:
@@ -324,12 +338,17 @@ def walks(masks: list[Mask], shape: Shape, divides: bool, axis: Axis) -> list[Wa
 
     divides: whether tiles divide the blocks that are walked.
     """
-    full = Walk(axis, WHOLE, EDGE if divides else PARTIAL, not divides)
-    found = [_with_strips(full, shape, FULL)]
-    if shape.rules.listed:
-        others = bool(found[0].strips)
-        found = [replace(found[0], table=False)] if others else []
-        found.append(replace(full, listed=True, others=others))
+    found = []
+    table = Walk(axis, WHOLE, EDGE if divides else PARTIAL, not divides)
+    table = replace(table, listed=shape.rules.listed, streams=shape.streams)
+    strips = replace(_with_strips(table, shape, FULL), listed=False)
+    if not strips.strips:
+        found.append(table)
+    elif shape.rules.listed or (shape.streams and not shape.rest):
+        found.append(replace(strips, table=False))
+        found.append(replace(table, streams=False, others=True))
+    else:
+        found.append(strips)
     if divides:
         found.append(Walk(axis, EDGE, PARTIAL, True))
     for number, mask in enumerate(masks):

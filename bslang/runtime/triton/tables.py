@@ -21,7 +21,9 @@ class DeviceTables:
     """A `bslang.schedule.Table` for GPUs as int32 tensors on a device.
 
     programs: (programs, 4), block row, first and last block that strips may cover (0 and 0 where the row
-    does not follow the rules), slot. merges, pointer: as in the table; runs: with one more at the end.
+    does not follow the rules), slot. merges, pointer: as in the table; runs: (runs + 2, 4), those of the
+    table, each with its place among the blocks of its class in its program: how many there are up to its
+    end, and how far its blocks are from their places. Loops read up to two lines too many.
     firsts: (block rows + 1,), where the programs of each row begin, and counts: how many these are, on the
     host; of the tables of a capacity, whose programs are in the order of their rows.
     """
@@ -38,12 +40,17 @@ class DeviceTables:
     def of(cls, table: Any, device: torch.device) -> DeviceTables:
         programs = torch.from_numpy(table.programs.program.copy())
         programs[torch.from_numpy(~table.ruled), 1:3] = 0
-        runs = torch.from_numpy(table.runs)
+        begin, end = table.runs.T
+        before = np.append(0, np.cumsum(end - begin))
+        of_list = np.repeat(before[table.pointer[:-1]], np.diff(table.pointer))
+        runs = np.zeros((len(table.runs) + 2, 4), dtype=np.int32)
+        past = before[1:] - of_list
+        runs[:-2] = np.stack((begin, end, past, end - past), axis=1)
         return cls(
             moved(programs, device),
             moved(torch.from_numpy(table.programs.merges), device),
             moved(torch.from_numpy(table.pointer), device),
-            moved(torch.cat((runs, runs.new_zeros(1, 2))), device),
+            moved(torch.from_numpy(runs), device),
             table.programs.slots,
         )
 
