@@ -107,7 +107,9 @@ def test_the_manifest_says_what_the_binaries_are(compiled: Path) -> None:
         stages = set() if entry["kernel"] in HOPPER else {"num_stages"}
         assert entry["options"].keys() >= {"num_warps", *stages}
         assert entry["metadata"]["name"] == function.fn.__name__
-        assert entry["metadata"]["num_warps"] == entry["options"]["num_warps"]
+        partitions = entry["kernel"] in HOPPER  # with warps beside those that compute
+        found, asked = entry["metadata"]["num_warps"], entry["options"]["num_warps"]
+        assert found > asked if partitions else found == asked
         assert 0 <= entry["metadata"]["shared"] < 227 * 1024
 
 
