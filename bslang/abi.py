@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
@@ -33,8 +33,8 @@ class Argument:
 
     type: "i32", "i64" or "fp32", "*" and a type for a pointer, DESCRIPTOR and a type, "constexpr" for a
     constant; of a field of a struct: its type in C++.
-    only: "" where every layout's kernels have it, else "heads", "order", "labels" or "selections", which a
-    layout must have, or one of OF_CALLS, a constant that is above 0 in calls that have it.
+    only: "" where every layout's kernels have it, else the one of FACTS that a layout must have, or one of
+    OF_CALLS, a constant that is above 0 in calls that have it.
     """
 
     name: str
@@ -59,6 +59,9 @@ OF_CALLS = ("IN_ORDER", "LENGTHS", "Q_PAGE", "K_PAGE", "PAGE")
 
 Group = tuple[Argument, ...]
 
+FACTS = ("heads", "order", "labels", "selections", "spans")
+"""What a layout may have: heads that differ, an order of tokens, ..., spans of blocks that calls settle."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -67,7 +70,8 @@ class Kernel:
     strides: of tensors, in elements divided by STEP; sizes: for which a kernel is not specialised; places:
     where queries stand, in calls with the tables of a capacity; options: numbers of the call; pages: where
     blocks lie, with the strides of that table; results: strides, in elements, of what is written for a side
-    with pages; constants: those that are compiled in.
+    with pages; constants: those that are compiled in; only: "" where every layout has the kernel, else the
+    one of FACTS that a layout must have.
 
     Arguments of places, pages and results are None in calls that lack what they are for (`only`): Triton
     compiles the kernel without them then.
@@ -83,6 +87,7 @@ class Kernel:
     pages: Group
     results: Group
     constants: Group
+    only: str = ""
 
     @property
     def all(self) -> Group:
@@ -105,20 +110,16 @@ class Kernel:
     @property
     def unspecialised(self) -> Iterator[str]:
         """The names of numbers for which it is compiled once."""
-        numbers = (*self.sizes, *self.places, *self.pages)
+        numbers = (*self.tables, *self.sizes, *self.places, *self.pages)
         return (each.name for each in numbers if not each.is_pointer)
 
     def absent(self, constants: Mapping[str, Any]) -> Group:
         """The arguments that are None in a call with these constants."""
         return tuple(each for each in self.of_calls if not constants[each.only])
 
-    def groups(
-        self, *, heads: bool, order: bool, labels: bool, selections: bool
-    ) -> Iterator[Group]:
-        """The groups that the kernel of a layout has: one whose heads differ, whose tokens have an order, or
-        that has labels, or selections."""
-        has = {"heads": heads, "order": order, "labels": labels, "selections": selections}
-        absent = {name for name, given in has.items() if not given}
+    def groups(self, has: Container[str]) -> Iterator[Group]:
+        """The groups that the kernel of a layout has that `has` some of FACTS."""
+        absent = {name for name in FACTS if name not in has}
         numbers = (*self.options, *self.constants)
         of_calls = (self.places, self.pages, self.results)
         for group in (self.tensors, self.tables, self.strides, self.sizes, *of_calls, numbers):
@@ -136,11 +137,12 @@ _TABLES = (
     *_group("*i64", "parameters"),
     *_group("*i32", "head_graph", "heads"),
     *_group("*i32", "q_order k_order", "order"),
-    *_group("*i32", "q_labels k_labels q_ranges k_ranges", "labels"),
+    *_group("*i32", "q_labels k_labels", "labels"),
     *_group("i32", "label_heads", "labels"),
-    *_group("*u8", "bits states", "selections"),
-    *_group("*i32", "listed counts", "selections"),
+    *_group("*u8", "bits", "selections"),
     *_group("*i64", "cells", "selections"),
+    *_group("*i32", "spans", "spans"),
+    *_group("i32", "span_heads span_slots", "spans"),
 )
 _NUMBERS = tuple(
     Argument(name, "fp32") if kind == FLOAT else Argument(name.upper(), CONSTANT)
@@ -213,6 +215,27 @@ def _walk(
         (*_Q_PAGES, *_K_PAGES, *_group(f"*{ELEMENT}", absent, "K_PAGE")),
         results,
         _group(CONSTANT, f"{_TILES} IN_ORDER LENGTHS Q_PAGE K_PAGE"),
+    )
+
+
+def _find(function: str, sizes: str = "") -> Kernel:
+    """A kernel that finds the spans of programs over the blocks of a layout."""
+    return Kernel(
+        function,
+        (),
+        (
+            *(each for each in _TABLES if each.name not in ("q_labels", "k_labels", "bits")),
+            *_group("*i32", "q_ranges k_ranges", "labels"),
+            *_group("*u8", "states", "selections"),
+        ),
+        (),
+        _group("i32", f"{_SIZES} {sizes}"),
+        _PLACES,
+        (),
+        (),
+        (),
+        _group(CONSTANT, "TILE IN_ORDER LENGTHS"),
+        "spans",
     )
 
 
@@ -306,6 +329,8 @@ KERNELS = {
         _strides("total", "PAGE"),
         _group(CONSTANT, "HEAD_DIM PAD TILE PAGE"),
     ),
+    "row_spans": _find("_row_spans", "q_first q_step"),
+    "column_spans": _find("_column_spans"),
     "forward_hopper": _on_hopper(
         "_forward_hopper",
         _group(_TILE, "q k v"),
@@ -332,8 +357,8 @@ KERNELS = {
         "HEAD_DIM PAD VALUE_DIM VALUE_PAD TILE_Q TILE_K",
     ),
 }
-"""By their names in the launcher, in the order in which a module hands them over: those that every layout
-has, then those for Hopper, which only some have."""
+"""By their names in the launcher, in the order in which a module hands over those that it has; those for
+Hopper come last."""
 
 HOPPER = "_hopper"
 """What the names of kernels for Hopper end with, after that of the kernel that they stand in for."""
@@ -342,19 +367,8 @@ COLUMNS = {
     "program": ("block", "low", "high", "slot"),
     "run": ("begin", "end", "past", "shift"),
     "merge": ("block", "first", "last"),
-    "cells": (
-        "rows",
-        "cols",
-        "batch",
-        "groups",
-        "first",
-        "lines",
-        "bytes",
-        "bits",
-        "states",
-        "listed",
-        "counts",
-    ),
+    "cells": ("rows", "cols", "batch", "groups", "first", "lines", "bytes", "bits", "states"),
+    "span": ("begin", "end", "state"),
 }
 """Columns of the tables, in order.
 
@@ -362,8 +376,8 @@ Of a program: its block row (or column), the blocks [low, high) that strips may 
 goes (-1: to the output). Of a run: its blocks [begin, end), how many blocks of its class the program has up
 to its end, and how far its blocks are from their places among these. Of a merge: a block row, and the slots
 [first, last) of its parts. Of the cells of a selection: those of `bslang.selections.Selected` and where its
-parts begin in `bits`, `states`, `listed` (the blocks of each block row, or column, that hold listed cells,
-ascending) and `counts` (how many these are); batch: 1 where each sequence has its own, else 0.
+parts begin in `bits` and `states`; batch: 1 where each sequence has its own, else 0. Of a span: its blocks
+[begin, end), and 2 where a call says that all their pairs belong, else 1.
 """
 
 CLASSES = ("full", "edge", "partial")

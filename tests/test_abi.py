@@ -130,9 +130,12 @@ SPECS = [
 def test_launches_give_what_signatures_name(spec: str) -> None:
     text = emitted(spec, 64)
     has = {"": True, "heads": "head" in spec, "labels": "doc" in spec, "selections": "pick" in spec}
-    has["order"] = "order" in spec
-    has["hopper"] = not has["labels"] and not has["selections"]
+    has |= {"order": "order" in spec, "spans": "doc" in spec or "pick" in spec}
+    has["hopper"] = not has["spans"]
     for name, each in ABI.kernels.items():
+        if not has[each.only]:
+            assert each.function not in text
+            continue
         values = {x.name: x.name if has.get(x.only, True) else None for x in each.all}
         constants = {x.name: 64 for x in each.constants}
         if not name.endswith(HOPPER) or has["hopper"]:

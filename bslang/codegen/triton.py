@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from bslang import abi
@@ -12,7 +12,7 @@ from bslang.codegen.environment import render
 from bslang.codegen.hopper import Hopper
 from bslang.codegen.plan import Plan
 from bslang.codegen.shape import Shape, literal, shapes
-from bslang.codegen.walks import KEYS, LINE, QUERIES, Axis, Mask, Walk, walks
+from bslang.codegen.walks import KEYS, LINE, QUERIES, Axis, Mask, Settles, Walk, walks
 
 _HELPERS = ("floor_div", "floor_mod", "isqrt", "log2")
 """Functions that masks may call and Triton does not have."""
@@ -44,12 +44,14 @@ def section(plan: Plan) -> Section:
     if kernels.hopper is not None:
         code += "\n\n" + render("triton/hopper/kernels.jinja", plan, kernels)
         imports.append(_GLUON)
+    settled = sum(mask.settles is not None for mask in kernels.masks)
     given = [
         tuple_of,
         f"held={kernels.held}",
         f"streamed={kernels.streamed}",
         "rows=_ROWS",
         "columns=_COLUMNS",
+        *([f"settled={settled}"] if settled else []),
     ]
     return Section(
         constructor="".join(
@@ -70,10 +72,10 @@ class Signature:
     strided: list[str]
 
     @classmethod
-    def of(cls, kernel: abi.Kernel, **has: bool) -> Signature:
-        """has: "heads", "order", "labels" and "selections", as in `bslang.abi.Kernel.groups`."""
+    def of(cls, kernel: abi.Kernel, has: Container[str]) -> Signature:
+        """has: as in `bslang.abi.Kernel.groups`."""
         lines = []
-        for group in kernel.groups(**has):
+        for group in kernel.groups(has):
             # No-break spaces, so that a line ends after an argument.
             each = (f"{x.name}:\xa0tl.constexpr" if x.is_constant else x.name for x in group)
             lines += textwrap.wrap(", ".join(each) + ",", LINE - 4, break_long_words=False)
@@ -92,7 +94,7 @@ class Kernels:
     meets; a call may choose smaller powers of two.
     parameters: names of the masks' parameters; q_labels, k_labels: numbers of those that masks read;
     ranges, states: of the labels of each side whose ranges settle blocks, and of the selections whose
-    states do; selections: of those that masks read or that settle blocks, which may be none of the layout's.
+    states do; selections: of those that masks read.
     helpers: names of the functions that masks call.
     key_walks, query_walks: the loops of a program that holds queries, or keys; rows, columns: what
     follows from the block row, or column, which they hold. isolates: whether NaN and infinity are kept to
@@ -128,12 +130,14 @@ class Kernels:
         block, divided = (plan.block_q, plan.block_k), (divides_k, divides_q)
         rows, columns = shapes(plan.pattern, block, settled, divided)
         pointer = "slot" if plan.by_head else "pointer"
-        has = {
-            "heads": plan.by_head,
-            "order": plan.ordered,
-            "labels": bool(plan.inputs.labels),
-            "selections": bool(plan.inputs.selections),
-        }
+        facts = (
+            plan.by_head,
+            plan.ordered,
+            bool(plan.inputs.labels),
+            bool(plan.inputs.selections),
+            bool(settled),
+        )
+        has = {name for name, given in zip(abi.FACTS, facts, strict=True) if given}
         arguments = {name for mask in masks if mask.settles for name in mask.settles.arguments}
 
         def settled_by(prefix: str, count: int) -> list[int]:
@@ -146,9 +150,10 @@ class Kernels:
         hopper = Hopper.of(plan, (key_walks, query_walks), parameters)
         return cls(
             {
-                name: Signature.of(kernel, **has)
+                name: Signature.of(kernel, has)
                 for name, kernel in abi.KERNELS.items()
-                if hopper or not name.endswith(abi.HOPPER)
+                if (not kernel.only or kernel.only in has)
+                and (hopper or not name.endswith(abi.HOPPER))
             },
             _constants(plan),
             (held(plan.block_q), held(plan.block_k)),
@@ -156,7 +161,7 @@ class Kernels:
             parameters,
             sorted({label for mask in masks for label in mask.q_labels}),
             sorted({label for mask in masks for label in mask.k_labels}),
-            sorted({i for mask in plan.masks for i in mask.selections} | set(states)),
+            sorted({i for mask in plan.masks for i in mask.selections}),
             {side: settled_by(f"{side}_range", len(plan.inputs.labels)) for side in "qk"},
             states,
             [h for h in _HELPERS if any(f"{h}(" in text for text in texts)],
@@ -170,9 +175,9 @@ class Kernels:
         )
 
     @property
-    def all_labels(self) -> list[int]:
-        """The labels that masks read, or whose ranges settle blocks."""
-        return sorted({*self.q_labels, *self.k_labels, *self.ranges["q"], *self.ranges["k"]})
+    def labels(self) -> list[int]:
+        """The labels that masks read."""
+        return sorted({*self.q_labels, *self.k_labels})
 
     @property
     def unseen(self) -> bool:
@@ -180,9 +185,20 @@ class Kernels:
         return bool(self.masks) and not self.isolates
 
     @property
-    def settles(self) -> bool:
-        """Whether a call settles blocks of some mask."""
-        return any(mask.settles for mask in self.masks)
+    def ranged(self) -> list[int]:
+        """The labels whose ranges settle blocks."""
+        return sorted({*self.ranges["q"], *self.ranges["k"]})
+
+    @property
+    def settling(self) -> list[Settles]:
+        """What calls settle of blocks, by mask."""
+        return [mask.settles for mask in self.masks if mask.settles]
+
+    @property
+    def settling_parameters(self) -> list[str]:
+        """Names of the parameters that say what calls settle."""
+        taken = {name for settles in self.settling for name in settles.arguments}
+        return [name for name in self.parameters if name in taken]
 
     @property
     def has_strips(self) -> bool:
@@ -299,9 +315,9 @@ def streamed(block: int) -> tuple[int, bool]:
 
 def _constants(plan: Plan) -> list[tuple[str, str]]:
     """Names of the columns of each table and of its width, and of the classes, each line with its values."""
-    lines = []
+    lines, settles = [], any(mask.settles for mask in plan.masks)
     for table, columns in abi.COLUMNS.items():
-        if table == "cells" and not plan.inputs.selections:
+        if not {"cells": plan.inputs.selections, "span": settles}.get(table, True):
             continue
         names = [*(f"{table}_{column}".upper() for column in columns), table.upper()]
         joined, values = ", ".join(names), f"map(tl.constexpr, range({len(names)}))"

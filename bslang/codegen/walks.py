@@ -26,14 +26,13 @@ class Settles:
 
     number: of the mask; arguments: what the function of a block's state takes of a kernel, before its block
     row and column; steps: assignments (name, expression) in it; state: 0 where no pair of a block belongs,
-    2 where every pair does, 1 elsewhere; list: the selection that lists all blocks with pairs.
+    2 where every pair does, 1 elsewhere.
     """
 
     number: int
     arguments: list[str]
     steps: list[tuple[str, str]]
     state: str
-    list: int | None
 
     @classmethod
     def of(cls, mask: plans.Mask) -> Settles | None:
@@ -73,7 +72,7 @@ class Settles:
                 steps += [(renamed[step], _renamed(value, renamed)) for step, value in found]
                 steps.append((name, _renamed(text, renamed)))
                 state = f"tl.where({name}, {number}, {state})"
-        return cls(mask.number, arguments, steps, state, mask.lists[0] if mask.lists else None)
+        return cls(mask.number, arguments, steps, state)
 
 
 def _renamed(text: str, names: Mapping[str, str]) -> str:
@@ -171,29 +170,9 @@ class Axis:
         """How many tiles a block has."""
         return f"({self.block} // {self.tile})"
 
-    @property
-    def down(self) -> str:
-        """Whether the blocks that it meets are of a column, as code."""
-        return str(not self.of_keys)
-
-    @property
-    def pair(self) -> list[str]:
-        """The block row and the block column of the block `begin`."""
-        return [self.held, "begin"] if self.of_keys else ["begin", self.held]
-
-    @property
-    def lines(self) -> str:
-        """How many lines of listed blocks a head has, and below which is that of a program."""
-        return "call_rows" if self.of_keys else "call_columns"
-
-    @property
-    def across(self) -> str:
-        """How many blocks a line has room for."""
-        return "call_columns" if self.of_keys else "call_rows"
-
-    @property
-    def line(self) -> str:
-        return "row - above" if self.of_keys else "column"
+    def pair(self, block: str) -> list[str]:
+        """The block row and the block column of a block that it meets, as code."""
+        return [self.held, block] if self.of_keys else [block, self.held]
 
     @property
     def found(self) -> str:
@@ -254,7 +233,7 @@ class Walk:
 
     @property
     def settles(self) -> Settles | None:
-        """What labels settle of its blocks."""
+        """What a call settles of its blocks."""
         return self.mask.settles if self.mask else None
 
     @property
@@ -292,7 +271,7 @@ class Walk:
     @property
     def depth(self) -> int:
         """How far its body is indented from it."""
-        return 12 if self.settles else 4 if self.gathers or self.streams else 8
+        return 4 if self.gathers or self.streams else 8
 
     @property
     def margin(self) -> int:

@@ -53,15 +53,17 @@ class ModuleKernels:
         streamed: tuple[int, int],
         rows: Sequence[str],
         columns: Sequence[str],
+        settled: int = 0,
     ) -> None:
         """The module's jit functions, in the order of `bslang.abi`; held, streamed: the largest (query, key)
         sides of a tile that its blocks allow, of what a program holds and of what it meets; rows,
         columns: what the kernels compute of the block rows, or columns, that they hold (lines of
-        `bslang.schedule.strips.Rules`)."""
-        names = [name for name in abi.KERNELS if not name.endswith(abi.HOPPER)]
-        if len(kernels) > len(names):
-            names = list(abi.KERNELS)
+        `bslang.schedule.strips.Rules`); settled: of how many masks calls settle blocks."""
+        names = [name for name, each in abi.KERNELS.items() if settled or not each.only]
+        if len(kernels) < len(names):
+            names = [name for name in names if not name.endswith(abi.HOPPER)]
         self.kernels = dict(zip(names, kernels, strict=True))
+        self.settled = settled
         self.sides, self.rows, self.columns = (held, streamed), rows, columns
         module = type(kernels[0]).__module__
         self._installed = module != "bslang.runtime.triton.no_triton"

@@ -28,6 +28,7 @@ from bslang.runtime.triton.arguments import (
 )
 from bslang.runtime.triton.kernels import ModuleKernels, Work, is_tf32
 from bslang.runtime.triton.selected import listed
+from bslang.runtime.triton.spans import room_for
 from bslang.runtime.triton.tables import Visit
 from bslang.runtime.triton.tiles import JOINED
 from bslang.sinks import by_query
@@ -158,11 +159,11 @@ class TritonTarget(ModuleKernels):
         pages = Pages.of(call, q, k)
         assert pages.q in (0, plan.block_q) and (kernel != "dkdv" or pages.k in (0, plan.block_k))
         if kernel == "dkdv":
-            visit, side = Visit.of_columns(plan, call, self.columns), "columns"
+            visit = Visit.of_columns(plan, call, self.columns)
             lanes, block = batch * key_heads, plan.block_k
         else:
             visit = Visit.of_rows(plan, call, self.rows, split=kernel == "forward")
-            side, lanes, block = "rows", batch * heads, plan.block_q
+            lanes, block = batch * heads, plan.block_q
         of_parts = {f"part_{name}": x.shape[3:].numel() for name, x in written.items()}
         parts, paged = {}, of_pages("q_pages", call.q_pages) | of_pages("k_pages", call.k_pages)
         if visit.slots:  # parts of blocks that several programs share, in fp32
@@ -172,7 +173,7 @@ class TritonTarget(ModuleKernels):
         if (labels := plan.labels(call)) is not None:
             tensors |= zip(("q_labels", "k_labels", "q_ranges", "k_ranges"), labels, strict=True)
         if call.selected:
-            tensors |= listed(call.selected, side, plan)
+            tensors |= listed(call.selected, plan)
         if paged:
             tensors |= {name: x for name, x in paged.items() if name.endswith("pages")}
         q_first, q_step = plan.steps
@@ -225,6 +226,16 @@ class TritonTarget(ModuleKernels):
             key = (*key, read["sinks"].stride())
         if paged:
             key = (*key, *map(kind, tensors.values()))
+        if self.settled:
+            lists, spans, of_spans = room_for(visit, self.settled, batch, heads, block, plan, call)
+            tensors, sizes = tensors | {"spans": spans}, sizes | of_spans
+            finder = "column_spans" if kernel == "dkdv" else "row_spans"
+
+            def find() -> Work:
+                places = Places.of(plan, call)
+                return self._launch(finder, q, v, places=places), 1, work()[2]
+
+            self._run(finder, (finder, key), plan, tensors, sizes, lists, find)
         self._run(kernel, key, plan, tensors, sizes, visit.programs * lanes, work)
         if visit.slots:
             self._join(kernel, key, visit, read | parts, written, plan, call, lanes)

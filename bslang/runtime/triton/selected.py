@@ -1,4 +1,4 @@
-"""Selections of a call as GPU kernels take them: which blocks each row, or column, of blocks lists."""
+"""Selections of a call as GPU kernels take them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,18 @@ from bslang import abi
 from bslang.runtime.plan import DevicePlan, moved
 from bslang.selections import Selected
 
-_PARTS = ("bits", "states", "listed", "counts")
+_PARTS = ("bits", "states")
 
 
-def listed(selections: Sequence[Selected], side: str, plan: DevicePlan) -> dict[str, torch.Tensor]:
-    """The arguments of a kernel for selections, by name. side: "rows" or "columns".
-
-    Blocks are sorted by counting: nobody waits for the device, and the order is ascending always.
-    """
-    parts = []
-    for each in selections:
-        states = each.states if side == "rows" else each.states.transpose(-1, -2)
-        first = 0 if side == "rows" else plan.q_start // plan.block_q
-        parts.append((each.bits, each.states, *_lists(states != 0, first)))
+def listed(selections: Sequence[Selected], plan: DevicePlan) -> dict[str, torch.Tensor]:
+    """The arguments of a kernel for selections, by name."""
+    parts = [(each.bits, each.states) for each in selections]
     flat = [[part.flatten() for part in each] for each in zip(*parts, strict=True)]
     joined = [each[0] if len(each) == 1 else torch.cat(each) for each in flat]
     made: dict[str, torch.Tensor] = dict(zip(_PARTS, joined, strict=True))
     starts = [[0, *accumulate(part.numel() for part in each)] for each in flat]
     made["cells"] = _table(selections, starts, plan)
     return made
-
-
-def _lists(some: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The columns of the marks of each row, ascending, int32 like `some`, and how many there are; numbers
-    of columns begin at `first`."""
-    width = some.shape[-1]
-    place = some.cumsum(-1, dtype=torch.int32)
-    column = torch.arange(first, first + width, dtype=torch.int32, device=some.device)
-    to = torch.where(some, place - 1, width).long()
-    room = torch.zeros((*some.shape[:-1], width + 1), dtype=torch.int32, device=some.device)
-    room.scatter_(-1, to, column.expand(some.shape))
-    return room[..., :width].contiguous(), place[..., -1].contiguous()
 
 
 def _table(

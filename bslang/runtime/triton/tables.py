@@ -24,6 +24,7 @@ class DeviceTables:
     does not follow the rules), slot. merges, pointer: as in the table; runs: (runs + 2, 4), those of the
     table, each with its place among the blocks of its class in its program: how many there are up to its
     end, and how far its blocks are from their places. Loops read up to two lines too many.
+    longest: the most blocks, and the most runs, that a program has of a class.
     firsts: (block rows + 1,), where the programs of each row begin, and counts: how many these are, on the
     host; of the tables of a capacity, whose programs are in the order of their rows.
     """
@@ -33,6 +34,7 @@ class DeviceTables:
     pointer: torch.Tensor
     runs: torch.Tensor
     slots: int
+    longest: tuple[int, int]
     firsts: torch.Tensor | None = None
     counts: Ints | None = None
 
@@ -46,12 +48,14 @@ class DeviceTables:
         runs = np.zeros((len(table.runs) + 2, 4), dtype=np.int32)
         past = before[1:] - of_list
         runs[:-2] = np.stack((begin, end, past, end - past), axis=1)
+        blocks = np.diff(before[table.pointer])
         return cls(
             moved(programs, device),
             moved(torch.from_numpy(table.programs.merges), device),
             moved(torch.from_numpy(table.pointer), device),
             moved(torch.from_numpy(runs), device),
             table.programs.slots,
+            (int(blocks.max(initial=0)), int(np.diff(table.pointer).max(initial=0))),
         )
 
     @classmethod

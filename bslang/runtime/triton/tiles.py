@@ -88,6 +88,9 @@ MAX_DIM = 256
 JOINED = 16
 """Rows whose parts a program joins: few, so that many programs share the work of a few split blocks."""
 
+FOUND = 256
+"""Blocks that a program looks at together when it finds spans."""
+
 _REGISTERS = 160
 """Sums and scores that each thread of 4 warps may hold, of its 255 registers; 8 warps share more. Warps of
 CDNA have 64 threads."""
@@ -103,7 +106,7 @@ def launch(
     device: Device,
     precision: str = "ieee",
 ) -> Launch:
-    """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv" or "sum".
+    """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv", "sum", "row_spans" or "column_spans".
 
     dims: of the call; "sum" takes the first, that of the gradient that it joins.
     itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
@@ -111,6 +114,9 @@ def launch(
     device: that it is launched on; precision: of products of fp32, "ieee" or "tf32". The numbers of a
     call that are compiled in are those of a call that says nothing, and has no pages.
     """
+    if kernel in ("row_spans", "column_spans"):  # a warp, as most programs have few blocks
+        found: dict[str, Any] = {"TILE": FOUND, "IN_ORDER": 0, "LENGTHS": 0}
+        return Launch(found, {"num_warps": 1, "num_stages": 2, "enable_fp_fusion": True})
     pads = padded(dims)
     names = {each.name for each in abi.KERNELS[kernel].constants}
     constants: dict[str, Any] = {x: 0 for x in abi.OF_CALLS if x in names}
