@@ -94,7 +94,7 @@ def check_lists(per_token: int, at_once: int) -> None:
             for b, h, mask in np.ndindex(2, 2, settled):
                 blocks = labels[b, h].split(BLOCK)
                 at = rank * (len(abi.CLASSES) - 1 + settled) + len(abi.CLASSES) - 1 + mask
-                runs = table.runs[pointer[at] : pointer[at + 1]].tolist()
+                runs = table.runs[pointer[at] : pointer[at + 1], :2].tolist()
                 states = [state(blocks[held], other, masked=mask == 1) for other in blocks]
                 expected = wanted(runs, states, slots - spans.AHEAD)
                 found = lists[rank, b, h, mask]
