@@ -91,6 +91,8 @@ _LIMITS = {name: 1 << int(name[1:]) - 1 for name in ("i64", "i32", "i16", "i8")}
 def _fits(value: Any, kind: str, aligned: bool) -> bool:
     if kind == abi.CONSTANT:
         return value is None
+    if kind.startswith("tensordesc"):
+        return hasattr(value, "__mangle__") and bool(value.__mangle__() == kind)
     if isinstance(value, torch.Tensor):
         return kind == _POINTERS.get(value.dtype) and not (aligned and value.data_ptr() % ALIGNMENT)
     if kind in _LIMITS:
@@ -134,7 +136,7 @@ class Binaries:
         """
         if not self.entries:
             return None
-        device = arguments[0].device
+        device = next(x.device for x in arguments if isinstance(x, torch.Tensor))
         architecture = Device.of(device).architecture
         for entry in self.entries:
             if (
@@ -186,13 +188,15 @@ def _kernel(function: Any, entry: Binary, path: Path) -> Any:
     Raises BuildError where the file is not the one that the manifest lists.
     """
     from triton.compiler import ASTSource, CompiledKernel
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     code = path.read_bytes()
     damaged = hashlib.sha256(code).hexdigest() != entry.sha256
     if damaged or list(function.arg_names) != list(entry.arguments):
         raise BuildError(f"{path} is damaged, or of another layout; compile the layout again")
     constants = dict.fromkeys(entry.absent) | entry.constants
-    source = ASTSource(function, entry.arguments, constants)
+    made_of = GluonASTSource if entry.kernel.endswith(abi.HOPPER) else ASTSource
+    source = made_of(function, entry.arguments, constants)
     with tempfile.TemporaryDirectory() as folder:
         files = {
             f"kernel{path.suffix}": code,

@@ -13,6 +13,7 @@ import torch
 
 from bslang import abi
 from bslang.dims import Dims
+from bslang.runtime.triton.binaries import TYPES
 from bslang.runtime.triton.tiles import Launch, padded
 from bslang.runtime.triton.tuned import Sides
 
@@ -38,9 +39,11 @@ def lacks(dims: Dims, dtype: torch.dtype) -> str:
     return ""
 
 
-def unfit(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Why descriptors cannot be made of tensors (..., length, dim), by name, or "": hardware wants addresses
-    and strides that are multiples of 16 bytes."""
+def unfit(tensors: Mapping[str, torch.Tensor], length: int) -> str:
+    """Why descriptors cannot be made of the tensors (batch, heads, length, dim) of a call, by name, and of
+    vectors of that length, or "": hardware wants addresses and strides that are multiples of 16 bytes."""
+    if length % 4:
+        return "the number of queries is no multiple of 4"
     for name, x in tensors.items():
         apart = [
             stride for size, stride in zip(x.shape[:-1], x.stride()[:-1], strict=True) if size > 1
@@ -81,7 +84,7 @@ def launch(kernel: str, dims: Dims, sides: Sides, members: int = 1) -> Launch:
     options = {"num_warps": 4, "enable_fp_fusion": True}
     if groups == 1:
         options["maxnreg"] = 128
-    return Launch({name: x for name, x in constants.items() if name in names}, options)
+    return Launch({name: x for name, x in constants.items() if name in names}, options, kernel)
 
 
 def tiles(kernel: str, constants: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -114,14 +117,57 @@ def type_of(tile: tuple[int, ...], dtype: str) -> str:
     return f"tensordesc<{dtype}[{shape}],{in_shared_memory(tile, dtype)!r}>"
 
 
-def described(x: torch.Tensor, tile: tuple[int, ...], dtype: str) -> Any:
-    """The descriptor of a tensor (batch, heads, length, dim), or of a vector (lanes, length)."""
-    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+class _Address:
+    """What a descriptor is of, for Triton: not the tensor, which kept descriptors would keep alive."""
 
-    # A stride that nothing walks along may be any; the hardware wants one.
-    strides = [
-        stride if size > 1 else x.shape[-1] * 16
-        for size, stride in zip(x.shape, x.stride(), strict=True)
-    ]
-    strides[-1] = 1
-    return TensorDescriptor(x, list(x.shape), strides, list(tile), in_shared_memory(tile, dtype))
+    def __init__(self, address: int, dtype: torch.dtype) -> None:
+        self._address, self.dtype = address, dtype
+
+    def data_ptr(self) -> int:
+        return self._address
+
+
+class Describe:
+    """Makes the descriptors of a kernel's argument; those made last are kept."""
+
+    _LIMIT = 256
+
+    def __init__(self, tile: tuple[int, ...], dtype: torch.dtype, length: int) -> None:
+        """tile: as `tiles` has it; length: of a vector, whose tensors have an element for each query of
+        each head."""
+        from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+        self._make: Any = TensorDescriptor
+        self._tile, self._layout = list(tile), in_shared_memory(tile, TYPES[dtype])
+        self._length, self._made = length, dict[Any, Any]()
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        """That of a tensor (batch, heads, length, dim), or of a vector in one piece."""
+        if len(self._tile) == 2:
+            x = x.view(-1, self._length)
+        shape, strides = x.shape, x.stride()
+        key = x.data_ptr(), shape, strides
+        found = self._made.get(key)
+        if found is None:
+            # A stride that nothing walks along may be any; the hardware wants one.
+            steps = [s if n > 1 else 16 for n, s in zip(shape[:-1], strides[:-1], strict=True)]
+            of = _Address(x.data_ptr(), x.dtype)
+            found = self._make(of, list(shape), [*steps, 1], self._tile, self._layout)
+            if len(self._made) >= self._LIMIT:
+                self._made.clear()
+            self._made[key] = found
+        return found
+
+
+def describes(
+    kernel: str, constants: Mapping[str, Any], dtype: torch.dtype, length: int
+) -> dict[str, Describe]:
+    """What makes the descriptors of a kernel's arguments, by name; length: queries of a call."""
+    shapes = tiles(kernel, constants)
+    return {
+        each.name: Describe(
+            shapes[each.name], torch.float32 if each.type == abi.VECTOR else dtype, length
+        )
+        for each in abi.KERNELS[kernel].all
+        if each.is_descriptor
+    }

@@ -16,10 +16,12 @@ from typing import Any, TypeAlias
 import torch
 
 from bslang import abi
+from bslang.call import Call
 from bslang.dims import Dims
 from bslang.missing import needs
 from bslang.runtime.building import building
 from bslang.runtime.plan import DevicePlan
+from bslang.runtime.triton import backends, hopper
 from bslang.runtime.triton.arguments import (
     AS_A_WHOLE,
     IN_ONE_PIECE,
@@ -31,7 +33,8 @@ from bslang.runtime.triton.arguments import (
 from bslang.runtime.triton.beside import plain
 from bslang.runtime.triton.binaries import TYPES, Binaries
 from bslang.runtime.triton.device import Device
-from bslang.runtime.triton.prepared import Launched, Prepared, keep
+from bslang.runtime.triton.gluon import AVAILABLE
+from bslang.runtime.triton.prepared import Grid, Launched, Prepared, keep
 from bslang.runtime.triton.tiles import MAX_DIM, Launch, launch
 from bslang.runtime.triton.tuned import Key, Tuned, beside, device_name
 
@@ -70,6 +73,7 @@ class ModuleKernels:
         self._interpreted = module == "triton.runtime.interpreter"
         if self._interpreted:
             self.dtypes = (torch.float32, torch.float16)
+        self.backends = backends.allowed()
         self._launched: set[str] = set()  # kernels that Triton has been asked for
         weakref.finalize(self, _forget, str(getattr(kernels[0], "module", "")))
 
@@ -123,6 +127,28 @@ class ModuleKernels:
             return chosen
         return Launch(chosen.constants | found.tile, chosen.options | found.options)
 
+    def _on_hopper(
+        self, kernel: str, tensors: Mapping[str, torch.Tensor], plan: DevicePlan, call: Call
+    ) -> Launch | None:
+        """How a kernel for Hopper stands in for a kernel, where it takes the call. tensors: those that it
+        reads, by name."""
+        name, q, v = f"{kernel}{abi.HOPPER}", tensors["q"], tensors["v"]
+        if name not in backends.kernels(self.kernels, Device.of(q.device).architecture):
+            return None
+        if "hopper" not in self.backends or not AVAILABLE:
+            return None
+        dims = Dims(q.shape[3], v.shape[3])
+        vectors = plan.len_q if kernel == "dkdv" else 0
+        if (
+            (call.q_pages, call.k_pages, call.lengths) != (None, None, None)
+            or (call.softcap or plan.in_order or plan.position is not None)
+            or (hopper.lacks(dims, q.dtype) or hopper.unfit(tensors, vectors))
+        ):
+            return None
+        # Heads of a tile share their keys, and the blocks that they see.
+        members = 1 if plan.head_graph is not None else q.shape[1] // tensors["k"].shape[1]
+        return hopper.launch(name, dims, self.sides, members)
+
     def default(self, kernel: str, q: torch.Tensor, v: torch.Tensor) -> Launch:
         """How a kernel is compiled for tensors like q and v, where nothing was tuned."""
         fast = q.dtype == torch.float32 and is_tf32()
@@ -158,17 +184,25 @@ class ModuleKernels:
         if not programs or (prepared is not None and prepared.launch(tensors, sizes, programs)):
             return
         chosen, tiles, values = work()
-        arguments = in_order(kernel, {**values, **tensors, **sizes}, chosen.constants)
-        launched = self._start(kernel, chosen, programs * tiles, arguments)
-        if launched is not None and prepared is None:
-            keep(kept, key, kernel, launched, tiles, plan, tensors, sizes)
+        values |= {**tensors, **sizes}
+        describes: dict[str, hopper.Describe] = {}
+        if chosen.instead:
+            kernel, dtype = chosen.instead, tensors["q"].dtype
+            describes = hopper.describes(kernel, chosen.constants, dtype, plan.len_q)
+            values |= {name: made(tensors[name]) for name, made in describes.items()}
+        arguments = in_order(kernel, values, chosen.constants)
+        grid = Grid(tiles, chosen.constants.get("MEMBERS", 1))
+        launched = self._start(kernel, chosen, grid.programs(programs), arguments)
+        if prepared is None:
+            keep(kept, key, kernel, launched, grid, plan, tensors, sizes, describes)
 
     def _start(
         self, kernel: str, chosen: Launch, programs: int, arguments: Sequence[Any]
     ) -> Launched:
         """Launch a kernel by its arguments that are no constants."""
         function, made = self.kernels[kernel], (chosen.constants, chosen.options)
-        with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]  # torch's
+        first_tensor = next(x for x in arguments if isinstance(x, torch.Tensor))
+        with torch.cuda.device_of(first_tensor):  # type: ignore[no-untyped-call]  # torch's
             if found := self._binaries.find(kernel, function, made, arguments):
                 compiled, given = found
                 compiled[(programs, 1, 1)](*given)

@@ -184,9 +184,11 @@ class TritonTarget(ModuleKernels):
             tensors |= {} if call.lengths is None else {"lengths": visit.places["lengths"]}
 
         def work() -> Work:
-            chosen = self._launch(kernel, q, v, pages, Places.of(plan, call))
-            chosen = replace(chosen, constants=chosen.constants | call.constants)
-            chosen, step = in_steps(chosen, strided.values())
+            step, chosen = 1, self._on_hopper(kernel, strided, plan, call)
+            if chosen is None:
+                chosen = self._launch(kernel, q, v, pages, Places.of(plan, call))
+                chosen = replace(chosen, constants=chosen.constants | call.constants)
+                chosen, step = in_steps(chosen, strided.values())
             tiles = -(-block // chosen.constants["TILE_K" if kernel == "dkdv" else "TILE_Q"])
             values = {
                 **dict.fromkeys(of_parts, nowhere(plan)),

@@ -16,6 +16,7 @@ from bslang import abi
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.triton.binaries import ALIGNMENT
 from bslang.runtime.triton.device import Device
+from bslang.runtime.triton.hopper import Describe
 
 LIMIT = 64
 """Prepared launches of a plan, of all kernels; then the oldest is forgotten."""
@@ -32,14 +33,25 @@ class Launched(NamedTuple):
     arguments: Sequence[Any]
 
 
+class Grid(NamedTuple):
+    """The programs of a launch: tiles of a block that each have one, and heads that share one."""
+
+    tiles: int
+    members: int
+
+    def programs(self, blocks: int) -> int:
+        """How many there are; blocks: of all heads."""
+        return blocks * self.tiles // self.members
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """One launch, on one device, for calls of one kind.
 
     kernel: Triton's CompiledKernel; function: its jit function; arguments: all of them in order, constants
     and the addresses of the plan's own tensors included; pointers, sizes: where the addresses of a call's
-    tensors go, and its numbers, by name; tiles: programs of a block; near: whether it holds for tensors of at
-    most `_NEAR` bytes; knobs, drivers: Triton's.
+    tensors go, and its numbers, by name; describes: where their descriptors go, and what makes them; near:
+    whether it holds for tensors of at most `_NEAR` bytes; knobs, drivers: Triton's.
     """
 
     kernel: Any
@@ -47,7 +59,8 @@ class Prepared:
     arguments: list[Any]
     pointers: tuple[tuple[str, int], ...]
     sizes: tuple[tuple[str, int], ...]
-    tiles: int
+    describes: tuple[tuple[str, int, Describe], ...]
+    grid: Grid
     device: int | None
     near: bool
     knobs: Any
@@ -63,6 +76,10 @@ class Prepared:
         for name, place in self.pointers:
             arguments[place] = address = tensors[name].data_ptr()
             together |= address
+        for name, place, describe in self.describes:
+            x = tensors[name]
+            together |= x.data_ptr()
+            arguments[place] = describe(x)
         if together % ALIGNMENT or (self.near and not are_near(tensors)):
             return False
         for name, place in self.sizes:
@@ -79,7 +96,7 @@ class Prepared:
     def _run(self, programs: int, stream: int, arguments: Sequence[Any]) -> None:
         kernel = self.kernel
         about = kernel.function, kernel.packed_metadata
-        kernel.run(programs * self.tiles, 1, 1, stream, *about, None, None, None, *arguments)
+        kernel.run(self.grid.programs(programs), 1, 1, stream, *about, None, None, None, *arguments)
 
 
 def keep(
@@ -87,10 +104,11 @@ def keep(
     key: Hashable,
     kernel: str,
     launched: Launched,
-    tiles: int,
+    grid: Grid,
     plan: DevicePlan,
     tensors: Mapping[str, Any],
     sizes: Mapping[str, int],
+    describes: Mapping[str, Describe],
 ) -> None:
     """Prepare the next launches like one: among a plan's `launches`, if it can be.
 
@@ -99,7 +117,6 @@ def keep(
     from triton import knobs
     from triton.runtime.driver import driver
 
-    compiled, function, arguments = launched
     compiled, function, arguments = launched
     near = Device.of(plan.parameters.device).architecture.startswith("hip")
     addresses = [x.data_ptr() for x in tensors.values()]
@@ -117,9 +134,10 @@ def keep(
         compiled,
         function,
         fixed,
-        tuple((name, place[name]) for name in tensors if name in place),
+        tuple((x, place[x]) for x in tensors if x in place and x not in describes),
         numbers,
-        tiles,
+        tuple((name, place[name], describe) for name, describe in describes.items()),
+        grid,
         plan.parameters.device.index,
         near,
         knobs.runtime,

@@ -15,10 +15,14 @@ from bslang.runtime.triton.tuned import Sides, largest, tile_names
 
 @dataclass(frozen=True)
 class Launch:
-    """How a kernel is compiled for a call: the constants of its source, and the compiler's options."""
+    """How a kernel is compiled for a call: the constants of its source, and the compiler's options.
+
+    instead: the kernel that stands in for the one that was asked for, by its name in `bslang.abi`, if any.
+    """
 
     constants: dict[str, Any]
     options: dict[str, Any]
+    instead: str = ""
 
 
 class _Tile(NamedTuple):
