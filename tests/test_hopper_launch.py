@@ -121,6 +121,6 @@ def test_the_environment_limits_back_ends(monkeypatch: pytest.MonkeyPatch) -> No
 def test_why_descriptors_cannot_be_made() -> None:
     x = torch.zeros(1, 2, 64, 64, dtype=torch.bfloat16)
     assert hopper.unfit({"q": x}, 64) == ""
-    assert "q does not begin" in hopper.unfit({"q": x.view(-1)[4:-60].view(1, 2, -1, 64)}, 0)
+    assert "q does not begin" in hopper.unfit({"q": x.view(-1)[4:-124].view(1, 2, -1, 64)}, 0)
     assert "rows of k" in hopper.unfit({"q": x, "k": x[..., :1].expand(-1, -1, -1, 64)}, 0)
     assert "multiple of 4" in hopper.unfit({"q": x}, 62)
