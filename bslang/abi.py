@@ -258,7 +258,7 @@ def _on_hopper(
     )
 
 
-_TILE, VECTOR = f"{DESCRIPTOR}{ELEMENT}", f"{DESCRIPTOR}fp32"
+_TILE, _VECTOR = f"{DESCRIPTOR}{ELEMENT}", f"{DESCRIPTOR}fp32"
 
 KERNELS = {
     "forward": _walk(
@@ -351,7 +351,7 @@ KERNELS = {
     ),
     "dkdv_hopper": _on_hopper(
         "_dkdv_hopper",
-        (*_group(_TILE, "q k v do"), *_group(VECTOR, "delta lse2")),
+        (*_group(_TILE, "q k v do"), *_group(_VECTOR, "delta lse2")),
         (*_group("*fp32", "part_dk part_dv"), *_group(f"*{ELEMENT}", "dk dv")),
         "",
         "HEAD_DIM PAD VALUE_DIM VALUE_PAD TILE_Q TILE_K",

@@ -15,7 +15,6 @@ import bslang
 from bslang import abi
 from bslang.dims import Dims
 from bslang.runtime.triton import hopper
-from bslang.runtime.triton.binaries import TYPES
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch
 
@@ -80,7 +79,7 @@ class Simulated(TritonTarget):
                 padded = x.new_full((lanes, -(-length // 4) * 4), torch.nan)
                 padded[:, :length] = x.flatten()[: lanes * length].view(lanes, length)
                 x = padded[:, :length]
-            values[name] = hopper.described(x, tile, TYPES[x.dtype])
+            values[name] = hopper.described(x, tile)
         if kernel == f"dkdv{abi.HOPPER}":
             parts = self.names["BLOCK_K"] // chosen.constants["TILE_K"]
             lanes = values["batch"] * values["key_heads"]

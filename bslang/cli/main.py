@@ -30,7 +30,7 @@ from bslang.cli.lsp import lsp
 from bslang.cli.show import show
 from bslang.cli.spec import STDIN
 from bslang.cli.stats import stats
-from bslang.cli.terminal import printable_streams
+from bslang.cli.terminal import printable_streams, quiet_end
 from bslang.cli.verify import verify
 from bslang.cli.why import why
 from bslang.errors import BslangError, LimitError
@@ -85,8 +85,11 @@ def _options(
 
 def main() -> None:
     """Run the command line; exits with a status."""
-    with printable_streams():
-        _main()
+    try:
+        with printable_streams():
+            _main()
+    finally:
+        quiet_end()
 
 
 def _main() -> None:

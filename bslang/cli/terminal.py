@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,3 +45,10 @@ def printable_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+def quiet_end() -> None:
+    """Write nothing more to standard error when the process ends: Triton's bindings report there what they
+    still hold of kernels in Gluon, which is nothing to a user."""
+    if "triton.experimental.gluon" in sys.modules:
+        atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))

@@ -24,6 +24,7 @@ registers hold."""
 
 _GLUON = """from bslang.runtime.triton.gluon import (
     async_load,
+    fence_async_shared,
     gl,
     gluon,
     mbarrier,

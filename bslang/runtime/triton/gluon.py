@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
-    "AVAILABLE", "async_load", "gl", "gluon", "mbarrier", "warpgroup_mma",
+    "AVAILABLE", "async_load", "fence_async_shared", "gl", "gluon", "mbarrier", "warpgroup_mma",
     "warpgroup_mma_init", "warpgroup_mma_wait",
 ]  # fmt: skip
 
@@ -17,6 +17,7 @@ try:
     from triton.experimental import gluon
     from triton.experimental.gluon import language as gl
     from triton.experimental.gluon.language.nvidia.hopper import (
+        fence_async_shared,
         mbarrier,
         tma,
         warpgroup_mma,
@@ -32,5 +33,7 @@ except (ImportError, AttributeError):
 
     gluon: Any = no_triton  # type: ignore[no-redef]
     gl: Any = no_triton  # type: ignore[no-redef]
-    mbarrier = async_load = warpgroup_mma = warpgroup_mma_init = warpgroup_mma_wait = None
+    mbarrier = async_load = fence_async_shared = warpgroup_mma = warpgroup_mma_init = (
+        warpgroup_mma_wait
+    ) = None
     AVAILABLE = False

@@ -117,57 +117,53 @@ def type_of(tile: tuple[int, ...], dtype: str) -> str:
     return f"tensordesc<{dtype}[{shape}],{in_shared_memory(tile, dtype)!r}>"
 
 
-class _Address:
-    """What a descriptor is of, for Triton: not the tensor, which kept descriptors would keep alive."""
+def described(x: torch.Tensor, tile: tuple[int, ...], of: Any = None) -> Any:
+    """The descriptor of a tensor (batch, heads, length, dim), or of a vector (lanes, length).
 
-    def __init__(self, address: int, dtype: torch.dtype) -> None:
-        self._address, self.dtype = address, dtype
+    tile: as in `tiles`; of: what Triton asks for the address and the dtype, instead of the tensor.
+    """
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    shape, strides = list(x.shape), x.stride()
+    # A stride that nothing walks along may be any; the hardware wants one.
+    steps = [s if n > 1 else 16 for n, s in zip(shape[:-1], strides[:-1], strict=True)]
+    layout = in_shared_memory(tile, TYPES[x.dtype])
+    return TensorDescriptor(x if of is None else of, shape, [*steps, 1], list(tile), layout)
+
+
+class _Address:
+    """The address and the dtype of a tensor, which a descriptor that is kept does not keep alive."""
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self._address, self.dtype = x.data_ptr(), x.dtype
 
     def data_ptr(self) -> int:
         return self._address
 
 
 class Describe:
-    """Makes the descriptors of a kernel's argument; those made last are kept."""
+    """Makes the descriptors of an argument of a kernel; those made last are kept."""
 
     _LIMIT = 256
 
-    def __init__(self, tile: tuple[int, ...], dtype: torch.dtype, length: int) -> None:
-        """tile: as `tiles` has it; length: of a vector, whose tensors have an element for each query of
-        each head."""
-        from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
-
-        self._make: Any = TensorDescriptor
-        self._tile, self._layout = list(tile), in_shared_memory(tile, TYPES[dtype])
-        self._length, self._made = length, dict[Any, Any]()
+    def __init__(self, tile: tuple[int, ...], length: int) -> None:
+        """tile: as in `tiles`; length: of a vector, which has an element for each query of each head."""
+        self._tile, self._length, self._made = tile, length, dict[Any, Any]()
 
     def __call__(self, x: torch.Tensor) -> Any:
         """That of a tensor (batch, heads, length, dim), or of a vector in one piece."""
         if len(self._tile) == 2:
             x = x.view(-1, self._length)
-        shape, strides = x.shape, x.stride()
-        key = x.data_ptr(), shape, strides
+        key = x.data_ptr(), x.shape, x.stride()
         found = self._made.get(key)
         if found is None:
-            # A stride that nothing walks along may be any; the hardware wants one.
-            steps = [s if n > 1 else 16 for n, s in zip(shape[:-1], strides[:-1], strict=True)]
-            of = _Address(x.data_ptr(), x.dtype)
-            found = self._make(of, list(shape), [*steps, 1], self._tile, self._layout)
             if len(self._made) >= self._LIMIT:
                 self._made.clear()
-            self._made[key] = found
+            found = self._made[key] = described(x, self._tile, _Address(x))
         return found
 
 
-def describes(
-    kernel: str, constants: Mapping[str, Any], dtype: torch.dtype, length: int
-) -> dict[str, Describe]:
+def describes(kernel: str, constants: Mapping[str, Any], length: int) -> dict[str, Describe]:
     """What makes the descriptors of a kernel's arguments, by name; length: queries of a call."""
-    shapes = tiles(kernel, constants)
-    return {
-        each.name: Describe(
-            shapes[each.name], torch.float32 if each.type == abi.VECTOR else dtype, length
-        )
-        for each in abi.KERNELS[kernel].all
-        if each.is_descriptor
-    }
+    shapes, arguments = tiles(kernel, constants), abi.KERNELS[kernel].tensors
+    return {x.name: Describe(shapes[x.name], length) for x in arguments if x.is_descriptor}

@@ -187,8 +187,8 @@ class ModuleKernels:
         values |= {**tensors, **sizes}
         describes: dict[str, hopper.Describe] = {}
         if chosen.instead:
-            kernel, dtype = chosen.instead, tensors["q"].dtype
-            describes = hopper.describes(kernel, chosen.constants, dtype, plan.len_q)
+            kernel = chosen.instead
+            describes = hopper.describes(kernel, chosen.constants, plan.len_q)
             values |= {name: made(tensors[name]) for name, made in describes.items()}
         arguments = in_order(kernel, values, chosen.constants)
         grid = Grid(tiles, chosen.constants.get("MEMBERS", 1))
