@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from pipeline import Kernels
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 import bslang
 from bslang import abi
-from bslang.dims import Dims
-from bslang.runtime.triton import hopper
+from bslang.runtime.triton.device import Device
 from bslang.runtime.triton.launch import TritonTarget
 from bslang.runtime.triton.tiles import Launch
 
@@ -45,17 +47,22 @@ class Simulated(TritonTarget):
     simulated: Kernels
     seed: int
     launched: list[Launched]
+    tensors: dict[str, torch.Tensor]
 
     def missing(self, device: torch.device) -> str:
         return ""
 
+    def _run(self, kernel: str, key: Any, plan: Any, tensors: Any, *rest: Any) -> None:
+        self.tensors = tensors
+        super()._run(kernel, key, plan, tensors, *rest)
+
     def _start(self, kernel: str, chosen: Launch, programs: int, arguments: Sequence[Any]) -> Any:
         values = dict(zip(self._names(kernel), arguments, strict=True))
-        if kernel + abi.HOPPER in self.kernels:
-            kernel += abi.HOPPER
-            chosen, programs, values = self._described(kernel, values)
-        given = {name: values[name] for name in self._names(kernel)}
-        made = Launched(kernel, programs, {**given, **chosen.constants})
+        for name, x in values.items():
+            if isinstance(x, TensorDescriptor):  # which has no more than the tensor's address
+                assert x.base.data_ptr() == self.tensors[name].data_ptr()
+                values[name] = replace(x, base=self.tensors[name])
+        made = Launched(kernel, programs, {**values, **chosen.constants})
         self.launched.append(made)
         made.run(self.simulated, seed=self.seed)
         return None, None, ()  # nothing was compiled that the next launch could take
@@ -65,32 +72,6 @@ class Simulated(TritonTarget):
         signature = inspect.signature(self.simulated.names[abi.KERNELS[kernel].function])
         constants = {each.name for each in abi.KERNELS[kernel].constants} | {"SOFTCAP"}
         return [name for name in signature.parameters if name not in constants]
-
-    def _described(self, kernel: str, values: dict[str, Any]) -> tuple[Launch, int, dict[str, Any]]:
-        q, v = values["q"], values["v"]
-        # Heads that have other blocks, or masks, are not held by one tile.
-        members = 1 if "head_graph" in values else values["heads"] // values["key_heads"]
-        chosen = hopper.launch(kernel, Dims(q.shape[3], v.shape[3]), self.sides, members)
-        tiles = hopper.tiles(kernel, chosen.constants)
-        for name in [each.name for each in abi.KERNELS[kernel].tensors if each.is_descriptor]:
-            x, tile = values[name], tiles[name]
-            if len(tile) == 2:  # rows of vectors begin at multiples of 16 bytes
-                lanes, length = values["batch"] * values["heads"], values["len_q"]
-                padded = x.new_full((lanes, -(-length // 4) * 4), torch.nan)
-                padded[:, :length] = x.flatten()[: lanes * length].view(lanes, length)
-                x = padded[:, :length]
-            values[name] = hopper.described(x, tile)
-        if kernel == f"dkdv{abi.HOPPER}":
-            parts = self.names["BLOCK_K"] // chosen.constants["TILE_K"]
-            lanes = values["batch"] * values["key_heads"]
-        else:
-            parts = self.names["BLOCK_Q"] // chosen.constants["TILE_Q"]
-            lanes = values["batch"] * values["heads"] // chosen.constants["MEMBERS"]
-        return chosen, values["programs"].shape[0] * parts * lanes, values
-
-    @property
-    def names(self) -> dict[str, Any]:
-        return self.simulated.names
 
 
 def source_of(layout: bslang.Layout) -> str:
@@ -113,8 +94,10 @@ def on_hopper(layout: bslang.Layout, source: str = "", seed: int = 0) -> Iterato
         Simulated  # the layout may be shared, and its operator finds it by its digest
     )
     target.__dict__.update(simulated=kernels, seed=seed, launched=[])
+    h200 = Device("cuda:90", shared=227 * 1024)
     try:
-        yield target
+        with patch.object(Device, "of", staticmethod(lambda _: h200)):
+            yield target
     finally:
         target.__class__ = TritonTarget
         target.__dict__.clear()

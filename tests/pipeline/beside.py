@@ -67,6 +67,8 @@ def load(
     if result.shape != of.block_shape or result.dtype != of.dtype:
         raise machine.fail(f"a box of {of.block_shape} is copied to {result.shape}")
     signalled, fetched = barrier.barrier(), of.read(first)
+    if signalled.visible is None or not signalled.visible.before(machine.current.clock):
+        raise machine.fail(f"a copy signals {signalled.name}, which was made without a fence")
 
     def finish(copy: Copy) -> None:
         result.data.copy_(fetched)

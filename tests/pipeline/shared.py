@@ -231,7 +231,9 @@ class View:
         if int(self.places) in self.allocation.barriers:
             raise self.machine.fail("a barrier is initialised twice")
         name = f"barrier {int(self.places)} of {self.allocation.name}"
-        self.allocation.barriers[int(self.places)] = Barrier(self.machine, name, count, site)
+        made = Barrier(self.machine, name, count, site)
+        self.allocation.barriers[int(self.places)] = made
+        self.machine.current.unfenced.append(made)
 
 
 class Barrier:
@@ -240,6 +242,8 @@ class Barrier:
     def __init__(self, machine: Machine, name: str, count: int, site: Any) -> None:
         self.machine, self.name, self.site = machine, name, site
         self.count = self.pending = count
+        self.visible: Stamp | None = None
+        """Since when copies see that it was initialised."""
         self.bytes = self.phase = 0
         self.clock: Clock = {}
         """What happened before the end of the last phase that has ended."""

@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = [
     "AVAILABLE", "async_load", "fence_async_shared", "gl", "gluon", "mbarrier", "warpgroup_mma",
-    "warpgroup_mma_init", "warpgroup_mma_wait",
+    "warpgroup_mma_wait",
 ]  # fmt: skip
 
 try:
@@ -21,7 +21,6 @@ try:
         mbarrier,
         tma,
         warpgroup_mma,
-        warpgroup_mma_init,
         warpgroup_mma_wait,
     )
 
@@ -33,7 +32,5 @@ except (ImportError, AttributeError):
 
     gluon: Any = no_triton  # type: ignore[no-redef]
     gl: Any = no_triton  # type: ignore[no-redef]
-    mbarrier = async_load = fence_async_shared = warpgroup_mma = warpgroup_mma_init = (
-        warpgroup_mma_wait
-    ) = None
+    mbarrier = async_load = fence_async_shared = warpgroup_mma = warpgroup_mma_wait = None
     AVAILABLE = False
