@@ -105,7 +105,15 @@ def check_same_launches(driver: Driver) -> set[str]:
 
 
 def test_a_prepared_launch_is_that_of_triton(on_gpu: Callable[..., set[str]]) -> None:
-    kernels = {"_forward", "_merge", "_delta", "_backward_dq", "_backward_dkdv", "_sum"}
+    kernels = {
+        "_forward",
+        "_merge",
+        "_delta",
+        "_backward_dq",
+        "_backward_dkdv",
+        "_sum",
+        "_row_spans",
+    }
     assert on_gpu(check_same_launches) == kernels
 
 
