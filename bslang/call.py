@@ -280,11 +280,14 @@ class Call:
         return tuple(self._given().values())
 
     def _given(self) -> dict[str, torch.Tensor]:
-        tensors = {name: getattr(self, name) for name in _TENSORS}
+        tensors = {
+            name: getattr(self, name) for name in _TENSORS if getattr(self, name) is not None
+        }
         if self.labels is not None:
             tensors |= {"q_labels": self.labels.q, "k_labels": self.labels.k}
-        tensors |= {f"select{i}": value for i, value in enumerate(self.selections)}
-        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        if self.selections:
+            tensors |= {f"select{i}": value for i, value in enumerate(self.selections)}
+        return tensors
 
     def row(self, number: int, len_q: int, len_k: int) -> Call:
         """The call of one row of a batch with lengths, of its last len_q queries and its len_k keys."""

@@ -106,6 +106,37 @@ def test_descriptors(on_gpu: Callable[..., Any]) -> None:
     assert about["do"][2] == [1, 1, 64, 128] and grid == (8, 1, 1)
 
 
+def check_addresses(driver: Driver) -> tuple[list[str], list[int], list[str]]:
+    """Kernels of calls at addresses of their own, the first bytes of q in their descriptors, and a kernel
+    of one that no descriptor can be made of."""
+    layout = bslang.compile(SPEC, block=64, target="triton")
+    room = torch.zeros(2 * hopper.Describe._LIMIT + 2, 1, 2, 64, 64, dtype=torch.bfloat16)
+    layout(*room[:3])
+    driver.launches.clear()
+    for x in room[1:-1]:
+        layout(x, x, x)
+    names = {each.kernel for each in driver.launches}
+    bytes_of_q = [each.arguments["q"].base.data_ptr() for each in driver.launches]
+    assert bytes_of_q == [x.data_ptr() for x in room[1:-1]]
+    assert all(each.arguments["q"].shape == [1, 2, 64, 64] for each in driver.launches)
+    assert all(each.arguments["v"].base.data_ptr() in bytes_of_q for each in driver.launches)
+    kept = [
+        len(describe.made)
+        for prepared in layout._plan(64, 64, "end", room.device, 2).made["launches"][1].values()
+        for _, _, describe in prepared.describes
+    ]
+    driver.launches.clear()
+    odd = room.view(-1)[1 : 1 + room[0].numel()].view(room[0].shape)
+    layout(odd, odd, odd)
+    return [*names], kept, [each.kernel for each in driver.launches]
+
+
+def test_calls_at_new_addresses(on_gpu: Callable[..., Any]) -> None:
+    names, kept, odd = on_gpu(check_addresses)
+    assert names == HOPPER[:1] and odd == PORTABLE[:1]
+    assert len(kept) == 3 and max(kept) <= hopper.Describe._LIMIT
+
+
 def test_the_environment_limits_back_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backends.VARIABLE, "cdna, blackwell")
     assert backends.allowed() == {"ampere", "cdna", "blackwell"}

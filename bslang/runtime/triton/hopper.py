@@ -142,24 +142,31 @@ class _Address:
 
 
 class Describe:
-    """Makes the descriptors of an argument of a kernel; those made last are kept."""
+    """Makes the descriptors of an argument of one launch, whose tensors differ in their addresses alone.
+
+    made: those made last, by address.
+    """
 
     _LIMIT = 256
 
     def __init__(self, tile: tuple[int, ...], length: int) -> None:
         """tile: as in `tiles`; length: of a vector, which has an element for each query of each head."""
-        self._tile, self._length, self._made = tile, length, dict[Any, Any]()
+        self._tile, self._length = tile, length
+        self._first: Any = None
+        self.made: dict[int, Any] = {}
 
     def __call__(self, x: torch.Tensor) -> Any:
         """That of a tensor (batch, heads, length, dim), or of a vector in one piece."""
-        if len(self._tile) == 2:
-            x = x.view(-1, self._length)
-        key = x.data_ptr(), x.shape, x.stride()
-        found = self._made.get(key)
-        if found is None:
-            if len(self._made) >= self._LIMIT:
-                self._made.clear()
-            found = self._made[key] = described(x, self._tile, _Address(x))
+        base = _Address(x)
+        if self._first is None:
+            whole = x if len(self._tile) == 4 else x.view(-1, self._length)
+            found = self._first = described(whole, self._tile, base)
+        else:  # Triton would check shape and strides again, which takes ten times as long
+            found = object.__new__(type(self._first))
+            vars(found).update(vars(self._first), base=base)
+        if len(self.made) >= self._LIMIT:
+            self.made.clear()
+        self.made[base.data_ptr()] = found
         return found
 
 

@@ -61,14 +61,18 @@ class TritonTarget(ModuleKernels):
             if call.lengths is not None:  # a row may have fewer keys than queries
                 out, lse = out.zero_(), lse.fill_(-torch.inf)
             q, plan, call = side_by_side(q, k, plan, call)
-            written = {"out": out.view(*q.shape[:3], v.shape[3]), "lse": lse.view(q.shape[:3])}
+            if q.shape[:3] != lse.shape:
+                written = {"out": out.view(*q.shape[:3], v.shape[3]), "lse": lse.view(q.shape[:3])}
+            else:
+                written = {"out": out, "lse": lse}
         else:
             out, lse = into
             written = {"out": out, "lse": lse}
         known = {} if call.sinks is None else {"sinks": by_query(call.sinks, plan.len_q)}
         if call.k_pages is not None:
             known |= of_absent(k, v, plan.made)
-        self._walk("forward", {"q": q, "k": k, "v": v}, known, written, plan, call)
+        strided = {"q": readable(q), "k": readable(k), "v": readable(v)}
+        self._walk("forward", strided, known, written, plan, call)
         return out, lse
 
     def backward(
@@ -86,10 +90,11 @@ class TritonTarget(ModuleKernels):
     ) -> SomeGradients:
         """As `Target.backward`."""
         # Rows of the batch with lengths of their own have no gradients beyond them.
-        new = torch.empty if call.lengths is None else torch.zeros
-        dq, dk, dv = into or (new(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+        new = torch.empty_like if call.lengths is None else torch.zeros_like
+        whole = torch.contiguous_format
+        dq, dk, dv = into or [new(x, memory_format=whole) for x in (q, k, v)]
+        q, k, v, do = [readable(x) for x in (q, k, v, grad_out)]
         of_q, positive = _positive(q, call)
-        q, k, v, do = (readable(x) for x in (q, k, v, grad_out))
         known = self._delta(out, lse, do, grad_lse, plan, call)
         if dq is not None:
             # A scale below 0 changes the sign of what a gradient is not of.
@@ -114,7 +119,7 @@ class TritonTarget(ModuleKernels):
         in_one = call.q_pages is None
         if in_one:
             out, lse, grad_lse = out.contiguous(), lse.contiguous(), grad_lse.contiguous()
-            known = apart({"delta": lse.numel(), "lse2": lse.numel()}, lse.device)
+            known = {"delta": torch.empty_like(lse), "lse2": torch.empty_like(lse)}
         else:  # one set of strides for all vectors
             known = {"delta": vector_like(lse), "lse2": vector_like(lse)}
             out, lse, grad_lse = (
@@ -150,10 +155,9 @@ class TritonTarget(ModuleKernels):
     ) -> None:
         """Launch a kernel over the block rows of every head, or for dK and dV the block columns.
 
-        strided: q, k, v and what else has strides of its own; read, written: tensors that are contiguous
-        where their side has no pages.
+        strided: q, k, v and what else has strides of its own, `readable`; read, written: tensors that are
+        contiguous where their side has no pages.
         """
-        strided = {name: readable(x) for name, x in strided.items()}
         q, k, v = strided["q"], strided["k"], strided["v"]
         batch, heads, key_heads = call.batch(q), q.shape[1], k.shape[1]
         pages = Pages.of(call, q, k)
@@ -164,11 +168,11 @@ class TritonTarget(ModuleKernels):
         else:
             visit = Visit.of_rows(plan, call, self.rows, split=kernel == "forward")
             lanes, block = batch * heads, plan.block_q
-        of_parts = {f"part_{name}": x.shape[3:].numel() for name, x in written.items()}
         parts, paged = {}, of_pages("q_pages", call.q_pages) | of_pages("k_pages", call.k_pages)
         if visit.slots:  # parts of blocks that several programs share, in fp32
             rows = visit.slots * lanes * visit.rows
-            parts = apart({name: rows * width for name, width in of_parts.items()}, q.device)
+            widths = {f"part_{name}": x.shape[3:].numel() for name, x in written.items()}
+            parts = apart({name: rows * width for name, width in widths.items()}, q.device)
         tensors = {**strided, **read, **parts, **written}
         if (labels := plan.labels(call)) is not None:
             tensors |= zip(("q_labels", "k_labels", "q_ranges", "k_ranges"), labels, strict=True)
@@ -178,8 +182,8 @@ class TritonTarget(ModuleKernels):
             tensors |= {name: x for name, x in paged.items() if name.endswith("pages")}
         q_first, q_step = plan.steps
         sizes = {"len_k": plan.len_k, "q_start": plan.q_start, "q_first": q_first, "q_step": q_step}
-        sizes["heads_at_once"] = at_once(kernel, strided, plan, lanes)
         if plan.in_order:
+            sizes["heads_at_once"] = at_once(kernel, strided, plan, lanes)
             sizes["parts"] = visit.places["parts"]
             tensors |= {} if call.lengths is None else {"lengths": visit.places["lengths"]}
 
@@ -191,7 +195,7 @@ class TritonTarget(ModuleKernels):
                 chosen, step = in_steps(chosen, strided.values())
             tiles = -(-block // chosen.constants["TILE_K" if kernel == "dkdv" else "TILE_Q"])
             values = {
-                **dict.fromkeys(of_parts, nowhere(plan)),
+                **dict.fromkeys([f"part_{name}" for name in written], nowhere(plan)),
                 "sinks": nowhere(plan),
                 "sinks_head": 0,
                 "sinks_row": 0,
@@ -203,6 +207,7 @@ class TritonTarget(ModuleKernels):
                 "pointer": visit.table.pointer,
                 "runs": visit.table.runs,
                 **visit.places,
+                "heads_at_once": at_once(kernel, strided, plan, lanes),
                 "parameters": plan.parameters,
                 "head_graph": plan.head_graph,
                 "q_order": plan.order,
@@ -220,7 +225,7 @@ class TritonTarget(ModuleKernels):
             *(kernel, plan.len_q, batch, heads, key_heads, q.shape[3], v.shape[3]),
             *(bool(visit.slots), call.lengths is not None),
             *(q.dtype, q.dtype == torch.float32 and is_tf32(), call.scale, call.softcap),
-            *(x.stride() for x in strided.values()),
+            *[x.stride() for x in strided.values()],
         )
         if call.labels is not None:
             key = (*key, call.labels.q.shape[2])

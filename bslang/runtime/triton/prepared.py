@@ -78,8 +78,9 @@ class Prepared:
             together |= address
         for name, place, describe in self.describes:
             x = tensors[name]
-            together |= x.data_ptr()
-            arguments[place] = describe(x)
+            address = x.data_ptr()
+            arguments[place] = describe.made.get(address) or describe(x)
+            together |= address
         if together % ALIGNMENT or (self.near and not are_near(tensors)):
             return False
         for name, place in self.sizes:

@@ -113,8 +113,7 @@ class Visit:
         """The block rows; rules: what kernels compute of them; split: whether rows may be in parts, where a
         call has the tables of a capacity."""
         if not plan.in_order:
-            table = DeviceTables.of_rows(plan, rules)
-            return cls._whole(table, plan.block_q)
+            return cls._whole(plan, "rows", DeviceTables.of_rows, rules, plan.block_q)
         alone = split and plan.len_q <= plan.block_q
         name = "rows alone" if alone else "rows in order"
         table = DeviceTables.made(
@@ -139,11 +138,25 @@ class Visit:
     def of_columns(cls, plan: DevicePlan, call: Call, rules: Sequence[str]) -> Visit:
         """The block columns."""
         if not plan.in_order:
-            return cls._whole(DeviceTables.of_columns(plan, rules), plan.block_k)
+            return cls._whole(plan, "cols", DeviceTables.of_columns, rules, plan.block_k)
         table = DeviceTables.made(plan, "cols in order", lambda: plan.schedule.cols_in_order(rules))
         columns = -(-plan.len_k // plan.block_k)
         return cls(table, columns, 0, plan.block_k, 0, table.places(call, 1))
 
     @classmethod
-    def _whole(cls, table: DeviceTables, block: int) -> Visit:
-        return cls(table, table.programs.shape[0], table.slots, block, table.merges.shape[0])
+    def _whole(
+        cls,
+        plan: DevicePlan,
+        side: str,
+        tables: Callable[[DevicePlan, Sequence[str]], DeviceTables],
+        rules: Sequence[str],
+        block: int,
+    ) -> Visit:
+        """All of a side, which is the same in every call of a plan."""
+        found: Visit | None = plan.made.get(f"visit {side}")
+        if found is None:
+            table = tables(plan, rules)
+            found = plan.made[f"visit {side}"] = cls(
+                table, table.programs.shape[0], table.slots, block, table.merges.shape[0]
+            )
+        return found
