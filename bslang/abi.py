@@ -202,8 +202,10 @@ def _walk(
     results: Group,
     sizes: str = "",
     absent: str = "",
+    constants: str = "",
 ) -> Kernel:
-    """A kernel over the blocks of a layout. absent: a key and a value that stand for those without a page."""
+    """A kernel over the blocks of a layout. absent: a key and a value that stand for those without a page;
+    constants: those that not all have."""
     return Kernel(
         function,
         (*_group(f"*{ELEMENT}", strided), *tensors),
@@ -214,7 +216,7 @@ def _walk(
         _NUMBERS,
         (*_Q_PAGES, *_K_PAGES, *_group(f"*{ELEMENT}", absent, "K_PAGE")),
         results,
-        _group(CONSTANT, f"{_TILES} IN_ORDER LENGTHS Q_PAGE K_PAGE"),
+        _group(CONSTANT, f"{_TILES} {constants} IN_ORDER LENGTHS Q_PAGE K_PAGE"),
     )
 
 
@@ -272,6 +274,7 @@ KERNELS = {
         (*_strides("out", "Q_PAGE"), *_vectors("lse")),
         f"q_first q_step {_SINKS}",
         "k_absent v_absent",
+        "MEMBERS",
     ),
     "merge": Kernel(
         "_merge",
@@ -310,6 +313,7 @@ KERNELS = {
         "q k v do",
         (*_group("*fp32", "delta lse2 part_dq"), Argument("dq", f"*{ELEMENT}")),
         (*_vectors("delta"), *_strides("dq", "Q_PAGE")),
+        constants="MEMBERS",
     ),
     "dkdv": _walk(
         "_backward_dkdv",

@@ -1,11 +1,13 @@
-"""Decoding with grouped-query heads: the query heads of a key head as queries of one tile.
+"""Query heads of a key head in one tile, so that keys are read once for all of them.
 
-By itself each of them has one query, for which its kernel would read all the keys again.
+In decoding, where each has one query, they are the queries of one head; else kernels have tiles with rows
+of several heads.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import gcd
 
 import torch
 
@@ -39,3 +41,15 @@ def side_by_side(
         call = replace(call, sinks=call.sinks.view(k.shape[1], group))
     together = replace(plan, len_q=group, q_start=start, position=plan.q_start)
     return q.view(batch, k.shape[1], group, dim), together, call
+
+
+def members(call: Call, plan: DevicePlan, heads: int, key_heads: int) -> int:
+    """How many query heads, one after another, may be in one tile: they share a key head, and see the same
+    keys. A power of 2, of those that divide all that the call says heads by."""
+    in_pieces = call.q_pages is None and call.lengths is None and not plan.in_order
+    if plan.head_graph is not None or not in_pieces:
+        return 1
+    apart = [key_heads, *(value.shape[1] for value in call.selections)]
+    apart += [] if call.labels is None else [call.labels.q.shape[2]]
+    together = gcd(*(heads // groups for groups in apart))
+    return together & -together

@@ -113,11 +113,12 @@ class ModuleKernels:
         v: torch.Tensor,
         pages: Pages = IN_ONE_PIECE,
         places: Places = AS_A_WHOLE,
+        members: int = 1,
     ) -> Launch:
-        chosen = self.default(kernel, q, v)
+        chosen = self.default(kernel, q, v, members)
         of_call = pages.constants(kernel) | places.constants(kernel)
         chosen = replace(chosen, constants=chosen.constants | of_call)
-        if not self.tuned:
+        if not self.tuned or chosen.constants.get("MEMBERS", 1) > 1:  # tuned with a head a tile
             return chosen
         precision = chosen.constants.get("PRECISION", "")
         device, dtype = device_name(q.device), TYPES[q.dtype]
@@ -128,10 +129,15 @@ class ModuleKernels:
         return Launch(chosen.constants | found.tile, chosen.options | found.options)
 
     def _on_hopper(
-        self, kernel: str, tensors: Mapping[str, torch.Tensor], plan: DevicePlan, call: Call
+        self,
+        kernel: str,
+        tensors: Mapping[str, torch.Tensor],
+        plan: DevicePlan,
+        call: Call,
+        members: int,
     ) -> Launch | None:
         """How a kernel for Hopper stands in for a kernel, where it takes the call. tensors: those that it
-        reads, by name."""
+        reads, by name; members: `bslang.runtime.grouped.members`."""
         name, q, v = f"{kernel}{abi.HOPPER}", tensors["q"], tensors["v"]
         if name not in backends.kernels(self.kernels, Device.of(q.device).architecture):
             return None
@@ -145,12 +151,11 @@ class ModuleKernels:
             or (hopper.lacks(dims, q.dtype) or hopper.unfit(tensors, vectors))
         ):
             return None
-        # Heads of a tile share their keys, and the blocks that they see.
-        members = 1 if plan.head_graph is not None else q.shape[1] // tensors["k"].shape[1]
         return hopper.launch(name, dims, self.sides, members)
 
-    def default(self, kernel: str, q: torch.Tensor, v: torch.Tensor) -> Launch:
-        """How a kernel is compiled for tensors like q and v, where nothing was tuned."""
+    def default(self, kernel: str, q: torch.Tensor, v: torch.Tensor, members: int = 1) -> Launch:
+        """How a kernel is compiled for tensors like q and v, where nothing was tuned; members: query heads
+        that may share a tile."""
         fast = q.dtype == torch.float32 and is_tf32()
         return launch(
             kernel,
@@ -159,6 +164,7 @@ class ModuleKernels:
             self.sides,
             device=Device.of(q.device),
             precision="tf32" if fast and torch.version.hip is None else "ieee",
+            members=members,
         )
 
     def _run(

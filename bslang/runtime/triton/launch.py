@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bslang.call import NUMBERS, Call
-from bslang.runtime.grouped import side_by_side
+from bslang.runtime.grouped import members, side_by_side
 from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Outputs, SomeGradients
 from bslang.runtime.triton.arguments import (
@@ -180,6 +180,7 @@ class TritonTarget(ModuleKernels):
             tensors |= listed(call.selected, plan)
         if paged:
             tensors |= {name: x for name, x in paged.items() if name.endswith("pages")}
+        shared = members(call, plan, heads, key_heads)
         q_first, q_step = plan.steps
         sizes = {"len_k": plan.len_k, "q_start": plan.q_start, "q_first": q_first, "q_step": q_step}
         if plan.in_order:
@@ -188,9 +189,9 @@ class TritonTarget(ModuleKernels):
             tensors |= {} if call.lengths is None else {"lengths": visit.places["lengths"]}
 
         def work() -> Work:
-            step, chosen = 1, self._on_hopper(kernel, strided, plan, call)
+            step, chosen = 1, self._on_hopper(kernel, strided, plan, call, shared)
             if chosen is None:
-                chosen = self._launch(kernel, q, v, pages, Places.of(plan, call))
+                chosen = self._launch(kernel, q, v, pages, Places.of(plan, call), shared)
                 chosen = replace(chosen, constants=chosen.constants | call.constants)
                 chosen, step = in_steps(chosen, strided.values())
             tiles = -(-block // chosen.constants["TILE_K" if kernel == "dkdv" else "TILE_Q"])
@@ -223,7 +224,7 @@ class TritonTarget(ModuleKernels):
 
         key: Any = (
             *(kernel, plan.len_q, batch, heads, key_heads, q.shape[3], v.shape[3]),
-            *(bool(visit.slots), call.lengths is not None),
+            *(bool(visit.slots), call.lengths is not None, shared),
             *(q.dtype, q.dtype == torch.float32 and is_tf32(), call.scale, call.softcap),
             *[x.stride() for x in strided.values()],
         )

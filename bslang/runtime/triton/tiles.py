@@ -109,14 +109,16 @@ def launch(
     *,
     device: Device,
     precision: str = "ieee",
+    members: int = 1,
 ) -> Launch:
     """What suits a kernel: "forward", "merge", "delta", "dq", "dkdv", "sum", "row_spans" or "column_spans".
 
     dims: of the call; "sum" takes the first, that of the gradient that it joins.
     itemsize: bytes of an element; sides: the largest (query, key) of a tile that the layout's blocks
     allow, of what a program holds and of what it meets;
-    device: that it is launched on; precision: of products of fp32, "ieee" or "tf32". The numbers of a
-    call that are compiled in are those of a call that says nothing, and has no pages.
+    device: that it is launched on; precision: of products of fp32, "ieee" or "tf32"; members: query heads,
+    a power of 2, that may share a tile: it has TILE_Q rows of each of MEMBERS heads. The numbers of a call
+    that are compiled in are those of a call that says nothing, and has no pages.
     """
     if kernel in ("row_spans", "column_spans"):  # a warp, as most programs have few blocks
         found: dict[str, Any] = {"TILE": FOUND, "IN_ORDER": 0, "LENGTHS": 0}
@@ -134,13 +136,17 @@ def launch(
         constants["TILE"] = JOINED
         return Launch(constants, {"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True})
     widest = max(constants.get("PAD", 0), pads.value)
-    tile = _tile(kernel, widest, itemsize, sides, device)
+    if "MEMBERS" not in names:
+        members = 1
+    tile, members = _tile(kernel, widest, itemsize, sides, device, members)
     kept, streamed = tile.kept, tile.streamed
     if kernel == "delta":
         constants["TILE_Q"] = kept
     else:
-        constants |= dict(zip(tile_names(kernel), (kept, streamed), strict=True))
+        constants |= dict(zip(tile_names(kernel), (kept // members, streamed), strict=True))
         constants |= {"PRECISION": precision, **Call(1.0).constants}
+    if "MEMBERS" in names:
+        constants["MEMBERS"] = members
     options = {
         "num_warps": warps(kernel, pads, itemsize, kept, streamed, device.lanes),
         "num_stages": tile.stages if device.shared >= 160 * 1024 else 2,
@@ -149,8 +155,11 @@ def launch(
     return Launch(constants, options)
 
 
-def _tile(kernel: str, widest: int, itemsize: int, sides: Sides, device: Device) -> _Tile:
-    """The tile of a kernel for a padded head dimension."""
+def _tile(
+    kernel: str, widest: int, itemsize: int, sides: Sides, device: Device, members: int
+) -> tuple[_Tile, int]:
+    """The tile of a kernel for a padded head dimension, and how many of so many heads it has rows of: as many
+    as it takes where a block has fewer rows than the tile."""
     amd = device.architecture.startswith("hip")
     family = "cdna" if amd else _FAMILIES.get(device.architecture, "ampere")
     tables = [_TILES[itemsize][kernel]]
@@ -158,9 +167,12 @@ def _tile(kernel: str, widest: int, itemsize: int, sides: Sides, device: Device)
         tables.insert(0, _OF_FAMILY[family][kernel])
     tiles = next(tiles for table in tables for most, tiles in table.items() if widest <= most)
     kept, streamed = largest(kernel, sides)
-    allowed = (tile for tile in tiles if tile.kept <= kept and tile.streamed <= streamed)
+    most = kept * members
+    allowed = (tile for tile in tiles if tile.kept <= most and tile.streamed <= streamed)
     found = next(allowed, tiles[-1])
-    return _Tile(min(found.kept, kept), min(found.streamed, streamed), found.stages)
+    rows = min(found.kept, most)
+    tile = _Tile(rows, min(found.streamed, streamed), found.stages)
+    return tile, rows // min(rows, kept)
 
 
 def stride_step(dims: Dims) -> int:

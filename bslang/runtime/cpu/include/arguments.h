@@ -52,7 +52,7 @@ enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
 //                    (batch, groups, q_blocks, k_blocks), and the same transposed
 
 // ---- begin: generated from bslang/abi.py
-constexpr int64_t abi = 0xe5e04b58a2ae9f1;
+constexpr int64_t abi = 0x70f4f95be21e84c;
 
 struct Pages {
     const int32_t* table;
