@@ -303,6 +303,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     found = Device()
     monkeypatch.setattr(driver, "_active", found)
     monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
+    monkeypatch.setenv("BSLANG_BACKENDS", "ampere")
     monkeypatch.setattr(devices.Device, "of", lambda device: device_of("cuda:90"))
     monkeypatch.setattr(
         JITFunction,
@@ -353,6 +354,18 @@ def test_calls_launch_the_binaries(compiled: Path, device: Device) -> None:
             assert [values[f"q_{x}"] for x in ("batch", "head", "row")] == [
                 *values["q"].stride()[:3]
             ]
+
+
+def test_calls_on_hopper_launch_theirs(
+    compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each query head has a key head of its own: else a tile of blocks of 64 holds two heads."""
+    monkeypatch.delenv("BSLANG_BACKENDS")
+    attention(compiled, key_heads=4)
+    names = ["_forward_hopper", "_delta", "_dq_hopper", "_dkdv_hopper"]
+    assert [name for name, _, _ in device.launched] == names and device.compiled == []
+    attention(compiled)
+    assert device.compiled == ["_forward_hopper", "_dq_hopper"]
 
 
 def test_a_binary_is_loaded_once(compiled: Path, device: Device) -> None:

@@ -48,7 +48,7 @@ _TILES: dict[int, _Tiles] = {
     # Exact products of fp32 have no matrix instruction: they are written out, and large tiles grow long.
     4: {
         "forward": {64: (_Tile(64, 32, 2),), 128: (_Tile(32, 16, 2),), 256: (_Tile(16, 16, 2),)},
-        "delta": {128: (_Tile(64, 64),), 256: (_Tile(32, 32),)},
+        "delta": {64: (_Tile(64, 64),), 128: (_Tile(32, 32),), 256: (_Tile(16, 16),)},
         "dq": {64: (_Tile(32, 32, 2),), 256: (_Tile(16, 16, 2),)},
         "dkdv": {64: (_Tile(32, 32, 2),), 256: (_Tile(16, 16, 2),)},
     },
