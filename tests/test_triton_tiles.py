@@ -53,9 +53,9 @@ def launched(check: Any) -> list[dict[str, Any]]:
     """The constants of the launches of a check."""
     found, start = [], TritonTarget._start
 
-    def spy(self: Any, kernel: str, chosen: Any, *rest: Any) -> None:
+    def spy(self: Any, kernel: str, chosen: Any, *rest: Any) -> Any:
         found.append(chosen.constants)
-        start(self, kernel, chosen, *rest)
+        return start(self, kernel, chosen, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TritonTarget, "_start", spy)
@@ -172,14 +172,14 @@ def check_turns() -> None:
     for l2, expected in ((None, 4), (2 * size * 3, 2)):
         seen, start = set(), TritonTarget._start
 
-        def spy(self: Any, kernel: str, chosen: Any, programs: int, arguments: Any) -> None:
+        def spy(self: Any, kernel: str, chosen: Any, programs: int, arguments: Any) -> Any:
             names = [
                 name for name in self.kernels[kernel].arg_names if name not in chosen.constants
             ]
             named = dict(zip(names, arguments, strict=True))
             if "heads_at_once" in named:
                 seen.add((kernel, named["heads_at_once"]))  # noqa: B023  # called in this turn
-            start(self, kernel, chosen, programs, arguments)  # noqa: B023
+            return start(self, kernel, chosen, programs, arguments)  # noqa: B023
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Device, "of", lambda device, l2=l2: Device(l2=l2))

@@ -29,6 +29,7 @@ from bslang.gpu.machine.devices import device as device_of
 from bslang.gpu.tune import KERNELS, candidates, tune
 from bslang.runtime.triton.device import Device
 from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.prepared import Launched
 from bslang.runtime.triton.tiles import Launch, launch
 from bslang.runtime.triton.tuned import Tuned, store
 from bslang.syntax.source import Source
@@ -137,15 +138,17 @@ def device(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
 
     def start(
         self: Any, kernel: str, chosen: Launch, programs: int, given: tuple[Any, ...]
-    ) -> None:
+    ) -> Launched:
         found.append(chosen)
         for tensor in given:
             if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
                 continue
             if 0 not in tensor.stride():  # as sinks of one number have, which are only read
                 tensor.nan_to_num_(0.0, 0.0, 0.0)  # memory that no kernel has written to
+        return Launched(None, None, ())
 
     monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
+    monkeypatch.setenv("BSLANG_BACKENDS", "ampere")  # those that have tiles to choose from
     monkeypatch.setattr(TritonTarget, "_start", start)
     monkeypatch.setattr(tuner, "_agree", lambda result, expected: True)
     monkeypatch.setattr(Device, "of", lambda device: H100)
@@ -224,13 +227,13 @@ def test_what_a_device_refuses_is_left_out(
     layout, target = imported(made(tmp_path))
     start = TritonTarget._start
 
-    def refuse(self: Any, kernel: str, chosen: Launch, *rest: Any) -> None:
+    def refuse(self: Any, kernel: str, chosen: Launch, *rest: Any) -> Any:
         if (
             chosen.options["num_warps"]
             != target.default(kernel, *rest[1][:1] * 2).options["num_warps"]
         ):
             raise RuntimeError("out of resource: shared memory")
-        start(self, kernel, chosen, *rest)
+        return start(self, kernel, chosen, *rest)
 
     monkeypatch.setattr(TritonTarget, "_start", refuse)
     for kernel, each in tuned(layout, lambda k, chosen: 1 / chosen.options["num_warps"]).items():
