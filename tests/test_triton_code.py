@@ -22,6 +22,7 @@ from bslang.missing import needs
 from bslang.resources import resource
 from bslang.runtime.triton.arguments import Pages
 from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.prepared import Launched
 from bslang.runtime.triton.tables import DeviceTables
 from bslang.runtime.triton.tiles import Launch
 from bslang.syntax.source import Source
@@ -305,9 +306,10 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def start(
         self: TritonTarget, kernel: str, chosen: Launch, programs: int, arguments: tuple[Any, ...]
-    ) -> None:
+    ) -> Launched:
         constants = {**chosen.constants, **chosen.options}
         made.append(self.kernels[kernel].warmup(*arguments, **constants, grid=(programs,)))
+        return Launched(None, None, ())
 
     monkeypatch.setattr(TritonTarget, "missing", lambda self, device: "")
     monkeypatch.setattr(TritonTarget, "_start", start)
