@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +22,13 @@ _INSTALLED: list[driver.Driver] = []
 def pretending(architecture: str) -> Iterator[Callable[..., Any]]:
     """on(check, ...) calls check(driver, ...) in a process of its own, which lives as long as the block."""
     pool: Executor = ProcessPoolExecutor(1, get_context("spawn"), prepare, (architecture,))
-    yield lambda check, *given: pool.submit(call, check, *given).result()
+
+    def on(check: Callable[..., Any], *given: Any) -> Any:
+        # multiprocessing asks for it when it starts the process; what runs as a program here may have none.
+        vars(sys.modules["__main__"]).setdefault("__spec__", None)
+        return pool.submit(call, check, *given).result()
+
+    yield on
     pool.shutdown(cancel_futures=True)
 
 

@@ -151,8 +151,8 @@ PLAIN += [
 ]
 MODULES = {"pathlib", "torch", "triton", "triton.language", "typing", "typing_extensions", "bslang"}
 CALLS = re.compile(
-    r"(tl|triton)\..+|Layout|LAYOUT|Inputs|Label|Selection|refusal|Path|Path\(__file__\)\.with_suffix"
-    r"|(Triton|Cpu|Torch)Target|.+\.(to|trans)|float|isqrt|log2|minimum|maximum|abs|min|max|range"
+    r"(tl|triton|gl|gluon|mbarrier)\..+|async_load|fence_async_shared|warpgroup_mma(_wait)?|Layout|LAYOUT|Inputs|Label|Selection|refusal|Path|Path\(__file__\)\.with_suffix"
+    r"|(Triton|Cpu|Torch)Target|.+\.(to|trans|index|reshape|permute|load)|float|isqrt|log2|minimum|maximum|abs|min|max|range"
     r"|map|len|'[a-z_ ]+'\.split"
 )
 

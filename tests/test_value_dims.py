@@ -22,6 +22,7 @@ from bslang.integrations.transformers.attention import Attention
 from bslang.nn import BlockSparseAttention, KVCache
 from bslang.runtime.triton.device import Device
 from bslang.runtime.triton.launch import TritonTarget
+from bslang.runtime.triton.prepared import Launched
 from bslang.runtime.triton.tiles import Launch
 
 SPEC = "(last(20t) | cols(0:3t)) & causal"
@@ -249,8 +250,9 @@ def test_kernels_are_compiled_for_what_calls_launch(monkeypatch: pytest.MonkeyPa
     """All of them, with parts that are joined: outputs have one dimension, gradients either."""
     launched: set[tuple[str, str]] = set()
 
-    def start(self: Any, kernel: str, chosen: Launch, programs: int, tensors: Any) -> None:
+    def start(self: Any, kernel: str, chosen: Launch, programs: int, tensors: Any) -> Launched:
         launched.add((kernel, str(chosen)))
+        return Launched(None, None, ())
 
     for name in ("SHORTEST", "LIGHT", "HEAVY"):
         monkeypatch.setattr(f"bslang.schedule.programs.{name}", 1)
@@ -260,7 +262,7 @@ def test_kernels_are_compiled_for_what_calls_launch(monkeypatch: pytest.MonkeyPa
     made, dims = layout("triton", "rows(0) | cols(0)"), Dims(192, 128)
     target = made.targets["triton"]
     assert isinstance(target, TritonTarget)
-    x = given(dims, 147, dtype=torch.bfloat16)
+    x = given(dims, 147, dtype=torch.bfloat16, heads=2, key_heads=2)
     q, k, v = (each.requires_grad_() for each in (x.q, x.k, x.v))
     made(q, k, v).backward(x.grad_out)  # type: ignore[arg-type,union-attr]
     compiled = {
