@@ -70,7 +70,7 @@ def _report(
     architecture: str,
     dims: Dims,
     dtype: str,
-    chosen: Launch | None = None,
+    chosen: Launch | None,
 ) -> Report:
     chosen = chosen or choice(kernel, architecture, dims, dtype_of(dtype), target.sides)
     made = compile_kernel(target, kernel, architecture, dims, dtype_of(dtype), chosen=chosen)

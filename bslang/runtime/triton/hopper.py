@@ -35,7 +35,7 @@ def lacks(dims: Dims, dtype: torch.dtype) -> str:
     if max(dims) > LARGEST_DIM:
         return f"a head dimension is above {LARGEST_DIM}"
     if dims.key % 8 or dims.value % 8:
-        return "a head dimension is no multiple of 8"
+        return "a head dimension is not a multiple of 8"
     return ""
 
 
@@ -43,7 +43,7 @@ def unfit(tensors: Mapping[str, torch.Tensor], length: int) -> str:
     """Why descriptors cannot be made of the tensors (batch, heads, length, dim) of a call, by name, and of
     vectors of that length, or "": hardware wants addresses and strides that are multiples of 16 bytes."""
     if length % 4:
-        return "the number of queries is no multiple of 4"
+        return "the number of queries is not a multiple of 4"
     for name, x in tensors.items():
         apart = [
             stride for size, stride in zip(x.shape[:-1], x.stride()[:-1], strict=True) if size > 1
@@ -79,8 +79,8 @@ def launch(kernel: str, dims: Dims, sides: Sides, members: int = 1) -> Launch:
         kept: ROWS * groups // several,
         streamed: met,
         "MEMBERS": several,
+        "STAGES": 2,
     }
-    constants["STAGES"] = 2
     options = {"num_warps": 4, "enable_fp_fusion": True}
     if groups == 1:
         options["maxnreg"] = 128
