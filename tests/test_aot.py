@@ -200,7 +200,8 @@ def test_manifests_of_before_have_one_dimension(compiled: Path) -> None:
 
 def test_machine_code_for_values_of_another_dimension() -> None:
     resolved = compiler.resolve(Source("spec.bsl", SPEC), block=64)
-    found = inspect._report(api._kernels(resolved), "dkdv", "cuda:90", Dims(64, 32), "bf16")
+    found = inspect.inspect_kernel(api._kernels(resolved), "dkdv", "cuda:90", Dims(64, 32), "bf16")
+    assert isinstance(found, inspect.Report), found.faults
     assert (found.head_dim, found.value_dim) == (64, 32)
     assert (found.constants["PAD"], found.constants["VALUE_PAD"]) == (64, 32) and found.loops
     assert _lines(found)[0] == "dkdv for cuda:90, head dimension 64/32, bf16"
