@@ -8,13 +8,12 @@
 #include <cstdint>
 #include <vector>
 
-#include <omp.h>
-
 #include "apart.h"
 #include "arguments.h"
 #include "layout.h"
 #include "scores.h"
 #include "tensors.h"
+#include "threads.h"
 #include "vector.h"
 #include "walk.h"
 
@@ -387,7 +386,7 @@ void backward_pass(const Arguments& args) {
     const Buffer pair_buffer((alone ? threads : 1) * of_pair);
     const Buffer keys_buffer(std::max(threads, alone < pairs ? count_of_keys : 0) * of_keys);
     const auto own = [&] {
-        return Gradient<Layout>(own_buffer.at(omp_get_thread_num() * of_thread), args);
+        return Gradient<Layout>(own_buffer.at(this_thread() * of_thread), args);
     };
     const auto keys = [&](int64_t number) {
         return Keys<Layout>(keys_buffer.at(number * of_keys), args);
@@ -414,7 +413,7 @@ void backward_pass(const Arguments& args) {
     };
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t place = 0; place < alone; ++place) {
-        const int64_t number = order.pairs[place], thread = omp_get_thread_num();
+        const int64_t number = order.pairs[place], thread = this_thread();
         float* buffer = pair_buffer.at(thread * of_pair);
         if (!each_alone({args, held, number, buffer, false}, thread))
             each_alone({args, held, number, buffer, true}, thread);

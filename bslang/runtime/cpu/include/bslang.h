@@ -11,6 +11,7 @@
 //     scores.h     soft cap and masks
 //     apart.h      keeps NaN and infinity to the pairs that belong
 //     walk.h       tiles of a table, and the runs that each meets
+//     threads.h    the number of the thread
 //     forward.h    an online softmax over steps of keys
 //     backward.h   dQ, dK, dV
 //

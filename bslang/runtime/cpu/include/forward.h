@@ -8,13 +8,12 @@
 #include <cstdint>
 #include <vector>
 
-#include <omp.h>
-
 #include "apart.h"
 #include "arguments.h"
 #include "layout.h"
 #include "scores.h"
 #include "tensors.h"
+#include "threads.h"
 #include "vector.h"
 #include "walk.h"
 
@@ -214,7 +213,7 @@ void forward_pass(const Arguments& args) {
         const int64_t count = static_cast<int64_t>(tiles[part].size());
         const int64_t within = task - (ends[part] - of_part * count);
         const int64_t head = part * of_part + within / count;  // of all in the batch
-        const Softmax<Layout> own(buffer.at(omp_get_thread_num() * floats), args);
+        const Softmax<Layout> own(buffer.at(this_thread() * floats), args);
         forward_tile(args, own, {head / args.heads, head % args.heads},
                      tiles[part][within % count]);
     }
