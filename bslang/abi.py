@@ -1,8 +1,8 @@
 """abi: what kernels are called with, as data: names, types and order of arguments, columns of tables.
 
 All that must agree on them reads this: the signatures of generated Triton, its launcher, types for
-ahead-of-time compilation, the C++ struct and its ctypes counterpart. Generated modules, and the header of the
-C++, carry its digest, and the runtime refuses another.
+ahead-of-time compilation, the C++ structs (`bslang.abi_structs`) and their ctypes counterparts. Generated
+modules, and the header of the C++, carry its digest, and the runtime refuses another.
 """
 
 from __future__ import annotations
@@ -11,53 +11,16 @@ import hashlib
 import json
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from typing import Any
 
+from bslang.abi_structs import CONSTANT, DESCRIPTOR, STRUCTS, Argument, Group, group
 from bslang.call import FLOAT, NUMBERS
 
 ELEMENT = "element"
 """As the type of what a pointer points to: the dtype of the call's tensors."""
 
-DESCRIPTOR = "descriptor "
-"""What the type of a descriptor begins with: a tensor of which hardware copies tiles, then the type of its
-elements."""
-
-CONSTANT = "constexpr"
-"""As a type: what is compiled into a kernel."""
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a Triton kernel, or a field of a struct.
-
-    type: "i32", "i64" or "fp32", "*" and a type for a pointer, DESCRIPTOR and a type, "constexpr" for a
-    constant; of a field of a struct: its type in C++.
-    only: "" where every layout's kernels have it, else the one of FACTS that a layout must have, or one of
-    OF_CALLS, a constant that is above 0 in calls that have it.
-    """
-
-    name: str
-    type: str
-    only: str = ""
-
-    @property
-    def is_pointer(self) -> bool:
-        return self.type.startswith("*")
-
-    @property
-    def is_descriptor(self) -> bool:
-        return self.type.startswith(DESCRIPTOR)
-
-    @property
-    def is_constant(self) -> bool:
-        return self.type == CONSTANT
-
-
 OF_CALLS = ("IN_ORDER", "LENGTHS", "Q_PAGE", "K_PAGE", "PAGE")
 """Constants of kernels that are 0 in most calls: arguments that these lack name them."""
-
-Group = tuple[Argument, ...]
 
 FACTS = ("heads", "order", "labels", "selections", "spans")
 """What a layout may have: heads that differ, an order of tokens, ..., spans of blocks that calls settle."""
@@ -122,27 +85,23 @@ class Kernel:
         absent = {name for name in FACTS if name not in has}
         numbers = (*self.options, *self.constants)
         of_calls = (self.places, self.pages, self.results)
-        for group in (self.tensors, self.tables, self.strides, self.sizes, *of_calls, numbers):
-            kept = tuple(each for each in group if each.only not in absent)
+        for part in (self.tensors, self.tables, self.strides, self.sizes, *of_calls, numbers):
+            kept = tuple(each for each in part if each.only not in absent)
             if kept:
                 yield kept
 
 
-def _group(type: str, names: str, only: str = "") -> Group:
-    return tuple(Argument(name, type, only) for name in names.split())
-
-
 _TABLES = (
-    *_group("*i32", "programs pointer runs"),
-    *_group("*i64", "parameters"),
-    *_group("*i32", "head_graph", "heads"),
-    *_group("*i32", "q_order k_order", "order"),
-    *_group("*i32", "q_labels k_labels", "labels"),
-    *_group("i32", "label_heads", "labels"),
-    *_group("*u8", "bits", "selections"),
-    *_group("*i64", "cells", "selections"),
-    *_group("*i32", "spans", "spans"),
-    *_group("i32", "span_heads span_slots", "spans"),
+    *group("*i32", "programs pointer runs"),
+    *group("*i64", "parameters"),
+    *group("*i32", "head_graph", "heads"),
+    *group("*i32", "q_order k_order", "order"),
+    *group("*i32", "q_labels k_labels", "labels"),
+    *group("i32", "label_heads", "labels"),
+    *group("*u8", "bits", "selections"),
+    *group("*i64", "cells", "selections"),
+    *group("*i32", "spans", "spans"),
+    *group("i32", "span_heads span_slots", "spans"),
 )
 _NUMBERS = tuple(
     Argument(name, "fp32") if kind == FLOAT else Argument(name.upper(), CONSTANT)
@@ -167,24 +126,24 @@ def _strides(tensors: str, only: str = "") -> Group:
 def _vectors(names: str) -> Group:
     """The strides of vectors with an element for each query, in pages."""
     each = (f"{name}_batch {name}_head" for name in names.split())
-    return _group("i64", " ".join(each), "Q_PAGE")
+    return group("i64", " ".join(each), "Q_PAGE")
 
 
 def _table(name: str, only: str) -> Group:
     """A table of pages, int32 (batch, heads or 1, blocks), and its strides, of which that of one is 0."""
     return (
-        *_group("*i32", name, only),
-        *_group("i32", f"{name}_batch {name}_head", only),
+        *group("*i32", name, only),
+        *group("i32", f"{name}_batch {name}_head", only),
     )
 
 
 _Q_PAGES, _K_PAGES = _table("q_pages", "Q_PAGE"), _table("k_pages", "K_PAGE")
 
 
-_LENGTHS = _group("*i64", "lengths", "LENGTHS")
+_LENGTHS = group("*i64", "lengths", "LENGTHS")
 _PLACES = (
-    *_group("*i32", "firsts", "IN_ORDER"),
-    *_group("i32", "parts lines", "IN_ORDER"),
+    *group("*i32", "firsts", "IN_ORDER"),
+    *group("i32", "parts lines", "IN_ORDER"),
     *_LENGTHS,
 )
 """Of the tables of a capacity: where the lines of each block row begin in `programs`, the most that a row of
@@ -208,15 +167,15 @@ def _walk(
     constants: those that not all have."""
     return Kernel(
         function,
-        (*_group(f"*{ELEMENT}", strided), *tensors),
+        (*group(f"*{ELEMENT}", strided), *tensors),
         _TABLES,
         _strides(strided),
-        _group("i32", f"{_SIZES} {sizes}"),
+        group("i32", f"{_SIZES} {sizes}"),
         _PLACES,
         _NUMBERS,
-        (*_Q_PAGES, *_K_PAGES, *_group(f"*{ELEMENT}", absent, "K_PAGE")),
+        (*_Q_PAGES, *_K_PAGES, *group(f"*{ELEMENT}", absent, "K_PAGE")),
         results,
-        _group(CONSTANT, f"{_TILES} {constants} IN_ORDER LENGTHS Q_PAGE K_PAGE"),
+        group(CONSTANT, f"{_TILES} {constants} IN_ORDER LENGTHS Q_PAGE K_PAGE"),
     )
 
 
@@ -227,16 +186,16 @@ def _find(function: str, sizes: str = "") -> Kernel:
         (),
         (
             *(each for each in _TABLES if each.name not in ("q_labels", "k_labels", "bits")),
-            *_group("*i32", "q_ranges k_ranges", "labels"),
-            *_group("*u8", "states", "selections"),
+            *group("*i32", "q_ranges k_ranges", "labels"),
+            *group("*u8", "states", "selections"),
         ),
         (),
-        _group("i32", f"{_SIZES} {sizes}"),
+        group("i32", f"{_SIZES} {sizes}"),
         _PLACES,
         (),
         (),
         (),
-        _group(CONSTANT, "TILE IN_ORDER LENGTHS"),
+        group(CONSTANT, "TILE IN_ORDER LENGTHS"),
         "spans",
     )
 
@@ -251,12 +210,12 @@ def _on_hopper(
         (*described, *tensors),
         _TABLES,
         strides=(),
-        sizes=_group("i32", f"{_SIZES} {sizes}"),
+        sizes=group("i32", f"{_SIZES} {sizes}"),
         places=(),
         options=tuple(each for each in _NUMBERS if not each.is_constant),
         pages=(),
         results=(),
-        constants=_group(CONSTANT, f"{constants} STAGES"),
+        constants=group(CONSTANT, f"{constants} STAGES"),
     )
 
 
@@ -267,7 +226,7 @@ KERNELS = {
         "_forward",
         "q k v",
         (
-            *_group("*fp32", "sinks part_out part_lse"),
+            *group("*fp32", "sinks part_out part_lse"),
             Argument("out", f"*{ELEMENT}"),
             Argument("lse", "*fp32"),
         ),
@@ -279,67 +238,67 @@ KERNELS = {
     "merge": Kernel(
         "_merge",
         (
-            *_group("*fp32", "sinks part_out part_lse"),
+            *group("*fp32", "sinks part_out part_lse"),
             Argument("out", f"*{ELEMENT}"),
             Argument("lse", "*fp32"),
         ),
-        _group("*i32", "merges"),
+        group("*i32", "merges"),
         (),
-        _group("i32", f"lanes start length block heads {_SINKS}"),
+        group("i32", f"lanes start length block heads {_SINKS}"),
         (
-            *_group("*i32", "firsts", "IN_ORDER"),
-            *_group("i32", "parts step keys", "IN_ORDER"),
+            *group("*i32", "firsts", "IN_ORDER"),
+            *group("i32", "parts step keys", "IN_ORDER"),
             *_LENGTHS,
         ),
         (),
         _Q_PAGES,
         (*_strides("out", "Q_PAGE"), *_vectors("lse")),
-        _group(CONSTANT, "VALUE_DIM VALUE_PAD TILE IN_ORDER LENGTHS Q_PAGE"),
+        group(CONSTANT, "VALUE_DIM VALUE_PAD TILE IN_ORDER LENGTHS Q_PAGE"),
     ),
     "delta": Kernel(
         "_delta",
-        (*_group(f"*{ELEMENT}", "out do"), *_group("*fp32", "lse grad_lse delta lse2")),
+        (*group(f"*{ELEMENT}", "out do"), *group("*fp32", "lse grad_lse delta lse2")),
         (),
         _strides("do"),
-        _group("i32", "heads len_q"),
+        group("i32", "heads len_q"),
         (),
         (),
         _Q_PAGES,
         (*_strides("out", "Q_PAGE"), *_vectors("lse")),
-        _group(CONSTANT, "VALUE_DIM VALUE_PAD STEP TILE_Q Q_PAGE"),
+        group(CONSTANT, "VALUE_DIM VALUE_PAD STEP TILE_Q Q_PAGE"),
     ),
     "dq": _walk(
         "_backward_dq",
         "q k v do",
-        (*_group("*fp32", "delta lse2 part_dq"), Argument("dq", f"*{ELEMENT}")),
+        (*group("*fp32", "delta lse2 part_dq"), Argument("dq", f"*{ELEMENT}")),
         (*_vectors("delta"), *_strides("dq", "Q_PAGE")),
         constants="MEMBERS",
     ),
     "dkdv": _walk(
         "_backward_dkdv",
         "q k v do",
-        (*_group("*fp32", "delta lse2 part_dk part_dv"), *_group(f"*{ELEMENT}", "dk dv")),
+        (*group("*fp32", "delta lse2 part_dk part_dv"), *group(f"*{ELEMENT}", "dk dv")),
         (*_vectors("delta"), *_strides("dk dv", "K_PAGE")),
     ),
     "sum": Kernel(
         "_sum",
         (Argument("parts", "*fp32"), Argument("total", f"*{ELEMENT}")),
-        _group("*i32", "merges"),
+        group("*i32", "merges"),
         (),
-        _group("i32", "lanes start length block"),
+        group("i32", "lanes start length block"),
         (),
         (),
-        (*_table("pages", "PAGE"), *_group("i32", "heads", "PAGE")),
+        (*_table("pages", "PAGE"), *group("i32", "heads", "PAGE")),
         _strides("total", "PAGE"),
-        _group(CONSTANT, "HEAD_DIM PAD TILE PAGE"),
+        group(CONSTANT, "HEAD_DIM PAD TILE PAGE"),
     ),
     "row_spans": _find("_row_spans", "q_first q_step"),
     "column_spans": _find("_column_spans"),
     "forward_hopper": _on_hopper(
         "_forward_hopper",
-        _group(_TILE, "q k v"),
+        group(_TILE, "q k v"),
         (
-            *_group("*fp32", "sinks part_out part_lse"),
+            *group("*fp32", "sinks part_out part_lse"),
             Argument("out", f"*{ELEMENT}"),
             Argument("lse", "*fp32"),
         ),
@@ -348,15 +307,15 @@ KERNELS = {
     ),
     "dq_hopper": _on_hopper(
         "_dq_hopper",
-        _group(_TILE, "q k v do"),
-        (*_group("*fp32", "delta lse2 part_dq"), Argument("dq", f"*{ELEMENT}")),
+        group(_TILE, "q k v do"),
+        (*group("*fp32", "delta lse2 part_dq"), Argument("dq", f"*{ELEMENT}")),
         "",
         "HEAD_DIM PAD VALUE_PAD TILE_Q TILE_K MEMBERS",
     ),
     "dkdv_hopper": _on_hopper(
         "_dkdv_hopper",
-        (*_group(_TILE, "q k v do"), *_group(_VECTOR, "delta lse2")),
-        (*_group("*fp32", "part_dk part_dv"), *_group(f"*{ELEMENT}", "dk dv")),
+        (*group(_TILE, "q k v do"), *group(_VECTOR, "delta lse2")),
+        (*group("*fp32", "part_dk part_dv"), *group(f"*{ELEMENT}", "dk dv")),
         "",
         "HEAD_DIM PAD VALUE_DIM VALUE_PAD TILE_Q TILE_K",
     ),
@@ -389,38 +348,6 @@ CLASSES = ("full", "edge", "partial")
 The last is the first of one class for each mask."""
 
 
-STRUCTS = {
-    "Pages": (*_group("const int32_t*", "table"), *_group("int64_t", "size batch head")),
-    "Tensor": (
-        *_group("void*", "data"),
-        *_group("const Pages*", "pages"),
-        *_group("int64_t", "batch head row dim dtype"),
-    ),
-    "Table": (*_group("const int32_t*", "order pointer runs"), *_group("int64_t", "programs")),
-    "Selection": (
-        *_group("const uint8_t*", "bits by_row by_col"),
-        *_group("int64_t", "rows cols batch groups first lines bytes"),
-    ),
-    "Arguments": (
-        *_group("int64_t", "abi threads apart"),
-        *_group("int64_t", "batch heads key_heads len_q len_k"),
-        *_group("int64_t", "q_start q_first q_step"),
-        *_group("const int64_t*", "places"),
-        *_group("int64_t", "q_blocks k_blocks"),
-        *_group("double", " ".join(NUMBERS)),
-        *_group("Table", "by_row by_col"),
-        *_group("const int64_t*", "parameters"),
-        *_group("const int32_t*", "head_graph"),
-        *_group("const int32_t*", "q_order k_order"),
-        *_group("const int32_t*", "q_labels k_labels q_ranges k_ranges"),
-        *_group("int64_t", "label_heads"),
-        *_group("const Selection*", "selections"),
-        *_group("Tensor", "q k v sinks out lse grad_out grad_lse dq dk dv"),
-    ),
-}
-"""The structs of the C++, with the fields of each in order."""
-
-
 @dataclass(frozen=True)
 class Abi:
     """All of it, to be compared."""
@@ -444,20 +371,3 @@ ABI = Abi(KERNELS, COLUMNS, CLASSES, STRUCTS)
 def digest() -> str:
     """The digest that generated code carries."""
     return ABI.digest()
-
-
-BEGIN, END = "// ---- begin: generated from bslang/abi.py\n", "// ---- end\n"
-"""The lines around `declarations` in the header."""
-
-
-def declarations() -> str:
-    """The structs, and the digest of what a caller has to know, as C++."""
-    lines = [f"constexpr int64_t abi = 0x{digest()};"]
-    for name, fields in STRUCTS.items():
-        lines += ["", f"struct {name} {{"]
-        for type, group in groupby(fields, lambda field: field.type):
-            names = [field.name for field in group]
-            apart = [names] if not type.endswith("*") else [[each] for each in names]
-            lines += [f"    {type} {', '.join(each)};" for each in apart]
-        lines += ["};"]
-    return "\n".join(lines) + "\n"

@@ -11,7 +11,8 @@ from bslang.graph.blockgraph import FULL, BlockGraph
 from bslang.inputs import Label
 from bslang.ir.fold import Fold
 from bslang.ir.heads import Heads
-from bslang.ir.pattern import FLAGS, Pattern, Primitive
+from bslang.ir.hooks import FLAGS
+from bslang.ir.pattern import Pattern, Primitive
 from bslang.ir.ranges import Cells
 from bslang.resolve.program import Resolved
 from bslang.schedule.schedule import PARTIAL, Schedule, Table

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from published import DRAWN, FIELDS
 
-from bslang import abi, compiler
+from bslang import abi, abi_structs, compiler
 from bslang.cli.check import diagnostics
 from bslang.cli.explain import explained
 from bslang.graph.blockgraph import FULL
@@ -302,11 +302,13 @@ def files(page: str) -> dict[str, str]:
 
 
 def declare() -> Path:
-    """Writes the structs of `bslang.abi` to the header of the C++."""
+    """Writes the structs of `bslang.abi_structs` to the header of the C++."""
     header = HERE.parent / "bslang" / "runtime" / "cpu" / "include" / "arguments.h"
-    before, _, rest = header.read_text(encoding="utf-8").partition(abi.BEGIN)
-    after = rest.partition(abi.END)[2]
-    text = "".join((before, abi.BEGIN, abi.declarations(), abi.END, after))
+    before, _, rest = header.read_text(encoding="utf-8").partition(abi_structs.BEGIN)
+    after = rest.partition(abi_structs.END)[2]
+    text = "".join(
+        (before, abi_structs.BEGIN, abi_structs.declarations(abi.digest()), abi_structs.END, after)
+    )
     header.write_text(text, encoding="utf-8")
     return header
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bslang.ir.pattern import FLAGS, Pattern, Primitive
+from bslang.ir.hooks import FLAGS, Hooks
+from bslang.ir.pattern import Pattern, Primitive
 from bslang.patterns import BY_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,13 +32,13 @@ def test_the_page_names_every_hook() -> None:
     parts = section.partition("| method | says |")
     flags, methods = (re.findall(r"^\| `(\w+)`", part, re.MULTILINE) for part in parts[::2])
     assert tuple(flags) == FLAGS
-    public = {name for name in vars(Primitive) if not name.startswith("_")}
+    public = {name for name in {**vars(Primitive), **vars(Hooks)} if not name.startswith("_")}
     assert set(methods) == public - {*FLAGS} - DERIVED
     assert public >= DERIVED
 
 
 def test_flags_are_all_the_class_attributes_that_are_true_or_false() -> None:
-    found = [name for name, kind in Primitive.__annotations__.items() if kind == "ClassVar[bool]"]
+    found = [name for name, kind in Hooks.__annotations__.items() if kind == "ClassVar[bool]"]
     assert tuple(found) == FLAGS
 
 

@@ -34,7 +34,8 @@ MAY_USE = {
         "picture": "analysis graph ir",
         "schedule": "graph ir",
         "placement": "graph ir",
-        "abi": "call",
+        "abi": "abi_structs call",
+        "abi_structs": "call",
         "codegen": "abi cache files graph inputs ir resources schedule _version",
         "compiler": "codegen graph ir resolve resources schedule syntax _version",
         "stages": "compiler graph inputs ir resolve schedule syntax",
@@ -48,7 +49,7 @@ MAY_USE = {
         "trees": "labels",
         "permute": "ir",
         "dims": "",
-        "runtime": "abi cache call dims files inputs labels pages selections sinks _version",
+        "runtime": "abi abi_structs cache call dims files inputs labels pages selections sinks _version",
         "exchange": "analysis compiler graph inputs ir labels patterns resolve selections syntax _version",
         "generated": "cache",
         "layouts": "analysis cache call compiler exchange generated graph ir patterns picture "
@@ -56,7 +57,7 @@ MAY_USE = {
         "verify": "call dims inputs runtime selections shown",
         "reports": "analysis compiler dims explorer files graph ir lint picture placement resolve runtime "
         "shown syntax verify",
-        "gpu": "abi call dims inputs layouts runtime selections",
+        "gpu": "abi abi_structs call dims inputs layouts runtime selections",
         "api": "compiler dims exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
         "importer": "compiler layouts resolve",

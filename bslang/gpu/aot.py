@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bslang import abi
-from bslang.abi import CONSTANT
+from bslang.abi_structs import CONSTANT, DESCRIPTOR
 from bslang.dims import Dims, GivenDims
 from bslang.errors import TargetError
 from bslang.gpu.machine.devices import DEVICES, device
@@ -258,6 +258,6 @@ def _signature(
         tiles = hopper.tiles(kernel, constants)
         for each in abi.KERNELS[kernel].all:
             if each.is_descriptor:
-                kind = types[each.name].removeprefix(abi.DESCRIPTOR)
+                kind = types[each.name].removeprefix(DESCRIPTOR)
                 types[each.name] = hopper.type_of(tiles[each.name], kind)
     return {name: types[name] for name in function.arg_names}

@@ -18,11 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from bslang.errors import PatternError
-from bslang.inputs import Label
 from bslang.ir.expr import Number, Symbol, variables
 from bslang.ir.grid import At, Grid
-from bslang.ir.ranges import Cells, Ranges
-from bslang.ir.region import Region
+from bslang.ir.hooks import Hooks
 from bslang.ir.runs import Runs
 from bslang.ir.signature import Count, Kind, Range, arguments
 from bslang.ir.text import value_text
@@ -223,30 +221,16 @@ Inside = Callable[[Pattern, Grid], Decided]
 """Given to `Primitive.decided`: what is known of the blocks of a pattern that is an argument."""
 
 
-class Primitive(Pattern, ABC):
+class Primitive(Hooks, Pattern, ABC):
     """One primitive of the language: a frozen dataclass whose fields are its arguments.
 
     Its class docstring is its documentation. It states its set twice, and the two must share no
-    code: `predicate`, obvious by reading, and `blocks`, fast.
+    code: `predicate`, obvious by reading, and `blocks`, fast. Its flags, and
+    hooks that name no other pattern, are in `bslang.ir.hooks`.
     """
 
     name: ClassVar[str]
     """How it is written in a spec."""
-
-    relational: ClassVar[bool] = False
-    """Whether block row and block column are compared, which needs square blocks."""
-
-    drawn: ClassVar[bool] = False
-    """Whether the set is drawn or read from a file, so that no formula can be printed for it."""
-
-    shift_invariant: ClassVar[bool] = False
-    """Whether membership depends on key minus query position alone."""
-
-    wide: ClassVar[bool] = False
-    """Whether its mask passes 32 bits on the way."""
-
-    guards_future: ClassVar[bool] = False
-    """Whether it is written to keep later keys out, so that those which are left deserve a warning."""
 
     @abstractmethod
     def predicate(self, at: At) -> Any:
@@ -260,11 +244,6 @@ class Primitive(Pattern, ABC):
         """What lowering asks: `blocks`, but for a primitive whose argument need not be settled exactly."""
         return self.blocks(grid, lower)
 
-    def work(self, grid: Grid) -> int:
-        """About how many runs, or pairs of blocks, `blocks` goes through, where these may be far more than a
-        few for each row; 0 otherwise. Parts with less are lowered first. All numbers are bound."""
-        return 0
-
     def blocks_within(self, grid: Grid, lower: Lower, within: Runs | None) -> Decided:
         """As `blocks`, where only the blocks of `within` count: what is said of others may be anything.
 
@@ -272,20 +251,9 @@ class Primitive(Pattern, ABC):
         """
         return self.blocks(grid, lower)
 
-    def check(self) -> None:
-        """Refuse arguments that mean nothing together (PatternError)."""
-
-    def load(self: Self, read: Callable[[str], Any]) -> Self:
-        """The primitive with the matrix of the file that it names, if it names one. read: reads a file."""
-        return self
-
     def expand(self) -> Pattern:
         """The pattern that it stands for, where it is short for others; itself otherwise."""
         return self
-
-    def region(self) -> Region:
-        """Bounds of its pairs that hold at every length and for every value of a name."""
-        return Region()
 
     def part_of(self, other: Primitive) -> bool:
         """Whether every pair of it is one of `other`, at every length; False where that is not known.
@@ -294,44 +262,9 @@ class Primitive(Pattern, ABC):
         """
         return False
 
-    def operations(self) -> int:
-        """How many steps of the budget its predicate takes for a pair, about."""
-        return 1 + sum(1 for _ in numbers(vars(self).values())) // 3
-
-    def by_pairs(self) -> bool:
-        """Whether lowering asks it of every pair of blocks, as it has no faster form. Numbers are bound."""
-        return False
-
-    def by_numbers(self, boxes: bool) -> Number | None:
-        """The same pairs as a condition on the positions `q` and `k`, if the least and the greatest number of
-        tokens of a block, which need not be a run of positions, show well where it holds; else None. boxes:
-        whether the tokens of every block are a box of a grid."""
-        return None
-
-    def fits(self, grid: Grid) -> None:
-        """Refuse a grid that the arguments do not fit (PatternError). All numbers are bound."""
-
-    def only_length(self) -> Count | None:
-        """The one length of the sequence that it fits; None where others do, or where it is not known yet."""
-        return None
-
     def depends_on_length(self) -> bool:
         """Whether a pair may belong at one length and not at another; True where that is not known."""
         return bool(self.names() & OF_THE_LENGTH)
-
-    def awaited(self) -> tuple[Label | Cells, ...]:
-        """What a call is to give for it: labels as it compares them, or cells. Lowering leaves its set open,
-        wherever there is some."""
-        return ()
-
-    def known(self, ranges: Ranges) -> tuple[Number, Number]:
-        """Whether surely every pair of a block belongs, and whether any may, by what is known of it at the
-        call: truth values over the names of `ranges`. By default nothing is."""
-        return False, True
-
-    def drawn_per_row(self) -> Number | None:
-        """How many blocks it is to draw in each block row; None for what draws none."""
-        return None
 
     @property
     def tokens(self) -> bool:
@@ -393,10 +326,6 @@ class Primitive(Pattern, ABC):
             else:
                 texts.append(value_text(value))
         return f"{self.name}({', '.join(texts)})" if texts else self.name
-
-
-FLAGS = ("relational", "drawn", "shift_invariant", "wide", "guards_future")
-"""The flags of a primitive: class attributes, or properties where its arguments decide."""
 
 
 def check_bounds(primitive: Primitive) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bslang import abi
+from bslang import abi, abi_structs
 from bslang.call import NUMBERS, Call
 from bslang.errors import BuildError, TargetError
 from bslang.files import HEADER, inlined, source_digest, text_of
@@ -54,11 +54,11 @@ def _thread_count() -> int:
 
 
 def _struct(name: str, **nested: type[ctypes.Structure]) -> type[ctypes.Structure]:
-    """A struct of `bslang.abi` for ctypes; nested: those of which it has fields."""
+    """A struct of `bslang.abi_structs` for ctypes; nested: those of which it has fields."""
     types = {"int64_t": ctypes.c_int64, "double": ctypes.c_double, **nested}
     fields = [
         (field.name, ctypes.c_void_p if field.type.endswith("*") else types[field.type])
-        for field in abi.STRUCTS[name]
+        for field in abi_structs.STRUCTS[name]
     ]
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 

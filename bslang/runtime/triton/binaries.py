@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from bslang import abi
+from bslang.abi_structs import CONSTANT
 from bslang.errors import BuildError
 from bslang.runtime.triton.beside import module_of, plain, read
 from bslang.runtime.triton.device import Device
@@ -80,7 +81,7 @@ class Binary:
     @property
     def absent(self) -> list[str]:
         """The arguments that it lacks, as the calls that it is for do."""
-        lacks = (name for name, kind in self.arguments.items() if kind == abi.CONSTANT)
+        lacks = (name for name, kind in self.arguments.items() if kind == CONSTANT)
         return [name for name in lacks if name not in self.constants]
 
 
@@ -89,7 +90,7 @@ _LIMITS = {name: 1 << int(name[1:]) - 1 for name in ("i64", "i32", "i16", "i8")}
 
 
 def _fits(value: Any, kind: str, aligned: bool) -> bool:
-    if kind == abi.CONSTANT:
+    if kind == CONSTANT:
         return value is None
     if kind.startswith("tensordesc"):
         return hasattr(value, "__mangle__") and bool(value.__mangle__() == kind)
