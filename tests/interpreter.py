@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from multiprocessing import get_context
 from typing import Any
 
@@ -88,3 +89,77 @@ def prepare() -> None:
     builder.options = replace(builder.options, sanitize_overflow=False)
     gc.freeze()  # as in conftest.py
     GridExecutor.__call__ = launched
+    _quicken()
+
+
+def _quicken() -> None:
+    """Make once what Triton makes at every operation: more than half of the interpreter's time.
+
+    Types of tiles by their shapes, types of operands that are alike, and numbers of lines.
+    """
+    import ast
+
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    semantic = interpreter.interpreter_semantic
+    operands = type(semantic).binary_op_type_checking_impl
+    broadcast = type(semantic).broadcast_impl_value
+    validate, equal = tl.core.validate_block_shape, tl.dtype.__eq__
+
+    @cache
+    def made(sizes: tuple[int, ...]) -> tuple[Any, Any, str, int, Any]:
+        """A shape; the same in types, and as their text; its product, as a number and as a constant."""
+        shape, many = tl.tuple([tl.constexpr(size) for size in sizes]), validate(sizes)
+        return shape, tl.tuple(list(sizes)), str(sizes), many, tl.constexpr(many)
+
+    def new_type(self: Any, element_ty: Any, shape: Any) -> None:
+        assert len(shape), "a tile without dimensions"
+        sizes = tuple(x if type(x) is int else x.value for x in shape)
+        _, self.shape, text, self.numel, _ = made(sizes)
+        self.element_ty, self.name = element_ty, f"<{text}, {element_ty.name}>"
+
+    def new_tensor(self: Any, handle: Any, kind: Any) -> None:
+        self.shape, _, _, _, self.numel = made(tuple(kind.shape) if kind.is_block() else ())
+        self.handle, self.type, self.dtype = handle, kind, kind.scalar
+
+    def operands_alike(
+        self: Any, left: Any, right: Any, allow_lhs_ptr: bool = False, allow_rhs_ptr: bool = False,
+        arithmetic_check: bool = True, div_or_mod: bool = False,
+    ) -> Any:  # fmt: skip
+        alike = type(left) is type(right) is tl.tensor and left.shape is right.shape
+        if alike and left.dtype is right.dtype and not left.dtype.is_ptr() and not div_or_mod:
+            return left, right
+        return operands(
+            self, left, right, allow_lhs_ptr, allow_rhs_ptr, arithmetic_check, div_or_mod
+        )
+
+    def broadcast_unequal(self: Any, left: Any, right: Any) -> Any:
+        return (left, right) if left.shape is right.shape else broadcast(self, left, right)
+
+    def same(self: Any, other: Any) -> Any:
+        return self is other or equal(self, other)
+
+    def file_line(self: Any) -> tuple[str, int]:
+        return self.fn.__code__.co_filename, self.fn.__code__.co_firstlineno
+
+    def transform(self: Any, source: str) -> Any:
+        """At its lines of the file, where Triton moves every node there."""
+        above = "\n" * (self.def_file_lineno + self.def_lineno - 2)
+        return ast.fix_missing_locations(self.ast_transformer.visit(ast.parse(above + source)))
+
+    def patch_attr(object: Any, name: str, member: Any, builder: Any, scope: Any) -> None:
+        def new_member(*args: Any, **named: Any) -> Any:
+            named["_semantic"] = semantic
+            return member(*args, **named)
+
+        scope.set_attr(object, name, new_member)
+
+    tl.block_type.__init__ = new_type
+    tl.tensor.__init__ = new_tensor
+    tl.dtype.__eq__ = same
+    type(semantic).binary_op_type_checking_impl = operands_alike
+    type(semantic).broadcast_impl_value = broadcast_unequal
+    interpreter.FunctionRewriter._get_jit_fn_file_line = file_line
+    interpreter.FunctionRewriter._transform_ast = transform
+    interpreter._patch_attr = patch_attr
