@@ -40,17 +40,43 @@ void each(int64_t count, const float* x, float* to) {
 }
 
 inline vec power(vec x) { return exp2(x, all(least_exponent)); }
+inline vec rough_power(vec x) { return exp2<false>(x, all(least_exponent)); }
 
 extern "C" {
 int64_t lanes() { return width; }
 int64_t panel() { return vectors * width; }
 int64_t tile() { return rows; }
 
+int64_t per_cell() { return Brain::per_cell; }
+
 void multiply(bool add, int64_t m, int64_t n, int64_t depth, const float* a, int64_t row,
               int64_t col, const float* b, int64_t ldb, float* c, int64_t ldc) {
-    (add ? product<true> : product<false>)(m, n, depth, {a, row, col}, b, ldb, c, ldc, {});
+    (add ? product<Single, true> : product<Single, false>)(m, n, depth, {a, row, col}, b, ldb, c, ldc,
+                                                           1.0f, {});
+}
+void multiply_pairs(bool add, int64_t m, int64_t n, int64_t depth, const float* a, int64_t row,
+                    int64_t col, const float* b, int64_t ldb, float* c, int64_t ldc) {
+    (add ? product<Brain, true> : product<Brain, false>)(m, n, depth, {a, row, col}, b, ldb, c, ldc,
+                                                         0.5f, {});
+}
+void dots(int64_t m, int64_t n, int64_t depth, const float* a, int64_t row, const float* b,
+          int64_t ldb, float* c, int64_t ldc) {
+    dot_product<Single>(m, n, depth, {a, row, 1}, b, ldb, c, ldc, 1.0f);
+}
+void multiply_widened(int64_t m, int64_t n, int64_t depth, const float* a, int64_t row, int64_t col,
+                      const uint16_t* b, int64_t ldb, float* c, int64_t ldc) {
+    product<Widened, true>(m, n, depth, {a, row, col}, b, ldb, c, ldc);
+}
+void pairs(const uint16_t* first, const uint16_t* second, int64_t dim, float* to) {
+    pair_rows(first, second, dim, to);
+}
+void rounded(bool beside, const float* first, const float* second, float* to) {
+    if constexpr (Brain::per_cell > 1)
+        store(to, beside ? Brain::paired(load(first), load(second))
+                         : Brain::in_turn(load(first), load(second)));
 }
 void powers(int64_t count, const float* x, float* to) { each<power>(count, x, to); }
+void rough_powers(int64_t count, const float* x, float* to) { each<rough_power>(count, x, to); }
 void tangents(int64_t count, const float* x, float* to) { each<tanh>(count, x, to); }
 
 void widened(int64_t dtype, int64_t count, const uint16_t* x, float* to) {
@@ -61,7 +87,7 @@ void narrowed(int64_t dtype, int64_t count, const float* x, uint16_t* to) {
 }
 void transposed(const float* x, int64_t stride, int64_t count, int64_t dim, float factor, float* to,
                 int64_t lanes) {
-    transpose({const_cast<float*>(x), stride}, count, dim, factor, to, lanes);
+    transpose<Single>({const_cast<float*>(x), stride}, count, dim, factor, to, lanes);
 }
 }
 """
@@ -73,7 +99,7 @@ def library() -> ctypes.CDLL:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("CXX", raising=False)
         found = ctypes.CDLL(str(build.build(header() + FUNCTIONS)))
-    for name in ("lanes", "panel", "tile"):
+    for name in ("lanes", "panel", "tile", "per_cell"):
         getattr(found, name).restype = ctypes.c_int64
     return found
 
@@ -136,6 +162,144 @@ def test_an_element_of_a_product_is_the_same_sum_wherever_it_is(library: ctypes.
         assert multiplied(library, a[i : i + 1], b[:, j : j + 1], alone, False) == whole[i, j]
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_products_of_few_rows(library: ctypes.CDLL, n: int) -> None:
+    """Exact, of nothing but the rows, and each sum the same whichever rows are beside it."""
+    random = np.random.default_rng(4)
+    width = library.lanes()
+    for m, depth in product((1, width - 1, width, 2 * width + 3), (1, width, 2 * width + 5)):
+        ldb = -(-depth // width) * width
+        a = np.full((m, depth + 1), np.nan, np.float32)
+        a[:, :depth] = random.integers(-8, 9, (m, depth))
+        b = np.zeros((n, ldb), np.float32)
+        b[:, :depth] = random.integers(-8, 9, (n, depth))
+        found = np.full((m + 1, n + 1), np.float32(99))
+        call(library.dots, m, n, depth, a, depth + 1, b, ldb, found, n + 1)
+        assert (found[:m, :n] == a[:, :depth] @ b[:, :depth].T).all(), (m, depth)
+        assert (found[m] == 99).all() and (found[:, n] == 99).all()
+    a, b = (random.standard_normal((x, 37)).astype(np.float32) for x in (2 * width, n))
+    b = np.pad(b, ((0, 0), (0, -37 % width)))
+    whole, alone = np.empty((2 * width, n), np.float32), np.empty((1, 1), np.float32)
+    call(library.dots, 2 * width, n, 37, a, 37, b, b.shape[1], whole, n)
+    for i, j in product(range(2 * width), range(n)):
+        call(library.dots, 1, 1, 37, a[i], 37, b[j], b.shape[1], alone, 1)
+        assert alone == whole[i, j]
+
+
+def test_products_with_bf16_that_widens(library: ctypes.CDLL) -> None:
+    random = np.random.default_rng(5)
+    n = library.panel() + library.lanes()
+    for m in (1, 2, 4, 5):
+        a = random.standard_normal((m, 9)).astype(np.float32)
+        b = brain(random.standard_normal((9, n)).astype(np.float32))
+        expected = multiplied(
+            library,
+            a,
+            as_torch(b, torch.bfloat16).float().numpy(),
+            np.zeros((m, n), np.float32),
+            True,
+        )
+        found = np.zeros((m, n), np.float32)
+        call(library.multiply_widened, m, n, 9, a, 9, 1, b, n, found, n)
+        assert (found == expected).all()
+
+
+# ---- pairs of bf16 ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_pairs(library: ctypes.CDLL) -> ctypes.CDLL:
+    if library.per_cell() == 1:
+        pytest.skip("this processor has no instructions for products of bf16")
+    return library
+
+
+def brain(x: Floats) -> Halves:
+    """As bf16: bits."""
+    return torch.from_numpy(x).bfloat16().view(torch.int16).numpy().view(np.uint16)
+
+
+def in_cells(x: Floats, axis: int) -> Floats:
+    """Numbers that lie beside each other along an axis as bf16 in cells; of an odd number, with a 0."""
+    moved = np.moveaxis(x, axis, -1)
+    bits = np.zeros((*moved.shape[:-1], -(-moved.shape[-1] // 2) * 2), np.uint16)
+    bits[..., : moved.shape[-1]] = brain(np.ascontiguousarray(moved))
+    return np.moveaxis(bits.view(np.float32), -1, axis)
+
+
+def multiplied_pairs(library: ctypes.CDLL, a: Floats, b: Floats, c: Floats, add: bool) -> Floats:
+    """Half of A B, or C + A B, by products of bf16."""
+    m, n = c.shape
+    width = library.lanes()
+    written = -(-n // width) * width
+    a, b = in_cells(a, 1), in_cells(b, 0)
+    room_b, room_c = np.zeros((b.shape[0], written), np.float32), np.zeros((m, written), np.float32)
+    room_b.view(np.uint32)[:, :n] = b.view(np.uint32)
+    room_c[:m, :n] = c
+    strides = (stride // a.itemsize for stride in a.strides)
+    sizes = (m, n, a.shape[1])
+    call(library.multiply_pairs, add, *sizes, a, *strides, room_b, written, room_c, written)
+    return room_c[:, :n].copy()
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_products_of_pairs_of_every_remainder(of_pairs: ctypes.CDLL, add: bool) -> None:
+    """Of small whole numbers, so that every sum is exact."""
+    random = np.random.default_rng(1)
+
+    def drawn(rows: int, columns: int) -> Floats:
+        return random.integers(-8, 9, (rows, columns)).astype(np.float32)
+
+    for m in range(1, 2 * of_pairs.tile() + 2):
+        for n in range(1, of_pairs.panel() + of_pairs.lanes() + 2, 3):
+            for depth in (1, 2, 7, 32, 37):
+                a, b, c = drawn(m, depth), drawn(depth, n), drawn(m, n)
+                expected = a @ b + c if add else a @ b / 2
+                assert (multiplied_pairs(of_pairs, a, b, c, add) == expected).all(), (m, n, depth)
+
+
+def test_an_element_of_a_product_of_pairs_is_the_same_sum_wherever_it_is(
+    of_pairs: ctypes.CDLL,
+) -> None:
+    random = np.random.default_rng(2)
+    m, n, depth = 2 * of_pairs.tile() + 1, of_pairs.panel() + of_pairs.lanes() + 1, 37
+    a, b = (random.standard_normal(s).astype(np.float32) for s in ((m, depth), (depth, n)))
+    whole = multiplied_pairs(of_pairs, a, b, np.zeros((m, n), np.float32), False)
+    alone = np.zeros((1, 1), np.float32)
+    for i, j in product(range(m), range(0, n, 5)):
+        assert (
+            multiplied_pairs(of_pairs, a[i : i + 1], b[:, j : j + 1], alone, False) == whole[i, j]
+        )
+
+
+def test_floats_become_pairs(of_pairs: ctypes.CDLL) -> None:
+    """Rounded to the nearest, ties to even, and NaN stays NaN: two vectors in turn, or beside each other."""
+    lanes = of_pairs.lanes()
+    first = np.random.default_rng(3).standard_normal(lanes).astype(np.float32)
+    first[:4] = np.array([0x3F808000, 0x3F818000, 0x7F800000, 0xFF800000], np.uint32).view(
+        np.float32
+    )
+    second = np.linspace(-4, 4, lanes, dtype=np.float32)
+    second[0] = np.nan
+    found = np.empty(2 * lanes, np.uint16)
+    call(of_pairs.rounded, False, first, second, found)
+    assert (found[:lanes] == brain(first)).all()
+    assert torch.isnan(as_torch(found, torch.bfloat16)[lanes])
+    assert (found[lanes + 1 :] == brain(second)[1:]).all()
+    call(of_pairs.rounded, True, first, second, found)
+    assert (found[::2] == brain(first)).all() and (found[3::2] == brain(second)[1:]).all()
+
+
+def test_rows_become_pairs(library: ctypes.CDLL) -> None:
+    first, second = ALL[1:102].copy(), ALL[40000:40101].copy()
+    missing = ctypes.c_void_p(None)
+    for one, other in ((first, second), (first, missing), (missing, second), (missing, missing)):
+        found = np.full((101, 2), 99, np.uint16)
+        call(library.pairs, one, other, 101, found)
+        assert (found[:, 0] == (first if one is first else 0)).all()
+        assert (found[:, 1] == (second if other is second else 0)).all()
+
+
 # ---- powers ----------------------------------------------------------------------------------
 
 
@@ -158,16 +322,19 @@ def test_powers_of_two(library: ctypes.CDLL) -> None:
     assert error(mapped(library, "powers", near), np.exp2(near.astype(np.float64))) < 1.2e-7
     whole = np.arange(-126, 130, dtype=np.float32)[: 15 * 16]
     assert (mapped(library, "powers", whole) == np.exp2(whole)).all()
+    assert error(mapped(library, "rough_powers", x), np.exp2(x.astype(np.float64))) < 3e-6
+    assert (mapped(library, "rough_powers", whole) == np.exp2(whole)).all()
 
 
-def test_powers_at_the_edge(library: ctypes.CDLL) -> None:
+@pytest.mark.parametrize("name", ["powers", "rough_powers"])
+def test_powers_at_the_edge(library: ctypes.CDLL, name: str) -> None:
     least = np.full(16, -np.inf, np.float32)
-    assert (mapped(library, "powers", least) == 0).all()
+    assert (mapped(library, name, least) == 0).all()
     low = np.linspace(-1e30, -127, 1 << 12, dtype=np.float32)
-    assert (mapped(library, "powers", low) == 0).all()
+    assert (mapped(library, name, low) == 0).all()
     between = np.linspace(-127, -126, 1 << 12, dtype=np.float32)
-    assert (np.abs(mapped(library, "powers", between)) <= np.float32(2.0**-126)).all()
-    assert np.isnan(mapped(library, "powers", np.full(16, np.nan, np.float32))).all()
+    assert (np.abs(mapped(library, name, between)) <= np.float32(2.0**-126)).all()
+    assert np.isnan(mapped(library, name, np.full(16, np.nan, np.float32))).all()
 
 
 def test_tangents(library: ctypes.CDLL) -> None:

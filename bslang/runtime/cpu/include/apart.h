@@ -14,6 +14,8 @@
 
 #include "arguments.h"
 #include "layout.h"
+#include "numbers.h"
+#include "product.h"
 #include "scores.h"
 #include "tensors.h"
 #include "vector.h"
@@ -79,27 +81,36 @@ void find_pairs(const Arguments& args, Head head, int64_t kind, int64_t q, int64
             weights[j] = pairs[j] == 0 ? weights[j] : 0.0f;
 }
 
-// C += A B as product<true>, where B may hold NaN and infinity: they count only in pairs (i, k)
-// that belong. A is 0 in others. room: for as many rows as B has.
-[[maybe_unused]] void product_apart(int64_t m, int64_t n, int64_t depth, View a, View pairs, Rows b,
-                                    float* room, float* c, int64_t ldc) {
+// C += A B as `product`, where B may hold NaN and infinity: they count only in pairs (i, k) that
+// belong, of `depth` numbers. A is 0 in others. room: for as many rows as B has.
+template <class Number>
+void product_apart(int64_t m, int64_t n, int64_t depth, View a, View pairs, Rows b, float* room,
+                   float* c, int64_t ldc) {
     const int64_t stride = padded(n);
+    const auto number = [](float cell, int64_t k) {
+        return Number::number(cell, k % Number::per_cell);
+    };
     bool all_finite = true;
-    for (int64_t k = 0; k < depth; ++k)
+    for (int64_t row = 0; row < cells<Number>(depth); ++row)
         for (int64_t d = 0; d < n; ++d) {
-            const float x = b.at(k)[d];
-            const bool finite = std::isfinite(x);
-            room[k * stride + d] = finite ? x : 0.0f;
-            all_finite &= finite;
+            float cell = b.at(row)[d];
+            for (int64_t which = 0; which < Number::per_cell; ++which) {
+                if (std::isfinite(Number::number(cell, which))) continue;
+                cell = Number::with(cell, which, 0.0f);
+                all_finite = false;
+            }
+            room[row * stride + d] = cell;
         }
-    product<true>(m, n, depth, a, room, stride, c, ldc);
+    product<Number, true>(m, n, cells<Number>(depth), a, room, stride, c, ldc);
     if (all_finite) return;
     for (int64_t k = 0; k < depth; ++k)
         for (int64_t i = 0; i < m; ++i) {
             if (pairs.data[i * pairs.row + k * pairs.col] != 0) continue;
+            const int64_t row = k / Number::per_cell;
+            const float weight = number(a.data[i * a.row + row * a.col], k);
             for (int64_t d = 0; d < n; ++d) {
-                const float x = b.at(k)[d];
-                if (!std::isfinite(x)) c[i * ldc + d] += a.data[i * a.row + k * a.col] * x;
+                const float x = number(b.at(row)[d], k);
+                if (!std::isfinite(x)) c[i * ldc + d] += weight * x;
             }
         }
 }

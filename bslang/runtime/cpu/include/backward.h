@@ -11,6 +11,8 @@
 #include "apart.h"
 #include "arguments.h"
 #include "layout.h"
+#include "numbers.h"
+#include "product.h"
 #include "scores.h"
 #include "tensors.h"
 #include "threads.h"
@@ -32,13 +34,15 @@ namespace {
 // same order either way, so that both give the same bits.
 
 // What a thread needs.
-template <class Layout>
+template <class Number, class Layout>
 struct Gradient {
     static constexpr int64_t lanes = lanes_k<Layout>, tile = tile_k<Layout>;
+    static constexpr bool pairs_numbers = Number::per_cell > 1;
     static int64_t floats(const Arguments& args) {
-        const int64_t either = wide(args);
-        return 2 * step_q * lanes + tile * (padded(args.q.dim) + padded(args.v.dim) + either) +
-               step_q * (either + padded(args.v.dim)) +
+        const int64_t either = wide(args), value = padded(args.v.dim);
+        return 2 * step_q * lanes + tile * (padded(args.q.dim) + value + either) +
+               step_q * (either + value) +
+               (pairs_numbers ? step_q / 2 * (lanes + either + value) : 0) +
                careful_floats<Layout>(step_q * lanes, std::max(step_q, tile), either);
     }
     Gradient(float* buffer, const Arguments& args)
@@ -49,8 +53,20 @@ struct Gradient {
           k(dv + tile * padded(args.v.dim)),
           q(k + tile * wide(args)),
           out(q + step_q * wide(args)),
-          pairs(out + step_q * padded(args.v.dim)),
-          room(pairs + step_q * lanes) {}
+          room(out + step_q * padded(args.v.dim)) {
+        if (pairs_numbers) {
+            ds_down = room;
+            q_down = ds_down + step_q / 2 * lanes;
+            out_down = q_down + step_q / 2 * wide(args);
+            room = out_down + step_q / 2 * padded(args.v.dim);
+        } else {
+            ds_down = ds;
+            q_down = q;
+            out_down = out;
+        }
+        pairs = room;
+        room += isolates<Layout> ? step_q * lanes : 0;
+    }
 
     // Floats of a row of keys or of values.
     static int64_t wide(const Arguments& args) { return padded(std::max(args.q.dim, args.v.dim)); }
@@ -59,19 +75,22 @@ struct Gradient {
     float *dk, *dv;  // (tile, dim) and (tile, value dim)
     float* k;        // (tile, either dim) for what cannot be read in place, as the next two
     float *q, *out;  // (step_q, either dim) and (step_q, value dim)
-    float* pairs;    // (step_q, lanes) which belong, for a careful pass
-    float* room;     // (step_q or tile, either dim) for it
+    float* room;     // (step_q or tile, either dim) for a careful pass
+    float* pairs;    // (step_q, lanes) which belong, for it
+
+    // ds, q and out as the depth of a product: for bf16 in cells of two rows.
+    float *ds_down, *q_down, *out_down;
 };
 
-// A tile of keys times score_factor, and of values times scale, transposed.
-template <class Layout>
+// A tile of keys and of values, transposed: floats times score_factor and times scale.
+template <class Number, class Layout>
 struct Keys {
     static constexpr int64_t lanes = lanes_k<Layout>;
+    static int64_t rows_of(const Tensor& tensor) { return padded(cells<Number>(tensor.dim), 4); }
     static int64_t floats(const Arguments& args) {
-        return (padded(args.k.dim, 4) + padded(args.v.dim, 4)) * lanes;
+        return (rows_of(args.k) + rows_of(args.v)) * lanes;
     }
-    Keys(float* buffer, const Arguments& args)
-        : k(buffer), v(k + padded(args.k.dim, 4) * lanes) {}
+    Keys(float* buffer, const Arguments& args) : k(buffer), v(k + rows_of(args.k) * lanes) {}
     Keys from_lane(int64_t lane) const {
         Keys keys = *this;
         keys.k += lane;
@@ -79,7 +98,7 @@ struct Keys {
         return keys;
     }
 
-    float *k, *v;  // (dim, lanes) and (value dim, lanes)
+    float *k, *v;  // (dim, lanes) and (value dim, lanes), in cells
 };
 
 // A key head of one sequence and the query heads that read it.
@@ -90,7 +109,7 @@ struct Pair {
     }
     // Whether dQ is summed in a buffer.
     static bool holds_dq(const Arguments& args) {
-        return args.dq.data != nullptr && !in_place(args.dq);
+        return args.dq.data != nullptr && !in_place<Single>(args.dq);
     }
     Pair(const Arguments& args, const Held& held, int64_t number, float* buffer, bool careful)
         : args(args),
@@ -110,7 +129,7 @@ struct Pair {
 
     // Where a query head's dQ is summed, from a given row.
     Rows dq_of(int64_t member, int64_t row) const {
-        if (in_place(args.dq)) return lying(args.dq, query_head(member), row);
+        if (in_place<Single>(args.dq)) return lying<Single>(args.dq, query_head(member), row);
         const int64_t stride = padded(args.dq.dim);
         return {dq + at(member, row) * stride, stride};
     }
@@ -149,32 +168,34 @@ struct Queries {
 
 // Scale times rowsum(O dO) of a step, in the same chain of multiply-adds that an element of dP is:
 // for a query with one key both are then the same number, and dS is exactly 0.
-template <class Layout>
+template <class Number, class Layout>
 void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale,
-              const Gradient<Layout>& own, float* sums) {
+              const Gradient<Number, Layout>& own, float* sums) {
     float *a = own.p, *b = own.ds;  // (lanes, step_q) of either, transposed
     vec sum[step_q / width] = {};
-    for (int64_t d = 0; d < dim; d += own.lanes) {
-        const int64_t depth = std::min<int64_t>(own.lanes, dim - d);
-        transpose({out.data + d, out.stride}, count, depth, scale, a, step_q);
-        transpose({grad.data + d, grad.stride}, count, depth, 1.0f, b, step_q);
+    for (int64_t d = 0; d < cells<Number>(dim); d += own.lanes) {
+        const int64_t depth = std::min<int64_t>(own.lanes, cells<Number>(dim) - d);
+        transpose<Number>({out.data + d, out.stride}, count, depth, scale, a, step_q);
+        transpose<Number>({grad.data + d, grad.stride}, count, depth, 1.0f, b, step_q);
         for (int64_t at = 0; at < depth * step_q; at += step_q)
 #pragma GCC unroll 16
             for (int64_t j = 0; j < step_q / width; ++j)
-                sum[j] += load(a + at + j * width) * load(b + at + j * width);
+                sum[j] = Number::multiply_add(sum[j], load(a + at + j * width),
+                                              load(b + at + j * width));
     }
-    for (int64_t j = 0; j < step_q / width; ++j) store(sums + j * width, sum[j]);
+    for (int64_t j = 0; j < step_q / width; ++j)
+        keep<Number, false>(sums + j * width, sum[j], scale);
 }
 
 // What belongs to queries, before anything is added.
-template <class Layout>
-void begin_queries(const Pair& pair, const Gradient<Layout>& own, const Queries& step) {
+template <class Number, class Layout>
+void begin_queries(const Pair& pair, const Gradient<Number, Layout>& own, const Queries& step) {
     const Arguments& args = pair.args;
     const int64_t first = step.first, columns = padded(args.q.dim, width);
     const int64_t begin = pair.at(step.member, first);
     const Head head = pair.query_head(step.member);
-    const Rows out = read_rows(args.out, head, first, step.count, own.out);
-    const Rows grad = read_rows(args.grad_out, head, first, step.count, own.q);
+    const Rows out = read_rows<Number>(args.out, head, first, step.count, own.out);
+    const Rows grad = read_rows<Number>(args.grad_out, head, first, step.count, own.q);
     const float scale = static_cast<float>(args.scale);
     float delta[step_q];
     row_sums(out, grad, step.count, args.v.dim, scale, own, delta);
@@ -196,33 +217,59 @@ void end_queries(const Pair& pair, const Queries& step) {
     const Tensor& to = pair.args.dq;
     pair.each_piece(step.member, step.first, step.count, [&](Rows dq, int64_t first, int64_t count) {
         pair.look<Layout>(dq, count, to.dim);
-        if (in_place(to)) return;
+        if (in_place<Single>(to)) return;
         for (int64_t i = 0; i < count; ++i)
             write_row(to, pair.query_head(step.member), step.first + first + i, dq.at(i));
     });
 }
 
-template <class Layout>
-void transpose_keys(const Pair& pair, const Gradient<Layout>& own, Range range,
-                    const Keys<Layout>& to) {
+template <class Number, class Layout>
+void transpose_keys(const Pair& pair, const Gradient<Number, Layout>& own, Range range,
+                    const Keys<Number, Layout>& to) {
     const Arguments& args = pair.args;
-    const int64_t size = range.size();
-    const Rows k = read_rows(args.k, pair.head, range.start, size, own.k);
-    transpose(k, size, args.k.dim, score_factor(args), to.k, to.lanes);
-    const Rows v = read_rows(args.v, pair.head, range.start, size, own.k);
-    transpose(v, size, args.v.dim, static_cast<float>(args.scale), to.v, to.lanes);
+    const auto turn = [&](const Tensor& tensor, float factor, float* onto) {
+        const Rows rows = read_rows<Number>(tensor, pair.head, range.start, range.size(), own.k);
+        transpose<Number>(rows, range.size(), cells<Number>(tensor.dim), factor, onto, to.lanes);
+    };
+    turn(args.k, score_factor(args), to.k);
+    turn(args.v, static_cast<float>(args.scale), to.v);
+}
+
+// P and dS of `count` rows, in pairs: of P and of dS two rows in a cell, as the depth of dV and dK, and of
+// dS two keys in a cell, as the depth of dQ.
+template <class Number, class Layout>
+void pair_weights(const Gradient<Number, Layout>& own, int64_t count, int64_t lanes) {
+    for (int64_t i = 0; i < count; i += 2)
+        for (int64_t j = 0; j < lanes; j += width) {
+            const int64_t at = i * own.lanes + j, to = i / 2 * own.lanes + j, next = at + own.lanes;
+            const bool last = i + 1 == count;
+            store(own.p + to, Number::paired(load(own.p + at), last ? vec{} : load(own.p + next)));
+            store(own.ds_down + to,
+                  Number::paired(load(own.ds + at), last ? vec{} : load(own.ds + next)));
+        }
+    for (int64_t i = 0; i < count; ++i) {
+        float* row = own.ds + i * own.lanes;
+        for (int64_t j = 0; j < lanes; j += 2 * width) {
+            const bool last = j + width == lanes;
+            store(row + j / 2,
+                  Number::in_turn(load(row + j), last ? vec{} : load(row + j + width)));
+        }
+    }
 }
 
 // P and dS of a step of queries and a range of keys; false where no pair of them belongs. q, grad: rows of
 // the step.
-template <class Layout>
-__attribute__((noinline)) bool weights(const Pair& pair, const Gradient<Layout>& own,
+template <class Number, class Layout>
+__attribute__((noinline)) bool weights(const Pair& pair, const Gradient<Number, Layout>& own,
                                        const Queries& step, Range range,
-                                       const Keys<Layout>& keys, int64_t kind, Rows q, Rows grad) {
+                                       const Keys<Number, Layout>& keys, int64_t kind, Rows q,
+                                       Rows grad) {
     const Arguments& args = pair.args;
     const int64_t lanes = padded(range.size(), width), count = step.count;
-    product<false>(count, lanes, args.k.dim, q.view(), keys.k, own.lanes, own.p, own.lanes);
-    product<false>(count, lanes, args.v.dim, grad.view(), keys.v, own.lanes, own.ds, own.lanes);
+    product<Number, false>(count, lanes, cells<Number>(args.k.dim), q.view(), keys.k, own.lanes,
+                           own.p, own.lanes, score_factor(args));
+    product<Number, false>(count, lanes, cells<Number>(args.v.dim), grad.view(), keys.v, own.lanes,
+                           own.ds, own.lanes, static_cast<float>(args.scale));
     const int64_t at = pair.at(step.member, step.first);
     const int64_t position = pair.q_start + step.first;
     const bool cap = capped(args);
@@ -235,7 +282,7 @@ __attribute__((noinline)) bool weights(const Pair& pair, const Gradient<Layout>&
     for (int64_t i = 0; i < step.count; ++i) {
         const vec lse = all(pair.lse[at + i]), delta = all(cap ? 0 : pair.delta[at + i]);
         for (int64_t j = i * own.lanes; j < i * own.lanes + lanes; j += width) {
-            const vec p = exp2(load(own.p + j) - lse, least);
+            const vec p = exp2<Number::per_cell == 1>(load(own.p + j) - lse, least);
             store(own.p + j, p);
             store(own.ds + j, p * (load(own.ds + j) - delta));
         }
@@ -247,13 +294,14 @@ __attribute__((noinline)) bool weights(const Pair& pair, const Gradient<Layout>&
         clear(own.pairs, step.count, range.size(), own.p, own.lanes);
         clear(own.pairs, step.count, range.size(), own.ds, own.lanes);
     }
+    if constexpr (Number::per_cell > 1) pair_weights(own, step.count, lanes);
     return true;
 }
 
-// C += A B, where A is `weights` of the class of blocks `kind`, or their transpose, from a row on. dim: of B
-// and C.
-template <bool transposed, class Layout>
-inline void add_product(const Pair& pair, const Gradient<Layout>& own, int64_t kind,
+// C += A B, where A is `weights` of the class of blocks `kind`, or their transpose, from a row on. depth:
+// in numbers. dim: of B and C.
+template <bool transposed, class Number, class Layout>
+inline void add_product(const Pair& pair, const Gradient<Number, Layout>& own, int64_t kind,
                         const float* weights, int64_t m, int64_t depth, Rows b, Rows c,
                         int64_t dim, int64_t first = 0) {
     const auto view = [&](const float* x) {
@@ -261,15 +309,16 @@ inline void add_product(const Pair& pair, const Gradient<Layout>& own, int64_t k
     };
     const int64_t columns = padded(dim, width);
     if (isolates<Layout> && pair.careful && partial(kind))
-        product_apart(m, columns, depth, view(weights), view(own.pairs + first * own.lanes), b,
-                      own.room, c.data, c.stride);
+        product_apart<Number>(m, columns, depth, view(weights), view(own.pairs + first * own.lanes),
+                              b, own.room, c.data, c.stride);
     else
-        product<true>(m, columns, depth, view(weights), b.data, b.stride, c.data, c.stride);
+        product<Number, true>(m, columns, cells<Number>(depth), view(weights), b.data, b.stride,
+                              c.data, c.stride);
 }
 
-// dQ += dS K
-template <class Layout>
-inline void add_dq(const Pair& pair, const Gradient<Layout>& own, const Queries& step,
+// dQ += dS K, where k has the keys as read_depth reads them
+template <class Number, class Layout>
+inline void add_dq(const Pair& pair, const Gradient<Number, Layout>& own, const Queries& step,
                    int64_t kind, int64_t keys, Rows k) {
     pair.each_piece(step.member, step.first, step.count, [&](Rows dq, int64_t first, int64_t count) {
         add_product<false>(pair, own, kind, own.ds + first * own.lanes, count, keys, k, dq,
@@ -278,9 +327,9 @@ inline void add_dq(const Pair& pair, const Gradient<Layout>& own, const Queries&
 }
 
 // dK and dV of a tile of keys, and with `whole` what it adds to dQ.
-template <bool whole, class Layout>
-void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& tile,
-                   const Keys<Layout>& keys) {
+template <bool whole, class Number, class Layout>
+void backward_keys(const Pair& pair, const Gradient<Number, Layout>& own, const Tile& tile,
+                   const Keys<Number, Layout>& keys) {
     constexpr int64_t block_q = Layout::block_q;
     const Arguments& args = pair.args;
     const int64_t dim = args.k.dim, value_dim = args.v.dim;
@@ -292,7 +341,7 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
     const Rows dk{own.dk, padded(dim)}, dv{own.dv, padded(value_dim)};
     std::fill(dk.data, dk.at(size), 0.0f);
     std::fill(dv.data, dv.at(size), 0.0f);
-    const Rows k = read_rows(args.k, pair.head, range.start, size, own.k);
+    const Rows k = whole ? read_depth<Number>(args.k, pair.head, range.start, size, own.k) : Rows{};
     for (int64_t member = 0; member < pair.group; ++member) {
         const Head head = pair.query_head(member);
         const auto visit = [&](int64_t start, int64_t stop, int64_t kind) {
@@ -300,11 +349,17 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
             for (int64_t at = run.start; at < run.stop; at += step_q) {
                 const int64_t first = at - pair.q_start;
                 const Queries step{member, first, std::min(step_q, run.stop - at)};
-                const Rows q = read_rows(args.q, head, first, step.count, own.q);
-                const Rows grad = read_rows(args.grad_out, head, first, step.count, own.out);
+                const Rows q = read_rows<Number>(args.q, head, first, step.count, own.q);
+                const Rows grad = read_rows<Number>(args.grad_out, head, first, step.count, own.out);
                 if (!weights(pair, own, step, range, keys, kind, q, grad)) continue;
-                add_product<true>(pair, own, kind, own.p, size, step.count, grad, dv, value_dim);
-                add_product<true>(pair, own, kind, own.ds, size, step.count, q, dk, dim);
+                const auto down = [&](const Tensor& tensor, Rows rows, float* buffer) {
+                    if (Number::per_cell == 1) return rows;
+                    return read_depth<Number>(tensor, head, first, step.count, buffer);
+                };
+                add_product<true>(pair, own, kind, own.p, size, step.count,
+                                  down(args.grad_out, grad, own.out_down), dv, value_dim);
+                add_product<true>(pair, own, kind, own.ds_down, size, step.count,
+                                  down(args.q, q, own.q_down), dk, dim);
                 if (whole) add_dq(pair, own, step, kind, size, k);
             }
         };
@@ -319,8 +374,8 @@ void backward_keys(const Pair& pair, const Gradient<Layout>& own, const Tile& ti
 }
 
 // dQ of a tile of queries, in the order of the tiles of keys. keys_of(tile): transposed before.
-template <class Layout, class KeysOf>
-void backward_queries(const Pair& pair, const Gradient<Layout>& own, const Tile& tile,
+template <class Number, class Layout, class KeysOf>
+void backward_queries(const Pair& pair, const Gradient<Number, Layout>& own, const Tile& tile,
                       int64_t member, KeysOf keys_of) {
     constexpr int64_t tiles = tiles_k<Layout>;
     const Arguments& args = pair.args;
@@ -336,22 +391,23 @@ void backward_queries(const Pair& pair, const Gradient<Layout>& own, const Tile&
             for (int64_t i = 0; i < count; ++i) std::fill(dq.at(i), dq.at(i) + columns, 0.0f);
         });
     }
-    const Rows q = read_rows(args.q, head, first, step.count, own.q);
-    const Rows grad = read_rows(args.grad_out, head, first, step.count, own.out);
+    const Rows q = read_rows<Number>(args.q, head, first, step.count, own.q);
+    const Rows grad = read_rows<Number>(args.grad_out, head, first, step.count, own.out);
     const auto visit = [&](int64_t start, int64_t stop, int64_t kind) {
         for (int64_t number = start * tiles; number < stop * tiles; ++number) {
             const Range range = keys_in<Layout>(args, head.batch, number);
             if (range.size() == 0) continue;
-            const Rows k = read_rows(args.k, pair.head, range.start, range.size(), own.k);
-            if (weights(pair, own, step, range, keys_of(number), kind, q, grad))
-                add_dq(pair, own, step, kind, range.size(), k);
+            if (!weights(pair, own, step, range, keys_of(number), kind, q, grad)) continue;
+            const int64_t size = range.size();
+            const Rows k = read_depth<Number>(args.k, pair.head, range.start, size, own.k);
+            add_dq(pair, own, step, kind, size, k);
         }
     };
     each_run_of_keys<Layout>(args, head, tile.program, visit);
     end_queries<Layout>(pair, step);
 }
 
-template <class Layout>
+template <class Layout, class Number>
 void backward_pass(const Arguments& args) {
     constexpr int64_t block_q = Layout::block_q, block_k = Layout::block_k;
     constexpr int64_t tile = tile_k<Layout>, tiles = tiles_k<Layout>;  // of a block of keys
@@ -379,17 +435,17 @@ void backward_pass(const Arguments& args) {
     });
     const int64_t count_of_keys = static_cast<int64_t>(numbers.size());
 
-    const int64_t of_thread = padded(Gradient<Layout>::floats(args));
-    const int64_t of_keys = Keys<Layout>::floats(args);
+    const int64_t of_thread = padded(Gradient<Number, Layout>::floats(args));
+    const int64_t of_keys = Keys<Number, Layout>::floats(args);
     const Buffer own_buffer(threads * of_thread);
     const int64_t of_pair = Pair::floats(args, held);
     const Buffer pair_buffer((alone ? threads : 1) * of_pair);
     const Buffer keys_buffer(std::max(threads, alone < pairs ? count_of_keys : 0) * of_keys);
     const auto own = [&] {
-        return Gradient<Layout>(own_buffer.at(this_thread() * of_thread), args);
+        return Gradient<Number, Layout>(own_buffer.at(this_thread() * of_thread), args);
     };
     const auto keys = [&](int64_t number) {
-        return Keys<Layout>(keys_buffer.at(number * of_keys), args);
+        return Keys<Number, Layout>(keys_buffer.at(number * of_keys), args);
     };
     const auto keys_at = [&](int64_t number) {  // of a tile, by position
         const int64_t place = held_of_k.at(number / tiles * block_k) / block_k * tiles;

@@ -5,9 +5,11 @@
 // that struct, so that blocks and masks are constants of the machine code.
 //
 //     arguments.h  the arguments of the C interface
-//     vector.h     vectors of floats, 2^x, tanh, and the one matrix product
+//     vector.h     vectors of floats, 2^x, tanh
+//     numbers.h    what products multiply: floats, or pairs of bf16
+//     product.h    the one matrix product
 //     layout.h     what a layout says, and the tiles that follow from it
-//     tensors.h    buffers, dtypes, and rows of a head as fp32
+//     tensors.h    buffers, dtypes, and rows of a head as numbers of a product
 //     scores.h     soft cap and masks
 //     apart.h      keeps NaN and infinity to the pairs that belong
 //     walk.h       tiles of a table, and the runs that each meets
@@ -27,6 +29,7 @@
 #include "arguments.h"
 #include "backward.h"
 #include "forward.h"
+#include "numbers.h"
 
 namespace bslang {
 namespace {
@@ -41,16 +44,24 @@ inline Status run(void (*pass)(const Arguments&), const Arguments* args) {
     return done;
 }
 
+// Whether tensors of a call are multiplied as pairs of bf16.
+inline bool of_pairs(const Arguments& args) {
+    if (Brain::per_cell == 1) return false;
+    const auto brain = [](const Tensor& x) { return x.dtype == bfloat16; };
+    const bool gradients = args.grad_out.data == nullptr || (brain(args.grad_out) && brain(args.out));
+    return brain(args.q) && brain(args.k) && brain(args.v) && gradients;
+}
+
 // Reads q, k, v; writes out, lse.
 template <class Layout>
 Status forward(const Arguments* args) {
-    return run(forward_pass<Layout>, args);
+    return run(of_pairs(*args) ? forward_pass<Layout, Brain> : forward_pass<Layout, Single>, args);
 }
 
 // Reads q, k, v, out, lse, grad_out, grad_lse; writes dq, dk, dv.
 template <class Layout>
 Status backward(const Arguments* args) {
-    return run(backward_pass<Layout>, args);
+    return run(of_pairs(*args) ? backward_pass<Layout, Brain> : backward_pass<Layout, Single>, args);
 }
 
 }  // namespace

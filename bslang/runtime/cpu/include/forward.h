@@ -11,6 +11,8 @@
 #include "apart.h"
 #include "arguments.h"
 #include "layout.h"
+#include "numbers.h"
+#include "product.h"
 #include "scores.h"
 #include "tensors.h"
 #include "threads.h"
@@ -22,6 +24,10 @@ namespace {
 
 // Scores are stored transposed, a row for each key and a lane for each query. Maxima and sums then
 // run lane by lane, and the next product reads the transposed weights as they lie.
+
+// Whether a call has so few queries, as a step of decoding has, that keys are better read along their
+// dimension than one number at a time. Of a call and not of a tile, so that no tiling changes a bit.
+inline bool few_queries(const Arguments& args) { return args.len_q <= 4; }
 
 // What a thread needs for one tile of queries.
 template <class Layout>
@@ -45,40 +51,76 @@ struct Softmax {
           pairs(v + step_k * padded(args.v.dim)),
           room(pairs + step_k * lanes) {}
 
-    float* q;      // (dim, lanes) queries, times score_factor
-    float* s;      // (step_k, lanes) scores, then weights
+    float* q;      // (dim, lanes), or (few queries, dim), in cells; floats times score_factor
+    float* s;      // (step_k, lanes) scores, then weights, in cells of keys
     float* acc;    // (lanes, value dim) output before division by l; queries before that
     float* m;      // (lanes) greatest score so far, base 2
     float* l;      // (lanes) sum of 2^(score - m)
     float* alpha;  // (lanes) what this step multiplies the sums so far by
-    float *k, *v;  // (step_k, their dim) for what cannot be read in place
+    float *k, *v;  // (step_k, their dim) for what cannot be read in place, and values in pairs
     float* pairs;  // (step_k, lanes) which belong, for a careful pass
     float* room;   // (step_k, value dim) for it
 };
 
-// One step of the online softmax: scores of `count` keys to weights.
-template <class Layout>
-__attribute__((noinline)) void weigh(const Softmax<Layout>& own, int64_t lanes, int64_t count) {
+// One step of the online softmax for `n` vectors of lanes from one on, side by side: each of its sums and
+// maxima is a chain that waits for itself.
+template <class Number, int n, class Layout>
+inline void weigh_lanes(const Softmax<Layout>& own, int64_t lane, int64_t count) {
     const vec least = all(least_exponent);
-    for (int64_t j = 0; j < lanes; j += width) {
-        const vec before = load(own.m + j);
-        vec m = before;
-        for (int64_t i = 0; i < count; ++i) {
-            const vec s = load(own.s + i * own.lanes + j);
-            m = s > m ? s : m;
+    float* s = own.s + lane;
+    vec m[n], base[n], alpha[n], sum[n] = {};
+#pragma GCC unroll 4
+    for (int j = 0; j < n; ++j) m[j] = load(own.m + lane + j * width);
+    for (int64_t i = 0; i < count; ++i)
+#pragma GCC unroll 4
+        for (int j = 0; j < n; ++j) {
+            const vec x = load(s + i * own.lanes + j * width);
+            m[j] = x > m[j] ? x : m[j];
         }
-        const vec base = m == all(-infinity) ? vec{} : m;  // no key yet: -inf - -inf would be NaN
-        const vec alpha = exp2(before - base, least);
-        vec sum{};
-        for (int64_t i = 0; i < count; ++i) {
-            const vec p = exp2(load(own.s + i * own.lanes + j) - base, least);
-            store(own.s + i * own.lanes + j, p);
-            sum += p;
-        }
-        store(own.m + j, m);
-        store(own.l + j, load(own.l + j) * alpha + sum);
-        store(own.alpha + j, alpha);
+#pragma GCC unroll 4
+    for (int j = 0; j < n; ++j) {
+        base[j] = m[j] == all(-infinity) ? vec{} : m[j];  // no key yet: -inf - -inf would be NaN
+        alpha[j] = exp2(load(own.m + lane + j * width) - base[j], least);
     }
+    const auto weight = [&](int64_t i, int j) {
+        const vec x = load(s + i * own.lanes + j * width);
+        const vec p = exp2<Number::per_cell == 1>(x - base[j], least);
+        sum[j] += p;
+        return p;
+    };
+    int64_t i = 0;
+    for (; i + Number::per_cell <= count; i += Number::per_cell) {
+        float* to = s + i / Number::per_cell * own.lanes;
+#pragma GCC unroll 4
+        for (int j = 0; j < n; ++j) {
+            const vec p = weight(i, j);
+            if constexpr (Number::per_cell == 1)
+                store(to + j * width, p);
+            else
+                store(to + j * width, Number::paired(p, weight(i + 1, j)));
+        }
+    }
+    if constexpr (Number::per_cell > 1)
+        if (i < count)  // a last key without a neighbour
+            for (int j = 0; j < n; ++j)
+                store(s + i / 2 * own.lanes + j * width, Number::paired(weight(i, j), vec{}));
+#pragma GCC unroll 4
+    for (int j = 0; j < n; ++j) {
+        const int64_t at = lane + j * width;
+        store(own.m + at, m[j]);
+        store(own.l + at, load(own.l + at) * alpha[j] + sum[j]);
+        store(own.alpha + at, alpha[j]);
+    }
+}
+
+// One step of the online softmax: scores of `count` keys to weights.
+template <class Number, class Layout>
+__attribute__((noinline)) void weigh(const Softmax<Layout>& own, int64_t lanes, int64_t count) {
+    constexpr int n = static_cast<int>(vectors);
+    int64_t lane = 0;
+    for (; lane + n * width <= lanes; lane += n * width)
+        weigh_lanes<Number, n>(own, lane, count);
+    for (; lane < lanes; lane += width) weigh_lanes<Number, 1>(own, lane, count);
 }
 
 // Keys that a tile of queries meets at a time, all in blocks of one class.
@@ -105,7 +147,7 @@ inline void each_step(const Arguments& args, Head head, int64_t program, Visit v
 }
 
 // Adds a step of keys to what a tile of queries holds. ahead: read after that. careful: see apart.h.
-template <class Layout>
+template <class Number, class Layout>
 __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax<Layout>& own,
                                             Head head, Range range, const Step& step,
                                             const Ahead& ahead, bool careful) {
@@ -113,54 +155,81 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
     const int64_t size = range.size(), lanes = padded(size, width);
     const Head key_head = head.key_head(args);
     // Scores of keys that are not there are NaN where no mask hides them: they are not those of others.
-    each_piece(args.k, key_head, step.at, step.count, own.k, not_a_number,
-               [&](Rows k, int64_t first, int64_t many) {
-                   product<false>(many, lanes, args.q.dim, k.view(), own.q, own.lanes,
-                                  own.s + first * own.lanes, own.lanes);
-               });
+    each_piece<Number>(args.k, key_head, step.at, step.count, own.k, not_a_number,
+                       [&](Rows k, int64_t first, int64_t many) {
+                           float* s = own.s + first * own.lanes;
+                           if (few_queries(args))
+                               return dot_product<Number>(many, size, cells<Number>(args.q.dim),
+                                                          k.view(), own.q, padded(args.q.dim), s,
+                                                          own.lanes, score_factor(args));
+                           product<Number, false>(many, lanes, cells<Number>(args.q.dim), k.view(),
+                                                  own.q, own.lanes, s, own.lanes,
+                                                  score_factor(args));
+                       });
     if (capped(args)) cap_scores(args, step.count, lanes, own.s, own.lanes);
     apply_mask<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
                                        size, own.s, own.lanes);
     if (may_be_unseen(args, step.kind) && !any_seen(own.s, step.count, size, own.lanes)) return;
-    weigh(own, lanes, step.count);
+    const bool few = few_queries(args);  // whose weights stay floats: values are then not paired
+    if (few)
+        weigh<Single>(own, lanes, step.count);
+    else
+        weigh<Number>(own, lanes, step.count);
     for (int64_t i = 0; i < size; ++i) {
         if (own.alpha[i] == 1.0f) continue;  // most steps bring no new maximum
         float* row = own.acc + i * stride;
         for (int64_t d = 0; d < columns; d += width)
             store(row + d, load(row + d) * own.alpha[i]);
     }
-    // In one piece: where a sum is cut decides its bits.
-    const Rows v = read_rows(args.v, key_head, step.at, step.count, own.v);
-    const View p{own.s, 1, own.lanes};
-    if (isolates<Layout> && careful && partial(step.kind)) {
+    const bool apart = isolates<Layout> && careful && partial(step.kind);
+    if (apart)
         find_pairs<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
                                            size, own.pairs, own.lanes);
-        product_apart(size, columns, step.count, p, {own.pairs, 1, own.lanes}, v, own.room,
-                      own.acc, stride);
-        return;
+    const View p{own.s, 1, own.lanes}, pairs{own.pairs, 1, own.lanes};
+    // In one piece: where a sum is cut decides its bits.
+    const auto add = [&](auto number, Rows v) {
+        using Of = decltype(number);
+        if (apart)
+            product_apart<Of>(size, columns, step.count, p, pairs, v, own.room, own.acc, stride);
+        else
+            product<Of, true>(size, columns, cells<Of>(step.count), p, v.data, v.stride, own.acc,
+                              stride, 1.0f, ahead);
+    };
+    if (few && !apart && widens(args.v, key_head, step.at, step.count)) {
+        const uint16_t* v =
+            static_cast<const uint16_t*>(args.v.data) + key_head.offset(args.v, step.at);
+        product<Widened, true>(size, columns, step.count, p, v, args.v.row, own.acc, stride);
+    } else if (few) {
+        add(Single(), read_depth<Single>(args.v, key_head, step.at, step.count, own.v));
+    } else {
+        add(Number(), read_depth<Number>(args.v, key_head, step.at, step.count, own.v));
     }
-    product<true>(size, columns, step.count, p, v.data, v.stride, own.acc, stride, ahead);
 }
 
 // Attends from the queries of a range to the keys of their block row.
-template <class Layout>
+template <class Number, class Layout>
 void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_t program,
             Range range, bool careful) {
     const int64_t stride = padded(args.v.dim);
     const int64_t first = range.start - place_of(args, head.batch).q_start, size = range.size();
-    const Rows q = read_rows(args.q, head, first, size, own.acc);  // free until later
-    transpose(q, size, args.q.dim, score_factor(args), own.q, own.lanes);
+    const int64_t depth = cells<Number>(args.q.dim);
+    const Rows q = read_rows<Number>(args.q, head, first, size, own.acc);  // free until later
+    if (few_queries(args))
+        copy_rows<Number>(q, size, depth, score_factor(args), own.q, padded(args.q.dim));
+    else
+        transpose<Number>(q, size, depth, score_factor(args), own.q, own.lanes);
+    std::fill(own.s, own.s + step_k * own.lanes, 0.0f);  // lanes that no product writes
     std::fill(own.acc, own.acc + size * stride, 0.0f);
     std::fill(own.m, own.m + own.lanes, -infinity);
     std::fill(own.l, own.l + own.lanes, 0.0f);
 
     each_step<Layout>(args, head, program, [&](const Step& step, const Step& next) {
         Ahead keys{};
-        if (in_place(args.k)) {
-            const Rows rows = lying(args.k, head.key_head(args), next.at);
-            keys = {rows.data, rows.stride, piece(args.k, next.at, next.count), args.k.dim};
+        if (in_place<Number>(args.k)) {
+            const Rows rows = lying<Number>(args.k, head.key_head(args), next.at);
+            keys = {rows.data, rows.stride, piece(args.k, next.at, next.count), depth};
         }
-        forward_step(args, own, head, range, step, keys, careful);
+        forward_step<Number>(args, own, head, range, step, keys, careful);
     });
 }
 
@@ -170,16 +239,16 @@ inline float sink_weight(const Arguments& args, Head head, int64_t query, float 
 }
 
 // Output and log-sum-exp of a tile of queries.
-template <class Layout>
+template <class Number, class Layout>
 void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, const Tile& tile) {
     const int64_t dim = args.v.dim, stride = padded(dim);
     const Range range =
         common(range_of(args.by_row, Layout::block_q, tile), all_queries(args, head.batch));
     const int64_t first = range.start - place_of(args, head.batch).q_start, size = range.size();
     if (size == 0) return;
-    attend(args, own, head, tile.program, range, false);
+    attend<Number>(args, own, head, tile.program, range, false);
     if (isolates<Layout> && has_nan({own.acc, stride}, size, padded(dim, width)))
-        attend(args, own, head, tile.program, range, true);
+        attend<Number>(args, own, head, tile.program, range, true);
     for (int64_t i = 0; i < size; ++i) {
         const float l = own.l[i];
         float* row = own.acc + i * stride;
@@ -190,7 +259,7 @@ void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, 
     }
 }
 
-template <class Layout>
+template <class Layout, class Number>
 void forward_pass(const Arguments& args) {
     const int64_t heads = args.batch * args.heads;
     use_large_pages(args.out, heads * args.len_q);
@@ -214,7 +283,7 @@ void forward_pass(const Arguments& args) {
         const int64_t within = task - (ends[part] - of_part * count);
         const int64_t head = part * of_part + within / count;  // of all in the batch
         const Softmax<Layout> own(buffer.at(this_thread() * floats), args);
-        forward_tile(args, own, {head / args.heads, head % args.heads},
+        forward_tile<Number>(args, own, {head / args.heads, head % args.heads},
                      tiles[part][within % count]);
     }
 }

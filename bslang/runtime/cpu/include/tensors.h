@@ -1,4 +1,4 @@
-// tensors.h: tensors: buffers, dtypes, and rows of a head as fp32.
+// tensors.h: tensors: buffers, dtypes, and rows of a head as numbers of a product.
 
 #ifndef BSLANG_TENSORS_H
 #define BSLANG_TENSORS_H
@@ -14,6 +14,8 @@
 #endif
 
 #include "arguments.h"
+#include "numbers.h"
+#include "product.h"
 #include "vector.h"
 
 namespace bslang {
@@ -56,18 +58,6 @@ class Buffer {
 // ---- Between dtypes -----------------------------------------------------------------------------
 
 inline int64_t size_of(int64_t dtype) { return dtype == float32 ? 4 : 2; }
-
-inline uint32_t bits_of(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-inline float float_of(uint32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 inline float from_bfloat16(uint16_t x) { return float_of(static_cast<uint32_t>(x) << 16); }
 
@@ -153,7 +143,7 @@ struct Head {
     }
 };
 
-// Rows of a head as fp32: where they lie in a tensor, or in a buffer.
+// Rows of a head in cells (see numbers.h): where they lie in a tensor, or in a buffer.
 struct Rows {
     float* data;
     int64_t stride;
@@ -161,9 +151,14 @@ struct Rows {
     View view() const { return {data, stride, 1}; }
 };
 
-// Whether rows of a tensor can be read and written as whole vectors where they lie.
+// Whether rows of a tensor can be read as cells where they lie: floats as whole vectors, which can be
+// written there, too, and pairs in fours, as transpose reads them.
+template <class Number>
 inline bool in_place(const Tensor& tensor) {
-    return tensor.dtype == float32 && tensor.dim % width == 0;
+    if (Number::per_cell == 1) return tensor.dtype == float32 && tensor.dim % width == 0;
+    const int64_t odd = tensor.batch | tensor.head | tensor.row;
+    const bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % sizeof(float) == 0;
+    return tensor.dim % (4 * Number::per_cell) == 0 && odd % Number::per_cell == 0 && aligned;
 }
 
 // Rows of a tensor, all of which are written.
@@ -183,45 +178,102 @@ inline int64_t page_of(const Pages& of, Head head, int64_t row) {
     return of.table[head.batch * of.batch + head.head * of.head + row / of.size];
 }
 
+inline bool is_there(const Tensor& tensor, Head head, int64_t row) {
+    return tensor.pages == nullptr || page_of(*tensor.pages, head, row) >= 0;
+}
+
+// Whether rows of bf16 lie in one piece, as whole vectors, for a product that widens them.
+inline bool widens(const Tensor& tensor, Head head, int64_t start, int64_t count) {
+    return tensor.dtype == bfloat16 && tensor.dim % width == 0 &&
+           piece(tensor, start, count) == count && is_there(tensor, head, start);
+}
+
+template <class Number>
 inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
-    return {static_cast<float*>(tensor.data) + head.offset(tensor, start), tensor.row};
+    float* data = static_cast<float*>(tensor.data);
+    return {data + head.offset(tensor, start) / Number::per_cell, tensor.row / Number::per_cell};
+}
+
+// Elements of a row, padded with zeros to whole cells and to `stride` of them.
+template <class Number>
+inline void read_row(const Tensor& tensor, int64_t from, float* to, int64_t stride) {
+    if (Number::per_cell == 1) {
+        widen(tensor.dtype, tensor.data, from, tensor.dim, to);
+        std::fill(to + tensor.dim, to + stride, 0.0f);
+        return;
+    }
+    const uint16_t* data = static_cast<const uint16_t*>(tensor.data) + from;
+    const int64_t bytes = tensor.dim * static_cast<int64_t>(sizeof(uint16_t));
+    std::memcpy(to, data, bytes);
+    std::memset(reinterpret_cast<char*>(to) + bytes, 0, stride * sizeof(float) - bytes);
 }
 
 // Rows [start, start + count) of a head, to be read. `buffer` has room for them, and takes them,
 // padded with zeros to whole cache lines, where they cannot be read in place. absent: what those hold
 // whose page is not there.
-[[maybe_unused]] Rows read_rows(const Tensor& tensor, Head head, int64_t start, int64_t count,
-                                float* buffer, float absent = 0.0f) {
-    const auto is_there = [&](int64_t row) {
-        return tensor.pages == nullptr || page_of(*tensor.pages, head, row) >= 0;
-    };
-    if (in_place(tensor) && piece(tensor, start, count) == count && is_there(start))
-        return lying(tensor, head, start);
-    const int64_t dim = tensor.dim, stride = padded(dim);
+template <class Number>
+Rows read_rows(const Tensor& tensor, Head head, int64_t start, int64_t count, float* buffer,
+               float absent = 0.0f) {
+    if (in_place<Number>(tensor) && piece(tensor, start, count) == count &&
+        is_there(tensor, head, start))
+        return lying<Number>(tensor, head, start);
+    const int64_t dim = cells<Number>(tensor.dim), stride = padded(dim);
     float* to = buffer;
     for (int64_t row = start, stop = start + count; row < stop;) {
         const int64_t end = row + piece(tensor, row, stop - row);
-        const bool there = is_there(row);
+        const bool there = is_there(tensor, head, row);
         for (int64_t from = head.offset(tensor, row); row < end; ++row, from += tensor.row) {
-            if (there)
-                widen(tensor.dtype, tensor.data, from, dim, to);
-            else
+            if (there) {
+                read_row<Number>(tensor, from, to, stride);
+            } else {
                 std::fill(to, to + dim, absent);
-            std::fill(to + dim, to + stride, 0.0f);
+                std::fill(to + dim, to + stride, 0.0f);
+            }
             to += stride;
         }
     }
     return {buffer, stride};
 }
 
+// Two rows of bf16, either of which may be missing, in cells of one element of each.
+inline void pair_rows(const uint16_t* first, const uint16_t* second, int64_t dim, float* to) {
+    typedef uint16_t half __attribute__((may_alias));
+    half* halves = reinterpret_cast<half*>(to);
+    if (first == nullptr || second == nullptr) std::fill(to, to + dim, 0.0f);
+    if (first != nullptr && second != nullptr)  // as most are: in one loop that is vectorised
+        for (int64_t d = 0; d < dim; ++d)
+            halves[2 * d] = first[d], halves[2 * d + 1] = second[d];
+    else if (first != nullptr)
+        for (int64_t d = 0; d < dim; ++d) halves[2 * d] = first[d];
+    else if (second != nullptr)
+        for (int64_t d = 0; d < dim; ++d) halves[2 * d + 1] = second[d];
+}
+
+// The same rows as the depth of a product: those of floats as they are, those of bf16 in pairs.
+template <class Number>
+Rows read_depth(const Tensor& tensor, Head head, int64_t start, int64_t count, float* buffer) {
+    if (Number::per_cell == 1) return read_rows<Number>(tensor, head, start, count, buffer);
+    const int64_t dim = tensor.dim, stride = padded(dim), stop = start + count;
+    const auto row_at = [&](int64_t row) -> const uint16_t* {
+        if (row >= stop || !is_there(tensor, head, row)) return nullptr;
+        return static_cast<const uint16_t*>(tensor.data) + head.offset(tensor, row);
+    };
+    float* to = buffer;
+    for (int64_t row = start; row < stop; row += 2, to += stride) {
+        pair_rows(row_at(row), row_at(row + 1), dim, to);
+        std::fill(to + dim, to + stride, 0.0f);
+    }
+    return {buffer, stride};
+}
+
 // Calls visit(rows, first, many) for the rows that read_rows has, piece by piece where that saves a copy.
-template <class Visit>
+template <class Number, class Visit>
 inline void each_piece(const Tensor& tensor, Head head, int64_t start, int64_t count, float* buffer,
                        float absent, Visit visit) {
-    const bool whole = !in_place(tensor);
+    const bool whole = !in_place<Number>(tensor);
     for (int64_t first = 0, many; first < count; first += many) {
         many = whole ? count : piece(tensor, start + first, count - first);
-        visit(read_rows(tensor, head, start + first, many, buffer, absent), first, many);
+        visit(read_rows<Number>(tensor, head, start + first, many, buffer, absent), first, many);
     }
 }
 
@@ -230,14 +282,18 @@ inline void each_piece(const Tensor& tensor, Head head, int64_t start, int64_t c
     narrow(tensor.dtype, tensor.data, head.offset(tensor, row), tensor.dim, from, factor);
 }
 
-// Four floats of each of four rows, times a factor, to four rows of four.
+// Four cells of each of four rows to four rows of four, floats times a factor.
+template <class Number>
 inline void transpose_4x4(const float* from, int64_t from_stride, float factor, float* to,
                           int64_t to_stride) {
     typedef float quad __attribute__((vector_size(16), may_alias, aligned(4)));
+    const auto read = [&](const float* x) {
+        const quad four = *reinterpret_cast<const quad*>(x);
+        return Number::per_cell == 1 ? four * factor : four;
+    };
     quad half[4];  // columns 0 and 1 of rows 0 and 1, of rows 2 and 3; then columns 2 and 3
     for (int i = 0; i < 2; ++i, from += 2 * from_stride) {
-        const quad x = *reinterpret_cast<const quad*>(from) * factor;
-        const quad y = *reinterpret_cast<const quad*>(from + from_stride) * factor;
+        const quad x = read(from), y = read(from + from_stride);
         half[i] = quad{x[0], y[0], x[1], y[1]};
         half[2 + i] = quad{x[2], y[2], x[3], y[3]};
     }
@@ -248,18 +304,32 @@ inline void transpose_4x4(const float* from, int64_t from_stride, float factor, 
     }
 }
 
-// (count, dim) to (dim, lanes), times a factor; zeros in the lanes left over. dim is rounded up to a
-// multiple of 4: rows in buffers have zeros there, and `to` has room.
-[[maybe_unused]] void transpose(Rows from, int64_t count, int64_t dim, float factor, float* to,
-                                int64_t lanes) {
+// (count, depth) cells to (depth, lanes), floats times a factor; zeros in the lanes left over. The depth
+// is rounded up to a multiple of 4: rows in buffers have zeros there, and `to` has room.
+template <class Number>
+void transpose(Rows from, int64_t count, int64_t depth, float factor, float* to, int64_t lanes) {
     const int64_t whole = count / 4 * 4;
-    for (int64_t d = 0; d < dim; d += 4) {
+    for (int64_t d = 0; d < depth; d += 4) {
         for (int64_t i = 0; i < whole; i += 4)
-            transpose_4x4(from.at(i) + d, from.stride, factor, to + d * lanes + i, lanes);
+            transpose_4x4<Number>(from.at(i) + d, from.stride, factor, to + d * lanes + i, lanes);
         for (int64_t e = d; e < d + 4; ++e) {
-            for (int64_t i = whole; i < count; ++i) to[e * lanes + i] = from.at(i)[e] * factor;
+            for (int64_t i = whole; i < count; ++i) {
+                const float x = from.at(i)[e];
+                to[e * lanes + i] = Number::per_cell == 1 ? x * factor : x;
+            }
             std::fill(to + e * lanes + count, to + (e + 1) * lanes, 0.0f);
         }
+    }
+}
+
+// (count, depth) cells to rows of `stride`, floats times a factor; zeros behind them.
+template <class Number>
+void copy_rows(Rows from, int64_t count, int64_t depth, float factor, float* to, int64_t stride) {
+    for (int64_t i = 0; i < count; ++i, to += stride) {
+        std::memcpy(to, from.at(i), depth * sizeof(float));
+        if (Number::per_cell == 1)
+            for (int64_t d = 0; d < depth; ++d) to[d] *= factor;
+        std::fill(to + depth, to + stride, 0.0f);
     }
 }
 

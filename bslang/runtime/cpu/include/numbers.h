@@ -1,0 +1,118 @@
+// numbers.h: what products multiply: floats, or pairs of bf16 where the processor has instructions for them.
+
+#ifndef BSLANG_NUMBERS_H
+#define BSLANG_NUMBERS_H
+
+#include <cstdint>
+#include <cstring>
+
+#include "vector.h"
+
+namespace bslang {
+namespace {
+
+inline uint32_t bits_of(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+inline float float_of(uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// A product reads its operands in cells of 32 bits, each of which holds as many numbers as lie side by
+// side along its depth: a float, or two bf16, the first in the low half. Memory and variables of cells
+// have the type of floats. Sums are floats.
+
+// How many cells hold so many numbers.
+template <class Number>
+constexpr int64_t cells(int64_t numbers) {
+    return (numbers + Number::per_cell - 1) / Number::per_cell;
+}
+
+struct Single {
+    static constexpr int64_t per_cell = 1;
+
+    // sum + a b, where a is the cell at an address.
+    static vec multiply_add(vec sum, const float* a, vec b) { return sum + *a * b; }
+    static vec multiply_add(vec sum, vec a, vec b) { return sum + a * b; }
+
+    // What B is made of, and a vector of it.
+    using right = float;
+    static vec read(const float* b) { return load(b); }
+
+    // A number of a cell, and a cell with another one in its place.
+    static float number(float cell, int64_t) { return cell; }
+    static float with(float, int64_t, float x) { return x; }
+};
+
+// Floats times bf16 that become floats as they are read: for products of few rows, where all else costs more
+// than to read B.
+struct Widened : Single {
+    using right = uint16_t;
+    static vec read(const uint16_t* b) {
+#if defined(__AVX512F__)
+        typedef uint16_t halves[width];
+        ivec to;  // GCC 12 has five instructions for this one
+        __asm__("vpmovzxwd %1, %0" : "=v"(to) : "m"(*reinterpret_cast<const halves*>(b)));
+#else
+        typedef uint16_t halves
+            __attribute__((vector_size(width * sizeof(uint16_t)), may_alias, aligned(2)));
+        const ivec to = __builtin_convertvector(*reinterpret_cast<const halves*>(b), ivec);
+#endif
+        return reinterpret_cast<vec>(to << 16);
+    }
+};
+
+#if defined(__AVX512BF16__)
+// Assembly rather than the compiler's names for it: those are in headers that cost every build a third of
+// a second, and compilers disagree on their types.
+struct Brain {
+    static constexpr int64_t per_cell = 2;
+
+    using right = float;
+    static vec read(const float* b) { return load(b); }
+
+    static vec multiply_add(vec sum, vec a, vec b) {
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+        return sum;
+    }
+    static vec multiply_add(vec sum, const float* a, vec b) {
+        typedef int32_t bits __attribute__((may_alias));
+        return multiply_add(
+            sum, reinterpret_cast<vec>(ivec{} + *reinterpret_cast<const bits*>(a)), b);
+    }
+
+    // Cells of the numbers of two vectors, rounded: one after the other, or each beside its like.
+    static vec in_turn(vec first, vec second) {
+        vec to;
+        __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(to) : "v"(first), "v"(second));
+        return to;
+    }
+    static vec paired(vec first, vec second) {
+        typedef int16_t halves __attribute__((vector_size(width * sizeof(float))));
+        const halves x = reinterpret_cast<halves>(in_turn(first, second));
+        return reinterpret_cast<vec>(__builtin_shufflevector(
+            x, x, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11,
+            27, 12, 28, 13, 29, 14, 30, 15, 31));
+    }
+
+    static float number(float cell, int64_t which) {
+        return float_of(which == 0 ? bits_of(cell) << 16 : bits_of(cell) & 0xffff0000u);
+    }
+    static float with(float cell, int64_t which, float x) {
+        const uint32_t bits = bits_of(cell), part = bits_of(x) >> 16;
+        return float_of(which == 0 ? (bits & 0xffff0000u) | part : (bits & 0xffffu) | part << 16);
+    }
+};
+#else
+using Brain = Single;  // bf16 becomes floats as it is read
+#endif
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_NUMBERS_H

@@ -1,0 +1,166 @@
+// product.h: the matrix product that every pass is made of.
+
+#ifndef BSLANG_PRODUCT_H
+#define BSLANG_PRODUCT_H
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "numbers.h"
+#include "vector.h"
+
+namespace bslang {
+namespace {
+
+// A matrix of cells (see numbers.h) to be read in any direction: (i, k) is data[i * row + k * col].
+struct View {
+    const float* data;
+    int64_t row, col;
+    View from_row(int64_t i) const { return {data + i * row, row, col}; }
+};
+
+// Memory that is read next, to be fetched while a product is computed.
+struct Ahead {
+    const float* data;
+    int64_t stride, rows, columns;
+    void fetch(int64_t row, int64_t count) const {
+        for (int64_t i = row, end = std::min(row + count, rows); i < end; ++i)
+            for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(data + i * stride + j);
+    }
+};
+
+// Vectors of a product as they are stored. A product of bf16 is scaled, since its operands cannot be
+// without being rounded again; floats are scaled where they are transposed.
+template <class Number, bool add>
+inline void keep(float* to, vec sum, float factor) {
+    if (add)
+        store(to, load(to) + sum);
+    else
+        store(to, Number::per_cell > 1 ? sum * factor : sum);
+}
+
+// `m` rows by `n` vectors of a product, summed in registers; so loops over them are unrolled.
+template <class Number, bool add, int m, int n>
+__attribute__((always_inline)) inline void product_tile(int64_t depth, View a,
+                                                        const typename Number::right* b,
+                                                        int64_t ldb, float* c, int64_t ldc,
+                                                        float factor) {
+    vec sum[m][n] = {};
+#pragma GCC unroll 2
+    for (int64_t k = 0; k < depth; ++k) {
+        vec from_b[n];
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) from_b[j] = Number::read(b + k * ldb + j * width);
+#pragma GCC unroll 8
+        for (int i = 0; i < m; ++i)
+#pragma GCC unroll 8
+            for (int j = 0; j < n; ++j)
+                sum[i][j] =
+                    Number::multiply_add(sum[i][j], a.data + i * a.row + k * a.col, from_b[j]);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < m; ++i)
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j)
+            keep<Number, add>(c + i * ldc + j * width, sum[i][j], factor);
+}
+
+// `n` vectors of the columns of a product.
+template <class Number, bool add, int n>
+inline void product_panel(int64_t m, int64_t depth, View a, const typename Number::right* b,
+                          int64_t ldb, float* c, int64_t ldc, float factor, const Ahead& ahead) {
+    int64_t i = 0;
+    for (; i + rows <= m; i += rows) {
+        ahead.fetch(i, rows);
+        product_tile<Number, add, rows, n>(depth, a.from_row(i), b, ldb, c + i * ldc, ldc, factor);
+    }
+    for (; i < m; ++i)  // of a ragged tile
+        product_tile<Number, add, 1, n>(depth, a.from_row(i), b, ldb, c + i * ldc, ldc, factor);
+}
+
+// C = A B, which of bf16 is multiplied by a factor, or C += A B: C is (m, n) floats, A (m, depth) and B
+// (depth, n) cells. n is rounded up to a multiple of `width`: buffers have room for it, and what lands
+// there is never read.
+// An element of A B is one chain of multiply-adds in the order of `depth`, wherever it is computed;
+// the chain is short, and added to C whole, since rounding errors grow with the length of a sum.
+template <class Number, bool add>
+__attribute__((noinline)) void product(int64_t m, int64_t n, int64_t depth, View a,
+                                       const typename Number::right* b, int64_t ldb, float* c,
+                                       int64_t ldc, float factor = 1.0f, Ahead ahead = {}) {
+    constexpr int64_t panel = vectors * width;  // of B; it stays in a near cache
+    int64_t j = 0;
+    for (; j + panel <= n; j += panel, ahead = {})
+        product_panel<Number, add, vectors>(m, depth, a, b + j, ldb, c + j, ldc, factor, ahead);
+    for (; j < n; j += width, ahead = {})
+        product_panel<Number, add, 1>(m, depth, a, b + j, ldb, c + j, ldc, factor, ahead);
+}
+
+// Sums of pairs of lanes of two vectors: each holds width / size groups of `size` lanes, one for each of
+// so many rows. The sum has groups of half the size, those of a before those of b.
+template <int64_t size, size_t... lane>
+inline vec halved(vec a, vec b, std::index_sequence<lane...>) {
+    constexpr auto from = [](int64_t to) {  // of a and b in turn
+        const int64_t group = to / (size / 2), within = to % (size / 2);
+        return static_cast<int>(group * size + within);
+    };
+    constexpr int half = static_cast<int>(size / 2);
+    return __builtin_shufflevector(a, b, from(lane)...) +
+           __builtin_shufflevector(a, b, (from(lane) + half)...);
+}
+
+// Lane i becomes the sum of the lanes of x[i].
+template <int64_t size = width>
+inline vec totals(vec* x) {
+    if constexpr (size == 1) {
+        return x[0];
+    } else {
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < size / 2; ++i)
+            x[i] = halved<size>(x[2 * i], x[2 * i + 1], std::make_index_sequence<width>());
+        return totals<size / 2>(x);
+    }
+}
+
+// The sum of products of two rows, in parts: a vector of sums over every width-th cell. b is padded with
+// zeros to whole vectors; what lies behind a may be no memory.
+template <class Number>
+inline vec dot(int64_t depth, const float* a, const float* b) {
+    const int64_t whole = depth / width * width;
+    vec sum{};
+    for (int64_t k = 0; k < whole; k += width)
+        sum = Number::multiply_add(sum, load(a + k), load(b + k));
+    if (whole < depth) {
+        float rest[width] = {};
+        std::memcpy(rest, a + whole, (depth - whole) * sizeof(float));
+        sum = Number::multiply_add(sum, load(rest), load(b + whole));
+    }
+    return sum;
+}
+
+// C = A B^T as `product`, for a B^T of few rows, which would leave most lanes of a vector empty: (n, depth)
+// cells, padded with zeros to whole vectors. The rows of A lie side by side: a.col is 1. They are read one
+// after the other, as memory is fetched ahead.
+template <class Number>
+__attribute__((noinline)) void dot_product(int64_t m, int64_t n, int64_t depth, View a,
+                                           const float* b, int64_t ldb, float* c, int64_t ldc,
+                                           float factor) {
+    for (int64_t first = 0; first < m; first += width, c += width * ldc) {
+        const int64_t count = std::min(width, m - first);
+        for (int64_t j = 0; j < n; ++j) {
+            vec sums[width] = {};
+            for (int64_t i = 0; i < count; ++i)
+                sums[i] = dot<Number>(depth, a.from_row(first + i).data, b + j * ldb);
+            float found[width];
+            store(found, totals(sums) * (Number::per_cell > 1 ? factor : 1.0f));
+            for (int64_t i = 0; i < count; ++i) c[i * ldc + j] = found[i];
+        }
+    }
+}
+
+}  // namespace
+}  // namespace bslang
+
+#endif  // BSLANG_PRODUCT_H
