@@ -182,8 +182,10 @@ def source(spec: str, block: int) -> str:
 def full_lines(text: str) -> set[int]:
     """The lines of a module at which loops over full blocks begin: those that load whole tiles only, and in
     kernels with partitions those that multiply tiles and mask none."""
+    tree = ast.parse(text)
+    multiply = _that_call("warpgroup_mma", tree)
     lines = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.For):
             calls = [each for each in ast.walk(node) if isinstance(each, ast.Call)]
             loads = [each for each in calls if _name(each) in ("_keys", "_queries")]
@@ -191,10 +193,23 @@ def full_lines(text: str) -> set[int]:
                 any(isinstance(x, ast.Constant) and x.value is None for x in c.args) for c in loads
             )
             names = {_name(each) for each in calls}
-            multiplies = "warpgroup_mma" in names and "where" not in names
+            multiplies = names & multiply and "where" not in names
             if (loads and all(whole)) or multiplies:
                 lines.add(node.lineno)
     return lines
+
+
+def _that_call(name: str, tree: ast.Module) -> set[str]:
+    """A function, and those of a module that call it, or one that does."""
+    calls = {
+        each.name: {_name(call) for call in ast.walk(each) if isinstance(call, ast.Call)}
+        for each in tree.body
+        if isinstance(each, ast.FunctionDef)
+    }
+    found = {name}
+    while more := {each for each, called in calls.items() if called & found} - found:
+        found |= more
+    return found
 
 
 def _name(call: ast.Call) -> str:
