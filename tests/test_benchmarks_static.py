@@ -118,6 +118,8 @@ def test_warps_that_load_stand_for_copies() -> None:
     assert each == [4, 8, 8]  # those that load have no part in a loop that multiplies
     text = "for i in r:\n    a = gl.where(a)\n    warpgroup_mma(a)\nfor i in r:\n    warpgroup_mma(a)\n"
     assert static_kernels.full_lines(text) == {4}
+    text = "def f():\n    g()\ndef g():\n    warpgroup_mma(a)\nfor i in r:\n    f()\n"
+    assert static_kernels.full_lines(text) == {5}  # products are made by functions, too
 
 
 def test_one_bad_kernel_of_many_is_named() -> None:

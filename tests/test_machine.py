@@ -122,6 +122,30 @@ def test_loops_of_sass() -> None:
     assert [each.line for each in second] == [13, 13]
 
 
+def test_a_wait_that_a_loop_has_a_way_past_is_no_part_of_it() -> None:
+    text = """
+	.section	.text._kernel,"ax",@progbits
+.L_x_0:
+        /*0000*/                   SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [UR4], R0 ;
+        /*0010*/              @!P0 BRA `(.L_x_2) ;
+.L_x_1:
+        /*0020*/                   HGMMA.64x64x16.F32.BF16 R24, gdesc[UR4], R24 ;
+        /*0030*/               @P1 BRA `(.L_x_0) ;
+        /*0040*/                   EXIT ;
+.L_x_2:
+        /*0050*/                   SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [UR4], R0 ;
+        /*0060*/              @!P0 BRA `(.L_x_2) ;
+        /*0070*/                   BRA `(.L_x_1) ;
+"""
+    (found,) = Loops(sass.read(text, "_kernel")).inner()
+    assert [each.text.split()[0].split(".")[0] for each in found] == [
+        "SYNCS",
+        "BRA",
+        "HGMMA",
+        "BRA",
+    ]
+
+
 def test_loops_are_named_by_the_source() -> None:
     first, second = loops(Loops(sass.read(SASS, "_kernel")), SOURCE, "_kernel")
     assert (first.line, first.comment) == (8, "Full blocks: every pair belongs.")

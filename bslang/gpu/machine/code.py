@@ -43,7 +43,8 @@ class Loops:
 
     A loop is what can run between its head and a step back to it, where every way to that step
     passes the head (a natural loop; Aho, Lam, Sethi and Ullman, Compilers, 9.6.6). One that only waits
-    for a barrier is a part of the loop around it, and none of its own.
+    for a barrier is a part of the loop around it, and none of its own; where that has a way past it, which it
+    takes when there is nothing to wait for, it is no part of it either.
     """
 
     def __init__(self, code: Sequence[Instruction]) -> None:
@@ -61,7 +62,9 @@ class Loops:
                 if place in above and _passes(head, place, above):
                     loops.setdefault(head, {head}).update(_between(head, place, graph))
         self._code = code
-        self._loops = {head: body for head, body in loops.items() if not _only_waits(code, body)}
+        self._graph = graph
+        self._waiting = [body for body in loops.values() if _only_waits(code, body)]
+        self._loops = {head: body for head, body in loops.items() if body not in self._waiting}
 
     def inner(self, kinds: Collection[str] = ()) -> list[list[Instruction]]:
         """The loops that have no other loop inside, in the order of the text.
@@ -75,10 +78,19 @@ class Loops:
             if not kinds or any(code[place].kind in kinds for place in body)
         }
         return [
-            [code[place] for place in sorted(body)]
+            [code[place] for place in sorted(self._without_waits(head, body))]
             for head, body in sorted(loops.items())
             if not any(other in body for other in loops if other != head)
         ]
+
+    def _without_waits(self, head: int, body: set[int]) -> set[int]:
+        """An inner loop without what only waits and what it has a way past."""
+        for wait in self._waiting:
+            if wait < body and head not in wait:
+                rest = self._graph.subgraph(body - wait)
+                around = nx.descendants(rest, head) & nx.ancestors(rest, head)
+                body = around | {head} if around else body
+        return body
 
 
 def counts(code: Iterable[Instruction]) -> Counter[str]:
