@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import pytest
 
 from bslang import api, compiler
 from bslang.cli.main import main
+from bslang.dims import Dims
 from bslang.errors import TargetError
 from bslang.gpu import inspect
+from bslang.gpu.machine.report import Inspected
+from bslang.resolve.program import Resolved
 from bslang.syntax.source import Source
 
 pytest.importorskip("triton")
@@ -25,10 +29,16 @@ SPEC = "near = last(3)"
 PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4}
 
 
+@cache
+def inspected(architecture: str) -> list[Inspected]:
+    """What is in the kernels of SPEC, found once: it takes seconds."""
+    resolved = compiler.resolve(Source("spec.bsl", SPEC), block=64)
+    return api.inspect(resolved, architecture, 64, "bf16")
+
+
 @pytest.mark.parametrize("architecture", ["cuda:80", "cuda:90", "hip:gfx942"])
 def test_kernels(architecture: str) -> None:
-    resolved = compiler.resolve(Source("spec.bsl", SPEC), block=64)
-    reports = {report.kernel: report for report in api.inspect(resolved, architecture, 64, "bf16")}
+    reports = {report.kernel: report for report in inspected(architecture)}
     assert set(reports) >= {*PRODUCTS, "delta"}
     assert reports["delta"].loops == ()
     for kernel, products in PRODUCTS.items():
@@ -62,6 +72,15 @@ def command(
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     given: dict[str, Any] = {"monkeypatch": monkeypatch, "capsys": capsys}
+
+    found = inspected("cuda:90")
+    asked = compiler.resolve(Source("-", SPEC), block=64).pattern, "cuda:90", Dims.of(64), "bf16"
+
+    def inspect(resolved: Resolved, *of: object) -> list[Inspected]:
+        assert (resolved.pattern, *of) == asked
+        return found
+
+    monkeypatch.setattr(api, "inspect", inspect)
     status, out, err = command("--head-dim", "64", **given)
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -80,6 +99,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         (row,) = (line for line in lines if line.startswith(f"{loop['line']}: "))
         numbers = ("instructions", "matrix", "exp2", "copies", "loads", "local")
         assert row.split()[-len(numbers) :] == [f"{loop[name]:,}" for name in numbers]
+    monkeypatch.undo()
     status, out, err = command("--target", "sm_90", **given)
     assert (status, out) == (1, "") and err.startswith("error: unknown architecture 'sm_90'")
 
