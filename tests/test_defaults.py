@@ -4,6 +4,7 @@ precision, and a CUDA graph that is captured."""
 from __future__ import annotations
 
 import ast
+import gc
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,6 @@ import bslang
 from bslang.dims import Dims
 from bslang.gpu.aot import choice
 from bslang.runtime import layout as layouts
-from bslang.runtime import plan as plans
 from bslang.runtime.triton.kernels import is_tf32
 
 PACKAGE = Path(bslang.__file__).parent
@@ -130,11 +130,28 @@ def test_tables_of_a_captured_graph_stay(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.undo()
     for length in range(1, 2 * layouts.PLANS):
         made._plan(length, length, "end", cpu)
-    try:
-        assert kept() is not None and lost() is None
-    finally:
-        plans.CAPTURED.clear()
+    assert kept() is not None and lost() is None
+    del made
+    gc.collect()
     assert kept() is None
+
+
+def test_many_captures_at_one_length_keep_one_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever other lengths come between them, and of a step's tables too."""
+    made, cpu = bslang.compile("causal & last(9)", block=8, target="torch"), torch.device("cpu")
+
+    def plans() -> list[object]:
+        return [made._plan(200, 200, "end", cpu), vars(made._plan_by_place(1, 200, cpu, 1))["made"]]
+
+    first = plans()
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(layouts, "is_capturing", lambda device: True)
+            captured = plans()
+        assert all(x is y for x, y in zip(captured, first, strict=True))
+        made._capacities._values.clear()
+        for length in range(1, 2 * layouts.PLANS):
+            made._plan(length, length, "end", cpu)
 
 
 # ---- warps -------------------------------------------------------------------------------------

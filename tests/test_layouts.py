@@ -200,6 +200,8 @@ def test_the_values_that_were_used_last_are_kept() -> None:
 
     assert [ask(key) for key in (1, 2, 1, 3, 1, 2)] == [-1, -2, -1, -3, -1, -2]
     assert made == [1, 2, 3, 2]  # 2 made room for 3
+    assert kept.get(2, int, hold=True) == -2 and [ask(key) for key in (4, 5, 6, 2)][3] == -2
+    assert made == [1, 2, 3, 2, 4, 5, 6]  # 2 is held
 
 
 # ---- threads and other processes -------------------------------------------------------------------

@@ -159,5 +159,32 @@ def check_capture(driver: Driver) -> None:
         assert each.lost() == ["lse", "out", "part_lse", "part_out"]  # which the graph holds
 
 
+def check_absent(driver: Driver) -> None:
+    """What stands for absent keys is made by a call before: a capture would fill it at its replays alone,
+    and other calls read it before them."""
+    layout = bslang.compile("last(40t) & causal", block=16, target="triton")
+    q, (k, v) = torch.zeros(1, 2, 1, 16).half(), torch.zeros(2, 1, 2, 96, 16).half()
+    pools, lengths = torch.zeros(2, 6, 2, 16, 16).half(), torch.tensor([90])
+    pages = torch.arange(6, dtype=torch.int32)[None]
+
+    def paged() -> None:
+        layout(q, *pools, pages=pages, lengths=lengths)
+
+    with torch.no_grad():
+        layout(q, k, v, lengths=lengths)  # has the tables, and no pages
+        with driver.capture(), pytest.raises(RuntimeError, match="and the same options"):
+            paged()
+        paged()
+        with driver.capture() as graph:
+            paged()
+    (launch,) = graph
+    assert launch.lost() == ["lse", "out"]  # which the graph holds
+    assert {"k_absent", "v_absent"} <= launch.pointers.keys()
+
+
+def test_a_capture_fills_nothing_that_others_read(on_gpu: Callable[..., None]) -> None:
+    on_gpu(check_absent)
+
+
 def test_a_captured_step_reads_the_lengths_of_its_replay(on_gpu: Callable[..., None]) -> None:
     on_gpu(check_capture)

@@ -25,7 +25,7 @@ from bslang.runtime.checks import (
     share_batch,
 )
 from bslang.runtime.packed import Offsets, attend
-from bslang.runtime.plan import CAPTURED, DevicePlan, is_capturing
+from bslang.runtime.plan import DevicePlan, is_capturing
 from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key
 from bslang.runtime.target import Target
@@ -305,13 +305,11 @@ class CallableLayout(ABC):
     ) -> DevicePlan:
         """The tables of a call on a device; made once for each length and kept while in use."""
         layer = self.layer if self.by_layer else 0
-        plan = self._plans.get(
+        return self._plans.get(
             (len_q, len_k, align, device, self._numbers(heads), layer),
             lambda: DevicePlan.of(self._schedule(len_q, len_k, align, heads), device),
+            hold=is_capturing(device),  # replays read its tables
         )
-        if is_capturing(device):
-            CAPTURED.add(plan)
-        return plan
 
     def _plan_by_place(
         self, len_q: int, len_k: int, device: torch.device, heads: int, rounded: bool = True
@@ -332,12 +330,9 @@ class CallableLayout(ABC):
             except BslangError:
                 return None
 
-        plan = self._capacities.get((length, device, numbers, layer), make)
-        if plan is None:
-            return None
-        if is_capturing(device):
-            CAPTURED.add(plan)
-        return plan.at(len_q, len_k)
+        key = (length, device, numbers, layer)
+        plan = self._capacities.get(key, make, hold=is_capturing(device))
+        return None if plan is None else plan.at(len_q, len_k)
 
     def _plan_of_step(
         self, len_q: int, len_k: int, device: torch.device, heads: int
@@ -348,7 +343,7 @@ class CallableLayout(ABC):
         first, (rows, columns) = len_k - len_q, self.block
         stop = min(-(-len_k // rows) * rows, -(-len_k // columns) * columns)
         key = (first // rows, stop, device, self._numbers(heads), layer)
-        kept = self._steps.get(key, list)
+        kept = self._steps.get(key, list, hold=is_capturing(device))
         plan = next((plan for steps, plan in kept if first in steps), None)
         if plan is None:
             try:
@@ -359,8 +354,6 @@ class CallableLayout(ABC):
                 return None
             plan = DevicePlan.of(schedule, device)
             kept.append((range(first, self._last_step(schedule) + 1), plan))
-        if is_capturing(device):
-            CAPTURED.add(plan)
         return plan.at(len_q, len_k)
 
     def _schedule(self, len_q: int, len_k: int, align: str, heads: int) -> Any:

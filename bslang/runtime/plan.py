@@ -20,7 +20,7 @@ def moved(x: torch.Tensor, device: torch.device) -> torch.Tensor:
     if is_capturing(device):
         raise RuntimeError(
             "a CUDA graph is captured, and the tables of this call are not on the GPU yet: call the layout "
-            "once before the capture, with tensors of the same shapes"
+            "once before the capture, with tensors of the same shapes and the same options"
         )
     return sent(x, device)
 
@@ -43,11 +43,6 @@ class DeviceTable:
         """Move a `bslang.schedule.Table` to a device."""
         parts = (table.order, table.pointer, table.runs)
         return cls(*(moved(torch.from_numpy(part), device) for part in parts))
-
-
-CAPTURED: set[DevicePlan] = set()
-"""Plans that a stream used while it captured a CUDA graph: a replay reads their tables, whoever has forgotten
-them since."""
 
 
 def is_capturing(device: torch.device) -> bool:

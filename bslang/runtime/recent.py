@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """The values that were used last, by key: at most `limit` of them.
+    """The values that were used last, by key: at most `limit` of them, and those that someone holds.
 
     Several threads may ask: one makes the value of a key, others that ask for it wait, and those that ask for
     another one do not.
@@ -20,11 +20,22 @@ class Recent(Generic[T]):
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._held: dict[Hashable, T] = {}
         self._makers: dict[Hashable, Lock] = {}
         self._lock = Lock()  # not held while a value is made, which may take long
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value of a key, made where it is not kept."""
+    def get(self, key: Hashable, make: Callable[[], T], *, hold: bool = False) -> T:
+        """The value of a key, made where it is not kept; hold: keep it from now on, however many follow."""
+        if key in self._held:  # never dropped
+            return self._held[key]
+        found = self._get(key, make)
+        if hold:
+            with self._lock:
+                found = self._held.setdefault(key, found)
+                self._values.pop(key, None)
+        return found
+
+    def _get(self, key: Hashable, make: Callable[[], T]) -> T:
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

@@ -13,7 +13,7 @@ from bslang.graph.blockgraph import BlockGraph
 from bslang.ir.runs import Runs
 from bslang.layouts import Layout
 from bslang.resolve.program import Resolved
-from bslang.runtime.plan import is_capturing
+from bslang.runtime.plan import is_capturing, moved
 from bslang.runtime.recent import Recent
 from bslang.select.cells import Cells
 from bslang.syntax.source import Source
@@ -97,8 +97,6 @@ def most_forced(cells: Cells, force: Spec, causal: bool) -> int:
 
 
 _TABLES: Recent[_Tables] = Recent(64)
-_CAPTURED: list[_Tables] = []
-"""Tables that a captured CUDA graph reads, whoever has forgotten them since."""
 
 
 def _tables(spec: Spec, cells: Cells, device: torch.device) -> _Tables:
@@ -106,15 +104,11 @@ def _tables(spec: Spec, cells: Cells, device: torch.device) -> _Tables:
 
     def made() -> _Tables:
         runs = _touched(spec, cells)
-        start, stop = (
-            torch.from_numpy(x).to(device, non_blocking=True) for x in (runs.start, runs.stop)
-        )
+        start, stop = (moved(torch.from_numpy(x), device) for x in (runs.start, runs.stop))
         return start, stop
 
-    found = _TABLES.get((spec, cells, device), made)
-    if is_capturing(device):
-        _CAPTURED.append(found)
-    return found
+    # A replay of a captured CUDA graph reads its tables.
+    return _TABLES.get((spec, cells, device), made, hold=is_capturing(device))
 
 
 def touched(like: torch.Tensor, spec: Spec, cells: Cells, first: int, count: int) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from bslang import abi
 from bslang.call import Call
-from bslang.runtime.plan import DevicePlan
+from bslang.runtime.plan import DevicePlan, moved
 from bslang.runtime.triton.beside import plain
 from bslang.runtime.triton.binaries import ALIGNMENT
 from bslang.runtime.triton.device import Device
@@ -126,10 +126,10 @@ def at_once(kernel: str, tensors: Mapping[str, torch.Tensor], plan: DevicePlan, 
 def nowhere(plan: DevicePlan) -> torch.Tensor:
     """What stands for sinks, -inf, which weighs nothing, and for parts, where a call has none; of a plan."""
     if "nowhere" not in plan.made:
-        device = plan.parameters.device
-        plan.made["nowhere"] = torch.full((1,), -torch.inf, dtype=torch.float32, device=device)
-    made: torch.Tensor = plan.made["nowhere"]
-    return made
+        made = torch.full((1,), -torch.inf, dtype=torch.float32, device="cpu")
+        plan.made["nowhere"] = moved(made, plan.parameters.device)
+    found: torch.Tensor = plan.made["nowhere"]
+    return found
 
 
 def of_sinks(read: Mapping[str, torch.Tensor]) -> dict[str, int]:
@@ -159,7 +159,8 @@ def of_absent(k: torch.Tensor, v: torch.Tensor, made: dict[str, Any]) -> dict[st
     for name, x, number in (("k_absent", k, torch.nan), ("v_absent", v, 0.0)):
         key = f"{name} {x.dtype} {x.shape[3]}"
         if key not in made:
-            made[key] = torch.full((x.shape[3],), number, dtype=x.dtype, device=x.device)
+            row = torch.full(x.shape[3:], number, dtype=x.dtype, device="cpu")
+            made[key] = moved(row, x.device)  # what a capture fills is filled at its replays alone
         found[name] = made[key]
     return found
 
