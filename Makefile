@@ -83,7 +83,7 @@ FIRST ?= build/first
 bench-gpu-first: ## First contact with a GPU, in eight minutes: what is right, what is broken, how fast it is; a line of JSON after each task
 	$(PYTHON) -m benchmarks.first $(FIRST).zip
 
-bench-gpu-first-prepare: ## What bench-gpu-first runs, compiled without a GPU, in half an hour: FIRST.zip
+bench-gpu-first-prepare: ## What bench-gpu-first runs, compiled without a GPU: FIRST.zip
 	$(PYTHON) -m benchmarks.first $(FIRST) --prepare
 
 bench-static: $(READY) ## The triton target's machine code on six GPUs beside its goals, without a GPU, in ten minutes; prints only

@@ -17,9 +17,14 @@ from typing import Any
 
 import pytest
 import torch
+from driver import pretending
 from reference import inputs
 
 import bslang
+from benchmarks.driver import Driver
+from benchmarks.first import right
+from benchmarks.first.carried import Carried
+from benchmarks.first.where import NOTHING, Where
 from bslang import abi, api, compiler, layouts
 from bslang.cli.inspect import _lines
 from bslang.dims import Dims
@@ -38,7 +43,13 @@ if os.environ.get("TRITON_INTERPRET", "0") != "0":
 SPEC, BRAIN, HALF = "near = last(3)", torch.bfloat16, torch.float16
 KERNELS = ("forward", "merge", "delta", "dq", "dkdv", "sum")
 HOPPER = ("forward_hopper", "dq_hopper", "dkdv_hopper")
-USES = ("forward", "forward.step", "merge", "merge.step", *KERNELS[2:], *HOPPER)
+STEPS = ("step", "rows")
+USES = (
+    *("forward", "forward.group", *(f"forward.{step}" for step in STEPS)),
+    *("merge", *(f"merge.{step}" for step in STEPS), "delta", "dq", "dq.group", "dkdv", "sum"),
+    *("forward_hopper", "forward_hopper.group", "dq_hopper", "dq_hopper.group", "dkdv_hopper"),
+)
+"""With blocks of 64 tokens a tile holds two heads."""
 BINARIES = [f"near.{use}.cuda90.d64.bf16.cubin" for use in USES]
 FILES = ["near.py", "near.triton.json", *BINARIES]
 
@@ -101,7 +112,11 @@ def test_the_manifest_says_what_the_binaries_are(compiled: Path) -> None:
         constants = {name for name, kind in arguments.items() if kind == "constexpr"}
         absent = abi.KERNELS[entry["kernel"]].absent(entry["constants"])
         assert constants == {*entry["constants"], *(each.name for each in absent)}
-        assert entry["constants"].get("IN_ORDER", 0) == (".step." in entry["file"])
+        constants = entry["constants"]
+        use = entry["file"].split(".")[2]
+        assert constants.get("IN_ORDER", 0) == (use in STEPS)
+        assert constants.get("LENGTHS", 0) == (use == "rows")
+        assert constants.get("MEMBERS", 1) == (2 if use == "group" else 1)
         assert constants >= {"HEAD_DIM", "PAD"} or constants >= {"VALUE_DIM", "VALUE_PAD"}
         assert all(arguments[name].startswith("*") or "_" in name for name in entry["aligned"])
         stages = set() if entry["kernel"] in HOPPER else {"num_stages"}
@@ -163,7 +178,7 @@ def test_files_of_values_of_another_dimension(monkeypatch: pytest.MonkeyPatch) -
     given: list[tuple[str, Dims]] = []
 
     def compile_kernel(
-        target: Any, kernel: str, architecture: str, dims: Dims, dtype: Any, places: Any
+        target: Any, kernel: str, architecture: str, dims: Dims, dtype: Any, **more: Any
     ) -> Any:
         given.append((kernel, dims))
         source = SimpleNamespace(signature={"q": "*bf16"})
@@ -175,16 +190,22 @@ def test_files_of_values_of_another_dimension(monkeypatch: pytest.MonkeyPatch) -
     sizes = [(64, 32), 32]
     found = api.files(resolved, ["triton"], architectures=["cuda:90"], head_dims=sizes)
     entries = json.loads(str(found["near.triton.json"]))["binaries"]
+
+    def names(dims: str, outputs: bool) -> list[str]:
+        once = ("merge", "delta", "sum")
+        of_values = [use for use in USES if use.partition(".")[0] in once]
+        found = []
+        for use in USES:
+            if use not in of_values:
+                found.append(f"{use}.cuda90.d{dims}")
+            elif outputs:
+                found.append(f"{use}.cuda90.d{'64' if use == 'sum' else '32'}")
+                found += ["sum.cuda90.d32"] if use == "sum" else []
+        return found
+
     assert [each["file"] for each in entries] == [
-        f"near.{name}.bf16.cubin"
-        for name in (
-            "forward.cuda90.d64x32", "forward.step.cuda90.d64x32", "merge.cuda90.d32",
-            "merge.step.cuda90.d32", "delta.cuda90.d32", "dq.cuda90.d64x32", "dkdv.cuda90.d64x32",
-            "sum.cuda90.d64", "sum.cuda90.d32", *(f"{name}.cuda90.d64x32" for name in HOPPER),
-            "forward.cuda90.d32", "forward.step.cuda90.d32", "dq.cuda90.d32", "dkdv.cuda90.d32",
-            *(f"{name}.cuda90.d32" for name in HOPPER),
-        )
-    ]  # fmt: skip
+        f"near.{name}.bf16.cubin" for name in (*names("64x32", True), *names("32", False))
+    ]
     assert [
         (each["kernel"], Dims(each["head_dim"], each["value_dim"])) for each in entries
     ] == given
@@ -318,8 +339,7 @@ _MODULES = iter(range(1000))
 
 
 def attention(folder: Path, **options: Any) -> None:
-    """Forward and backward of the module in a folder, of 200 queries and 300 keys, which no heads share: what
-    is compiled ahead of time has tiles of one head."""
+    """Forward and backward of the module in a folder, of 200 queries and 300 keys, which no heads share."""
     made = layouts.import_file(folder / "near.py", f"made_{next(_MODULES)}")
     given = inputs(200, 300, **{"dim": 64, "heads": 4, "key_heads": 4, "dtype": BRAIN} | options)
     q, k, v = (x.requires_grad_() for x in (given.q, given.k, given.v))
@@ -335,7 +355,11 @@ def test_calls_launch_the_binaries(compiled: Path, device: Device) -> None:
     # No block row is split at this length, so that no parts are joined, and this is no step.
     others = ("merge", "sum", *HOPPER)
     started = (
-        e for e in binaries if e["kernel"] not in others and not e["constants"].get("IN_ORDER")
+        e
+        for e in binaries
+        if e["kernel"] not in others
+        and not e["constants"].get("IN_ORDER")
+        and e["constants"].get("MEMBERS", 1) == 1
     )
     entries = {e["metadata"]["name"]: e for e in started}
     assert [name for name, _, _ in device.launched] == list(entries)
@@ -360,13 +384,54 @@ def test_calls_launch_the_binaries(compiled: Path, device: Device) -> None:
 def test_calls_on_hopper_launch_theirs(
     compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of calls whose heads share keys are compiled."""
+    """Whether heads share keys or not."""
     monkeypatch.delenv("BSLANG_BACKENDS")
     attention(compiled)
     names = ["_forward_hopper", "_delta", "_dq_hopper", "_dkdv_hopper"]
     assert [name for name, _, _ in device.launched] == names and device.compiled == []
-    attention(compiled, key_heads=2)
-    assert device.compiled == ["_forward_hopper", "_dq_hopper"]
+    attention(compiled, heads=8, key_heads=2)
+    assert [name for name, _, _ in device.launched] == 2 * names and device.compiled == []
+
+
+@pytest.mark.parametrize(("key_heads", "members"), [(1, 2), (2, 2), (4, 2), (8, 1)])
+def test_calls_whose_heads_share_keys_launch_theirs(
+    compiled: Path, device: Device, key_heads: int, members: int
+) -> None:
+    """In tiles of as many heads as fit, with blocks of 64 tokens: of two."""
+    attention(compiled, heads=8, key_heads=key_heads)
+    assert device.compiled == []
+    found = {name: values.get("MEMBERS") for name, _, values in device.launched}
+    assert found == {
+        "_forward": members, "_delta": None, "_backward_dq": members, "_backward_dkdv": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_steps_of_decoding_launch_theirs(
+    compiled: Path, device: Device, monkeypatch: pytest.MonkeyPatch, rows: bool
+) -> None:
+    """With the parts of split rows, and their merge."""
+    monkeypatch.setattr("bslang.schedule.programs.SHORTEST", 1)
+    made = layouts.import_file(compiled / "near.py", f"made_{next(_MODULES)}")
+    q, (k, v) = torch.zeros(2, 8, 1, 64, dtype=BRAIN), torch.zeros(2, 2, 2, 300, 64, dtype=BRAIN)
+    options = {"lengths": torch.tensor([300, 7])} if rows else {}
+    with torch.no_grad():
+        made.attention(q, k, v, **options)
+    assert device.compiled == [] and [x for x, _, _ in device.launched] == ["_forward", "_merge"]
+
+
+def check_carried(driver: Driver, folder: Path) -> list[dict[str, Any]]:
+    """Tasks of benchmarks.first: of what is carried they compile nothing, and say so of the rest."""
+    which = Carried(folder.name, SPEC, 64, file="near.py", heads=8, short=200)
+    where, at = Where(NOTHING), str(folder.parent)
+    return [right.check(where, at, which, dim) for dim in (64, 32)]
+
+
+def test_first_contact_compiles_nothing_that_is_carried(compiled: Path) -> None:
+    with pretending("cuda:90") as on:
+        carried, other = on(check_carried, compiled)
+    assert "compiled" not in carried and carried["shapes"]["out"] == [2, 8, 200, 64]
+    assert other["compiled"] == ["_forward_hopper", "_delta", "_dq_hopper", "_dkdv_hopper"]
 
 
 def test_a_binary_is_loaded_once(compiled: Path, device: Device) -> None:

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ i
 import bslang
 from benchmarks import workloads
 from benchmarks.first import __main__ as command
-from benchmarks.first import carried, right, special, timed
+from benchmarks.first import carried, decoding, right, special, timed
 from benchmarks.first.carried import Carried
 from benchmarks.first.right import Shape, compare, drawn
 from benchmarks.first.steps import FAILED, GOOD, LATE, WRONG, Log, Step, Task, run
@@ -212,6 +212,19 @@ def test_special_calls(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["wrong"] == "" and (name == "two runs" or found["errors"]["dk"] < 1e-4)
 
 
+@pytest.mark.parametrize("which", [decoding.CAUSAL, decoding.WINDOW])
+@pytest.mark.parametrize("name", ["steps", "rows with lengths"])
+def test_steps_of_decoding(name: str, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the torch target, which takes each row of a batch by itself."""
+    monkeypatch.setattr(Where, "dtype", torch.float32)
+    spec = next(each.spec for each in carried.SPECIAL if each.name == which)
+    layout = bslang.compile(spec, block=64, target="torch")
+    assert decoding.CASES[name](ON_CPU, layout)["wrong"] == ""
+    other = bslang.compile("last(3t) & causal", block=64, target="torch")
+    other._for_target = lambda target: layout  # type: ignore[method-assign]
+    assert "out is off by" in decoding.CASES[name](ON_CPU, other)["wrong"]
+
+
 # ---- what is carried -----------------------------------------------------------------------------
 
 
@@ -268,6 +281,7 @@ def test_tasks_can_be_sent_to_a_process(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(tasks)).keys() == tasks.keys()
     assert len(tasks["right"]) > 200 and len(tasks["special"]) >= 17
     assert len(flexes.made) == 2 * 2 * (len(timed.TIMED) - 1)  # not with blocks of 64
+    assert len(tasks["decoding"]) == 2 * len(decoding.CASES)
     ends = [step for step in steps if step.name.startswith("back end ")]
     assert [step.environment for step in ends] == [
         {"BSLANG_BACKENDS": "hopper"}, {"BSLANG_BACKENDS": "ampere"},

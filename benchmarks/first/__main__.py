@@ -120,7 +120,7 @@ def _run(
 
 def steps(where: Where, folder: Path, layouts: list[Carried], flexes: Flexes) -> list[Step]:
     """What is done, in order."""
-    from benchmarks.first import right, special, timed
+    from benchmarks.first import decoding, right, special, timed
     from benchmarks.first.steps import Step, Task
 
     at = str(folder)
@@ -148,8 +148,9 @@ def steps(where: Where, folder: Path, layouts: list[Carried], flexes: Flexes) ->
             )
             for name in BACKENDS
         ),
-        Step("timed", 125, lambda: timed.tasks(where, at, flexes)),
-        Step("tuned", 55, lambda: timed.tunings(where, at)),
+        Step("decoding", 30, lambda: decoding.tasks(where, at)),
+        Step("timed", 110, lambda: timed.tasks(where, at, flexes)),
+        Step("tuned", 40, lambda: timed.tunings(where, at)),
         Step("host", 25, lambda: timed.hosts(where, at)),
     ]
 

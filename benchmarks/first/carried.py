@@ -55,8 +55,9 @@ SPECIAL = (
     Carried("causal in other dtypes", "causal", 64, dims=(64,), dtypes=("fp16", "fp32")),
     Carried("split rows", "window(3) | global(0, -1) | random(2, seed=7)", 64, dims=(64,)),
     Carried("documents", "causal & same(doc)", 64, dims=(64,)),
+    Carried("decoding", "(last(1024t) | cols(0:4t)) & causal", 64),
 )
-"""For what has a case of its own in benchmarks.first.special."""
+"""For what has a case of its own in benchmarks.first.special or .decoding."""
 
 
 def wanted() -> list[Carried]:

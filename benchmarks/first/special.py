@@ -20,7 +20,7 @@ from benchmarks.first.steps import Record, Task
 from benchmarks.first.where import CUDA, INTERPRETER, Where, task
 from bslang.layouts import Layout
 
-CAUSAL, OTHER_DTYPES, SPLIT, DOCUMENTS = (each.name for each in SPECIAL)
+CAUSAL, OTHER_DTYPES, SPLIT, DOCUMENTS, _ = (each.name for each in SPECIAL)
 
 PLANS = 40
 """More lengths than a layout keeps plans for."""

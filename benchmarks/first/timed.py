@@ -18,7 +18,7 @@ from benchmarks.first import carried, right
 from benchmarks.first.carried import Carried
 from benchmarks.first.right import SMALL_DIM, Shape, drawn
 from benchmarks.first.steps import Record, Task
-from benchmarks.first.where import CUDA, Where, task
+from benchmarks.first.where import CUDA, INTERPRETER, Where, task
 from benchmarks.flexes import FLEXIBLE, Flexes, compile_for
 from benchmarks.peers import CUDNN, FLASH, Peer
 from benchmarks.suites import Contest
@@ -66,9 +66,10 @@ def contests(where: Where) -> list[Contest]:
 
 
 def _small(where: Where, work: Workload) -> Workload:
-    """As much as an interpreter does."""
+    """As much as an interpreter does, or with a head dimension that kernels are carried for."""
+    dim = SMALL_DIM if where.on == INTERPRETER else 64
     dtype = str(where.dtype).partition(".")[2]
-    return replace(work, length=2 * work.block, dim=SMALL_DIM, heads=1, dtype=dtype, device="cpu")
+    return replace(work, length=2 * work.block, dim=dim, heads=1, dtype=dtype, device="cpu")
 
 
 def compiling(where: Where, pool: Workers, most: float) -> Flexes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,9 +30,25 @@ from bslang.runtime.triton.tuned import Sides
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """By the names that commands take."""
 
-_USES = {"": AS_A_WHOLE, ".step": Places(in_order=1)}
-"""What binaries are for, by what their files' names say of it: calls with tables of their own, and steps of
-decoding, which need no gradients. Kernels of other calls are compiled when they are first called."""
+
+class _Use(NamedTuple):
+    """What a binary is for. name: what its file's name says of it; places: of the calls; members: query heads
+    of a key head, which a tile may hold."""
+
+    name: str = ""
+    places: Places = AS_A_WHOLE
+    members: int = 1
+
+
+_USES = (
+    _Use(),
+    _Use(".group", members=4),
+    _Use(".step", Places(in_order=1)),
+    _Use(".rows", Places(in_order=1, lengths=1)),
+)
+"""Calls with tables of their own, those whose query heads share key heads in fours, and steps of decoding,
+which need no gradients: at one length, and of rows with lengths of their own. Kernels of other calls are
+compiled when they are first called."""
 
 _ALIGNED = [["tt.divisibility", ALIGNMENT]]
 
@@ -91,11 +107,14 @@ def choice(
     dims: Dims,
     dtype: torch.dtype,
     sides: Sides,
+    members: int = 1,
 ) -> Launch:
-    """The constants and options of a kernel as a call on that device would choose them."""
+    """The constants and options of a kernel as a call on that device would choose them; members: query heads
+    that may share a tile."""
     if kernel.endswith(abi.HOPPER):
-        return hopper.launch(kernel, dims, sides)
-    return launch(kernel, dims, dtype.itemsize, sides, device=device(architecture))
+        return hopper.launch(kernel, dims, sides, members)
+    of = device(architecture)
+    return launch(kernel, dims, dtype.itemsize, sides, device=of, members=members)
 
 
 def binaries(
@@ -127,20 +146,23 @@ def binaries(
             for kernel in kernels(target.kernels, architecture)
             for of_kernel in compiled_for(kernel, dims)
             for use in _USES
-            if not use or kernel in ("forward", "merge")
+            if not use.places.in_order or kernel in ("forward", "merge")
         )
         for done, (kernel, use, architecture, dims, dtype) in enumerate(each):
             report(done, len(each))
-            places = _USES[use]
-            made = compile_kernel(
-                target, kernel, architecture, dims, dtype_of(dtype), places=places
-            )
+            given = kernel, architecture, dims, dtype_of(dtype)
+            chosen = choice(*given, target.sides, use.members)
+            if use.members > 1 and chosen.constants.get("MEMBERS", 1) == 1:  # as of one head
+                continue
+            made = compile_kernel(target, *given, places=use.places, chosen=chosen)
             suffix = "hsaco" if architecture.startswith("hip") else "cubin"
             of_dims = str(dims).replace("/", "x")
-            of = f"{kernel}{use}.{architecture.replace(':', '')}.d{of_dims}.{dtype}"
+            of = f"{kernel}{use.name}.{architecture.replace(':', '')}.d{of_dims}.{dtype}"
             file = f"{name}.{of}.{suffix}"
             files[file] = made.asm[suffix]
-            entries.append(_entry(file, kernel, architecture, dims, dtype, target, places, made))
+            entries.append(
+                _entry(file, kernel, architecture, dims, dtype, chosen, use.places, made)
+            )
     manifest = written(
         f"kernels of {name}.py compiled ahead of time",
         module,
@@ -163,11 +185,10 @@ def _entry(
     architecture: str,
     dims: Dims,
     dtype: str,
-    target: TritonTarget,
+    chosen: Launch,
     places: Places,
     made: Any,
 ) -> Binary:
-    chosen = choice(kernel, architecture, dims, dtype_of(dtype), target.sides)
     metadata = json.loads(json.dumps(made.metadata._asdict(), default=vars))
     # The folder of Triton's libraries, and a key of its cache: nothing that a launch asks for.
     metadata = {name: x for name, x in metadata.items() if name not in ("extern_libs", "hash")}
