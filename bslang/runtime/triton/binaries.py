@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,18 @@ _POINTERS = {dtype: f"*{name}" for dtype, name in TYPES.items()}
 _LIMITS = {name: 1 << int(name[1:]) - 1 for name in ("i64", "i32", "i16", "i8")}
 
 
+def descriptor_type(dtype: str, tile: Iterable[int], layout: Any) -> str:
+    """The type of a descriptor as Triton writes it: those of 3.6 do not say theirs."""
+    return f"tensordesc<{dtype}[{','.join(map(str, tile))}],{layout!r}>"
+
+
 def _fits(value: Any, kind: str, aligned: bool) -> bool:
     if kind == CONSTANT:
         return value is None
     if kind.startswith("tensordesc"):
-        return hasattr(value, "__mangle__") and bool(value.__mangle__() == kind)
+        if not hasattr(value, "block_shape"):
+            return False
+        return kind == descriptor_type(TYPES[value.base.dtype], value.block_shape, value.layout)
     if isinstance(value, torch.Tensor):
         return kind == _POINTERS.get(value.dtype) and not (aligned and value.data_ptr() % ALIGNMENT)
     if kind in _LIMITS:

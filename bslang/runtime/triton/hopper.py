@@ -13,7 +13,7 @@ import torch
 
 from bslang import abi
 from bslang.dims import Dims
-from bslang.runtime.triton.binaries import TYPES
+from bslang.runtime.triton.binaries import TYPES, descriptor_type
 from bslang.runtime.triton.tiles import Launch, padded
 from bslang.runtime.triton.tuned import Sides
 
@@ -113,8 +113,7 @@ def in_shared_memory(tile: tuple[int, ...], dtype: str) -> Any:
 
 def type_of(tile: tuple[int, ...], dtype: str) -> str:
     """The type of an argument that is a descriptor, as Triton writes it."""
-    shape = ",".join(map(str, tile))
-    return f"tensordesc<{dtype}[{shape}],{in_shared_memory(tile, dtype)!r}>"
+    return descriptor_type(dtype, tile, in_shared_memory(tile, dtype))
 
 
 def described(x: torch.Tensor, tile: tuple[int, ...], of: Any = None) -> Any:
