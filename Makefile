@@ -12,7 +12,7 @@ TEXTS ?= 1000000
 
 .PHONY: demo demo-distributed examples test test-floors test-light lint format docs site accuracy identical compile-all fuzz
 .PHONY: fuzz-ranks coverage mutation bench bench-quick bench-gpu bench-static bench-lowering bench-balance bench-ranks clean
-.PHONY: bench-gpu-first bench-gpu-first-prepare
+.PHONY: bench-gpu-first bench-gpu-first-prepare test-arm test-x86
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -30,6 +30,12 @@ test: $(READY) lint ## Lint, type check, and all tests
 # index of wheels for the CPU.
 test-floors: ## The tests at the oldest versions of Python, torch, NumPy and Triton, and at the newest; into docs/verification.md
 	$(PYTHON) tests/floors.py $(if $(ONLY),--only $(ONLY))
+
+test-arm: $(READY) ## Tests of the cpu target's kernels for 64-bit Arm, old and new, under QEMU; needs a cross compiler
+	$(BIN)/python tests/processors.py --march armv8-a --march armv8.6-a+bf16+i8mm -n 2
+
+test-x86: $(READY) ## The same tests for each level of x86-64 that this processor has
+	$(BIN)/python tests/processors.py --march x86-64 --march x86-64-v2 --march x86-64-v3 --march x86-64-v4 -n 2
 
 test-light: ## That commands work without torch, in an environment that has none, within a minute
 	test -x .venv-light/bin/python || $(PYTHON) -m venv .venv-light

@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import browsed
 import driver
 import interpreter
+import processors
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
@@ -50,6 +51,10 @@ settings.load_profile("bslang")
 
 # Every stage is verified, in the processes that tests start as well.
 os.environ["BSLANG_VERIFY"] = "1"
+
+# `make test-arm` and `make test-x86`: before anything asks for the compiler.
+if processors.CHOSEN in os.environ:
+    processors.install(pytest.MonkeyPatch(), os.environ[processors.CHOSEN])
 
 # Tests run one process a core; threads of their own would only wait for one another.
 torch.set_num_threads(1)
@@ -102,6 +107,14 @@ def _quick_builds(_folder_of_the_run: Path) -> None:
     with suppress(FileExistsError):
         os.link(made, script)  # whole, and once: its time is part of the names of what it builds
     pytest.MonkeyPatch().setenv("CXX", str(script))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`make test-arm` and `make test-x86` run tests of kernels."""
+    if processors.CHOSEN in os.environ:
+        left_out = [item for item in items if not processors.selects(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = filter(processors.selects, items)
 
 
 def pytest_collection_finish() -> None:

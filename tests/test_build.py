@@ -48,9 +48,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sources: list[str] = []
     compile_ = build._compile
 
-    def counted(command: build.Command, text: str, digest: str, library: Path) -> None:
-        sources.append(text)
-        compile_(command, text, digest, library)
+    def counted(entry: build._Entry) -> None:
+        sources.append(entry.text)
+        compile_(entry)
 
     monkeypatch.setattr(build, "_compile", counted)
     return sources

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -365,25 +364,6 @@ def test_text_compiles_as_users_build_it_with_no_warning(
     quick = results(layout(case)._target(given.q, given.v), case, given)  # type: ignore[arg-type]
     for x, y in zip(results(CpuTarget(source(case)), case, given), quick, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("march", "needs"), [("x86-64", "sse2"), ("x86-64-v3", "avx2"), ("x86-64-v4", "avx512f")]
-)
-def test_narrower_vectors(march: str, needs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    about = Path("/proc/cpuinfo")
-    if not about.is_file() or needs not in about.read_text().split():
-        pytest.skip(f"this processor has no {needs}")
-    flags = tuple(f.replace("-march=native", f"-march={march}") for f in build.FLAGS)
-    monkeypatch.setattr(build, "FLAGS", flags)
-    case = Case(SINKS, (48, 48), 200, 230, "end")
-    given = inputs(200, 230, dim=72, heads=3, key_heads=3)
-    target = CpuTarget(source(case))
-    for softcap in (None, 2.0):
-        found = results(target, case, given, softcap or 0.0)
-        truth = dense(given, case.mask(), 0.3, softcap=softcap)
-        for x, (name, y) in zip(found, vars(truth).items(), strict=True):
-            assert (x - y).abs().max() <= TOLERANCE[x.dtype] * (1 + y.abs().max()), name
 
 
 # ---- where it does not run ------------------------------------------------------------------

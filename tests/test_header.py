@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 from bslang import compiler
 from bslang.codegen.cpu import header
 from bslang.errors import BuildError
-from bslang.files import HEADER, inlined
+from bslang.files import HEADER, inlined, source_digest
 from bslang.resources import resource
 from bslang.runtime.cpu import build
+from bslang.runtime.cpu.library import load
 from bslang.syntax.source import Source
 
 try:
-    build.find_compiler()
+    COMPILER = shlex.join(build.find_compiler())  # before tests/conftest.py makes it a quick one
 except BuildError as error:
     pytest.skip(str(error), allow_module_level=True)
 
@@ -97,8 +99,9 @@ void transposed(const float* x, int64_t stride, int64_t count, int64_t dim, floa
 def library() -> ctypes.CDLL:
     """The functions above, built once for this file as users build generated code: bounds hold for -O3."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("CXX", raising=False)
-        found = ctypes.CDLL(str(build.build(header() + FUNCTIONS)))
+        patch.setenv("CXX", COMPILER)
+        text = header() + FUNCTIONS
+        found = load(build.build(text), source_digest(text))
     for name in ("lanes", "panel", "tile", "per_cell"):
         getattr(found, name).restype = ctypes.c_int64
     return found

@@ -14,8 +14,11 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +29,13 @@ from bslang.runtime.building import building
 from bslang.runtime.cpu.library import is_whole, sealed
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared")
+OPTIONAL = {
+    "-fopenmp": "kernels for the CPU run in one thread; {advice}",
+    "-march=native": "kernels for the CPU use only what all processors of this kind have; "
+    "set CXX to another compiler",
+}
+"""The flags that a compiler may refuse, and what it means that it does. Apple's has no OpenMP."""
+
 COMPILERS = ("c++", "g++", "clang++")
 BUILD_SECONDS = 300
 """How long one compilation may take, and how long to wait for another process that builds the same."""
@@ -36,46 +46,104 @@ MESSAGE_LINES = 12
 _LINE = 500
 """Letters that it repeats of a line."""
 
+Command = tuple[str, ...]
+
 _PROCESSOR_CPP = Path(__file__).with_name("processor.cpp")
 """What every library is built with, beside its source: whether a processor can run it."""
 
-Command = tuple[str, ...]
+_PROBE = """\
+#ifdef _OPENMP
+#include <omp.h>
+extern "C" int probe() { return omp_get_max_threads(); }
+#endif
+"""
+
+_WARNED: set[tuple[Command, str]] = set()
+"""The compilers, and the flags that they refuse, of which this process has been warned."""
 
 
-def build(source: str, march: str = "native") -> Path:
+def build(source: str, march: str = "") -> Path:
     """The library of a C++ source, built now or found in the cache.
 
-    march: the processor that it is built for, as the compiler's -march names it. Raises BuildError
-    where there is no compiler, where it refuses the source or the processor or takes too long, and
-    where the cache cannot be used.
+    march: the processor that it is built for, as the compiler's -march names it; by default, this one.
+    What a compiler lacks of OPTIONAL is left out, with a warning. Raises BuildError where there is no
+    compiler, where it refuses the source or the processor or takes too long, and where the cache cannot
+    be used.
     """
     compiler = find_compiler()
-    folder = cache_folder()
-    flags = tuple(f"-march={march}" if flag.startswith("-march=") else flag for flag in FLAGS)
+    flags: Command = FLAGS
+    if march:
+        flags = tuple(f"-march={march}" if x.startswith("-march=") else x for x in flags)
+    lacking: Command = ()
+    library = _entry(source, compiler, flags)
+    if library.is_there():
+        return library.file
+    if library.refused.exists():  # by a compiler that may have got what it lacked since then
+        with suppress(OSError):
+            lacking = _lacking(compiler, flags)
+    if not lacking:
+        try:
+            return library.built()
+        except _RefusedError as error:
+            with suppress(OSError):
+                lacking = _lacking(compiler, flags)
+            if not lacking:
+                raise error from None
+    _warn(compiler, lacking)
+    library = _entry(source, compiler, tuple(flag for flag in flags if flag not in lacking))
+    return library.file if library.is_there() else library.built()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A library of the cache, which may not be built yet; digest: of its source, for the seal."""
+
+    file: Path
+    command: Command
+    text: str
+    digest: str
+
+    @property
+    def refused(self) -> Path:
+        """The text, where the compiler has refused it."""
+        return self.file.with_suffix(".cpp")
+
+    def is_there(self) -> bool:
+        """Whether it is there with the bytes that were built."""
+        data = read(self.file)
+        return data is not None and is_whole(data, self.digest)
+
+    def built(self) -> Path:
+        """Build it, or wait for another process that does. Raises BuildError."""
+        from filelock import FileLock, Timeout  # not loaded where nothing is built
+
+        file = self.file
+        try:
+            with FileLock(file.with_suffix(".lock"), timeout=BUILD_SECONDS):
+                if not self.is_there():  # nobody built it while this process waited
+                    with building("kernels for the CPU"):
+                        _compile(self)
+        except Timeout:
+            raise BuildError(
+                f"another process has been building {file} for {BUILD_SECONDS} s; "
+                "end it and try again"
+            ) from None
+        except (OSError, NotImplementedError) as error:  # the latter from a disk without locks
+            raise BuildError(
+                f"cannot build in the cache {file.parent}: {error}; set BSLANG_CACHE_DIR to another"
+            ) from error
+        return file
+
+
+def _entry(source: str, compiler: Command, flags: Command) -> _Entry:
+    """The entry of a source, named by all that decides its bytes."""
     text = source + _PROCESSOR_CPP.read_text(encoding="utf-8")
     key = "\0".join((text, *compiler, *flags, *_versions(compiler)))
     if "-march=native" in flags:
         key += f"\0{_processor()}"
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
-    library, digest = folder / f"{name}.so", source_digest(source)
-    if _is_there(library, digest):
-        return library
-    from filelock import FileLock, Timeout  # not loaded where nothing is built
-
-    try:
-        with FileLock(folder / f"{name}.lock", timeout=BUILD_SECONDS):
-            if not _is_there(library, digest):  # nobody built it while this process waited
-                with building("kernels for the CPU"):
-                    _compile((*compiler, *flags), text, digest, library)
-    except Timeout:
-        raise BuildError(
-            f"another process has been building {library} for {BUILD_SECONDS} s; end it and try again"
-        ) from None
-    except (OSError, NotImplementedError) as error:  # the latter from a disk without locks
-        raise BuildError(
-            f"cannot build in the cache {folder}: {error}; set BSLANG_CACHE_DIR to another"
-        ) from error
-    return library
+    file = cache_folder() / f"{name}.so"
+    return _Entry(file, (*compiler, *flags), text, source_digest(source))
 
 
 def find_compiler() -> Command:
@@ -83,6 +151,11 @@ def find_compiler() -> Command:
 
     Raises BuildError where there is none.
     """
+    if sys.platform == "win32":
+        raise BuildError(
+            "bslang does not build kernels for the CPU on Windows; compile the layout with "
+            "target='torch', or use bslang in WSL"
+        )
     try:
         chosen = shlex.split(os.environ.get("CXX", ""))
     except ValueError as error:
@@ -142,32 +215,70 @@ def _processor() -> str:
     return "\n".join(about)
 
 
-def _compile(command: Command, text: str, digest: str, library: Path) -> None:
-    """Build an entry, in a folder of this build's own. The caller holds the entry's lock.
+class _RefusedError(BuildError):
+    """A compiler that says no, rather than being absent, killed or slow."""
 
-    digest: of the source, for the seal.
-    """
+
+def _compile(entry: _Entry) -> None:
+    """Build an entry, in a folder of this build's own. The caller holds the entry's lock."""
+    library, kept, compiler = entry.file, entry.refused, entry.command[0]
     _remove_dead(library)
-    kept = library.with_suffix(".cpp")
     with tempfile.TemporaryDirectory(".tmp", f"{library.stem}.", library.parent) as folder:
         file, made = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
-        file.write_text(text, encoding="utf-8")
-        status, output = _run([*command, str(file), "-o", str(made)], folder)
+        file.write_text(entry.text, encoding="utf-8")
+        status, output = _run([*entry.command, str(file), "-o", str(made)], folder)
         if status != 0:
             file.replace(kept)
             ended = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
-            raise BuildError(
-                f"the C++ compiler {command[0]} refused {kept} ({ended}):\n{_first_lines(output)}"
+            raise (_RefusedError if status > 0 else BuildError)(
+                f"the C++ compiler {compiler} refused {kept} ({ended}):\n{_first_lines(output)}"
             )
         if not made.is_file():
             raise BuildError(
-                f"{command[0]} exited with status 0 but wrote no library; is it a C++ compiler? "
+                f"{compiler} exited with status 0 but wrote no library; is it a C++ compiler? "
                 "Set the environment variable CXX to another"
             )
-        made.write_bytes(sealed(made.read_bytes(), digest))
+        made.write_bytes(sealed(made.read_bytes(), entry.digest))
         made.chmod(made.stat().st_mode & 0o755)  # as cache.read asks, whatever the umask
         made.replace(library)
         kept.unlink(missing_ok=True)  # of an attempt that failed
+
+
+@cache
+def _lacking(compiler: Command, flags: Command) -> Command:
+    """Those of OPTIONAL that a compiler refuses: it builds a small program without each, not with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "probe.cpp")
+        file.write_text(_PROBE, encoding="utf-8")
+
+        def takes(flags: Command) -> bool:
+            command = [*compiler, *flags, str(file), "-o", f"{folder}/probe.so"]
+            return _run(command, folder)[0] == 0
+
+        least = tuple(flag for flag in flags if flag not in OPTIONAL)
+        if not takes(least):  # something else is wrong with it
+            return ()
+        return tuple(x for x in flags if x in OPTIONAL and not takes((*least, x)))
+
+
+def _warn(compiler: Command, lacking: Command) -> None:
+    """Say what a compiler lacks: of each lack once in a process."""
+    for flag in lacking:
+        if (compiler, flag) not in _WARNED:
+            _WARNED.add((compiler, flag))
+            message = OPTIONAL[flag].format(advice=_openmp())
+            warnings.warn(
+                f"the C++ compiler {shlex.join(compiler)} refuses {flag}, so {message}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+def _openmp() -> str:
+    """How to get a compiler with OpenMP on this system."""
+    if sys.platform == "darwin":  # its LLVM's runtime would be a second one beside torch's
+        return "install one that has it (`brew install gcc`) and set CXX to it (`g++-15`, say)"
+    return "install its OpenMP runtime (`apt-get install libomp-dev`, say) or set CXX to `g++`"
 
 
 def _remove_dead(library: Path) -> None:
@@ -214,12 +325,6 @@ def _run(command: list[str], folder: str) -> tuple[int, str]:
                 ) from None
             raise
     return process.returncode, output
-
-
-def _is_there(library: Path, digest: str) -> bool:
-    """Whether an entry is there with the bytes that were built."""
-    data = read(library)
-    return data is not None and is_whole(data, digest)
 
 
 def _first_lines(output: str) -> str:

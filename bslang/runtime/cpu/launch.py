@@ -43,7 +43,8 @@ def _after_fork() -> None:
     _threads["one"] = _threads["several"]
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _thread_count() -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import sys
 from functools import cache
 from pathlib import Path
@@ -97,6 +98,6 @@ def _architecture(data: bytes) -> str:
 
 @cache
 def _own_architecture() -> str:
-    """The same of this process."""
+    """The same of this process, or what its system is where that has files of another kind."""
     with Path(sys.executable).open("rb") as file:
-        return _architecture(file.read(20))
+        return _architecture(file.read(20)) or f"{platform.machine()}, {platform.system()}"
