@@ -250,8 +250,8 @@ class Walk:
 
     @property
     def entry(self) -> str:
-        """The entry of the table for its first tile, as code."""
-        return "_entry(stream[5])" if self.table else "None"
+        """The entry of the table for its first tile, as code; Triton 3.6 returns no None, but tuples."""
+        return "_entry(stream[5])" if self.table else "()"
 
     @property
     def pointers(self) -> list[str]:
