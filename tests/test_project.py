@@ -18,7 +18,7 @@ from bslang._version import __version__
 ROOT = Path(__file__).resolve().parent.parent
 GITHUB = ".github/workflows/test.yml"
 GITLAB = ".gitlab-ci.yml"
-MADE = re.compile(r"(?:^|`)make ([a-z-]+)", re.MULTILINE)
+MADE = re.compile(r"(?:^|`)make ([a-z0-9-]+)", re.MULTILINE)
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
 
 
@@ -28,7 +28,7 @@ def text(name: str) -> str:
 
 def targets() -> set[str]:
     """The targets of the Makefile."""
-    return set(re.findall(r"^([a-z][a-z-]*):", text("Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z][a-z0-9-]*):", text("Makefile"), re.MULTILINE))
 
 
 def valid(schema: str, path: Path) -> bool:
@@ -77,7 +77,7 @@ def test_ci_runs_what_the_repository_has(name: str) -> None:
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o100
     for job in jobs(name).values():
         for command in commands(job):
-            made = re.match(r"make ([a-z-]+)", command)
+            made = re.match(r"make ([a-z0-9-]+)", command)
             assert command == ".ci/run" or (made and made[1] in targets()), command
 
 
