@@ -67,15 +67,29 @@ struct Widened : Single {
     }
 };
 
-#if defined(__AVX512BF16__)
-// Assembly rather than the compiler's names for it: those are in headers that cost every build a third of
-// a second, and compilers disagree on their types.
-struct Brain {
+// What all pairs of bf16 have in common. in_turn and paired make cells of the numbers of two vectors,
+// rounded: one after the other, or each beside its like.
+struct Pairs {
     static constexpr int64_t per_cell = 2;
+    typedef int16_t halves __attribute__((vector_size(width * sizeof(float))));
 
     using right = float;
     static vec read(const float* b) { return load(b); }
 
+    static float number(float cell, int64_t which) {
+        return float_of(which == 0 ? bits_of(cell) << 16 : bits_of(cell) & 0xffff0000u);
+    }
+    static float with(float cell, int64_t which, float x) {
+        const uint32_t bits = bits_of(cell), part = bits_of(x) >> 16;
+        return float_of(which == 0 ? (bits & 0xffff0000u) | part : (bits & 0xffffu) | part << 16);
+    }
+};
+
+// Assembly rather than the compiler's names for it: those are in headers that cost every build a third of
+// a second, and compilers disagree on their types. What it sums, and how it rounds, is the processor's: bits
+// of results differ between kinds of processors.
+#if defined(__AVX512BF16__)
+struct Brain : Pairs {
     static vec multiply_add(vec sum, vec a, vec b) {
         __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
         return sum;
@@ -86,26 +100,44 @@ struct Brain {
             sum, reinterpret_cast<vec>(ivec{} + *reinterpret_cast<const bits*>(a)), b);
     }
 
-    // Cells of the numbers of two vectors, rounded: one after the other, or each beside its like.
     static vec in_turn(vec first, vec second) {
         vec to;
         __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(to) : "v"(first), "v"(second));
         return to;
     }
     static vec paired(vec first, vec second) {
-        typedef int16_t halves __attribute__((vector_size(width * sizeof(float))));
         const halves x = reinterpret_cast<halves>(in_turn(first, second));
         return reinterpret_cast<vec>(__builtin_shufflevector(
             x, x, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11,
             27, 12, 28, 13, 29, 14, 30, 15, 31));
     }
-
-    static float number(float cell, int64_t which) {
-        return float_of(which == 0 ? bits_of(cell) << 16 : bits_of(cell) & 0xffff0000u);
+};
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define BSLANG_SQUARES  // see product.h
+struct Brain : Pairs {
+    static vec multiply_add(vec sum, vec a, vec b) {
+        __asm__("bfdot %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b));
+        return sum;
     }
-    static float with(float cell, int64_t which, float x) {
-        const uint32_t bits = bits_of(cell), part = bits_of(x) >> 16;
-        return float_of(which == 0 ? (bits & 0xffff0000u) | part : (bits & 0xffffu) | part << 16);
+    static vec multiply_add(vec sum, const float* a, vec b) { return multiply_add(sum, all(*a), b); }
+
+    // Two rows of two cells times two columns of two cells, added to two rows of two sums. Each is the
+    // same number as two calls of multiply_add give: Arm defines both by the same steps.
+    static vec multiply_square(vec sum, vec a, vec b) {
+        __asm__("bfmmla %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b));
+        return sum;
+    }
+
+    static vec in_turn(vec first, vec second) {
+        vec to;
+        __asm__("bfcvtn %0.4h, %1.4s\n\tbfcvtn2 %0.8h, %2.4s"
+                : "=&w"(to)
+                : "w"(first), "w"(second));
+        return to;
+    }
+    static vec paired(vec first, vec second) {
+        const halves x = reinterpret_cast<halves>(in_turn(first, second));
+        return reinterpret_cast<vec>(__builtin_shufflevector(x, x, 0, 4, 1, 5, 2, 6, 3, 7));
     }
 };
 #else

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "numbers.h"
@@ -68,6 +69,57 @@ __attribute__((always_inline)) inline void product_tile(int64_t depth, View a,
             keep<Number, add>(c + i * ldc + j * width, sum[i][j], factor);
 }
 
+#ifdef BSLANG_SQUARES
+// The same in squares of two rows and two columns, two cells of the depth at a time.
+template <class Number, bool add, int m, int n>
+__attribute__((always_inline)) inline void product_of_squares(int64_t depth, View a,
+                                                              const float* b, int64_t ldb,
+                                                              float* c, int64_t ldc,
+                                                              float factor) {
+    typedef float two __attribute__((vector_size(2 * sizeof(float)), may_alias, aligned(4)));
+    vec sum[m / 2][2 * n] = {};
+    // Two cells, or a last one beside zeros.
+    const auto add_cells = [&](int64_t k, auto whole) __attribute__((always_inline)) {
+        vec from_b[2 * n];
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) {
+            const vec x = load(b + k * ldb + j * width);
+            const vec y = whole ? load(b + (k + 1) * ldb + j * width) : vec{};
+            from_b[2 * j] = __builtin_shufflevector(x, y, 0, 4, 1, 5);
+            from_b[2 * j + 1] = __builtin_shufflevector(x, y, 2, 6, 3, 7);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < m / 2; ++i) {
+            const float *x = a.data + 2 * i * a.row + k * a.col, *y = x + a.row;
+            vec from_a;
+            if (!whole) {
+                from_a = vec{*x, 0, *y, 0};
+            } else if (a.col == 1) {
+                const two p = *reinterpret_cast<const two*>(x), q = *reinterpret_cast<const two*>(y);
+                from_a = __builtin_shufflevector(p, q, 0, 1, 2, 3);
+            } else {
+                from_a = vec{*x, x[a.col], *y, y[a.col]};
+            }
+#pragma GCC unroll 8
+            for (int j = 0; j < 2 * n; ++j)
+                sum[i][j] = Number::multiply_square(sum[i][j], from_a, from_b[j]);
+        }
+    };
+    int64_t k = 0;
+    for (; k + 2 <= depth; k += 2) add_cells(k, std::true_type{});
+    if (k < depth) add_cells(k, std::false_type{});
+#pragma GCC unroll 8
+    for (int i = 0; i < m / 2; ++i)
+#pragma GCC unroll 8
+        for (int j = 0; j < n; ++j) {
+            const vec x = sum[i][2 * j], y = sum[i][2 * j + 1];
+            float* to = c + 2 * i * ldc + j * width;
+            keep<Number, add>(to, __builtin_shufflevector(x, y, 0, 1, 4, 5), factor);
+            keep<Number, add>(to + ldc, __builtin_shufflevector(x, y, 2, 3, 6, 7), factor);
+        }
+}
+#endif
+
 // `n` vectors of the columns of a product.
 template <class Number, bool add, int n>
 inline void product_panel(int64_t m, int64_t depth, View a, const typename Number::right* b,
@@ -75,6 +127,13 @@ inline void product_panel(int64_t m, int64_t depth, View a, const typename Numbe
     int64_t i = 0;
     for (; i + rows <= m; i += rows) {
         ahead.fetch(i, rows);
+#ifdef BSLANG_SQUARES
+        if constexpr (Number::per_cell > 1) {
+            product_of_squares<Number, add, rows, n>(depth, a.from_row(i), b, ldb, c + i * ldc,
+                                                     ldc, factor);
+            continue;
+        }
+#endif
         product_tile<Number, add, rows, n>(depth, a.from_row(i), b, ldb, c + i * ldc, ldc, factor);
     }
     for (; i < m; ++i)  // of a ragged tile
