@@ -34,8 +34,8 @@ test-floors: ## The tests at the oldest versions of Python, torch, NumPy and Tri
 test-arm: $(READY) ## Tests of the cpu target's kernels for 64-bit Arm, old and new, under QEMU; needs a cross compiler
 	$(BIN)/python tests/processors.py --march armv8-a --march armv8.6-a+bf16+i8mm -n 2
 
-test-x86: $(READY) ## The same tests for each level of x86-64 that this processor has
-	$(BIN)/python tests/processors.py --march x86-64 --march x86-64-v2 --march x86-64-v3 --march x86-64-v4 -n 2
+test-x86: $(READY) ## The same tests for each level of x86-64 that this processor has, and for a model of AMX
+	$(BIN)/python tests/processors.py --march x86-64 --march x86-64-v2 --march x86-64-v3 --march x86-64-v4 --march amx -n 2
 
 test-light: ## That commands work without torch, in an environment that has none, within a minute
 	test -x .venv-light/bin/python || $(PYTHON) -m venv .venv-light

@@ -30,6 +30,12 @@ X86 = {  # with a feature by which Linux says that a processor is one of these
     "x86-64-v4": "avx512bw",
 }
 
+AMX = "amx"
+"""This processor, with products of bf16 in the tiles that bslang/runtime/cpu/include/tiles.h models."""
+
+MODEL = "-DBSLANG_AMX_MODEL={}"
+"""The compiler's flag for it: 1, or 0 for a system that grants no tiles."""
+
 CHOSEN = "BSLANG_TEST_MARCH"
 """The environment variable that has tests build for one of these."""
 
@@ -55,13 +61,17 @@ def lacks(march: str) -> str:
     if march in ARM:
         return emulated.missing()
     about = Path("/proc/cpuinfo")
-    if not about.is_file() or X86[march] not in about.read_text().split():
-        return f"this processor has no {X86[march]}"
+    feature = "avx512_bf16" if march == AMX else X86[march]
+    if not about.is_file() or feature not in about.read_text().split():
+        return f"this processor has no {feature}"
     return ""
 
 
 def install(patch: pytest.MonkeyPatch, march: str) -> None:
     """Have kernels built for a processor, and emulated where it is of another kind."""
+    if march == AMX:
+        patch.setattr(build, "FLAGS", (*build.FLAGS, MODEL.format(1)))
+        return
     flags = (f"-march={march}" if flag == "-march=native" else flag for flag in build.FLAGS)
     patch.setattr(build, "FLAGS", tuple(flags))
     if march in ARM:
@@ -80,7 +90,7 @@ def selects(item: pytest.Item) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog="Other options are pytest's.")
-    parser.add_argument("--march", action="append", default=[], choices=[*ARM, *X86])
+    parser.add_argument("--march", action="append", default=[], choices=[*ARM, *X86, AMX])
     chosen, options = parser.parse_known_args()
     folder = Path(__file__).parent
     tests = [str(folder / f"{name}.py") for name in TESTS]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from processors import MODEL
 
 from bslang import compiler
 from bslang.codegen.cpu import header
@@ -50,6 +51,13 @@ int64_t panel() { return vectors * width; }
 int64_t tile() { return rows; }
 
 int64_t per_cell() { return Brain::per_cell; }
+bool of_tiles() {
+#ifdef BSLANG_TILES
+    return tiles_granted();
+#else
+    return false;
+#endif
+}
 
 void multiply(bool add, int64_t m, int64_t n, int64_t depth, const float* a, int64_t row,
               int64_t col, const float* b, int64_t ldb, float* c, int64_t ldc) {
@@ -58,6 +66,7 @@ void multiply(bool add, int64_t m, int64_t n, int64_t depth, const float* a, int
 }
 void multiply_pairs(bool add, int64_t m, int64_t n, int64_t depth, const float* a, int64_t row,
                     int64_t col, const float* b, int64_t ldb, float* c, int64_t ldc) {
+    [[maybe_unused]] const Multiplying<Brain> multiplying;
     (add ? product<Brain, true> : product<Brain, false>)(m, n, depth, {a, row, col}, b, ldb, c, ldc,
                                                          0.5f, {});
 }
@@ -95,16 +104,22 @@ void transposed(const float* x, int64_t stride, int64_t count, int64_t dim, floa
 """
 
 
-@pytest.fixture(scope="module")
-def library() -> ctypes.CDLL:
-    """The functions above, built once for this file as users build generated code: bounds hold for -O3."""
+def built(*flags: str) -> ctypes.CDLL:
+    """The functions above, built as users build generated code: bounds hold for -O3."""
+    text = header() + FUNCTIONS
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXX", COMPILER)
-        text = header() + FUNCTIONS
+        patch.setattr(build, "FLAGS", (*build.FLAGS, *flags))
         found = load(build.build(text), source_digest(text))
     for name in ("lanes", "panel", "tile", "per_cell"):
         getattr(found, name).restype = ctypes.c_int64
+    found.of_tiles.restype = ctypes.c_bool
     return found
+
+
+@pytest.fixture(scope="module")
+def library() -> ctypes.CDLL:
+    return built()
 
 
 def call(function: Any, *arguments: Any) -> None:
@@ -210,11 +225,16 @@ def test_products_with_bf16_that_widens(library: ctypes.CDLL) -> None:
 # ---- pairs of bf16 ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def of_pairs(library: ctypes.CDLL) -> ctypes.CDLL:
-    if library.per_cell() == 1:
+@pytest.fixture(scope="module", params=["", MODEL.format(1)], ids=["processor", "amx"])
+def of_pairs(request: pytest.FixtureRequest) -> ctypes.CDLL:
+    found: ctypes.CDLL = (
+        built(request.param) if request.param else request.getfixturevalue("library")
+    )
+    if found.per_cell() == 1:
         pytest.skip("this processor has no instructions for products of bf16")
-    return library
+    if request.param and not found.of_tiles():
+        pytest.skip("the model of AMX is for processors with AVX512-BF16")
+    return found
 
 
 def brain(x: Floats) -> Halves:
@@ -231,18 +251,25 @@ def in_cells(x: Floats, axis: int) -> Floats:
 
 
 def multiplied_pairs(library: ctypes.CDLL, a: Floats, b: Floats, c: Floats, add: bool) -> Floats:
-    """Half of A B, or C + A B, by products of bf16."""
+    """Half of A B, or C + A B, by products of bf16. What lies around A and B is NaN, and stays out of it."""
     m, n = c.shape
     width = library.lanes()
     written = -(-n // width) * width
+    by_row = a.strides[1] <= a.strides[0]
     a, b = in_cells(a, 1), in_cells(b, 0)
-    room_b, room_c = np.zeros((b.shape[0], written), np.float32), np.zeros((m, written), np.float32)
-    room_b.view(np.uint32)[:, :n] = b.view(np.uint32)
+    depth = a.shape[1]
+    room_a = np.full((m + 16, depth + 16), np.nan, np.float32, order="C" if by_row else "F")
+    room_a.view(np.uint32)[:m, :depth] = a.view(np.uint32)
+    room_b = np.full((depth + 16, written), np.nan, np.float32)
+    room_b.view(np.uint32)[:depth] = 0
+    room_b.view(np.uint32)[:depth, :n] = b.view(np.uint32)
+    room_c = np.full((m + 16, written), np.float32(99))
     room_c[:m, :n] = c
-    strides = (stride // a.itemsize for stride in a.strides)
-    sizes = (m, n, a.shape[1])
-    call(library.multiply_pairs, add, *sizes, a, *strides, room_b, written, room_c, written)
-    return room_c[:, :n].copy()
+    strides = (stride // a.itemsize for stride in room_a.strides)
+    sizes = (m, n, depth)
+    call(library.multiply_pairs, add, *sizes, room_a, *strides, room_b, written, room_c, written)
+    assert (room_c[m:] == 99).all()
+    return room_c[:m, :n].copy()
 
 
 @pytest.mark.parametrize("add", [False, True])
@@ -253,10 +280,14 @@ def test_products_of_pairs_of_every_remainder(of_pairs: ctypes.CDLL, add: bool) 
     def drawn(rows: int, columns: int) -> Floats:
         return random.integers(-8, 9, (rows, columns)).astype(np.float32)
 
-    for m in range(1, 2 * of_pairs.tile() + 2):
+    sizes = [*range(1, 2 * of_pairs.tile() + 2)]
+    if of_pairs.of_tiles():
+        sizes += [15, 16, 17, 31, 32, 33, 50]
+    for m in sizes:
         for n in range(1, of_pairs.panel() + of_pairs.lanes() + 2, 3):
-            for depth in (1, 2, 7, 32, 37):
+            for depth in (1, 2, 7, 32, 37, 128, 150):
                 a, b, c = drawn(m, depth), drawn(depth, n), drawn(m, n)
+                a = np.asarray(a, order="CF"[(m + n) % 2])
                 expected = a @ b + c if add else a @ b / 2
                 assert (multiplied_pairs(of_pairs, a, b, c, add) == expected).all(), (m, n, depth)
 

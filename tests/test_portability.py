@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shlex
 import shutil
 import subprocess
@@ -14,14 +15,15 @@ import emulated
 import processors
 import pytest
 import torch
-from reference import TOLERANCE, agrees, inputs
+from reference import TOLERANCE, agrees, inputs, run
 from strategies import Case
 
 import bslang
-from bslang import layouts
+from bslang import compiler, layouts
 from bslang.errors import BuildError
-from bslang.files import source_digest
+from bslang.files import HEADER, inlined, source_digest
 from bslang.runtime.cpu import build, library
+from bslang.syntax.source import Source
 
 try:
     COMPILER = shlex.join(build.find_compiler())  # before tests/conftest.py makes it a quick one
@@ -164,6 +166,69 @@ def test_levels_of_x86(march: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"-march={march}" in build.FLAGS
     for dtype in DTYPES:
         check(dtype)
+
+
+def bits(*flags: str) -> list[torch.Tensor]:
+    """Results and gradients in bf16 of kernels built with flags, in two threads."""
+    given = inputs(CASE.len_q, CASE.len_k, dim=80, heads=3, key_heads=3, dtype=torch.bfloat16)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    layouts._KNOWN.clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(build, "FLAGS", (*build.FLAGS, *flags))
+            found = run(bslang.compile(CASE.spec, block=CASE.block, target="cpu"), given)
+    finally:
+        torch.set_num_threads(before)
+    return [getattr(found, name) for name in ("out", "dq", "dk", "dv")]
+
+
+@pytest.fixture
+def amx() -> None:
+    if processors.lacks(processors.AMX):
+        pytest.skip(processors.lacks(processors.AMX))
+
+
+@pytest.mark.usefixtures("amx")
+def test_tiles_of_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make test-x86` has many more."""
+    processors.install(monkeypatch, processors.AMX)
+    check(torch.bfloat16)
+
+
+@pytest.mark.usefixtures("amx")
+def test_without_tiles_a_kernel_for_amx_uses_other_instructions() -> None:
+    """Whether the model grants none, or this system does not; where it does, they are those of the model."""
+
+    def same(x: list[torch.Tensor], y: list[torch.Tensor]) -> bool:
+        return all(map(torch.equal, x, y))
+
+    plain, model = bits(), bits(processors.MODEL.format(1))
+    assert not same(plain, model), "tiles add in an order of their own"
+    assert same(plain, bits(processors.MODEL.format(0)))
+    granted = "amx_bf16" in Path("/proc/cpuinfo").read_text().split()
+    assert same(bits("-mamx-tile", "-mamx-bf16"), model if granted else plain)
+
+
+@pytest.mark.parametrize("name", ["g++", "clang++"])
+def test_machine_code_for_amx(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tool in (name, "objdump"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    if platform.machine() != "x86_64":
+        pytest.skip(f"{name} compiles for {platform.machine()}")
+    monkeypatch.setenv("CXX", name)
+    monkeypatch.setattr(build, "FLAGS", [flag for flag in build.FLAGS if flag != "-fopenmp"])
+    resolved = compiler.resolve(Source("near.bsl", "near = last(9t)"), "near")
+    files = compiler.emit(resolved, ["cpu"])
+    text = inlined(str(files["near.cpp"]), {HEADER: str(files[HEADER])})
+    made = build.build(text, "sapphirerapids")
+    listed = subprocess.run(
+        ["objdump", "-d", str(made)], capture_output=True, text=True, check=True
+    ).stdout
+    for instruction in ("ldtilecfg", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease"):
+        assert instruction in listed
+    assert "vdpbf16ps" in listed, "for a system that does not grant tiles"
 
 
 @pytest.fixture

@@ -2,9 +2,12 @@
 //
 // Whether this processor has the instructions that the compiler was free to use. It is asked before
 // anything else in the library is called, and so must itself do with those that every processor has.
-// Some features are not asked for, since no processor has the others without them.
+// Some features are not asked for, since no processor has the others without them. AMX is not, since
+// code for it also has other instructions in its place: see tiles.h.
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
 extern "C" __attribute__((target("arch=x86-64"))) int bslang_runs_here() {
     __builtin_cpu_init();
 #ifdef __SSE3__
@@ -82,8 +85,10 @@ extern "C" __attribute__((target("arch=x86-64"))) int bslang_runs_here() {
 #ifdef __AVX512BF16__
     if (!__builtin_cpu_supports("avx512bf16")) return 0;
 #endif
-#ifdef __AVX512FP16__
-    if (!__builtin_cpu_supports("avx512fp16")) return 0;
+#ifdef __AVX512FP16__  // by number: Clang 14 does not know its name
+    unsigned a, b, c, d;
+    __cpuid_count(7, 0, a, b, c, d);
+    if ((d >> 23 & 1) == 0) return 0;
 #endif
     return 1;
 }

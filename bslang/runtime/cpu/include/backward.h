@@ -16,6 +16,7 @@
 #include "scores.h"
 #include "tensors.h"
 #include "threads.h"
+#include "tiles.h"
 #include "vector.h"
 #include "walk.h"
 
@@ -43,7 +44,8 @@ struct Gradient {
         return 2 * step_q * lanes + tile * (padded(args.q.dim) + value + either) +
                step_q * (either + value) +
                (pairs_numbers ? step_q / 2 * (lanes + either + value) : 0) +
-               careful_floats<Layout>(step_q * lanes, std::max(step_q, tile), either);
+               std::max(width * value,
+                        careful_floats<Layout>(step_q * lanes, std::max(step_q, tile), either));
     }
     Gradient(float* buffer, const Arguments& args)
         : p(buffer),
@@ -75,7 +77,7 @@ struct Gradient {
     float *dk, *dv;  // (tile, dim) and (tile, value dim)
     float* k;        // (tile, either dim) for what cannot be read in place, as the next two
     float *q, *out;  // (step_q, either dim) and (step_q, value dim)
-    float* room;     // (step_q or tile, either dim) for a careful pass
+    float* room;     // (step_q or tile, either dim) for a careful pass; (value dim, width) for row_sums
     float* pairs;    // (step_q, lanes) which belong, for it
 
     // ds, q and out as the depth of a product: for bf16 in cells of two rows.
@@ -166,25 +168,20 @@ struct Queries {
     int64_t member, first, count;
 };
 
-// Scale times rowsum(O dO) of a step, in the same chain of multiply-adds that an element of dP is:
-// for a query with one key both are then the same number, and dS is exactly 0.
+// Scale times rowsum(O dO) of a step: elements of dO O^T, as those of dP are of dO V^T. For a query with
+// one key both are then the same number, and dS is exactly 0.
 template <class Number, class Layout>
 void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale,
               const Gradient<Number, Layout>& own, float* sums) {
-    float *a = own.p, *b = own.ds;  // (lanes, step_q) of either, transposed
-    vec sum[step_q / width] = {};
-    for (int64_t d = 0; d < cells<Number>(dim); d += own.lanes) {
-        const int64_t depth = std::min<int64_t>(own.lanes, cells<Number>(dim) - d);
-        transpose<Number>({out.data + d, out.stride}, count, depth, scale, a, step_q);
-        transpose<Number>({grad.data + d, grad.stride}, count, depth, 1.0f, b, step_q);
-        for (int64_t at = 0; at < depth * step_q; at += step_q)
-#pragma GCC unroll 16
-            for (int64_t j = 0; j < step_q / width; ++j)
-                sum[j] = Number::multiply_add(sum[j], load(a + at + j * width),
-                                              load(b + at + j * width));
+    const int64_t depth = cells<Number>(dim);
+    float products[width * width];
+    for (int64_t first = 0; first < count; first += width) {
+        const int64_t many = std::min(width, count - first);
+        transpose<Number>({out.at(first), out.stride}, many, depth, scale, own.room, width);
+        product<Number, false>(many, width, depth, {grad.at(first), grad.stride, 1}, own.room,
+                               width, products, width, scale);
+        for (int64_t i = 0; i < many; ++i) sums[first + i] = products[i * width + i];
     }
-    for (int64_t j = 0; j < step_q / width; ++j)
-        keep<Number, false>(sums + j * width, sum[j], scale);
 }
 
 // What belongs to queries, before anything is added.
@@ -469,6 +466,7 @@ void backward_pass(const Arguments& args) {
     };
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t place = 0; place < alone; ++place) {
+        [[maybe_unused]] const Multiplying<Number> multiplying;
         const int64_t number = order.pairs[place], thread = this_thread();
         float* buffer = pair_buffer.at(thread * of_pair);
         if (!each_alone({args, held, number, buffer, false}, thread))
@@ -486,6 +484,7 @@ void backward_pass(const Arguments& args) {
         const int64_t count_of_columns = static_cast<int64_t>(columns.size());
 #pragma omp parallel num_threads(threads)
         {
+            [[maybe_unused]] const Multiplying<Number> multiplying;
 #pragma omp for schedule(static) nowait
             for (int64_t step = 0; step < count_of_steps; ++step)
                 begin_queries(pair, own(), steps[step]);

@@ -7,6 +7,7 @@
 //     arguments.h  the arguments of the C interface
 //     vector.h     vectors of floats, 2^x, tanh
 //     numbers.h    what products multiply: floats, or pairs of bf16
+//     tiles.h      products of bf16 by AMX
 //     product.h    the one matrix product
 //     layout.h     what a layout says, and the tiles that follow from it
 //     tensors.h    buffers, dtypes, and rows of a head as numbers of a product

@@ -16,6 +16,7 @@
 #include "scores.h"
 #include "tensors.h"
 #include "threads.h"
+#include "tiles.h"
 #include "vector.h"
 #include "walk.h"
 
@@ -278,6 +279,7 @@ void forward_pass(const Arguments& args) {
     const Buffer buffer(args.threads * floats);
 #pragma omp parallel for num_threads(args.threads) schedule(dynamic)
     for (int64_t task = 0; task < tasks; ++task) {
+        [[maybe_unused]] const Multiplying<Number> multiplying;
         const int64_t part = std::upper_bound(ends.begin(), ends.end(), task) - ends.begin();
         const int64_t count = static_cast<int64_t>(tiles[part].size());
         const int64_t within = task - (ends[part] - of_part * count);

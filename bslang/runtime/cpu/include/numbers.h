@@ -3,6 +3,7 @@
 #ifndef BSLANG_NUMBERS_H
 #define BSLANG_NUMBERS_H
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -143,6 +144,23 @@ struct Brain : Pairs {
 #else
 using Brain = Single;  // bf16 becomes floats as it is read
 #endif
+
+// A matrix of cells to be read in any direction: (i, k) is data[i * row + k * col].
+struct View {
+    const float* data;
+    int64_t row, col;
+    View from_row(int64_t i) const { return {data + i * row, row, col}; }
+};
+
+// Memory that is read next, to be fetched while a product is computed.
+struct Ahead {
+    const float* data;
+    int64_t stride, rows, columns;
+    void fetch(int64_t row, int64_t count) const {
+        for (int64_t i = row, end = std::min(row + count, rows); i < end; ++i)
+            for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(data + i * stride + j);
+    }
+};
 
 }  // namespace
 }  // namespace bslang

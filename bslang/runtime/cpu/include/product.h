@@ -11,27 +11,11 @@
 #include <utility>
 
 #include "numbers.h"
+#include "tiles.h"
 #include "vector.h"
 
 namespace bslang {
 namespace {
-
-// A matrix of cells (see numbers.h) to be read in any direction: (i, k) is data[i * row + k * col].
-struct View {
-    const float* data;
-    int64_t row, col;
-    View from_row(int64_t i) const { return {data + i * row, row, col}; }
-};
-
-// Memory that is read next, to be fetched while a product is computed.
-struct Ahead {
-    const float* data;
-    int64_t stride, rows, columns;
-    void fetch(int64_t row, int64_t count) const {
-        for (int64_t i = row, end = std::min(row + count, rows); i < end; ++i)
-            for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(data + i * stride + j);
-    }
-};
 
 // Vectors of a product as they are stored. A product of bf16 is scaled, since its operands cannot be
 // without being rounded again; floats are scaled where they are transposed.
@@ -144,11 +128,17 @@ inline void product_panel(int64_t m, int64_t depth, View a, const typename Numbe
 // (depth, n) cells. n is rounded up to a multiple of `width`: buffers have room for it, and what lands
 // there is never read.
 // An element of A B is one chain of multiply-adds in the order of `depth`, wherever it is computed;
-// the chain is short, and added to C whole, since rounding errors grow with the length of a sum.
+// the chain is short, and added to C whole, since rounding errors grow with the length of a sum. (Tiles add
+// chains of 32 numbers.) The thread is Multiplying.
 template <class Number, bool add>
 __attribute__((noinline)) void product(int64_t m, int64_t n, int64_t depth, View a,
                                        const typename Number::right* b, int64_t ldb, float* c,
                                        int64_t ldc, float factor = 1.0f, Ahead ahead = {}) {
+#ifdef BSLANG_TILES
+    if constexpr (Number::per_cell > 1)
+        if (tiles_granted())
+            return product_of_tiles<add>(m, n, depth, a, b, ldb, c, ldc, factor, ahead);
+#endif
     constexpr int64_t panel = vectors * width;  // of B; it stays in a near cache
     int64_t j = 0;
     for (; j + panel <= n; j += panel, ahead = {})
