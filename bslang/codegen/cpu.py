@@ -132,10 +132,7 @@ def _looked_up(predicate: Number, tables: dict[Op, int]) -> Number:
 
 
 def _constants(plan: Plan, tables: int) -> list[str]:
-    values = [
-        (f"int64_t block_q = {plan.block_q};", "queries per block"),
-        (f"int64_t block_k = {plan.block_k};", "keys per block"),
-    ]
+    values: list[tuple[str, str]] = []
     if plan.by_head:
         values.append(("bool by_head = true;", "each head has its own block graph"))
     if plan.ordered:
@@ -155,7 +152,7 @@ def _constants(plan: Plan, tables: int) -> list[str]:
         )
     if tables:
         values.append((f"int64_t ranks = {tables};", "tables that masks index by position"))
-    room = max(len(value) for value, _ in values)
+    room = max((len(value) for value, _ in values), default=0)
     return [f"static constexpr {value.ljust(room)}  // {comment}" for value, comment in values]
 
 

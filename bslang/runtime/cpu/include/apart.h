@@ -24,14 +24,13 @@ namespace bslang {
 namespace {
 
 // Whether a pass over this layout isolates.
-template <class Layout>
-constexpr bool isolates = awaits_call<Layout>;
+inline bool isolates(const Call& args) { return args.layout.awaits_call; }
 
 // Whether blocks of a class hold pairs that do not belong.
 inline bool partial(int64_t kind) { return kind >= first_mask; }
 
 // columns: a multiple of `width`.
-[[maybe_unused]] bool has_nan(Rows rows, int64_t count, int64_t columns) {
+[[maybe_unused, gnu::noinline]] bool has_nan(Rows rows, int64_t count, int64_t columns) {
     ivec found{};
     for (int64_t i = 0; i < count; ++i)
         for (int64_t d = 0; d < columns; d += width) {
@@ -46,7 +45,7 @@ inline bool partial(int64_t kind) { return kind >= first_mask; }
 // Whether no query of a call may see a block of this class: tables that serve calls of many lengths have
 // what any query of a block row sees. What is not seen is not read beyond its scores, like the blocks
 // that tables of one length leave out.
-inline bool may_be_unseen(const Arguments& args, int64_t kind) {
+inline bool may_be_unseen(const Call& args, int64_t kind) {
     return args.by_row.order == nullptr && partial(kind);
 }
 
@@ -59,23 +58,22 @@ inline bool may_be_unseen(const Arguments& args, int64_t kind) {
 }
 
 // Room that a thread needs to be careful: for pairs, and for rows of a product.
-template <class Layout>
-constexpr int64_t careful_floats(int64_t pairs, int64_t rows, int64_t dim) {
-    return isolates<Layout> ? pairs + rows * padded(dim) : 0;
+inline int64_t careful_floats(const Call& args, int64_t pairs, int64_t rows, int64_t dim) {
+    return isolates(args) ? pairs + rows * padded(dim) : 0;
 }
 
 // Which pairs of a tile belong: 0, or -infinity for those that do not. Arguments as of apply_mask.
-template <class Layout, Across across>
-void find_pairs(const Arguments& args, Head head, int64_t kind, int64_t q, int64_t k,
+[[maybe_unused, gnu::cold]]
+void find_pairs(const Call& args, Across across, Head head, int64_t kind, int64_t q, int64_t k,
                 int64_t count, int64_t lanes, float* pairs, int64_t stride) {
     for (int64_t i = 0; i < count; ++i)
         std::fill(pairs + i * stride, pairs + i * stride + lanes, 0.0f);
-    apply_mask<Layout, across>(args, head, kind, q, k, count, lanes, pairs, stride);
+    apply_mask(args, across, head, kind, q, k, count, lanes, pairs, stride);
 }
 
 // Weights of pairs that do not belong become 0, whatever a NaN made of them.
-[[maybe_unused]] void clear(const float* pairs, int64_t count, int64_t lanes, float* weights,
-                            int64_t stride) {
+[[maybe_unused, gnu::cold]]
+void clear(const float* pairs, int64_t count, int64_t lanes, float* weights, int64_t stride) {
     for (int64_t i = 0; i < count; ++i)
         for (int64_t j = i * stride; j < i * stride + lanes; ++j)
             weights[j] = pairs[j] == 0 ? weights[j] : 0.0f;
@@ -84,6 +82,7 @@ void find_pairs(const Arguments& args, Head head, int64_t kind, int64_t q, int64
 // C += A B as `product`, where B may hold NaN and infinity: they count only in pairs (i, k) that
 // belong, of `depth` numbers. A is 0 in others. room: for as many rows as B has.
 template <class Number>
+[[gnu::cold]]
 void product_apart(int64_t m, int64_t n, int64_t depth, View a, View pairs, Rows b, float* room,
                    float* c, int64_t ldc) {
     const int64_t stride = padded(n);

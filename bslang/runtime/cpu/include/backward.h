@@ -35,19 +35,19 @@ namespace {
 // same order either way, so that both give the same bits.
 
 // What a thread needs.
-template <class Number, class Layout>
+template <class Number>
 struct Gradient {
-    static constexpr int64_t lanes = lanes_k<Layout>, tile = tile_k<Layout>;
+    static constexpr int64_t lanes = lanes_k, tile = tile_k;
     static constexpr bool pairs_numbers = Number::per_cell > 1;
-    static int64_t floats(const Arguments& args) {
+    static int64_t floats(const Call& args) {
         const int64_t either = wide(args), value = padded(args.v.dim);
         return 2 * step_q * lanes + tile * (padded(args.q.dim) + value + either) +
                step_q * (either + value) +
                (pairs_numbers ? step_q / 2 * (lanes + either + value) : 0) +
                std::max(width * value,
-                        careful_floats<Layout>(step_q * lanes, std::max(step_q, tile), either));
+                        careful_floats(args, step_q * lanes, std::max(step_q, tile), either));
     }
-    Gradient(float* buffer, const Arguments& args)
+    Gradient(float* buffer, const Call& args)
         : p(buffer),
           ds(p + step_q * lanes),
           dk(ds + step_q * lanes),
@@ -67,11 +67,11 @@ struct Gradient {
             out_down = out;
         }
         pairs = room;
-        room += isolates<Layout> ? step_q * lanes : 0;
+        room += isolates(args) ? step_q * lanes : 0;
     }
 
     // Floats of a row of keys or of values.
-    static int64_t wide(const Arguments& args) { return padded(std::max(args.q.dim, args.v.dim)); }
+    static int64_t wide(const Call& args) { return padded(std::max(args.q.dim, args.v.dim)); }
 
     float *p, *ds;   // (step_q, lanes) weights, and the gradient of scores
     float *dk, *dv;  // (tile, dim) and (tile, value dim)
@@ -85,14 +85,14 @@ struct Gradient {
 };
 
 // A tile of keys and of values, transposed: floats times score_factor and times scale.
-template <class Number, class Layout>
+template <class Number>
 struct Keys {
-    static constexpr int64_t lanes = lanes_k<Layout>;
+    static constexpr int64_t lanes = lanes_k;
     static int64_t rows_of(const Tensor& tensor) { return padded(cells<Number>(tensor.dim), 4); }
-    static int64_t floats(const Arguments& args) {
+    static int64_t floats(const Call& args) {
         return (rows_of(args.k) + rows_of(args.v)) * lanes;
     }
-    Keys(float* buffer, const Arguments& args) : k(buffer), v(k + rows_of(args.k) * lanes) {}
+    Keys(float* buffer, const Call& args) : k(buffer), v(k + rows_of(args.k) * lanes) {}
     Keys from_lane(int64_t lane) const {
         Keys keys = *this;
         keys.k += lane;
@@ -105,15 +105,15 @@ struct Keys {
 
 // A key head of one sequence and the query heads that read it.
 struct Pair {
-    static int64_t floats(const Arguments& args, const Held& held) {
+    static int64_t floats(const Call& args, const Held& held) {
         const int64_t in_row = 2 + (holds_dq(args) ? padded(args.dq.dim) : 0);
         return padded(args.heads / args.key_heads * held.count() * in_row);
     }
     // Whether dQ is summed in a buffer.
-    static bool holds_dq(const Arguments& args) {
+    static bool holds_dq(const Call& args) {
         return args.dq.data != nullptr && !in_place<Single>(args.dq);
     }
-    Pair(const Arguments& args, const Held& held, int64_t number, float* buffer, bool careful)
+    Pair(const Call& args, const Held& held, int64_t number, float* buffer, bool careful)
         : args(args),
           held(held),
           careful(careful),
@@ -146,13 +146,12 @@ struct Pair {
     }
 
     // Looks for a NaN in results of a dim.
-    template <class Layout>
     void look(Rows rows, int64_t count, int64_t dim) const {
-        if (isolates<Layout> && !careful && has_nan(rows, count, padded(dim, width)))
+        if (isolates(args) && !careful && has_nan(rows, count, padded(dim, width)))
             lost.store(true, std::memory_order_relaxed);
     }
 
-    const Arguments& args;
+    const Call& args;
     const Held& held;                       // queries
     bool careful;                           // see apart.h
     mutable std::atomic<bool> lost{false};  // whether a result is NaN
@@ -170,9 +169,9 @@ struct Queries {
 
 // Scale times rowsum(O dO) of a step: elements of dO O^T, as those of dP are of dO V^T. For a query with
 // one key both are then the same number, and dS is exactly 0.
-template <class Number, class Layout>
+template <class Number>
 void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale,
-              const Gradient<Number, Layout>& own, float* sums) {
+              const Gradient<Number>& own, float* sums) {
     const int64_t depth = cells<Number>(dim);
     float products[width * width];
     for (int64_t first = 0; first < count; first += width) {
@@ -185,9 +184,10 @@ void row_sums(Rows out, Rows grad, int64_t count, int64_t dim, float scale,
 }
 
 // What belongs to queries, before anything is added.
-template <class Number, class Layout>
-void begin_queries(const Pair& pair, const Gradient<Number, Layout>& own, const Queries& step) {
-    const Arguments& args = pair.args;
+template <class Number>
+[[gnu::noinline]]
+void begin_queries(const Pair& pair, const Gradient<Number>& own, const Queries& step) {
+    const Call& args = pair.args;
     const int64_t first = step.first, columns = padded(args.q.dim, width);
     const int64_t begin = pair.at(step.member, first);
     const Head head = pair.query_head(step.member);
@@ -209,21 +209,21 @@ void begin_queries(const Pair& pair, const Gradient<Number, Layout>& own, const 
     });
 }
 
-template <class Layout>
-void end_queries(const Pair& pair, const Queries& step) {
+[[maybe_unused, gnu::noinline]] void end_queries(const Pair& pair, const Queries& step) {
     const Tensor& to = pair.args.dq;
     pair.each_piece(step.member, step.first, step.count, [&](Rows dq, int64_t first, int64_t count) {
-        pair.look<Layout>(dq, count, to.dim);
+        pair.look(dq, count, to.dim);
         if (in_place<Single>(to)) return;
         for (int64_t i = 0; i < count; ++i)
             write_row(to, pair.query_head(step.member), step.first + first + i, dq.at(i));
     });
 }
 
-template <class Number, class Layout>
-void transpose_keys(const Pair& pair, const Gradient<Number, Layout>& own, Range range,
-                    const Keys<Number, Layout>& to) {
-    const Arguments& args = pair.args;
+template <class Number>
+[[gnu::noinline]]
+void transpose_keys(const Pair& pair, const Gradient<Number>& own, Range range,
+                    const Keys<Number>& to) {
+    const Call& args = pair.args;
     const auto turn = [&](const Tensor& tensor, float factor, float* onto) {
         const Rows rows = read_rows<Number>(tensor, pair.head, range.start, range.size(), own.k);
         transpose<Number>(rows, range.size(), cells<Number>(tensor.dim), factor, onto, to.lanes);
@@ -234,18 +234,19 @@ void transpose_keys(const Pair& pair, const Gradient<Number, Layout>& own, Range
 
 // P and dS of `count` rows, in pairs: of P and of dS two rows in a cell, as the depth of dV and dK, and of
 // dS two keys in a cell, as the depth of dQ.
-template <class Number, class Layout>
-void pair_weights(const Gradient<Number, Layout>& own, int64_t count, int64_t lanes) {
+template <class Number>
+void pair_weights(const Gradient<Number>& own, int64_t count, int64_t lanes) {
+    constexpr int64_t stride = Gradient<Number>::lanes;
+    float *const p = own.p, *const ds = own.ds, *const ds_down = own.ds_down;
     for (int64_t i = 0; i < count; i += 2)
         for (int64_t j = 0; j < lanes; j += width) {
-            const int64_t at = i * own.lanes + j, to = i / 2 * own.lanes + j, next = at + own.lanes;
+            const int64_t at = i * stride + j, to = i / 2 * stride + j, next = at + stride;
             const bool last = i + 1 == count;
-            store(own.p + to, Number::paired(load(own.p + at), last ? vec{} : load(own.p + next)));
-            store(own.ds_down + to,
-                  Number::paired(load(own.ds + at), last ? vec{} : load(own.ds + next)));
+            store(p + to, Number::paired(load(p + at), last ? vec{} : load(p + next)));
+            store(ds_down + to, Number::paired(load(ds + at), last ? vec{} : load(ds + next)));
         }
     for (int64_t i = 0; i < count; ++i) {
-        float* row = own.ds + i * own.lanes;
+        float* row = ds + i * stride;
         for (int64_t j = 0; j < lanes; j += 2 * width) {
             const bool last = j + width == lanes;
             store(row + j / 2,
@@ -256,56 +257,56 @@ void pair_weights(const Gradient<Number, Layout>& own, int64_t count, int64_t la
 
 // P and dS of a step of queries and a range of keys; false where no pair of them belongs. q, grad: rows of
 // the step.
-template <class Number, class Layout>
-__attribute__((noinline)) bool weights(const Pair& pair, const Gradient<Number, Layout>& own,
-                                       const Queries& step, Range range,
-                                       const Keys<Number, Layout>& keys, int64_t kind, Rows q,
-                                       Rows grad) {
-    const Arguments& args = pair.args;
-    const int64_t lanes = padded(range.size(), width), count = step.count;
-    product<Number, false>(count, lanes, cells<Number>(args.k.dim), q.view(), keys.k, own.lanes,
-                           own.p, own.lanes, score_factor(args));
-    product<Number, false>(count, lanes, cells<Number>(args.v.dim), grad.view(), keys.v, own.lanes,
-                           own.ds, own.lanes, static_cast<float>(args.scale));
+template <class Number>
+[[gnu::noinline]]
+bool weights(const Pair& pair, const Gradient<Number>& own, const Queries& step, Range range,
+             const Keys<Number>& keys, int64_t kind, Rows q, Rows grad) {
+    const Call& args = pair.args;
+    const int64_t size = range.size(), lanes = padded(size, width), count = step.count;
+    constexpr int64_t stride = Gradient<Number>::lanes;
+    float *const p = own.p, *const ds = own.ds;
+    product<Number, false>(count, lanes, cells<Number>(args.k.dim), q.view(), keys.k, stride, p,
+                           stride, score_factor(args));
+    product<Number, false>(count, lanes, cells<Number>(args.v.dim), grad.view(), keys.v, stride, ds,
+                           stride, static_cast<float>(args.scale));
     const int64_t at = pair.at(step.member, step.first);
     const int64_t position = pair.q_start + step.first;
+    const Head head = pair.query_head(step.member);
     const bool cap = capped(args);
-    if (cap) cap_gradients(args, step.count, lanes, pair.delta + at, own.p, own.ds, own.lanes);
-    apply_mask<Layout, across_keys>(args, pair.query_head(step.member), kind, position,
-                                    range.start, step.count, range.size(), own.p, own.lanes);
-    if (may_be_unseen(args, kind) && !any_seen(own.p, step.count, range.size(), own.lanes))
-        return false;
+    if (cap) cap_gradients(args, count, lanes, pair.delta + at, p, ds, stride);
+    apply_mask(args, across_keys, head, kind, position, range.start, count, size, p, stride);
+    if (may_be_unseen(args, kind) && !any_seen(p, count, size, stride)) return false;
     const vec least = all(least_exponent);
-    for (int64_t i = 0; i < step.count; ++i) {
+    for (int64_t i = 0; i < count; ++i) {
         const vec lse = all(pair.lse[at + i]), delta = all(cap ? 0 : pair.delta[at + i]);
-        for (int64_t j = i * own.lanes; j < i * own.lanes + lanes; j += width) {
-            const vec p = exp2<Number::per_cell == 1>(load(own.p + j) - lse, least);
-            store(own.p + j, p);
-            store(own.ds + j, p * (load(own.ds + j) - delta));
+        for (int64_t j = i * stride; j < i * stride + lanes; j += width) {
+            const vec weight = exp2<Number::per_cell == 1>(load(p + j) - lse, least);
+            store(p + j, weight);
+            store(ds + j, weight * (load(ds + j) - delta));
         }
     }
-    if (isolates<Layout> && pair.careful && partial(kind)) {
-        find_pairs<Layout, across_keys>(args, pair.query_head(step.member), kind, position,
-                                        range.start, step.count, range.size(), own.pairs,
-                                        own.lanes);
-        clear(own.pairs, step.count, range.size(), own.p, own.lanes);
-        clear(own.pairs, step.count, range.size(), own.ds, own.lanes);
+    if (isolates(args) && pair.careful && partial(kind)) {
+        find_pairs(args, across_keys, head, kind, position, range.start, count, size, own.pairs,
+                   stride);
+        clear(own.pairs, count, size, p, stride);
+        clear(own.pairs, count, size, ds, stride);
     }
-    if constexpr (Number::per_cell > 1) pair_weights(own, step.count, lanes);
+    if constexpr (Number::per_cell > 1) pair_weights(own, count, lanes);
     return true;
 }
 
 // C += A B, where A is `weights` of the class of blocks `kind`, or their transpose, from a row on. depth:
 // in numbers. dim: of B and C.
-template <bool transposed, class Number, class Layout>
-inline void add_product(const Pair& pair, const Gradient<Number, Layout>& own, int64_t kind,
-                        const float* weights, int64_t m, int64_t depth, Rows b, Rows c,
-                        int64_t dim, int64_t first = 0) {
+template <bool transposed, class Number>
+[[gnu::noinline]]
+void add_product(const Pair& pair, const Gradient<Number>& own, int64_t kind,
+                 const float* weights, int64_t m, int64_t depth, Rows b, Rows c, int64_t dim,
+                 int64_t first = 0) {
     const auto view = [&](const float* x) {
         return transposed ? View{x, 1, own.lanes} : View{x, own.lanes, 1};
     };
     const int64_t columns = padded(dim, width);
-    if (isolates<Layout> && pair.careful && partial(kind))
+    if (isolates(pair.args) && pair.careful && partial(kind))
         product_apart<Number>(m, columns, depth, view(weights), view(own.pairs + first * own.lanes),
                               b, own.room, c.data, c.stride);
     else
@@ -314,8 +315,8 @@ inline void add_product(const Pair& pair, const Gradient<Number, Layout>& own, i
 }
 
 // dQ += dS K, where k has the keys as read_depth reads them
-template <class Number, class Layout>
-inline void add_dq(const Pair& pair, const Gradient<Number, Layout>& own, const Queries& step,
+template <class Number>
+inline void add_dq(const Pair& pair, const Gradient<Number>& own, const Queries& step,
                    int64_t kind, int64_t keys, Rows k) {
     pair.each_piece(step.member, step.first, step.count, [&](Rows dq, int64_t first, int64_t count) {
         add_product<false>(pair, own, kind, own.ds + first * own.lanes, count, keys, k, dq,
@@ -324,15 +325,15 @@ inline void add_dq(const Pair& pair, const Gradient<Number, Layout>& own, const 
 }
 
 // dK and dV of a tile of keys, and with `whole` what it adds to dQ.
-template <bool whole, class Number, class Layout>
-void backward_keys(const Pair& pair, const Gradient<Number, Layout>& own, const Tile& tile,
-                   const Keys<Number, Layout>& keys) {
-    constexpr int64_t block_q = Layout::block_q;
-    const Arguments& args = pair.args;
+template <bool whole, class Number>
+[[gnu::noinline]]
+void backward_keys(const Pair& pair, const Gradient<Number>& own, const Tile& tile,
+                   const Keys<Number>& keys) {
+    const Call& args = pair.args;
     const int64_t dim = args.k.dim, value_dim = args.v.dim;
     const int64_t batch = pair.head.batch;
     const Range range =
-        common(range_of(args.by_col, Layout::block_k, tile), all_keys(args, batch));
+        common(range_of(args.by_col, block_k, tile), all_keys(args, batch));
     const int64_t size = range.size();
     if (size == 0) return;
     const Rows dk{own.dk, padded(dim)}, dv{own.dv, padded(value_dim)};
@@ -360,10 +361,10 @@ void backward_keys(const Pair& pair, const Gradient<Number, Layout>& own, const 
                 if (whole) add_dq(pair, own, step, kind, size, k);
             }
         };
-        each_run_of_queries<Layout>(args, head, tile.program, visit);
+        each_run_of_queries(args, head, tile.program, visit);
     }
-    pair.look<Layout>(dk, size, dim);
-    pair.look<Layout>(dv, size, value_dim);
+    pair.look(dk, size, dim);
+    pair.look(dv, size, value_dim);
     for (int64_t i = 0; i < size; ++i) {
         write_row(args.dk, pair.head, range.start + i, dk.at(i));
         write_row(args.dv, pair.head, range.start + i, dv.at(i));
@@ -371,14 +372,15 @@ void backward_keys(const Pair& pair, const Gradient<Number, Layout>& own, const 
 }
 
 // dQ of a tile of queries, in the order of the tiles of keys. keys_of(tile): transposed before.
-template <class Number, class Layout, class KeysOf>
-void backward_queries(const Pair& pair, const Gradient<Number, Layout>& own, const Tile& tile,
+template <class Number, class KeysOf>
+[[gnu::noinline]]
+void backward_queries(const Pair& pair, const Gradient<Number>& own, const Tile& tile,
                       int64_t member, KeysOf keys_of) {
-    constexpr int64_t tiles = tiles_k<Layout>;
-    const Arguments& args = pair.args;
+    const Call& args = pair.args;
+    constexpr int64_t tiles = tiles_k;
     const Head head = pair.query_head(member);
     const Range of_q =
-        common(range_of(args.by_row, Layout::block_q, tile), all_queries(args, head.batch));
+        common(range_of(args.by_row, block_q, tile), all_queries(args, head.batch));
     const int64_t first = of_q.start - pair.q_start;
     const Queries step{member, first, of_q.size()};
     if (step.count == 0) return;
@@ -392,7 +394,7 @@ void backward_queries(const Pair& pair, const Gradient<Number, Layout>& own, con
     const Rows grad = read_rows<Number>(args.grad_out, head, first, step.count, own.out);
     const auto visit = [&](int64_t start, int64_t stop, int64_t kind) {
         for (int64_t number = start * tiles; number < stop * tiles; ++number) {
-            const Range range = keys_in<Layout>(args, head.batch, number);
+            const Range range = keys_in(args, head.batch, number);
             if (range.size() == 0) continue;
             if (!weights(pair, own, step, range, keys_of(number), kind, q, grad)) continue;
             const int64_t size = range.size();
@@ -400,23 +402,22 @@ void backward_queries(const Pair& pair, const Gradient<Number, Layout>& own, con
             add_dq(pair, own, step, kind, size, k);
         }
     };
-    each_run_of_keys<Layout>(args, head, tile.program, visit);
-    end_queries<Layout>(pair, step);
+    each_run_of_keys(args, head, tile.program, visit);
+    end_queries(pair, step);
 }
 
-template <class Layout, class Number>
-void backward_pass(const Arguments& args) {
-    constexpr int64_t block_q = Layout::block_q, block_k = Layout::block_k;
-    constexpr int64_t tile = tile_k<Layout>, tiles = tiles_k<Layout>;  // of a block of keys
+template <class Number>
+void backward_pass(const Call& args) {
+    constexpr int64_t tile = tile_k, tiles = tiles_k;  // of a block of keys
     const int64_t pairs = args.batch * args.key_heads, threads = args.threads;
     if (pairs == 0) return;
     use_large_pages(args.dq, args.batch * args.heads * args.len_q);
     use_large_pages(args.dk, pairs * args.len_k);
     use_large_pages(args.dv, pairs * args.len_k);
     const int64_t group = args.heads / args.key_heads;
-    const Order order = order_of<Layout>(args, pairs);
+    const Order order = order_of(args, pairs);
     const int64_t alone = order.alone;
-    const Held held = held_queries<Layout>(args), held_of_k = held_keys<Layout>(args);
+    const Held held = held_queries(args), held_of_k = held_keys(args);
     std::vector<Queries> steps;
     for (int64_t member = 0; member < group; ++member)
         held.each([&](int64_t start, int64_t stop) {
@@ -432,17 +433,17 @@ void backward_pass(const Arguments& args) {
     });
     const int64_t count_of_keys = static_cast<int64_t>(numbers.size());
 
-    const int64_t of_thread = padded(Gradient<Number, Layout>::floats(args));
-    const int64_t of_keys = Keys<Number, Layout>::floats(args);
+    const int64_t of_thread = padded(Gradient<Number>::floats(args));
+    const int64_t of_keys = Keys<Number>::floats(args);
     const Buffer own_buffer(threads * of_thread);
     const int64_t of_pair = Pair::floats(args, held);
     const Buffer pair_buffer((alone ? threads : 1) * of_pair);
     const Buffer keys_buffer(std::max(threads, alone < pairs ? count_of_keys : 0) * of_keys);
     const auto own = [&] {
-        return Gradient<Number, Layout>(own_buffer.at(this_thread() * of_thread), args);
+        return Gradient<Number>(own_buffer.at(this_thread() * of_thread), args);
     };
     const auto keys = [&](int64_t number) {
-        return Keys<Number, Layout>(keys_buffer.at(number * of_keys), args);
+        return Keys<Number>(keys_buffer.at(number * of_keys), args);
     };
     const auto keys_at = [&](int64_t number) {  // of a tile, by position
         const int64_t place = held_of_k.at(number / tiles * block_k) / block_k * tiles;
@@ -456,12 +457,12 @@ void backward_pass(const Arguments& args) {
     const auto each_alone = [&](const Pair& pair, int64_t thread) {
         for (const Queries& step : steps) begin_queries(pair, own(), step);
         for (int64_t number = 0; number < count_of_keys; ++number) {
-            const Range range = keys_in<Layout>(args, pair.head.batch, number);
+            const Range range = keys_in(args, pair.head.batch, number);
             transpose_keys(pair, own(), range, keys(thread));
             const int64_t program = program_of[number / tiles], first = number % tiles * tile;
             backward_keys<true>(pair, own(), {program, first, tile}, keys(thread));
         }
-        for (const Queries& step : steps) end_queries<Layout>(pair, step);
+        for (const Queries& step : steps) end_queries(pair, step);
         return !pair.lost;
     };
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
@@ -476,10 +477,10 @@ void backward_pass(const Arguments& args) {
 
     const auto all_together = [&](const Pair& pair) {
         const int64_t batch = pair.head.batch;
-        const std::vector<Tile> rows = tiles_of<Layout>(
+        const std::vector<Tile> rows = tiles_of(
             args, args.by_row, all_queries(args, batch), block_q, step_q, group);
         const std::vector<Tile> columns =
-            tiles_of<Layout>(args, args.by_col, all_keys(args, batch), block_k, tile, group);
+            tiles_of(args, args.by_col, all_keys(args, batch), block_k, tile, group);
         const int64_t count_of_rows = static_cast<int64_t>(rows.size());
         const int64_t count_of_columns = static_cast<int64_t>(columns.size());
 #pragma omp parallel num_threads(threads)
@@ -490,7 +491,7 @@ void backward_pass(const Arguments& args) {
                 begin_queries(pair, own(), steps[step]);
 #pragma omp for schedule(static)
             for (int64_t place = 0; place < count_of_keys; ++place)
-                transpose_keys(pair, own(), keys_in<Layout>(args, batch, numbers[place]),
+                transpose_keys(pair, own(), keys_in(args, batch, numbers[place]),
                                keys(place));
 #pragma omp for schedule(dynamic) nowait
             for (int64_t task = 0; task < count_of_columns; ++task) {

@@ -31,16 +31,15 @@ namespace {
 inline bool few_queries(const Arguments& args) { return args.len_q <= 4; }
 
 // What a thread needs for one tile of queries.
-template <class Layout>
 struct Softmax {
-    static constexpr int64_t lanes = lanes_q<Layout>;
-    static int64_t floats(const Arguments& args) {
+    static constexpr int64_t lanes = lanes_q;
+    static int64_t floats(const Call& args) {
         const int64_t dim = args.q.dim, value_dim = args.v.dim;
         return lanes * (padded(dim, 4) + step_k + padded(std::max(dim, value_dim)) + 3) +
                step_k * (padded(dim) + padded(value_dim)) +
-               careful_floats<Layout>(step_k * lanes, step_k, value_dim);
+               careful_floats(args, step_k * lanes, step_k, value_dim);
     }
-    Softmax(float* buffer, const Arguments& args)
+    Softmax(float* buffer, const Call& args)
         : q(buffer),
           s(q + padded(args.q.dim, 4) * lanes),
           acc(s + step_k * lanes),
@@ -65,8 +64,8 @@ struct Softmax {
 
 // One step of the online softmax for `n` vectors of lanes from one on, side by side: each of its sums and
 // maxima is a chain that waits for itself.
-template <class Number, int n, class Layout>
-inline void weigh_lanes(const Softmax<Layout>& own, int64_t lane, int64_t count) {
+template <class Number, int n>
+inline void weigh_lanes(const Softmax& own, int64_t lane, int64_t count) {
     const vec least = all(least_exponent);
     float* s = own.s + lane;
     vec m[n], base[n], alpha[n], sum[n] = {};
@@ -115,8 +114,8 @@ inline void weigh_lanes(const Softmax<Layout>& own, int64_t lane, int64_t count)
 }
 
 // One step of the online softmax: scores of `count` keys to weights.
-template <class Number, class Layout>
-__attribute__((noinline)) void weigh(const Softmax<Layout>& own, int64_t lanes, int64_t count) {
+template <class Number>
+__attribute__((noinline)) void weigh(const Softmax& own, int64_t lanes, int64_t count) {
     constexpr int n = static_cast<int>(vectors);
     int64_t lane = 0;
     for (; lane + n * width <= lanes; lane += n * width)
@@ -130,9 +129,8 @@ struct Step {
 };
 
 // Calls visit(step, next) for the steps of a block row; the last one is its own next.
-template <class Layout, class Visit>
-inline void each_step(const Arguments& args, Head head, int64_t program, Visit visit) {
-    constexpr int64_t block_k = Layout::block_k;
+template <class Visit>
+inline void each_step(const Call& args, Head head, int64_t program, Visit visit) {
     Step step{0, 0, 0};
     const auto each = [&](int64_t start, int64_t stop, int64_t kind) {
         const Range run = common({start * block_k, stop * block_k}, all_keys(args, head.batch));
@@ -143,13 +141,13 @@ inline void each_step(const Arguments& args, Head head, int64_t program, Visit v
             step = next;
         }
     };
-    each_run_of_keys<Layout>(args, head, program, each);
+    each_run_of_keys(args, head, program, each);
     if (step.count != 0) visit(step, step);
 }
 
 // Adds a step of keys to what a tile of queries holds. ahead: read after that. careful: see apart.h.
-template <class Number, class Layout>
-__attribute__((noinline)) void forward_step(const Arguments& args, const Softmax<Layout>& own,
+template <class Number>
+__attribute__((noinline)) void forward_step(const Call& args, const Softmax& own,
                                             Head head, Range range, const Step& step,
                                             const Ahead& ahead, bool careful) {
     const int64_t stride = padded(args.v.dim), columns = padded(args.v.dim, width);
@@ -168,8 +166,8 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
                                                   score_factor(args));
                        });
     if (capped(args)) cap_scores(args, step.count, lanes, own.s, own.lanes);
-    apply_mask<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
-                                       size, own.s, own.lanes);
+    apply_mask(args, across_queries, head, step.kind, range.start, step.at, step.count, size, own.s,
+               own.lanes);
     if (may_be_unseen(args, step.kind) && !any_seen(own.s, step.count, size, own.lanes)) return;
     const bool few = few_queries(args);  // whose weights stay floats: values are then not paired
     if (few)
@@ -182,10 +180,10 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
         for (int64_t d = 0; d < columns; d += width)
             store(row + d, load(row + d) * own.alpha[i]);
     }
-    const bool apart = isolates<Layout> && careful && partial(step.kind);
+    const bool apart = isolates(args) && careful && partial(step.kind);
     if (apart)
-        find_pairs<Layout, across_queries>(args, head, step.kind, range.start, step.at, step.count,
-                                           size, own.pairs, own.lanes);
+        find_pairs(args, across_queries, head, step.kind, range.start, step.at, step.count, size,
+                   own.pairs, own.lanes);
     const View p{own.s, 1, own.lanes}, pairs{own.pairs, 1, own.lanes};
     // In one piece: where a sum is cut decides its bits.
     const auto add = [&](auto number, Rows v) {
@@ -208,9 +206,10 @@ __attribute__((noinline)) void forward_step(const Arguments& args, const Softmax
 }
 
 // Attends from the queries of a range to the keys of their block row.
-template <class Number, class Layout>
-void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_t program,
-            Range range, bool careful) {
+template <class Number>
+[[gnu::noinline]]
+void attend(const Call& args, const Softmax& own, Head head, int64_t program, Range range,
+            bool careful) {
     const int64_t stride = padded(args.v.dim);
     const int64_t first = range.start - place_of(args, head.batch).q_start, size = range.size();
     const int64_t depth = cells<Number>(args.q.dim);
@@ -224,7 +223,7 @@ void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_
     std::fill(own.m, own.m + own.lanes, -infinity);
     std::fill(own.l, own.l + own.lanes, 0.0f);
 
-    each_step<Layout>(args, head, program, [&](const Step& step, const Step& next) {
+    each_step(args, head, program, [&](const Step& step, const Step& next) {
         Ahead keys{};
         if (in_place<Number>(args.k)) {
             const Rows rows = lying<Number>(args.k, head.key_head(args), next.at);
@@ -235,20 +234,21 @@ void attend(const Arguments& args, const Softmax<Layout>& own, Head head, int64_
 }
 
 // What the sink of a query adds to the sum of 2^(score - m).
-inline float sink_weight(const Arguments& args, Head head, int64_t query, float m) {
+inline float sink_weight(const Call& args, Head head, int64_t query, float m) {
     return std::exp2(Head{0, head.head}.number(args.sinks, query) / ln_2 - m);
 }
 
 // Output and log-sum-exp of a tile of queries.
-template <class Number, class Layout>
-void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, const Tile& tile) {
+template <class Number>
+[[gnu::noinline]]
+void forward_tile(const Call& args, const Softmax& own, Head head, const Tile& tile) {
     const int64_t dim = args.v.dim, stride = padded(dim);
     const Range range =
-        common(range_of(args.by_row, Layout::block_q, tile), all_queries(args, head.batch));
+        common(range_of(args.by_row, block_q, tile), all_queries(args, head.batch));
     const int64_t first = range.start - place_of(args, head.batch).q_start, size = range.size();
     if (size == 0) return;
     attend<Number>(args, own, head, tile.program, range, false);
-    if (isolates<Layout> && has_nan({own.acc, stride}, size, padded(dim, width)))
+    if (isolates(args) && has_nan({own.acc, stride}, size, padded(dim, width)))
         attend<Number>(args, own, head, tile.program, range, true);
     for (int64_t i = 0; i < size; ++i) {
         const float l = own.l[i];
@@ -260,8 +260,8 @@ void forward_tile(const Arguments& args, const Softmax<Layout>& own, Head head, 
     }
 }
 
-template <class Layout, class Number>
-void forward_pass(const Arguments& args) {
+template <class Number>
+void forward_pass(const Call& args) {
     const int64_t heads = args.batch * args.heads;
     use_large_pages(args.out, heads * args.len_q);
     // Sequences that stand at places of their own have tiles of their own.
@@ -270,12 +270,12 @@ void forward_pass(const Arguments& args) {
     std::vector<std::vector<Tile>> tiles;
     std::vector<int64_t> ends;  // of the tasks of each part
     for (int64_t part = 0, end = 0; part < parts; ++part) {
-        tiles.push_back(tiles_of<Layout>(args, args.by_row, all_queries(args, part),
-                                         Layout::block_q, tile_q<Layout>, heads));
+        tiles.push_back(
+            tiles_of(args, args.by_row, all_queries(args, part), block_q, tile_q, heads));
         ends.push_back(end += of_part * static_cast<int64_t>(tiles.back().size()));
     }
     const int64_t tasks = ends.empty() ? 0 : ends.back();
-    const int64_t floats = padded(Softmax<Layout>::floats(args));
+    const int64_t floats = padded(Softmax::floats(args));
     const Buffer buffer(args.threads * floats);
 #pragma omp parallel for num_threads(args.threads) schedule(dynamic)
     for (int64_t task = 0; task < tasks; ++task) {
@@ -284,7 +284,7 @@ void forward_pass(const Arguments& args) {
         const int64_t count = static_cast<int64_t>(tiles[part].size());
         const int64_t within = task - (ends[part] - of_part * count);
         const int64_t head = part * of_part + within / count;  // of all in the batch
-        const Softmax<Layout> own(buffer.at(this_thread() * floats), args);
+        const Softmax own(buffer.at(this_thread() * floats), args);
         forward_tile<Number>(args, own, {head / args.heads, head % args.heads},
                      tiles[part][within % count]);
     }

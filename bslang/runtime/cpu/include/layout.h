@@ -1,4 +1,4 @@
-// layout.h: what a layout says of itself, which is all that is generated, and its tiles.
+// layout.h: what a layout says of itself, which is all that is generated, and what passes ask of it.
 
 #ifndef BSLANG_LAYOUT_H
 #define BSLANG_LAYOUT_H
@@ -11,10 +11,18 @@
 #include <tuple>
 
 #include "arguments.h"
+#include "places.h"
 #include "vector.h"
 
 namespace bslang {
 namespace {
+
+// Queries and keys per block. A generated file says them before it includes this.
+#ifndef BSLANG_BLOCK_Q
+#define BSLANG_BLOCK_Q 64
+#define BSLANG_BLOCK_K 64
+#endif
+constexpr int64_t block_q = BSLANG_BLOCK_Q, block_k = BSLANG_BLOCK_K;
 
 // Every block is of a class, which has runs of its own in the tables: full blocks, full blocks at a
 // ragged end of the sequence, and from `first_mask` on the partial blocks of each mask.
@@ -93,7 +101,7 @@ class Cell {
     int64_t sequence_, head_, first_row_, row_, column_, block_q_, block_k_;
 };
 
-// The defaults of a layout. It also has block_q and block_k, the queries and the keys per block.
+// The defaults of a layout.
 template <class Position>
 struct LayoutBase {
     using position = Position;  // of a query or a key, and what masks compute of them
@@ -144,16 +152,6 @@ struct LayoutBase {
     }
 };
 
-// Whether a call says more of blocks than their class.
-template <class Layout>
-constexpr bool awaits_call = Layout::labels + Layout::selections > 0;
-
-template <class Layout>
-constexpr size_t mask_count = std::tuple_size_v<decltype(Layout::masks)>;
-
-template <class Layout>
-constexpr int64_t classes = first_mask + static_cast<int64_t>(mask_count<Layout>);
-
 // ---- Tiles --------------------------------------------------------------------------------------
 // A thread takes a block, or one of the equal parts of a large block, at a time: queries in the
 // forward pass, keys in the backward pass. It meets the others in steps: a run of blocks is one
@@ -166,20 +164,42 @@ constexpr int64_t side(int64_t block, int64_t largest) {
 }
 
 // More scores than these would leave the nearest caches.
-template <class Layout>
-constexpr int64_t tile_q = side(Layout::block_q, 128);
-template <class Layout>
-constexpr int64_t tile_k = side(Layout::block_k, 64);
+constexpr int64_t tile_q = side(block_q, 128), tile_k = side(block_k, 64);
 constexpr int64_t step_q = 64, step_k = 128;
-
-template <class Layout>
-constexpr int64_t tiles_k = (Layout::block_k + tile_k<Layout> - 1) / tile_k<Layout>;  // in a block
+constexpr int64_t tiles_k = (block_k + tile_k - 1) / tile_k;  // in a block
 
 // Lanes of a row of scores: one for each query, or key, of a tile.
-template <class Layout>
-constexpr int64_t lanes_q = padded(tile_q<Layout>);
-template <class Layout>
-constexpr int64_t lanes_k = padded(tile_k<Layout>);
+constexpr int64_t lanes_q = padded(tile_q), lanes_k = padded(tile_k);
+
+// ---- What passes ask of a layout ----------------------------------------------------------------
+// Passes are no templates of a layout: beside its block, numbers and functions are all that they need.
+
+// Whether scores have a lane for each query and a row for each key, or the other way round.
+enum Across { across_queries, across_keys };
+
+struct Facts {
+    // Sets scores of pairs that do not belong to -inf: (`count` rows, `lanes`) from the query at
+    // position q and the key at position k on.
+    typedef void Mask(const Arguments& args, Head head, int64_t mask, int64_t q, int64_t k,
+                      int64_t count, int64_t lanes, float* s, int64_t stride);
+
+    int64_t classes;
+    bool by_head;
+    bool awaits_call;  // whether a call says more of blocks than their class
+    Mask* mask[2];     // across queries, across keys
+    Settled (*settled)(int64_t mask, const Cell& cell);
+    int64_t (*listed)(int64_t mask);
+};
+
+// A call of a pass.
+struct Call : Arguments {
+    Facts layout;
+};
+
+// The graph of a query head: its place among the runs and the masks' parameters.
+inline int64_t graph_of(const Call& args, Head head) {
+    return args.layout.by_head ? args.head_graph[head.head] : 0;
+}
 
 }  // namespace
 }  // namespace bslang

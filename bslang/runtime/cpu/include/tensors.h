@@ -15,6 +15,7 @@
 
 #include "arguments.h"
 #include "numbers.h"
+#include "places.h"
 #include "product.h"
 #include "vector.h"
 
@@ -112,37 +113,6 @@ inline void narrow(int64_t dtype, void* data, int64_t offset, int64_t count, con
         for (int64_t i = 0; i < count; ++i) to[i] = to_float16(from[i] * factor);
 }
 
-// Where the queries of a sequence stand, and how many keys it has: as the arguments of those names.
-struct Place {
-    int64_t q_start, q_first, len_k;
-};
-
-inline Place place_of(const Arguments& args, int64_t batch) {
-    if (args.places == nullptr) return {args.q_start, args.q_first, args.len_k};
-    const int64_t* at = args.places + 3 * batch;
-    return {at[0], at[1], at[2]};
-}
-
-// One head of one sequence of a batch.
-struct Head {
-    int64_t batch, head;
-    Head key_head(const Arguments& args) const {  // the key head that a query head reads
-        return {batch, head / (args.heads / args.key_heads)};
-    }
-    int64_t offset(const Tensor& tensor, int64_t row) const {
-        if (tensor.pages != nullptr) return in_page(tensor, *tensor.pages, row);
-        return batch * tensor.batch + head * tensor.head + row * tensor.row;
-    }
-    int64_t in_page(const Tensor& tensor, const Pages& of, int64_t row) const {
-        const int64_t number = row / of.size;
-        const int64_t page = of.table[batch * of.batch + head * of.head + number];
-        return page * tensor.batch + head * tensor.head + (row - number * of.size) * tensor.row;
-    }
-    float& number(const Tensor& tensor, int64_t row) const {  // of fp32 (batch, heads, length)
-        return static_cast<float*>(tensor.data)[offset(tensor, row)];
-    }
-};
-
 // Rows of a head in cells (see numbers.h): where they lie in a tensor, or in a buffer.
 struct Rows {
     float* data;
@@ -212,6 +182,7 @@ inline void read_row(const Tensor& tensor, int64_t from, float* to, int64_t stri
 // padded with zeros to whole cache lines, where they cannot be read in place. absent: what those hold
 // whose page is not there.
 template <class Number>
+[[gnu::noinline]]
 Rows read_rows(const Tensor& tensor, Head head, int64_t start, int64_t count, float* buffer,
                float absent = 0.0f) {
     if (in_place<Number>(tensor) && piece(tensor, start, count) == count &&
@@ -251,6 +222,7 @@ inline void pair_rows(const uint16_t* first, const uint16_t* second, int64_t dim
 
 // The same rows as the depth of a product: those of floats as they are, those of bf16 in pairs.
 template <class Number>
+[[gnu::noinline]]
 Rows read_depth(const Tensor& tensor, Head head, int64_t start, int64_t count, float* buffer) {
     if (Number::per_cell == 1) return read_rows<Number>(tensor, head, start, count, buffer);
     const int64_t dim = tensor.dim, stride = padded(dim), stop = start + count;
@@ -277,8 +249,9 @@ inline void each_piece(const Tensor& tensor, Head head, int64_t start, int64_t c
     }
 }
 
-[[maybe_unused]] void write_row(const Tensor& tensor, Head head, int64_t row, const float* from,
-                                float factor = 1.0f) {
+[[maybe_unused, gnu::noinline]]
+void write_row(const Tensor& tensor, Head head, int64_t row, const float* from,
+               float factor = 1.0f) {
     narrow(tensor.dtype, tensor.data, head.offset(tensor, row), tensor.dim, from, factor);
 }
 
@@ -307,6 +280,7 @@ inline void transpose_4x4(const float* from, int64_t from_stride, float factor, 
 // (count, depth) cells to (depth, lanes), floats times a factor; zeros in the lanes left over. The depth
 // is rounded up to a multiple of 4: rows in buffers have zeros there, and `to` has room.
 template <class Number>
+[[gnu::noinline]]
 void transpose(Rows from, int64_t count, int64_t depth, float factor, float* to, int64_t lanes) {
     const int64_t whole = count / 4 * 4;
     for (int64_t d = 0; d < depth; d += 4) {

@@ -24,19 +24,18 @@ struct Range {
 };
 
 // The positions of queries, or of keys, that a sequence has. A query before position 0 sees nothing.
-inline Range all_queries(const Arguments& args, int64_t batch) {
+inline Range all_queries(const Call& args, int64_t batch) {
     const int64_t start = place_of(args, batch).q_start;
     return {std::max<int64_t>(start, 0), start + args.len_q};
 }
-inline Range all_keys(const Arguments& args, int64_t batch) {
+inline Range all_keys(const Call& args, int64_t batch) {
     return {0, place_of(args, batch).len_k};
 }
 
 // The block row of the first query of a sequence.
-template <class Layout>
-inline int64_t first_row_of(const Arguments& args, int64_t batch) {
+inline int64_t first_row_of(const Call& args, int64_t batch) {
     const int64_t start = place_of(args, batch).q_start;
-    return start / Layout::block_q - (start % Layout::block_q < 0);
+    return start / block_q - (start % block_q < 0);
 }
 
 inline Range common(Range a, Range b) {
@@ -68,19 +67,20 @@ inline Range range_of(const Table& table, int64_t block, const Tile& tile) {
 }
 
 // Positions of a tile of keys, numbered by position.
-template <class Layout>
-inline Range keys_in(const Arguments& args, int64_t batch, int64_t number) {
-    constexpr int64_t block_k = Layout::block_k, tile = tile_k<Layout>, tiles = tiles_k<Layout>;
-    const int64_t block = number / tiles, start = block * block_k + number % tiles * tile;
-    return common({start, std::min(start + tile, (block + 1) * block_k)}, all_keys(args, batch));
+inline Range keys_in(const Call& args, int64_t batch, int64_t number) {
+    const int64_t block = number / tiles_k, start = block * block_k + number % tiles_k * tile_k;
+    return common({start, std::min(start + tile_k, (block + 1) * block_k)}, all_keys(args, batch));
 }
 
 // Calls visit(start, stop, class) for every run of a program, in the order of its blocks. Every
 // pass keeps to that order, so that whatever they sum, they sum in the same order.
-template <int64_t classes, class Visit>
-inline void each_run(const Table& table, int64_t program, Visit visit) {
+template <class Visit>
+inline void each_run(int64_t classes, const Table& table, int64_t program, Visit visit) {
+    constexpr int64_t few = 16;
     const int32_t* pointer = table.pointer + program * classes;
-    int64_t next[classes];
+    int64_t next_of_few[few];
+    std::vector<int64_t> next_of_many(classes > few ? classes : 0);
+    int64_t* next = classes > few ? next_of_many.data() : next_of_few;
     std::copy(pointer, pointer + classes, next);
     for (;;) {
         int64_t first = -1;
@@ -96,14 +96,14 @@ inline void each_run(const Table& table, int64_t program, Visit visit) {
 
 // Calls visit(start, stop, class) for the parts of a run whose blocks have one state at the call. down:
 // whether the run is one of a block column.
-template <class Layout, class CellOf, class Visit>
-inline void each_part(int64_t start, int64_t stop, int64_t kind, bool down, CellOf cell_of,
-                      Visit visit) {
+template <class CellOf, class Visit>
+inline void each_part(const Facts& layout, int64_t start, int64_t stop, int64_t kind, bool down,
+                      CellOf cell_of, Visit visit) {
     const auto settled = [&](int64_t block) {
         return kind < first_mask ? Settled::partial
-                                 : Layout::settled(kind - first_mask, cell_of(block));
+                                 : layout.settled(kind - first_mask, cell_of(block));
     };
-    const int64_t list = kind < first_mask ? -1 : Layout::listed(kind - first_mask);
+    const int64_t list = kind < first_mask ? -1 : layout.listed(kind - first_mask);
     for (int64_t block = start, end; block < stop; block = end) {
         if (list >= 0) {
             block = cell_of(block).next(list, down, stop);
@@ -118,54 +118,50 @@ inline void each_part(int64_t start, int64_t stop, int64_t kind, bool down, Cell
 
 // each_run over the runs of a program as a query head sees them. told: the blocks of which the call says
 // something; cell_of: the cell of a block.
-template <class Layout, class CellOf, class Visit>
-inline void each_run_of(const Arguments& args, const Table& table, Head head, int64_t program,
+template <class CellOf, class Visit>
+inline void each_run_of(const Call& args, const Table& table, Head head, int64_t program,
                         bool down, Range told, CellOf cell_of, Visit visit) {
-    const int64_t place = graph_of<Layout>(args, head) * table.programs + program;
-    if constexpr (!awaits_call<Layout>)
-        each_run<classes<Layout>>(table, place, visit);
-    else
-        each_run<classes<Layout>>(table, place, [&](int64_t start, int64_t stop, int64_t kind) {
-            const Range run = common({start, stop}, told);
-            each_part<Layout>(run.start, run.stop, kind, down, cell_of, visit);
-        });
+    const int64_t place = graph_of(args, head) * table.programs + program;
+    const auto each = [&](int64_t start, int64_t stop, int64_t kind) {
+        if (!args.layout.awaits_call) return visit(start, stop, kind);
+        const Range run = common({start, stop}, told);
+        each_part(args.layout, run.start, run.stop, kind, down, cell_of, visit);
+    };
+    each_run(args.layout.classes, table, place, each);
 }
 
 // The blocks of keys of a block row, as a query head sees them.
-template <class Layout, class Visit>
-inline void each_run_of_keys(const Arguments& args, Head head, int64_t program, Visit visit) {
-    const int64_t first_row = first_row_of<Layout>(args, head.batch);
+template <class Visit>
+inline void each_run_of_keys(const Call& args, Head head, int64_t program, Visit visit) {
+    const int64_t first_row = first_row_of(args, head.batch);
     const int64_t row = block_of(args.by_row, program);
     const auto cell_of = [&](int64_t column) {
-        return Cell(args, head.batch, head.head, first_row, row, column, Layout::block_q,
-                    Layout::block_k);
+        return Cell(args, head.batch, head.head, first_row, row, column, block_q, block_k);
     };
     const Range columns{0, args.k_blocks};
-    each_run_of<Layout>(args, args.by_row, head, program, false, columns, cell_of, visit);
+    each_run_of(args, args.by_row, head, program, false, columns, cell_of, visit);
 }
 
 // The blocks of queries that see a block column, in a query head.
-template <class Layout, class Visit>
-inline void each_run_of_queries(const Arguments& args, Head head, int64_t program, Visit visit) {
-    const int64_t first_row = first_row_of<Layout>(args, head.batch);
+template <class Visit>
+inline void each_run_of_queries(const Call& args, Head head, int64_t program, Visit visit) {
+    const int64_t first_row = first_row_of(args, head.batch);
     const int64_t column = block_of(args.by_col, program);
     const auto cell_of = [&](int64_t row) {
-        return Cell(args, head.batch, head.head, first_row, row, column, Layout::block_q,
-                    Layout::block_k);
+        return Cell(args, head.batch, head.head, first_row, row, column, block_q, block_k);
     };
     const Range rows{first_row, first_row + args.q_blocks};
-    each_run_of<Layout>(args, args.by_col, head, program, true, rows, cell_of, visit);
+    each_run_of(args, args.by_col, head, program, true, rows, cell_of, visit);
 }
 
 // Mean number of blocks that a program meets in a head.
-template <class Layout>
-inline double work_of(const Arguments& args, const Table& table, int64_t program) {
-    const int64_t heads = Layout::by_head ? args.heads : 1;
+inline double work_of(const Call& args, const Table& table, int64_t program) {
+    const int64_t heads = args.layout.by_head ? args.heads : 1;
     int64_t blocks = 0;
     for (int64_t head = 0; head < heads; ++head) {
-        const int64_t place = graph_of<Layout>(args, {0, head}) * table.programs + program;
-        const int32_t* pointer = table.pointer + place * classes<Layout>;
-        for (int64_t run = pointer[0]; run < pointer[classes<Layout>]; ++run)
+        const int64_t place = graph_of(args, {0, head}) * table.programs + program;
+        const int32_t* pointer = table.pointer + place * args.layout.classes;
+        for (int64_t run = pointer[0]; run < pointer[args.layout.classes]; ++run)
             blocks += table.runs[2 * run + 1] - table.runs[2 * run];
     }
     return static_cast<double>(blocks) / static_cast<double>(heads);
@@ -175,14 +171,14 @@ inline double work_of(const Arguments& args, const Table& table, int64_t program
 // heavy that threads would wait for one of its tiles, `heads` heads being shared among them, its tiles
 // are narrower. Each position has sums of its own, so that results do not depend on the tile that it is
 // in.
-template <class Layout>
-std::vector<Tile> tiles_of(const Arguments& args, const Table& table, Range positions,
-                           int64_t block, int64_t largest, int64_t heads) {
+[[maybe_unused, gnu::cold]]
+std::vector<Tile> tiles_of(const Call& args, const Table& table, Range positions, int64_t block,
+                           int64_t largest, int64_t heads) {
     const Range programs = programs_of(table, block, positions);
     std::vector<double> work(programs.size());
     double total = 0;
     for (int64_t i = 0; i < programs.size(); ++i)
-        total += work[i] = work_of<Layout>(args, table, programs.start + i);
+        total += work[i] = work_of(args, table, programs.start + i);
     const double fair = total * static_cast<double>(heads * block) / (8.0 * args.threads);
     std::vector<Tile> tiles;
     for (int64_t i = 0; i < programs.size(); ++i) {
@@ -244,40 +240,33 @@ class Held {
 };
 
 // The graphs of a call's heads.
-template <class Layout>
-int64_t graphs_of(const Arguments& args) {
-    if (!Layout::by_head) return 1;
+inline int64_t graphs_of(const Call& args) {
+    if (!args.layout.by_head) return 1;
     return 1 + *std::max_element(args.head_graph, args.head_graph + args.heads);
 }
 
 // Queries, from the first one on, and keys for which the backward pass holds something.
-template <class Layout>
-Held held_queries(const Arguments& args) {
+[[maybe_unused, gnu::cold]] Held held_queries(const Call& args) {
     if (!args.apart) return Held(args.len_q);
-    return Held(args.len_q, Layout::block_q, args.by_row, args.by_col, classes<Layout>,
-                graphs_of<Layout>(args));
+    return Held(args.len_q, block_q, args.by_row, args.by_col, args.layout.classes, graphs_of(args));
 }
-template <class Layout>
-Held held_keys(const Arguments& args) {
-    constexpr int64_t block = Layout::block_k;
-    if (!args.apart) return Held((args.len_k + block - 1) / block * block);
-    return Held(args.len_k, block, args.by_col, args.by_row, classes<Layout>,
-                graphs_of<Layout>(args));
+[[maybe_unused, gnu::cold]] Held held_keys(const Call& args) {
+    if (!args.apart) return Held((args.len_k + block_k - 1) / block_k * block_k);
+    return Held(args.len_k, block_k, args.by_col, args.by_row, args.layout.classes, graphs_of(args));
 }
 
 // ---- Pairs --------------------------------------------------------------------------------------
 // A pair is a key head of one sequence and the query heads that read it.
 
 // Blocks that the query heads of a pair visit; 1 where those of every pair visit the same ones.
-template <class Layout>
-int64_t work_of_pair(const Arguments& args, int64_t number) {
-    if (!Layout::by_head && !awaits_call<Layout>) return 1;
+[[maybe_unused]] int64_t work_of_pair(const Call& args, int64_t number) {
+    if (!args.layout.by_head && !args.layout.awaits_call) return 1;
     const int64_t group = args.heads / args.key_heads;
     const int64_t batch = number / args.key_heads, first = number % args.key_heads * group;
     int64_t work = 0;
     for (int64_t head = first; head < first + group; ++head)
         for (int64_t program = 0; program < args.by_col.programs; ++program)
-            each_run_of_queries<Layout>(
+            each_run_of_queries(
                 args, {batch, head}, program,
                 [&](int64_t start, int64_t stop, int64_t) { work += stop - start; });
     return work;
@@ -291,6 +280,7 @@ struct Order {
 
 // When the last thread is done with pairs [first, last) of some work, each taken by one thread, and
 // all threads together are with the others. Those cost 7 products for 5, and more transposing.
+[[maybe_unused, gnu::cold]]
 double time_of(const std::vector<int64_t>& work, int64_t first, int64_t last, int64_t threads) {
     std::vector<int64_t> busy(threads);
     for (int64_t i = first; i < last; ++i)
@@ -305,13 +295,12 @@ double time_of(const std::vector<int64_t>& work, int64_t first, int64_t last, in
 // The heaviest pairs first. All threads share the first few, if they are more than a thread's share
 // of the work or little less, and the last few, if those would leave threads idle at the end:
 // whichever takes the least time.
-template <class Layout>
-Order order_of(const Arguments& args, int64_t pairs) {
+[[maybe_unused, gnu::cold]] Order order_of(const Call& args, int64_t pairs) {
     const int64_t threads = args.threads;
     std::vector<int64_t> work(pairs), order(pairs), sorted(pairs);
     std::iota(order.begin(), order.end(), 0);
     if (args.apart) return {order, 0};
-    for (int64_t i = 0; i < pairs; ++i) work[i] = work_of_pair<Layout>(args, i);
+    for (int64_t i = 0; i < pairs; ++i) work[i] = work_of_pair(args, i);
     std::stable_sort(order.begin(), order.end(),
                      [&](int64_t a, int64_t b) { return work[a] > work[b]; });
     for (int64_t i = 0; i < pairs; ++i) sorted[i] = work[order[i]];
