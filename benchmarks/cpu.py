@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import crossover, figures, report, suites
+from benchmarks import crossover, figures, markdown, report, suites
 from bslang.errors import BslangError
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
@@ -56,8 +56,8 @@ def main() -> None:
                 for path in written
                 if path.suffix == ".svg" and path.resolve().is_relative_to(here)
             ]
-            page = report.include("\n".join([text, *plots]), PAGE.read_text(encoding="utf-8"))
-            PAGE.write_text(report.include(goals, page, "goals"), encoding="utf-8")
+            page = markdown.include("\n".join([text, *plots]), PAGE.read_text(encoding="utf-8"))
+            PAGE.write_text(markdown.include(goals, page, "goals"), encoding="utf-8")
             crossover.write(found.crossover)
     except (BslangError, OSError) as error:
         sys.exit(f"error: {error}")

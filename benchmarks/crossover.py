@@ -1,8 +1,9 @@
 """What `bslang stats` knows of the time of calls: from which length on a layout beats dense attention.
 
-    python -m benchmarks.crossover
+    python -m benchmarks.crossover [--dtype fp32] [--dim 64]
 
-prints it, and renews bslang/graph/costs.json, as `make bench` does among all else.
+prints it, and renews bslang/analysis/costs.json, as `make bench` does among all else. A dtype or a head
+dimension alone renews its part; what was measured on another device is then left out of the file.
 
 At lengths of powers of two, ours and dense attention run in the same rounds, of which the best counts.
 Of ours, three numbers are kept: what a call costs, and what a pair of a full block, and of a partial
@@ -14,10 +15,12 @@ kept.
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 
 import torch
 
@@ -32,17 +35,20 @@ from benchmarks.workloads import (
     BOTH,
     CAUSAL,
     DENSE,
+    DTYPES,
     FORWARD,
     TARGETS,
     Pattern,
     Workload,
 )
-from bslang.analysis.costs import FILE, Costs
+from bslang.analysis.costs import FILE, Costs, known
 
 PARTIAL = Pattern("every third diagonal", "{q, k : (q - k) % 3 == 0}")
 """All blocks are partial, with a mask that is asked for every pair."""
 
 PATTERNS = (DENSE, PARTIAL, CAUSAL, BIGBIRD)
+
+MEASURED = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Expected:
     layout: str
     length: int
     dim: int
+    dtype: str
     phase: str
     seconds: float
     expected: float
@@ -65,7 +72,13 @@ class Crossing:
     expected: list[Expected]
 
 
-def run(lengths: Sequence[int], dims: Sequence[int], shape: Workload, rounds: int) -> Crossing:
+def run(
+    lengths: Sequence[int],
+    dims: Sequence[int],
+    shape: Workload,
+    rounds: int,
+    dtypes: Sequence[str] = MEASURED,
+) -> Crossing:
     """Measure in the shape of a workload; lengths: tokens, powers of two, ascending.
 
     Raises WrongResult where ours computes something else.
@@ -73,15 +86,12 @@ def run(lengths: Sequence[int], dims: Sequence[int], shape: Workload, rounds: in
     threads = torch.get_num_threads()
     device = f"{processor()}, {threads} thread{'s' * (threads > 1)}"
     costs, expected = [], []
-    for dim in dims:
-        for phase in (FORWARD, BOTH):
-            base = replace(shape, dim=dim)
-            times = {
-                length: _times(replace(base, length=length), phase, rounds) for length in lengths
-            }
-            found = fit(times, base, phase, device)
-            costs.append(found)
-            expected += _expected(times, base, found)
+    for dtype, dim, phase in product(dtypes, dims, (FORWARD, BOTH)):
+        base = replace(shape, dim=dim, dtype=DTYPES[dtype])
+        times = {length: _times(replace(base, length=length), phase, rounds) for length in lengths}
+        found = fit(times, base, phase, device)
+        costs.append(found)
+        expected += _expected(times, base, found)
     return Crossing(costs, expected)
 
 
@@ -124,7 +134,10 @@ def fit(times: dict[int, Seconds], shape: Workload, phase: str, device: str) -> 
     )
     call = max(0.0, times[first][DENSE.name] - full * first**2)
     target = TARGETS[shape.device]
-    return Costs(device, target, phase, shape.heads, shape.dim, call, full, partial, dense, causal)
+    dtype = next(name for name, of_torch in DTYPES.items() if of_torch == shape.dtype)
+    return Costs(
+        device, target, dtype, phase, shape.heads, shape.dim, call, full, partial, dense, causal
+    )
 
 
 def _expected(times: dict[int, Seconds], shape: Workload, costs: Costs) -> Iterator[Expected]:
@@ -132,15 +145,24 @@ def _expected(times: dict[int, Seconds], shape: Workload, costs: Costs) -> Itera
         for length, seconds in times.items():
             graph = replace(shape, pattern=pattern, length=length).graph()
             yield Expected(
-                pattern.name, length, costs.dim, costs.phase,
+                pattern.name, length, costs.dim, costs.dtype, costs.phase,
                 seconds[pattern.name], costs.sparse_seconds(graph), seconds[_dense(pattern)],
             )  # fmt: skip
 
 
 def write(found: Crossing) -> None:
-    """Renew the package's costs.json, in which a number has three digits: more are of the day."""
-    values = [_rounded(asdict(costs)) for costs in found.costs]
+    """Renew the package's costs.json, in which a number has three digits: more are of the day.
+
+    What it has of the same device stays where it was not measured again.
+    """
+    kept = [old for old in known() if old.device == found.costs[0].device]
+    by_what = {(each.dtype, each.dim, each.phase): each for each in (*kept, *found.costs)}
+    values = [_rounded(asdict(costs)) for costs in sorted(by_what.values(), key=_order)]
     FILE.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _order(costs: Costs) -> tuple[int, int, str]:
+    return [*DTYPES].index(costs.dtype), costs.dim, costs.phase
 
 
 def _rounded(value: object) -> object:
@@ -151,12 +173,13 @@ def _rounded(value: object) -> object:
 
 def as_markdown(found: Crossing) -> str:
     return table(
-        ("layout", "tokens", "dim", "phase", "ms", "expected, ms", "dense, ms", "faster"),
+        ("layout", "tokens", "dim", "dtype", "phase", "ms", "expected, ms", "dense, ms", "faster"),
         (
             (
                 row.layout,
                 f"{row.length:,}",
                 str(row.dim),
+                row.dtype,
                 row.phase,
                 f"{1000 * row.seconds:,.3f}",
                 f"{1000 * row.expected:,.3f}",
@@ -170,7 +193,12 @@ def as_markdown(found: Crossing) -> str:
 
 def main() -> None:
     suite = suites.full()
-    found = run(suite.crossover, suite.dims, suite.library, suite.rounds)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--dtype", choices=MEASURED, action="append", help="default: all")
+    parser.add_argument("--dim", type=int, choices=suite.dims, action="append", help="default: all")
+    options = parser.parse_args()
+    dims, dtypes = options.dim or suite.dims, options.dtype or MEASURED
+    found = run(suite.crossover, dims, suite.library, suite.rounds, dtypes)
     print(as_markdown(found))
     write(found)
 

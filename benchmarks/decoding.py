@@ -2,23 +2,27 @@
 
     python -m benchmarks.decoding [--rounds 200]
 
-Prints a Markdown table for docs/performance.md. The contestants take turns, a step each; a time is the
-median, with its quartiles. Host time is that of a call whose kernel returns at once, on one thread's clock.
+Prints two Markdown tables for docs/performance.md, the second of one query over many cached keys. In the
+first the contestants take turns, a step each; a time is the median, with its quartiles. Host time is that of
+a call whose kernel returns at once, on one thread's clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
 
 import bslang
-from benchmarks.markdown import table
+from benchmarks.markdown import spread, table
+from benchmarks.timing import Spread, alternate, rate_ratio, ratio
 
 SPEC = "(last(512t) | cols(0:4t)) & causal"
 HEADS, DIM, FIRST, PAGE = 8, 64, 4096, 64
@@ -104,6 +108,101 @@ def _spread(times: list[float] | None) -> str:
     return f"{median:.0f} ({low:.0f} to {high:.0f})"
 
 
+# ---- many keys: at the speed of memory -----------------------------------------------------------
+
+OVER_MANY = "(last(32768t) | cols(0:4t)) & causal"
+KEYS = 32_768
+COPIED = 2**27
+"""Bytes of the tensor that is copied, and least bytes of the caches that calls go through."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of one row of a batch."""
+
+    heads: int
+    kv_heads: int
+    dim: int
+    dtype: str
+
+    @property
+    def about(self) -> str:
+        return f"{self.heads} query heads on {self.kv_heads} key heads of {self.dim}, {self.dtype}"
+
+    @property
+    def bytes(self) -> int:
+        """That a step reads: every key and every value once."""
+        return 2 * self.kv_heads * KEYS * self.dim * getattr(torch, self.dtype).itemsize
+
+
+CACHES = tuple(
+    Cache(*shape, dtype) for shape in ((8, 8, 64), (8, 2, 128)) for dtype in ("float32", "bfloat16")
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """seconds: of a step; of_copy: bytes of keys and values that it reads per second, over those that
+    torch's copy_ of COPIED bytes reads and writes per second; sdpa: its time over ours."""
+
+    cache: Cache
+    seconds: Spread
+    of_copy: Spread
+    sdpa: Spread
+
+
+def over_many_keys(cache: Cache, rounds: int) -> Step:
+    """Time one query over KEYS cached keys beside a copy and SDPA, in the same rounds.
+
+    Calls go in turn through as many caches as are COPIED bytes: as in a model with many layers, a call does
+    not find its keys in the processor's cache.
+    """
+    layout = bslang.compile(OVER_MANY, block=64, target="cpu")
+    dtype = getattr(torch, cache.dtype)
+    q = torch.randn(1, cache.heads, 1, cache.dim).to(dtype)
+    of_each = (2, 1, cache.kv_heads, KEYS, cache.dim)
+    held = [torch.randn(of_each).to(dtype) for _ in range(-(-COPIED // cache.bytes))]
+    source = torch.zeros(COPIED // 4)
+    copied = torch.empty_like(source)
+    grouped = cache.heads != cache.kv_heads
+
+    def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=grouped)
+
+    def step(attend: Callable[..., object]) -> Callable[[], object]:
+        turns = itertools.cycle(held)
+        return lambda: attend(q, *next(turns))
+
+    mine, other, copy = "bslang", "SDPA", "copy"
+    calls = {mine: step(layout), other: step(dense), copy: lambda: copied.copy_(source)}
+    with torch.no_grad():
+        # All keys are within the window: the layout is dense attention here.
+        torch.testing.assert_close(layout(q, *held[0]), dense(q, *held[0]), rtol=2e-2, atol=2e-3)
+        times = alternate(calls, rounds)
+    return Step(
+        cache,
+        Spread.of(times[mine]),
+        rate_ratio(times, mine, cache.bytes, copy, 2 * COPIED),
+        ratio(times, other, mine),
+    )
+
+
+def as_markdown(steps: list[Step]) -> str:
+    return table(
+        ("one query over 32,768 keys", "ms", "GB/s", "of a copy's rate", "SDPA's time / bslang"),
+        (
+            (
+                step.cache.about,
+                f"{1000 * step.seconds.median:.2f}",
+                f"{step.cache.bytes / step.seconds.median / 1e9:.1f}",
+                spread(step.of_copy),
+                spread(step.sdpa),
+            )
+            for step in steps
+        ),
+    )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -122,7 +221,8 @@ def main() -> None:
         )
         for name, each in times.items()
     ]
-    print(table(("step", "time, us", "of a known length", "host time, us"), lines))
+    print(table(("step", "time, us", "of a known length", "host time, us"), lines), end="\n\n")
+    print(as_markdown([over_many_keys(cache, 9) for cache in CACHES]))
 
 
 if __name__ == "__main__":

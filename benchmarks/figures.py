@@ -5,7 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from benchmarks import bigbird, commands, crossover, library, longformer, lowering, masks, probe
+from benchmarks import (
+    bigbird,
+    commands,
+    crossover,
+    decoding,
+    dtypes,
+    library,
+    longformer,
+    lowering,
+    masks,
+    probe,
+)
 from benchmarks.contest import (
     OURS,
     Contestant,
@@ -18,9 +29,9 @@ from benchmarks.contest import (
 )
 from benchmarks.machine import MM, PEAK, Yardstick, describe, yardsticks
 from benchmarks.peers import NotRun
-from benchmarks.suites import Suite
+from benchmarks.suites import SMALL_BESIDE, Suite
 from benchmarks.timing import Spread, alternate, rate_ratio
-from benchmarks.workloads import BACKWARD, BIGBIRD, BOTH, FORWARD, Workload
+from benchmarks.workloads import BIGBIRD, BOTH, DTYPES, FORWARD, PHASES, Workload
 
 
 @dataclass(frozen=True)
@@ -36,9 +47,10 @@ class Yardsticks:
 class Figures:
     """The whole of a run.
 
-    hugging_face: rows of the layouts of its BigBird and Longformer; library: published layouts; dtypes
-    and scaling compare ours with ours: `to_ours` is over the first row; starts: from a layout to its
-    first result, ours first; commands: whole processes.
+    hugging_face: rows of the layouts of its BigBird and Longformer; library: published layouts; dtypes:
+    see `dtypes.run`; scaling, small: ours beside ours, `to_ours` is over the first row, in `small` over the
+    row before, of the same layout at SMALL_BESIDE tokens; cached: steps of decoding over many keys; starts:
+    from a layout to its first result, ours first; commands: whole processes.
     """
 
     machine: dict[str, str | int | float]
@@ -49,6 +61,8 @@ class Figures:
     library: list[library.Published]
     dtypes: list[Row]
     scaling: list[Row]
+    small: list[Row]
+    cached: list[decoding.Step]
     crossover: crossover.Crossing
     memory: list[probe.Memory]
     masks: list[masks.Made]
@@ -87,15 +101,19 @@ def run(suite: Suite) -> Figures:
         at_most = min(rounds, entry.rounds or rounds)
         rows += contest(entry.workload, entry.phase, entry.peers, yards, at_most)
     hugging_face = _hugging_face(suite, yards)
-    dtypes: list[Row] = []
+    kinds = dtypes.run(suite.dtypes, [*DTYPES.values()], dtypes.products(), min(rounds, 3))
     scaling: list[Row] = []
-    for phase in (FORWARD, BACKWARD):
-        progress(f"dtypes and lengths, {phase}")
-        kinds = [replace(suite.dtypes, dtype=name) for name in ("float32", "bfloat16", "float16")]
-        dtypes += _each(kinds, phase, yards, rounds)
+    small: list[Row] = []
+    for phase in PHASES:
+        progress(f"lengths, {phase}")
         scaling += _each(
             [Workload(BIGBIRD, length) for length in suite.scaling], phase, yards, rounds
         )
+        for work in suite.small:
+            pair = [replace(work, length=SMALL_BESIDE), work]
+            small += _each(pair, phase, yards, rounds)
+    progress("decoding")
+    cached = [decoding.over_many_keys(cache, rounds) for cache in suite.cached]
     return Figures(
         machine,
         rounds,
@@ -103,8 +121,10 @@ def run(suite: Suite) -> Figures:
         rows,
         hugging_face,
         published,
-        dtypes,
+        kinds,
         scaling,
+        small,
+        cached,
         crossing,
         memory,
         made,

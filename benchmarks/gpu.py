@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_run, grid, report
+from benchmarks import gpu_run, grid, markdown, report
 from benchmarks.device import DEVICES
 from benchmarks.gpu_run import Figures
 from bslang.errors import BslangError
@@ -66,7 +66,7 @@ def main() -> None:
         )
         print(text)
         if options.docs:
-            page = report.include(text, PAGE.read_text(encoding="utf-8"))
+            page = markdown.include(text, PAGE.read_text(encoding="utf-8"))
             PAGE.write_text(page, encoding="utf-8")
     except (BslangError, OSError, RuntimeError, ValueError) as error:
         sys.exit(f"error: {error}")

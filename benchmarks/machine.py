@@ -70,6 +70,7 @@ def describe() -> dict[str, str | int | float]:
         else os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "vectors": torch.backends.cpu.get_cpu_capability(),
+        "bf16": bf16_instructions(),
         "load": round(os.getloadavg()[0], 2),
         "memory_gb": round(memory() / 1e9, 1),
         "numpy": np.__version__,
@@ -97,6 +98,21 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+AVX512_BF16, AMX, BFMMLA = "AVX512-BF16", "AMX", "BFMMLA"
+BF16 = {"avx512_bf16": AVX512_BF16, "amx_bf16": AMX, "bf16": BFMMLA}
+"""Instructions for bf16, by the flags of Linux."""
+
+
+def bf16_instructions() -> str:
+    """Instructions of this processor for products of bf16; "" where there are none, or it is not known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+    return " and ".join(name for flag, name in BF16.items() if flag in flags)
 
 
 def _commit() -> str:

@@ -24,3 +24,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def spec(text: str) -> str:
     """A spec as code in a cell."""
     return f"`{text}`".replace("|", "\\|")
+
+
+def include(text: str, page: str, name: str = "figures") -> str:
+    """A page with a text in the place of what stands between two comments of a name. Raises ValueError."""
+    first, last = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, begin, rest = page.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end:
+        raise ValueError(f"the page lacks {first} and {last}")
+    return f"{before}{first}\n{text.strip()}\n{last}{after}"

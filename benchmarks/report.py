@@ -8,10 +8,10 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks import commands, crossover, library, lowering, masks
+from benchmarks import commands, crossover, decoding, dtypes, library, lowering, masks
 from benchmarks.contest import OURS, Measured, Row
 from benchmarks.figures import Figures
-from benchmarks.goals import verdicts
+from benchmarks.goals import small, verdicts
 from benchmarks.markdown import spread, table
 from benchmarks.plots import plots
 from benchmarks.probe import Start
@@ -40,8 +40,10 @@ def as_markdown(figures: Figures) -> str:
                     for phase in (FORWARD, BOTH)
                 ).rstrip(),
                 "### Published layouts\n\n" + library.as_markdown(figures.library),
-                "### Dtypes\n\n" + _dtypes(figures.dtypes),
+                "### Dtypes\n\n" + dtypes.as_markdown(figures.dtypes),
                 "### Lengths\n\n" + _scaling(figures.scaling),
+                "### Small calls\n\n" + _small(figures),
+                "### Decoding over many keys\n\n" + decoding.as_markdown(figures.cached),
                 "### Short lengths\n\n" + crossover.as_markdown(figures.crossover),
                 "### Memory\n\n" + _memory(figures),
                 "### Lowering\n\n" + lowering.as_markdown(figures.lowering),
@@ -139,16 +141,11 @@ def not_run(rows: list[Row]) -> list[str]:
     return lines
 
 
-def _dtypes(rows: list[Row]) -> str:
+def _small(figures: Figures) -> str:
     return table(
-        ("phase", "dtype", "layout", "tokens", "shape", "ms", "time / fp32"),
-        (
-            (row.phase, row.dtype, row.layout, f"{row.length:,}", _shape(row),
-             f"{1000 * row.measured.seconds.median:,.1f}", spread(row.measured.to_ours))
-            for row in rows
-            if row.measured
-        ),
-    )  # fmt: skip
+        ("call", "rate / that of the layout at 16,384 tokens"),
+        ((where, f"{rate:.2f}") for rate, where in small(figures)),
+    )
 
 
 def _scaling(rows: list[Row]) -> str:
@@ -208,13 +205,3 @@ def put(files: Mapping[str, str], folder: Path) -> list[Path]:
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in files]
-
-
-def include(text: str, page: str, name: str = "figures") -> str:
-    """A page with a text in the place of what stands between two comments of a name. Raises ValueError."""
-    first, last = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, begin, rest = page.partition(first)
-    _, end, after = rest.partition(last)
-    if not begin or not end:
-        raise ValueError(f"the page lacks {first} and {last}")
-    return f"{before}{first}\n{text.strip()}\n{last}{after}"

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.markdown import table
-from benchmarks.report import include
+from benchmarks.markdown import include, table
 from benchmarks.static_goals import Verdict, verdicts
 from benchmarks.static_kernels import DTYPE, LAYOUTS, Kernel, Run, of_architecture, run
 from bslang import __version__

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks import longformer
+from benchmarks import dtypes, longformer
+from benchmarks.decoding import CACHES, Cache
 from benchmarks.peers import (
     FLEX,
     GATHER,
@@ -33,6 +34,9 @@ from benchmarks.workloads import (
 
 EVERY = (SDPA, MASKED_SDPA, FLEX, GATHER, TORCH_TARGET)
 
+SMALL_BESIDE = 16_384
+"""Tokens of what small calls are compared with."""
+
 
 @dataclass(frozen=True)
 class Contest:
@@ -50,8 +54,9 @@ class Suite:
 
     hugging_face, longformer: shapes of the layouts that its BigBird draws, and workloads of its
     Longformer; library: the shape of the published layouts, of which one in `published` runs; dtypes:
-    the workload whose dtypes are compared; scaling, memory, masks, lowering, crossover: lengths; dims:
-    head dimensions of the last; starts: processes with a warm cache; commands: rounds of every command.
+    workloads whose dtypes are compared; small: those that are compared with the same at SMALL_BESIDE tokens;
+    cached: shapes of a step of decoding over many keys; scaling, memory, masks, lowering, crossover: lengths;
+    dims: head dimensions of the last; starts: processes with a warm cache; commands: rounds of every command.
     """
 
     rounds: int
@@ -60,7 +65,9 @@ class Suite:
     longformer: tuple[Workload, ...]
     library: Workload
     published: int
-    dtypes: Workload
+    dtypes: tuple[Workload, ...]
+    small: tuple[Workload, ...]
+    cached: tuple[Cache, ...]
     scaling: tuple[int, ...]
     memory: tuple[int, ...]
     masks: tuple[int, ...]
@@ -142,7 +149,9 @@ def full() -> Suite:
         ),
         library=Workload(DENSE, 4096),
         published=1,
-        dtypes=Workload(BIGBIRD, 16_384),
+        dtypes=dtypes.workloads((4096, 16_384, 65_536)),
+        small=tuple(Workload(pattern, 1024) for pattern in (BIGBIRD, WINDOW, CAUSAL)),
+        cached=CACHES,
         scaling=(4096, 8192, 16_384, 32_768, 65_536, 131_072),
         memory=(65_536, 131_072),
         masks=(1024, 4096, 16_384, 32_768, 131_072),
@@ -171,7 +180,9 @@ def quick() -> Suite:
         longformer=(Workload(longformer.pattern(), 4096),),
         library=Workload(DENSE, 4096),
         published=8,
-        dtypes=Workload(BIGBIRD, 4096),
+        dtypes=dtypes.workloads((4096,), (64,)),
+        small=(Workload(BIGBIRD, 1024),),
+        cached=CACHES[:1],
         scaling=(4096, 16_384, 65_536),
         memory=(131_072,),
         masks=(1024, 4096),

@@ -17,6 +17,7 @@ Mask = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Of query and key positions, in shapes that broadcast: which pairs of a partial block belong."""
 
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
+PHASES = (FORWARD, BACKWARD)
 FLOPS = {FORWARD: 4, BACKWARD: 10, BOTH: 14}
 """Multiply-adds counted as two, for a pair and dimension: two products forward, five backward."""
 
@@ -39,6 +40,9 @@ BIGBIRD = Pattern("BigBird", "window(3) | global(0, -1) | random(2, seed=7)")
 WINDOW = Pattern("sliding window", "last(512t)", lambda q, k: (q >= k) & (q - k < 512))
 CAUSAL = Pattern("dense causal", "causal", lambda q, k: q >= k)
 DENSE = Pattern("dense", "all")
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What torch calls the dtypes of commands."""
 
 TARGETS = {"cpu": "cpu", "cuda": "triton"}
 """The target that is measured on each kind of device."""

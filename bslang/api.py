@@ -259,7 +259,13 @@ def verify(
 
 @installed()
 def measure(
-    resolved: Resolved, length: int, *, causal: bool, dim: int = 64, layer: int = 0
+    resolved: Resolved,
+    length: int,
+    *,
+    causal: bool,
+    dim: int = 64,
+    dtype: str = "fp32",
+    layer: int = 0,
 ) -> list[Measured]:
     """Time a layout beside dense attention on this machine; see `bslang.verify.measure.measure`.
 
@@ -271,7 +277,7 @@ def measure(
         raise BslangError(
             f"`{resolved.name}` depends on the {awaited} of a call; measure the layout without them"
         )
-    return measure(_layout(resolved, layer=layer), length, causal=causal, dim=dim)
+    return measure(_layout(resolved, layer=layer), length, causal=causal, dim=dim, dtype=dtype)
 
 
 def _kernels(resolved: Resolved) -> TritonTarget:

@@ -17,10 +17,12 @@ from benchmarks import (
     commands,
     contest,
     crossover,
+    decoding,
     figures,
     goals,
     longformer,
     lowering,
+    markdown,
     masks,
     probe,
     report,
@@ -249,7 +251,9 @@ SUITE = suites.Suite(
     longformer=(replace(TINY, pattern=longformer.pattern(), length=1024),),
     library=replace(TINY, pattern=DENSE, length=1024),
     published=24,
-    dtypes=TINY,
+    dtypes=(TINY, replace(TINY, pattern=CAUSAL)),
+    small=(TINY,),
+    cached=decoding.CACHES[-1:],
     scaling=(128, 256),
     memory=(256,),
     masks=(128,),
@@ -266,7 +270,7 @@ def bare(scaling: list[Row] | None = None) -> figures.Figures:
     one = timing.Spread.of([1.0])
     yards, crossing = figures.Yardsticks(one, one, one), crossover.Crossing([], [])
     return figures.Figures(
-        {}, 1, yards, [], [], [], [], scaling or [], crossing, [], [], [], [], [], 0.0
+        {}, 1, yards, [], [], [], [], scaling or [], [], [], crossing, [], [], [], [], [], 0.0
     )
 
 
@@ -281,6 +285,9 @@ def test_a_run_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delitem(probe.STARTS, name)
     monkeypatch.setattr(masks, "PATTERNS", masks.PATTERNS[:1])  # compiles as long for each
     monkeypatch.setattr(lowering, "REPEATS", 1)
+    monkeypatch.setattr(figures, "SMALL_BESIDE", 512)
+    monkeypatch.setattr(decoding, "KEYS", 256)
+    monkeypatch.setattr(decoding, "COPIED", 2**20)
     once = timing.Clock(least=0.0, sleep=lambda seconds: None)
     monkeypatch.setattr(timing.alternate, "__defaults__", (once,))
     monkeypatch.setattr(timing, "MOST_WARM_UP", 1)
@@ -306,9 +313,14 @@ def rows_are_whole(run: figures.Figures) -> None:
         assert {row.phase for row in named(run.hugging_face, peer.name)} == {FORWARD, BOTH}
     for row in run.hugging_face:
         assert row.measured or "transformers is not installed" in row.not_run
-    assert [row.dtype for row in run.dtypes] == 2 * ["float32", "bfloat16", "float16"]
+    kinds = ["float32", "bfloat16", "float16"]
+    assert [row.dtype for row in named(run.dtypes, OURS)] == 4 * kinds
+    beside = [(row.layout, row.dtype, row.phase) for row in named(run.dtypes, SDPA.name)]
+    assert beside == [(CAUSAL.name, "bfloat16", phase) for phase in (FORWARD, BACKWARD)]
+    assert [row.length for row in run.small] == 2 * [512, TINY.length]
+    assert [step.cache for step in run.cached] == list(SUITE.cached)
     assert [row.length for row in run.scaling] == 2 * [128, 256]
-    for rows in (run.contests, run.dtypes, run.scaling):
+    for rows in (run.contests, run.dtypes, run.scaling, run.small):
         for row in rows:
             if row.measured:
                 assert row.measured.seconds.median > 0
@@ -322,7 +334,7 @@ def rows_are_whole(run: figures.Figures) -> None:
     assert [row.tokens for row in run.lowering] == [1024] * len(
         lowering.LAYOUTS | lowering.NARROWED
     )
-    assert [costs.phase for costs in run.crossover.costs] == [FORWARD, BOTH]
+    assert [costs.phase for costs in run.crossover.costs] == 2 * [FORWARD, BOTH]
 
 
 def report_is_whole(run: figures.Figures, folder: Path) -> None:
@@ -348,15 +360,15 @@ def report_is_whole(run: figures.Figures, folder: Path) -> None:
 def test_tables_go_between_the_comments_of_a_page() -> None:
     begin, end = "<!-- figures: begin -->", "<!-- figures: end -->"
     page = f"before\n{begin}\nold\n{end}\nafter\n"
-    made = report.include("new\n", page)
+    made = markdown.include("new\n", page)
     assert made == f"before\n{begin}\nnew\n{end}\nafter\n"
-    assert report.include("new", made) == made
+    assert markdown.include("new", made) == made
     with pytest.raises(ValueError, match="the page lacks"):
-        report.include("new", page, "others")
+        markdown.include("new", page, "others")
     docs = Path(__file__).parent.parent / "docs"
     for name in ("performance.md", "performance-gpu.md"):
-        report.include("new", (docs / name).read_text("utf-8"))
-    page = report.include("all goals", (docs / "performance.md").read_text("utf-8"), "goals")
+        markdown.include("new", (docs / name).read_text("utf-8"))
+    page = markdown.include("all goals", (docs / "performance.md").read_text("utf-8"), "goals")
     assert page.index("all goals") > page.index(end)  # users come first
 
 

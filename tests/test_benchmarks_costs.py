@@ -224,21 +224,42 @@ def test_costs_are_lines_through_the_shortest_and_the_longest() -> None:
 def test_what_is_measured_is_what_stats_reads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(crossover, "FILE", tmp_path / "costs.json")
+    file = tmp_path / "costs.json"
+    file.write_text("[]", encoding="utf-8")
+    for module in (crossover, costs):
+        monkeypatch.setattr(module, "FILE", file)
+    costs.known.cache_clear()
     found = crossover.run((64, 128), (16,), Workload(DENSE, 0, heads=2), 1)
-    assert [each.phase for each in found.costs] == [FORWARD, BOTH]
-    rows = len(crossover.PATTERNS) * 2 * 2
+    of = [(each.dtype, each.phase) for each in found.costs]
+    assert of == [(dtype, phase) for dtype in crossover.MEASURED for phase in (FORWARD, BOTH)]
+    rows = len(crossover.PATTERNS) * 2 * 2 * len(crossover.MEASURED)
     assert len(found.expected) == rows
     assert crossover.as_markdown(found).count("\n") == rows + 1
     crossover.write(found)
-    monkeypatch.setattr(costs, "FILE", crossover.FILE)
     costs.known.cache_clear()
     read = costs.known()
     costs.known.cache_clear()
-    assert [each.heads for each in read] == [2, 2]
+    assert [(each.dtype, each.phase) for each in read] == of
+    assert {each.heads for each in read} == {2}
     assert read[0].dense == pytest.approx(found.costs[0].dense, rel=0.01)
-    text = crossover.FILE.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
     assert all(len(str(value)) < 10 for value in json.loads(text)[0]["dense"].values())
+
+
+def test_a_part_that_is_measured_again_leaves_the_rest_of_its_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    times = {length: seconds(length) for length in (64, 128, 1024)}
+    shapes = {"float32": Workload(DENSE, 0), "bfloat16": Workload(DENSE, 0, dtype="bfloat16")}
+    old = {dtype: crossover.fit(times, shapes[dtype], FORWARD, "a machine") for dtype in shapes}
+    known = [*old.values(), replace(old["float32"], device="another", dim=128)]
+    monkeypatch.setattr(crossover, "known", lambda: known)
+    monkeypatch.setattr(crossover, "FILE", tmp_path / "costs.json")
+    new = replace(old["bfloat16"], call=2.0)
+    crossover.write(crossover.Crossing([new], []))
+    written = json.loads((tmp_path / "costs.json").read_text(encoding="utf-8"))
+    kept = [(each["device"], each["dtype"], each["call"]) for each in written]
+    assert kept == [("a machine", "fp32", pytest.approx(CALL)), ("a machine", "bf16", 2.0)]
 
 
 @pytest.mark.usefixtures("no_compiler")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
-from benchmarks import report, static, static_kernels
+from benchmarks import markdown, static, static_kernels
 from benchmarks.flex import FLEX, flex, per_scores
 from benchmarks.static_goals import INSTRUCTIONS, Verdict, taken, verdicts
 from benchmarks.static_kernels import ARCHITECTURES, LAYOUTS, Kernel, Run
@@ -225,5 +225,5 @@ def test_a_run_is_of_every_architecture_and_its_tables_have_a_place(
     reached = sum(each.holds for each in judged)
     assert f"{reached} of {len(judged)} goals are reached." in static.goals_as_markdown(judged)
     page = static.PAGE.read_text(encoding="utf-8")
-    assert text in report.include(text, page, "static") != page
-    assert report.include("all goals", page, "goals").index("all goals") > page.index("## Times")
+    assert text in markdown.include(text, page, "static") != page
+    assert markdown.include("all goals", page, "goals").index("all goals") > page.index("## Times")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from test_cli import Run, run  # noqa: F401  # the fixture
+from torch.nn.functional import scaled_dot_product_attention
 
 from bslang.resolve.library import library
 from bslang.verify import measure
@@ -122,6 +124,19 @@ def test_stats_measures_where_it_is_asked_to(
     text = run("stats", "last(1)", "--seq-len", "64", "--measure").out
     assert "dense attention is not timed at this length" in text
     assert "measured" not in run("stats", "causal", "--seq-len", "64", "--json").json
+    seen = set()
+
+    def spy(q: torch.Tensor, *others: torch.Tensor, is_causal: bool) -> torch.Tensor:
+        seen.add(q.dtype)
+        return scaled_dot_product_attention(q, *others, is_causal=is_causal)
+
+    monkeypatch.setattr(measure, "MAX_DENSE_LENGTH", 64)
+    monkeypatch.setattr(measure, "scaled_dot_product_attention", spy)
+    assert run("stats", "causal", "--seq-len", "64", "--measure", "--dtype", "bf16").status == 0
+    assert seen == {torch.bfloat16}
+    unknown = run("stats", "causal", "--seq-len", "64", "--dtype", "fp8")
+    assert unknown.status == 2
+    assert "'fp8' is not one of fp32, bf16, fp16" in unknown.err
     refused = run("stats", "same(doc)", "--seq-len", "64", "--measure")
     assert refused.status == 1
     assert "depends on the labels of a call" in refused.err

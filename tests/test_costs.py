@@ -19,7 +19,7 @@ from bslang.syntax.source import Source
 
 LENGTHS = (64, 128, 256, 512, 1024)
 COSTS = Costs(
-    device="a machine", target="cpu", phase="forward", heads=4, dim=64,
+    device="a machine", target="cpu", dtype="fp32", phase="forward", heads=4, dim=64,
     call=64**2 / 2, full=1.0, partial=2.0,
     dense={length: float(length**2) for length in LENGTHS},
     dense_causal={length: length**2 / 2 for length in LENGTHS},
@@ -38,10 +38,14 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def crossed(
-    graph: BlockGraph, lower: Callable[[int], BlockGraph], dim: int, causal: bool
+    graph: BlockGraph,
+    lower: Callable[[int], BlockGraph],
+    dim: int,
+    causal: bool,
+    dtype: str = "fp32",
 ) -> list[Crossover]:
     counts = Counts.of(graph)
-    return crossovers(graph.grid, (counts.full, counts.partial), lower, dim, causal)
+    return crossovers(graph.grid, (counts.full, counts.partial), lower, dim, causal, dtype)
 
 
 def below(spec: str, length: int = 2048, block: int = 64, causal: bool = False) -> Crossover:
@@ -54,7 +58,7 @@ def below(spec: str, length: int = 2048, block: int = 64, causal: bool = False) 
 def test_the_crossing_is_the_first_length_from_which_on_the_layout_is_faster() -> None:
     # A block a row and a call: n + 1/2 blocks against n * n.
     assert below("window(1)") == Crossover(
-        128, 64, 2048, False, "forward", 4, 64, "cpu", "a machine"
+        128, 64, 2048, False, "forward", 4, 64, "fp32", "cpu", "a machine"
     )  # fmt: skip
     # Against causal dense attention, n * n / 2: of two blocks per row, 2.5 against 2.
     assert below("window(1)", causal=True).below == 256
@@ -76,6 +80,7 @@ def test_a_layout_that_is_faster_at_once_is_slower_nowhere() -> None:
 def test_what_was_not_measured_is_not_answered() -> None:
     lower = lowered("window(1)")
     assert crossed(lower(256), lower, 65, False) == []
+    assert crossed(lower(256), lower, 64, False, "bf16") == []
     small = lowered("window(1)", block=32)
     assert crossed(small(256), small, 64, False) == []
 
@@ -96,9 +101,13 @@ def test_seconds_between_and_beyond_the_lengths_measured_go_by_the_square() -> N
 
 def test_the_costs_that_are_shipped_are_of_both_phases_and_measured() -> None:
     shipped = costs.known()
-    assert {(each.dim, each.phase) for each in shipped} == {
-        (dim, phase) for dim in (64, 128) for phase in ("forward", "forward and backward")
+    assert {(each.dtype, each.dim, each.phase) for each in shipped} == {
+        (dtype, dim, phase)
+        for dtype in ("fp32", "bf16")
+        for dim in (64, 128)
+        for phase in ("forward", "forward and backward")
     }
+    assert len({each.device for each in shipped}) == 1
     for each in shipped:
         assert each.device and each.heads > 0 and each.call >= 0
         assert 0 < each.full < each.partial * 2
@@ -115,7 +124,7 @@ def test_the_costs_that_are_shipped_are_of_both_phases_and_measured() -> None:
         ("window(1)", 64, "below about 128 tokens forward and with backward (measured on "),
         ("all", 64, "at every length up to 2,048 tokens forward and with backward (measured on "),
         ("none", 64, "at no length forward and with backward (measured on "),
-        ("all", 96, "not measured for heads of 96 and blocks of 64 x 64 tokens"),
+        ("all", 96, "not measured for heads of 96 in fp32 and blocks of 64 x 64 tokens"),
     ],
 )  # fmt: skip
 def test_stats_says_it(
@@ -147,3 +156,19 @@ def test_phases_that_differ_are_told_apart(
     stats(str(file), seq_len=2048, dim=64)
     said = "below about 128 tokens forward, below about 512 tokens with backward (measured on "
     assert said in capsys.readouterr().out
+
+
+def test_each_dtype_has_times_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    brain = replace(COSTS, dtype="bf16", call=20.0 * 64**2)
+    monkeypatch.setattr(costs, "known", lambda: (COSTS, brain))
+    file = tmp_path / "spec.bsl"
+    file.write_text("block 64\nwindow(1)\n", encoding="utf-8")
+    for dtype, said in (
+        ("fp32", "below about 128 tokens forward (measured on a machine, cpu target, 4 heads of 64 in fp32;"),
+        ("bf16", "below about 512 tokens forward (measured on a machine, cpu target, 4 heads of 64 in bf16;"),
+        ("fp16", "not measured for heads of 64 in fp16 and blocks of 64 x 64 tokens"),
+    ):  # fmt: skip
+        stats(str(file), seq_len=2048, dim=64, dtype=dtype)
+        assert f"\ndense is faster   {said}" in capsys.readouterr().out

@@ -22,13 +22,16 @@ FILE = Path(__file__).with_name("costs.json")
 Blocks: TypeAlias = tuple[int, int]
 """How many are full, and partial."""
 
+DTYPES = ("fp32", "bf16", "fp16")
+"""What can be asked for; costs.json need not have all of them."""
+
 LEAST_BLOCK = 64
 """Tokens: the blocks that were measured; smaller ones take longer for as many pairs."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of calls with `heads` heads of dimension `dim`, fp32, batch 1, on one device.
+    """Seconds of calls with `heads` heads of dimension `dim` in a dtype, batch 1, on one device.
 
     target: whose calls they are; phase: "forward", or "forward and backward"; call: what one costs
     whatever is in it; full, partial: a (query, key) pair of a full block, and of a partial one, in all
@@ -38,6 +41,7 @@ class Costs:
 
     device: str
     target: str
+    dtype: str
     phase: str
     heads: int
     dim: int
@@ -78,20 +82,26 @@ class Crossover:
     phase: str
     heads: int
     dim: int
+    dtype: str
     target: str
     device: str
 
 
 def crossovers(
-    grid: Grid, blocks: Blocks, lower: Callable[[int], BlockGraph], dim: int, causal: bool
+    grid: Grid,
+    blocks: Blocks,
+    lower: Callable[[int], BlockGraph],
+    dim: int,
+    causal: bool,
+    dtype: str = DTYPES[0],
 ) -> list[Crossover]:
-    """Of each phase, for heads of a dimension; none where such heads or blocks were not measured.
+    """Of each phase, for heads of a dimension in a dtype; none where such heads or blocks were not measured.
 
     grid, blocks: of the layout at some length, with as many queries as keys: its full and partial blocks;
     lower: gives the block graph of another length in tokens, and raises BslangError where the layout is
     undefined. Only that one length and the powers of two that were measured are compared.
     """
-    measured = [costs for costs in known() if costs.dim == dim]
+    measured = [costs for costs in known() if (costs.dim, costs.dtype) == (dim, dtype)]
     sides = (grid.q.block, grid.k.block)
     if not measured or min(sides) < LEAST_BLOCK:
         return []
@@ -111,7 +121,7 @@ def _crossover(costs: Costs, found: Mapping[int, Blocks], pairs: int, causal: bo
         below = length
     return Crossover(
         below, min(found), max(found), causal,
-        costs.phase, costs.heads, costs.dim, costs.target, costs.device,
+        costs.phase, costs.heads, costs.dim, costs.dtype, costs.target, costs.device,
     )  # fmt: skip
 
 

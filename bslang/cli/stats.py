@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bslang import api, compiler
+from bslang.analysis.costs import DTYPES
 from bslang.cli.bar import QuietOption, progress
 from bslang.cli.common import (
     BlockOption,
@@ -36,6 +37,10 @@ def stats(
     block: BlockOption = None,
     order: OrderOption = None,
     dim: Annotated[int, typer.Option("--head-dim", min=1, help="Head dimension for FLOPs.")] = 64,
+    dtype: Annotated[
+        str,
+        typer.Option("--dtype", metavar="NAME", help="Dtype of the times: fp32, bf16 or fp16."),
+    ] = DTYPES[0],
     head: HeadOption = 0,
     heads: Annotated[
         int | None,
@@ -63,7 +68,7 @@ def stats(
     measure: Annotated[
         bool,
         typer.Option(
-            "--measure", help="Time the layout and dense attention on this machine, with 4 heads in fp32."
+            "--measure", help="Time the layout and dense attention on this machine, with 4 heads."
         ),
     ] = False,
     quiet: QuietOption = False,
@@ -73,6 +78,10 @@ def stats(
     from bslang.reports.ranks import Group
     from bslang.reports.stats import stats as report
 
+    if dtype not in DTYPES:
+        raise typer.BadParameter(
+            f"{dtype!r} is not one of {', '.join(DTYPES)}", param_hint="--dtype"
+        )
     if key_heads is not None and ranks is None:
         raise typer.BadParameter("only with --ranks", param_hint="--kv-heads")
     resolved = resolve_spec(spec, define, block, order)
@@ -86,12 +95,13 @@ def stats(
 
     def timed(length: int, causal: bool) -> list[Measured]:
         with progress("measuring", quiet):
-            return api.measure(resolved, length, causal=causal, dim=dim, layer=layer)
+            return api.measure(resolved, length, causal=causal, dim=dim, dtype=dtype, layer=layer)
 
     found = report(
         resolved,
         seq_len,
         dim=dim,
+        dtype=dtype,
         head=head,
         heads=heads,
         layer=layer,

@@ -102,6 +102,7 @@ class Reports(ABC):
         seq_len: int | None = None,
         *,
         head_dim: int = 64,
+        dtype: str = "fp32",
         head: int = 0,
         heads: int | None = None,
         layers: int | None = None,
@@ -111,15 +112,20 @@ class Reports(ABC):
     ) -> StatsReport:
         """What the layout visits and costs compared with dense attention, and its properties.
 
-        seq_len: 16384 for None. head_dim: that FLOPs and bytes are counted for. head: whose figures.
+        seq_len: 16384 for None. head_dim: that FLOPs and bytes are counted for. dtype: "fp32", "bf16" or
+        "fp16", of the times. head: whose figures.
         heads: how many are counted one by one, from 0 on; those that the spec names for None. layers: how
         many the receptive field is followed through. measure: time the layout and dense attention on this
-        machine, in 4 heads and fp32. ranks: how many share the sequence (docs/distributed.md), in `heads`
+        machine, in 4 heads. ranks: how many share the sequence (docs/distributed.md), in `heads`
         query heads and `kv_heads` key heads, for None as many. The result has `stats`, `properties`,
         `by_head`, `ranks` and `as_dict()`.
-        Raises ValueError for `measure` with a layout that has labels or selections.
+        Raises ValueError for `measure` with a layout that has labels or selections, and for another dtype.
         """
+        from bslang.analysis.costs import DTYPES
         from bslang.reports.stats import stats
+
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
 
         if measure and (names := (*self.labels, *self.selections)):
             what = f"{self._resolved.awaits} of a call ({', '.join(names)})"
@@ -133,11 +139,12 @@ class Reports(ABC):
             self._resolved,
             _length(seq_len),
             dim=head_dim,
+            dtype=dtype,
             head=self._head(head),
             heads=heads,
             layer=self.layer,
             layers=layers,
-            measure=(lambda length, causal: self._measured(length, causal, head_dim))
+            measure=(lambda length, causal: self._measured(length, causal, head_dim, dtype))
             if measure
             else None,
             group=None
@@ -285,10 +292,11 @@ class Reports(ABC):
         source = Source(f"{self.name}.bsl", resolved.spec, self.folder)
         return Subject(self.name, source, None, self.block, {}, lengths)
 
-    def _measured(self, length: int, causal: bool, dim: int) -> list[Measured]:
+    def _measured(self, length: int, causal: bool, dim: int, dtype: str) -> list[Measured]:
         from bslang.verify.measure import measure
 
-        return measure(cast("CallableLayout", self), length, causal=causal, dim=dim)
+        layout = cast("CallableLayout", self)
+        return measure(layout, length, causal=causal, dim=dim, dtype=dtype)
 
     def _head(self, number: int) -> int:
         return self.first_head + _whole("head", number, 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bslang import compiler
 from bslang.analysis.components import Parts, parts
-from bslang.analysis.costs import Crossover, crossovers
+from bslang.analysis.costs import DTYPES, Crossover, crossovers
 from bslang.analysis.extend import Extension
 from bslang.analysis.heads import ranges
 from bslang.analysis.properties import Answer, Properties
@@ -40,7 +40,7 @@ class StatsReport(Shown):
     dense_is_faster: below which length dense attention is expected to be faster, for each phase;
     by_head: figures of heads, those with one set together; measured: times on this machine, if they were
     asked for; asked: parts of the layout that are lowered by asking all blocks; ranks: how a group shares
-    the layout, if that was asked for.
+    the layout, if that was asked for; dtype: that of the times, in `dense_is_faster` and `measured`.
     """
 
     resolved: Resolved
@@ -55,6 +55,7 @@ class StatsReport(Shown):
     measured: list[Measured]
     asked: list[str]
     ranks: RanksReport | None
+    dtype: str
     _ask: Asked
     _short: Extension | None
 
@@ -83,7 +84,10 @@ class StatsReport(Shown):
         names = self.resolved.pattern.names()
         of = (("head", self.head), ("layer", self.layer))
         lines = [(name, f"{number}") for name, number in of if name in names]
-        lines += [*_lines(found), ("dense is faster", _dense(self.dense_is_faster, found))]
+        lines += [
+            *_lines(found),
+            ("dense is faster", _dense(self.dense_is_faster, found, self.dtype)),
+        ]
         lines += [_timed(each, found.baseline) for each in self.measured]
         lines += [*_answers(self.properties), ("reach", _reach(followed))]
         blocks = found.shape[0] * found.shape[1]
@@ -107,6 +111,7 @@ def stats(
     seq_len: int | None = None,
     *,
     dim: int = 64,
+    dtype: str = DTYPES[0],
     head: int = 0,
     heads: int | None = None,
     layer: int = 0,
@@ -117,10 +122,10 @@ def stats(
     """Count what a layout visits at a length in tokens, and decide its properties.
 
     seq_len: 16384, or the size of the layout's grid, for None; dim: head dimension that FLOPs are counted
-    for; heads: how many are counted one by one, those that the spec names for None; layers: how many are
-    followed through the receptive field; measure: times the layout at a length, beside dense attention
-    that is causal or not; group: ranks that share the layout. Raises SpecError where the layout is undefined
-    at the length, LimitError, ValueError as `Group.exchange`.
+    for; dtype: "fp32", "bf16" or "fp16", that of the times; heads: how many are counted one by one, those
+    that the spec names for None; layers: how many are followed through the receptive field; measure: times
+    the layout at a length, beside dense attention that is causal or not; group: ranks that share the layout.
+    Raises SpecError where the layout is undefined at the length, LimitError, ValueError as `Group.exchange`.
     """
     length = seq_len or usual_length(resolved)
     ask = Asked(resolved, length, head, layer, heads)
@@ -135,11 +140,12 @@ def stats(
         layers,
         Stats.counted(counts, grid, dim, causal),
         found.properties,
-        crossovers(grid, (counts.full, counts.partial), ask.graph, dim, causal),
+        crossovers(grid, (counts.full, counts.partial), ask.graph, dim, causal, dtype),
         [(group, Stats.counted(each, grid, dim)) for group, each in found.by_head],
         measure(length, causal) if measure else [],
         [] if short else [str(part) for part in asked_by_pairs(resolved.pattern, grid)],
         RanksReport.of(resolved, length, group, head, layer) if group else None,
+        dtype,
         ask,
         short,
     )
@@ -206,18 +212,18 @@ def _speedup(found: Stats) -> str:
     )
 
 
-def _dense(crossed: list[Crossover], found: Stats) -> str:
+def _dense(crossed: list[Crossover], found: Stats, dtype: str) -> str:
     """Below which length dense attention is expected to be faster, and where that was measured."""
     if not crossed:
         rows, columns = found.block
-        return f"not measured for heads of {found.dim} and blocks of {rows} x {columns} tokens"
+        return f"not measured for heads of {found.dim} in {dtype} and blocks of {rows} x {columns} tokens"
     phases: dict[str, list[str]] = {}
     for one in crossed:
         name = "forward" if one.phase == "forward" else "with backward"
         phases.setdefault(_below(one), []).append(name)
     where = ", ".join(f"{below} {' and '.join(names)}" for below, names in phases.items())
     one = crossed[0]
-    by = f"{one.target} target, {one.heads} heads of {one.dim}"
+    by = f"{one.target} target, {one.heads} heads of {one.dim} in {one.dtype}"
     return f"{where} (measured on {one.device}, {by}; --measure measures here)"
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from bslang.progress import report
 from bslang.runtime.layout import CallableLayout
+from bslang.verify.verify import DTYPES
 
 MAX_DENSE_LENGTH = 32_768
 """Tokens up to which dense attention is timed; its time grows with the square of the length."""
@@ -43,16 +44,17 @@ def measure(
     causal: bool,
     heads: int = 4,
     dim: int = 64,
+    dtype: str = "fp32",
     rounds: int = ROUNDS,
 ) -> list[Measured]:
-    """Time both phases in fp32 on a batch of 1, on a GPU where there is one.
+    """Time both phases in a dtype ("fp32", "bf16" or "fp16") on a batch of 1, on a GPU where there is one.
 
     length: in tokens; causal: whether dense attention is, too; rounds: in each of them every contestant runs
     once. Raises what a call of the layout raises.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     draw = torch.Generator(device).manual_seed(0)
-    shape, kind = (1, heads, length, dim), torch.float32
+    shape, kind = (1, heads, length, dim), DTYPES[dtype]
     q, k, v = (
         torch.randn(shape, generator=draw, dtype=kind, device=device, requires_grad=True)
         for _ in range(3)
