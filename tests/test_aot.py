@@ -112,11 +112,10 @@ def test_the_manifest_says_what_the_binaries_are(compiled: Path) -> None:
         constants = {name for name, kind in arguments.items() if kind == "constexpr"}
         absent = abi.KERNELS[entry["kernel"]].absent(entry["constants"])
         assert constants == {*entry["constants"], *(each.name for each in absent)}
-        constants = entry["constants"]
-        use = entry["file"].split(".")[2]
-        assert constants.get("IN_ORDER", 0) == (use in STEPS)
-        assert constants.get("LENGTHS", 0) == (use == "rows")
-        assert constants.get("MEMBERS", 1) == (2 if use == "group" else 1)
+        use, value = entry["file"].split(".")[2], entry["constants"].get
+        assert value("IN_ORDER", 0) == (use in STEPS)
+        assert value("LENGTHS", 0) == (use == "rows")
+        assert value("MEMBERS", 1) == (2 if use == "group" else 1)
         assert constants >= {"HEAD_DIM", "PAD"} or constants >= {"VALUE_DIM", "VALUE_PAD"}
         assert all(arguments[name].startswith("*") or "_" in name for name in entry["aligned"])
         stages = set() if entry["kernel"] in HOPPER else {"num_stages"}
