@@ -40,7 +40,7 @@ pytest.importorskip("triton")
 if os.environ.get("TRITON_INTERPRET", "0") != "0":
     pytest.skip("Triton interprets in this process", allow_module_level=True)
 
-SPEC, BRAIN, HALF = "near = last(3)", torch.bfloat16, torch.float16
+SPEC, BRAIN, HALF = "near = last(3) & causal", torch.bfloat16, torch.float16
 KERNELS = ("forward", "merge", "delta", "dq", "dkdv", "sum")
 HOPPER = ("forward_hopper", "dq_hopper", "dkdv_hopper")
 STEPS = ("step", "rows")
@@ -417,6 +417,8 @@ def test_steps_of_decoding_launch_theirs(
     with torch.no_grad():
         made.attention(q, k, v, **options)
     assert device.compiled == [] and [x for x, _, _ in device.launched] == ["_forward", "_merge"]
+    places = [(values["IN_ORDER"], values["LENGTHS"]) for _, _, values in device.launched]
+    assert places == [(1, int(rows))] * 2
 
 
 def check_carried(driver: Driver, folder: Path) -> list[dict[str, Any]]:
