@@ -191,7 +191,8 @@ inline void transpose_tile(const float* from, int64_t from_stride, int64_t count
 }
 
 // (count, depth) cells to rows of whole tiles, with zeros in what is left over.
-inline void pack_tiles(View a, int64_t count, int64_t depth, float* to, int64_t stride) {
+[[maybe_unused]] __attribute__((noinline)) void pack_tiles(View a, int64_t count, int64_t depth,
+                                                           float* to, int64_t stride) {
     const int64_t deep = padded(depth, tile_side);
     int64_t i = 0;
     if (a.row == 1)
