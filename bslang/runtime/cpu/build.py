@@ -225,7 +225,8 @@ def _compile(entry: _Entry) -> None:
     _remove_dead(library)
     with tempfile.TemporaryDirectory(".tmp", f"{library.stem}.", library.parent) as folder:
         file, made = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
-        file.write_text(entry.text, encoding="utf-8")
+        # GCC names the file in assembly as it is: a quotation mark in the name of a folder would break it.
+        file.write_text(f'#line 1 "{file.name}"\n{entry.text}', encoding="utf-8")
         status, output = _run([*entry.command, str(file), "-o", str(made)], folder)
         if status != 0:
             file.replace(kept)
