@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+import bslang
 from bslang.codegen.cpu import header
 from bslang.errors import BuildError
 from bslang.files import source_digest
@@ -265,3 +267,26 @@ def test_both_sides_of_the_interface_lay_arguments_out_alike() -> None:
     library = ctypes.CDLL(str(build.build(header() + text)))
     for i, name in enumerate(names):
         assert library.offset(ctypes.c_int64(i)) == getattr(cpu._Arguments, name).offset, name
+
+
+def test_layouts_of_one_block_share_their_passes(
+    compiled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass is built when a call first asks for it; another layout builds what is its own alone."""
+    monkeypatch.setenv("CXX", f"{COMPILER} -O0")
+
+    def built(spec: str, block: int) -> list[str]:
+        compiled.clear()
+        q = torch.randn(1, 1, 2 * block, 8, requires_grad=True)
+        target = bslang.compile(spec, block=block, target="cpu")
+        out = target(q, q, q)
+        same = bslang.compile(spec, block=block, target="torch")(q, q, q)
+        torch.testing.assert_close(out, same, atol=1e-5, rtol=1e-5)
+        assert len(compiled) < 3  # no pass but the one that was asked for
+        out.sum().backward()
+        return [text.partition("\n")[0].removeprefix("#define BSLANG_") for text in compiled]
+
+    passes = ["PASS forward_pass<Single>", "PASS backward_pass<Single>"]
+    assert built("causal", 32) == ["PASSES_APART", *passes]
+    assert built("last(5t)", 32) == ["PASSES_APART"]
+    assert built("last(5t)", 16) == ["PASSES_APART", *passes]

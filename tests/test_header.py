@@ -476,7 +476,8 @@ def test_it_compiles_alone(compiler: str, compiles: Callable[..., None], tmp_pat
     (tmp_path / HEADER).write_text(header())
     parts = sorted(resource("runtime", "cpu", "include").glob("*.h"))
     assert [part.name for part in parts].count(HEADER) == 1 < len(parts)
-    compiles(compiler, "-S", "-o", "/dev/null", "-x", "c++", HEADER)
+    for mode in ([], ["-DBSLANG_PASSES_APART"], ["-DBSLANG_PASS=backward_pass<Brain>"]):
+        compiles(compiler, "-S", "-o", "/dev/null", *mode, "-x", "c++", HEADER)
     for part in parts:
         compiles(compiler, "-fsyntax-only", "-x", "c++", part)
 

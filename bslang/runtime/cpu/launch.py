@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import warnings
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,13 @@ from bslang.sinks import by_query
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """In the order of the C++ enumeration `Dtype`."""
 
-_OUT_OF_MEMORY, _OTHER_VERSION = 1, 2
+_OUT_OF_MEMORY, _OTHER_VERSION, _FIRST_MISSING = 1, 2, 3
 """What the functions return beside 0, as the C++ enumeration `Status` has it."""
+
+_PASSES = tuple(
+    f"{name}_pass<{number}>" for number in ("Single", "Brain") for name in ("forward", "backward")
+)
+"""The passes, in the order of `bslang_passes`."""
 
 
 _WARNED: set[str] = set()
@@ -68,6 +74,9 @@ _Pages, _Tensor, _Table, _Selection = map(_struct, ("Pages", "Tensor", "Table", 
 _Arguments = _struct("Arguments", Tensor=_Tensor, Table=_Table)
 
 _ABI = int(abi.digest(), 16)
+
+_BLOCK = re.compile(r"^#define BSLANG_BLOCK_.*\n", re.MULTILINE)
+_BEGIN, _END = "#ifndef BSLANG_H\n", "#endif  // BSLANG_H\n"
 
 _OF_KEYS = ("k", "v", "dk", "dv")
 """The tensors of keys; the others are of queries, but for sinks."""
@@ -137,6 +146,17 @@ def _read(file: Path) -> str:
         raise BuildError(f"{file} cannot be read ({error}); compile the layout again") from None
 
 
+def _built(text: str) -> ctypes.CDLL:
+    """The library of a C++ text. Raises BuildError."""
+    return load(build(text), source_digest(text))
+
+
+def _common(text: str) -> str:
+    """What generated C++ has in common with that of all layouts of its block: the block, and the header."""
+    begin = text.index(_BEGIN)
+    return "".join(_BLOCK.findall(text[:begin])) + text[begin : text.index(_END) + len(_END)]
+
+
 class CpuTarget:
     """Kernels in a generated C++ file; `bslang.runtime.target.Target` for tensors on the CPU.
 
@@ -161,8 +181,7 @@ class CpuTarget:
         try:
             if self._march and isinstance(self._source, Path):
                 return load(self._source.with_suffix(f".{self._march}.so"), self._digest)
-            text = self._text()
-            return load(build(text), source_digest(text))
+            return _built(f"#define BSLANG_PASSES_APART\n{self._text}")
         except BuildError as error:
             return error
 
@@ -172,6 +191,7 @@ class CpuTarget:
             raise self._loaded
         return self._loaded
 
+    @cached_property
     def _text(self) -> str:
         if isinstance(self._source, str):
             return self._source
@@ -183,6 +203,16 @@ class CpuTarget:
                 "compile the layout again"
             )
         return text
+
+    def _add_pass(self, number: int) -> None:
+        """Give a pass to the kernels. It is the same for all layouts of a block, and so built once."""
+        try:
+            made = _built(f"#define BSLANG_PASS {_PASSES[number]}\n{_common(self._text)}")
+        except BuildError as error:
+            self.__dict__["_loaded"] = error  # of the property
+            raise
+        passes = (ctypes.c_void_p * len(_PASSES)).in_dll(self._library, "bslang_passes")
+        passes[number] = ctypes.cast(made.bslang_pass, ctypes.c_void_p).value
 
     def missing(self, device: torch.device) -> str:
         """As `Target.missing`. Warns where its kernels are missing: a slower target may take over."""
@@ -308,6 +338,9 @@ class CpuTarget:
             made = _Tensor(tensor.data_ptr(), where, *tensor.stride()[:3], dim, dtype)
             setattr(arguments, name, made)
         status = function(ctypes.byref(arguments))
+        if status >= _FIRST_MISSING:
+            self._add_pass(status - _FIRST_MISSING)
+            status = function(ctypes.byref(arguments))
         if status == _OUT_OF_MEMORY:
             raise MemoryError(
                 f"the cpu target lacks memory for {tuple(q.shape)} queries, {tuple(k.shape)} keys"

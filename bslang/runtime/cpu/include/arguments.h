@@ -9,8 +9,9 @@ namespace bslang {
 
 enum Dtype : int64_t { float32 = 0, bfloat16 = 1, float16 = 2 };
 
-// What bslang_forward and bslang_backward return.
-enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2 };
+// What bslang_forward and bslang_backward return: from the last on, a pass that has to be given to them
+// first, by its number in bslang_passes.
+enum Status : int32_t { done = 0, out_of_memory = 1, other_version = 2, first_missing = 3 };
 
 // Tensor: (batch, heads, length, dim), or (batch, heads, length) with a dim of 1. Strides are in
 // elements; the last dimension is dense. q and k have one dim, v and what it is summed to another. With

@@ -31,23 +31,16 @@
 #include <new>
 
 #include "arguments.h"
-#include "backward.h"
-#include "forward.h"
 #include "masks.h"
 #include "numbers.h"
 
+#ifndef BSLANG_PASSES_APART
+#include "backward.h"
+#include "forward.h"
+#endif
+
 namespace bslang {
 namespace {
-
-inline Status run(void (*pass)(const Call&), const Facts& layout, const Arguments* args) {
-    if (args->abi != abi) return other_version;
-    try {
-        pass({*args, layout});
-    } catch (const std::bad_alloc&) {
-        return out_of_memory;
-    }
-    return done;
-}
 
 // Whether tensors of a call are multiplied as pairs of bf16.
 inline bool of_pairs(const Arguments& args) {
@@ -57,19 +50,76 @@ inline bool of_pairs(const Arguments& args) {
     return brain(args.q) && brain(args.k) && brain(args.v) && gradients;
 }
 
+}  // namespace
+
+// The command in a generated file builds all of it. bslang itself builds passes once for all layouts
+// of a block, each as a library (with BSLANG_PASS, the pass), and a layout with what is its own (with
+// BSLANG_PASSES_APART), to which it gives the passes that calls ask for.
+typedef int32_t Pass(const void* facts, const Arguments* args);
+
+#ifdef BSLANG_PASSES_APART
+
+// Forward and backward of floats, then of pairs; null until a call has asked for it.
+extern "C" Pass* bslang_passes[4];
+Pass* bslang_passes[4] = {};
+
+namespace {
+
+template <class Layout>
+int32_t run(bool back, const Arguments* args) {
+    if (args->abi != abi) return other_version;
+    const int32_t number = 2 * of_pairs(*args) + back;
+    Pass* pass = bslang_passes[number];
+    return pass == nullptr ? first_missing + number : pass(&facts<Layout>, args);
+}
+
+template <class Layout>
+int32_t forward(const Arguments* args) {
+    return run<Layout>(false, args);
+}
+template <class Layout>
+int32_t backward(const Arguments* args) {
+    return run<Layout>(true, args);
+}
+
+}  // namespace
+
+#else
+
+namespace {
+
+inline int32_t run(void (*pass)(const Call&), const Facts& layout, const Arguments* args) {
+    if (args->abi != abi) return other_version;
+    try {
+        pass({*args, layout});
+    } catch (const std::bad_alloc&) {
+        return out_of_memory;
+    }
+    return done;
+}
+
 // Reads q, k, v; writes out, lse.
 template <class Layout>
-Status forward(const Arguments* args) {
+int32_t forward(const Arguments* args) {
     return run(of_pairs(*args) ? forward_pass<Brain> : forward_pass<Single>, facts<Layout>, args);
 }
 
 // Reads q, k, v, out, lse, grad_out, grad_lse; writes dq, dk, dv.
 template <class Layout>
-Status backward(const Arguments* args) {
+int32_t backward(const Arguments* args) {
     return run(of_pairs(*args) ? backward_pass<Brain> : backward_pass<Single>, facts<Layout>, args);
 }
 
 }  // namespace
+
+#ifdef BSLANG_PASS
+extern "C" int32_t bslang_pass(const void* facts, const Arguments* args) {
+    return run(BSLANG_PASS, *static_cast<const Facts*>(facts), args);
+}
+#endif
+
+#endif
+
 }  // namespace bslang
 
 #endif  // BSLANG_H
