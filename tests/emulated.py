@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from bslang.runtime.cpu import library
+from bslang.runtime.cpu.launch import CpuTarget
 
 COMPILER, QEMU, LAYOUT = "aarch64-linux-gnu-g++", "qemu-aarch64-static", "setarch"
 SYSTEM = "/usr/aarch64-linux-gnu"
@@ -47,6 +48,7 @@ def install(patch: pytest.MonkeyPatch, processor: str) -> None:
     patch.setenv("CXX", COMPILER)
     patch.setattr(library, "_own_architecture", lambda: "aarch64, 64 bits")
     loader = SimpleNamespace(CDLL=lambda file: Library(file, processor))
+    patch.setattr(CpuTarget, "apart", False)  # a process under QEMU has one library
     patch.setattr(library, "ctypes", loader)
 
 

@@ -171,6 +171,7 @@ class CpuTarget:
     dtypes = _DTYPES
     largest_dim: int | None = None
     by_place = True
+    apart = True  # whether passes are libraries of their own, which all layouts of a block share
 
     def __init__(self, source: Path | str, digest: str = "", march: str = "") -> None:
         self._source, self._digest, self._march = source, digest, march
@@ -181,7 +182,9 @@ class CpuTarget:
         try:
             if self._march and isinstance(self._source, Path):
                 return load(self._source.with_suffix(f".{self._march}.so"), self._digest)
-            return _built(f"#define BSLANG_PASSES_APART\n{self._text}")
+            return _built(
+                f"#define BSLANG_PASSES_APART\n{self._text}" if self.apart else self._text
+            )
         except BuildError as error:
             return error
 
