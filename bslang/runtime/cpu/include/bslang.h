@@ -27,6 +27,14 @@
 #ifndef BSLANG_H
 #define BSLANG_H
 
+#if defined(__clang__) && (defined(BSLANG_PASSES_APART) || defined(BSLANG_PASS))
+// Masks alone, and a pass alone, use few of the parts.
+#pragma clang diagnostic ignored "-Wunused-const-variable"
+#pragma clang diagnostic ignored "-Wunused-function"
+#pragma clang diagnostic ignored "-Wunused-variable"
+#pragma clang diagnostic ignored "-Wunneeded-internal-declaration"
+#endif
+
 #include <cstdint>
 #include <new>
 

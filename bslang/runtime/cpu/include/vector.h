@@ -13,17 +13,13 @@ namespace {
 // Floats in a vector register, and the rows and vectors of a product that are held in registers at
 // once: enough to hide the latency of multiply-add, and room is left for its inputs.
 #if defined(__AVX512F__)
-constexpr int64_t width = 16;
-[[maybe_unused]] constexpr int64_t rows = 4, vectors = 4;
+constexpr int64_t width = 16, rows = 4, vectors = 4;
 #elif defined(__AVX__)
-constexpr int64_t width = 8;
-[[maybe_unused]] constexpr int64_t rows = 4, vectors = 2;
+constexpr int64_t width = 8, rows = 4, vectors = 2;
 #elif defined(__aarch64__)
-constexpr int64_t width = 4;
-[[maybe_unused]] constexpr int64_t rows = 8, vectors = 2;
+constexpr int64_t width = 4, rows = 8, vectors = 2;
 #else
-constexpr int64_t width = 4;
-[[maybe_unused]] constexpr int64_t rows = 4, vectors = 2;
+constexpr int64_t width = 4, rows = 4, vectors = 2;
 #endif
 
 // Unaligned: rows of a tensor are read and written where they lie.
