@@ -77,6 +77,12 @@ struct Pairs {
     using right = float;
     static vec read(const float* b) { return load(b); }
 
+    // A cell in every lane, by its bits: as a float it may be a NaN, which arithmetic changes.
+    static vec each(const float* cell) {
+        typedef int32_t bits __attribute__((may_alias));
+        return reinterpret_cast<vec>(ivec{} + *reinterpret_cast<const bits*>(cell));
+    }
+
     static float number(float cell, int64_t which) {
         return float_of(which == 0 ? bits_of(cell) << 16 : bits_of(cell) & 0xffff0000u);
     }
@@ -95,11 +101,7 @@ struct Brain : Pairs {
         __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
         return sum;
     }
-    static vec multiply_add(vec sum, const float* a, vec b) {
-        typedef int32_t bits __attribute__((may_alias));
-        return multiply_add(
-            sum, reinterpret_cast<vec>(ivec{} + *reinterpret_cast<const bits*>(a)), b);
-    }
+    static vec multiply_add(vec sum, const float* a, vec b) { return multiply_add(sum, each(a), b); }
 
     static vec in_turn(vec first, vec second) {
         vec to;
@@ -120,7 +122,7 @@ struct Brain : Pairs {
         __asm__("bfdot %0.4s, %1.8h, %2.8h" : "+w"(sum) : "w"(a), "w"(b));
         return sum;
     }
-    static vec multiply_add(vec sum, const float* a, vec b) { return multiply_add(sum, all(*a), b); }
+    static vec multiply_add(vec sum, const float* a, vec b) { return multiply_add(sum, each(a), b); }
 
     // Two rows of two cells times two columns of two cells, added to two rows of two sums. Each is the
     // same number as two calls of multiply_add give: Arm defines both by the same steps.
