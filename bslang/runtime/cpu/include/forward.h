@@ -214,11 +214,12 @@ void attend(const Call& args, const Softmax& own, Head head, int64_t program, Ra
     const int64_t first = range.start - place_of(args, head.batch).q_start, size = range.size();
     const int64_t depth = cells<Number>(args.q.dim);
     const Rows q = read_rows<Number>(args.q, head, first, size, own.acc);  // free until later
-    if (few_queries(args))
+    if (few_queries(args)) {
         copy_rows<Number>(q, size, depth, score_factor(args), own.q, padded(args.q.dim));
-    else
+        std::fill(own.s, own.s + step_k * own.lanes, 0.0f);  // lanes that no dot product writes
+    } else {
         transpose<Number>(q, size, depth, score_factor(args), own.q, own.lanes);
-    std::fill(own.s, own.s + step_k * own.lanes, 0.0f);  // lanes that no product writes
+    }
     std::fill(own.acc, own.acc + size * stride, 0.0f);
     std::fill(own.m, own.m + own.lanes, -infinity);
     std::fill(own.l, own.l + own.lanes, 0.0f);
