@@ -81,7 +81,7 @@ if [[ "$*" == "{flags} "* ]]; then
         {{ {compiler} {quick} {header} -o {header}.$$ && mv {header}.$$ {header}.gch; }}
     set -- -include {header} "$@"
 fi
-exec {compiler} "${{@/#-O3/-Og}}"
+exec {compiler} "${{@/#-O2/-Og}}"
 """
 """A compiler that reads those once in a run, for our builds; torch's have such a header of their own."""
 
@@ -100,7 +100,7 @@ def _quick_builds(_folder_of_the_run: Path) -> None:
     made = _folder_of_the_run / f"c++{os.getpid()}"
     header.write_text("".join(f"#include <{name}>\n" for name in STANDARD.split()), "utf-8")
     flags = shlex.join(build.FLAGS)
-    quick = flags.replace("-O3", "-Og")
+    quick = flags.replace("-O2", "-Og")
     text = COMPILER.format(compiler=compiler, flags=flags, quick=quick, header=header)
     made.write_text(text, "utf-8")
     made.chmod(0o755)

@@ -45,7 +45,7 @@ def empty_cache(folder: Path) -> Iterator[Path]:
     """A cache folder that is not there yet, a process that has read nothing of it, and quick builds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BSLANG_CACHE_DIR", str(folder))
-        quick = tuple(flag.replace("-O3", "-O0") for flag in build.FLAGS)
+        quick = tuple(flag.replace("-O2", "-O0") for flag in build.FLAGS)
         patch.setattr(build, "FLAGS", quick)
         patch.setattr(cpu, "_WARNED", set())
         forget()

@@ -190,7 +190,7 @@ def test_output_is_the_same_bytes_whatever_the_hash_seed(
 
 def test_layouts_in_one_folder_share_the_header(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that was made with another one, of another version, says so when it is called."""
-    flags = tuple(flag.replace("-O3", "-O0") for flag in builds.FLAGS)
+    flags = tuple(flag.replace("-O2", "-O0") for flag in builds.FLAGS)
     monkeypatch.setattr(builds, "FLAGS", flags)
 
     def compiled(name: str, *more: str) -> list[str]:

@@ -105,7 +105,7 @@ void transposed(const float* x, int64_t stride, int64_t count, int64_t dim, floa
 
 
 def built(*flags: str) -> ctypes.CDLL:
-    """The functions above, built as users build generated code: bounds hold for -O3."""
+    """The functions above, built as users build generated code: bounds hold for those flags."""
     text = header() + FUNCTIONS
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXX", COMPILER)
