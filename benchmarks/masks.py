@@ -25,6 +25,9 @@ from bslang.syntax.source import Source
 PATTERNS = (WINDOW, BIGBIRD)
 FLEX = "create_block_mask"
 FLEX_COMPILED = "create_block_mask, compiled"
+BACKEND = "inductor"
+"""What torch compiles it with."""
+
 BYTES_A_PAIR = {FLEX: 10, FLEX_COMPILED: 0}
 """Where positions are subtracted they are int64, beside two booleans; compiled, no pair is stored."""
 
@@ -55,7 +58,7 @@ def run(lengths: Sequence[int], rounds: int, block: int = 64) -> Iterator[Made]:
         torch.compiler.reset()
         makers: dict[str, Maker] = {
             FLEX: create_block_mask,
-            FLEX_COMPILED: torch.compile(create_block_mask),
+            FLEX_COMPILED: torch.compile(create_block_mask, backend=BACKEND),
         }
         for length in lengths:
             yield from _at(Workload(pattern, length, block, heads=1), makers, rounds)

@@ -22,6 +22,7 @@ from benchmarks import (
     goals,
     longformer,
     lowering,
+    machine,
     markdown,
     masks,
     probe,
@@ -236,6 +237,8 @@ def test_yardsticks_run() -> None:
     assert set(found) == {MM, PEAK}
     assert found[MM].flops == 2 * 2048**3
     assert found[PEAK].flops % torch.get_num_threads() == 0
+    for yard in found.values():
+        yard.call()
 
 
 # ---- the whole -----------------------------------------------------------------------------------
@@ -283,8 +286,12 @@ def test_a_run_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(commands.run, "__defaults__", (quick,))  # the others have a test below
     for name in (FLEX.name, TORCH_TARGET.name):  # one compiles for half a minute
         monkeypatch.delitem(probe.STARTS, name)
-    monkeypatch.setattr(masks, "PATTERNS", masks.PATTERNS[:1])  # compiles as long for each
+    monkeypatch.setattr(masks, "PATTERNS", masks.PATTERNS[:1])
+    monkeypatch.setattr(masks, "BACKEND", "eager")  # compiles C++ only for FlexAttention
+    monkeypatch.setattr(machine, "MM_SIZE", 64)  # the yardsticks have a test above
+    monkeypatch.setattr(machine._fma_peak, "__defaults__", (1000,))
     monkeypatch.setattr(lowering, "REPEATS", 1)
+    monkeypatch.delitem(lowering.NARROWED, "800 rectangles")  # 379 are read in a second
     monkeypatch.setattr(figures, "SMALL_BESIDE", 512)
     monkeypatch.setattr(decoding, "KEYS", 256)
     monkeypatch.setattr(decoding, "COPIED", 2**20)

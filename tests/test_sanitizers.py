@@ -1,6 +1,6 @@
 """Generated C++ under the compiler's sanitizers: no memory out of bounds, no undefined behaviour.
 
-    python tests/test_sanitizers.py masks    # what a test runs in a process of its own
+    python tests/test_sanitizers.py tokens    # what a test runs in a process of its own
 
 The sanitizers must be loaded before Python is, hence the process.
 """
@@ -26,20 +26,16 @@ from bslang.runtime.cpu import build
 FLAGS = ("-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover")
 
 LAYOUTS = {
-    "full blocks": [
+    "tokens": [
         ("window(3) | global(0, -1) | random(2, seed=7)", (16, 16)),
         ("all", (129, 129)),  # cut into tiles
-    ],
-    "masks": [
         ("(last(70t) | cols(:4t)) & causal", (64, 48)),
         ("last(9t) ^ every(5t)", (5, 3)),
         ("rows(20t:90t)", (16, 16)),  # most rows are empty
     ],
-    "labels": [
+    "labels and heads": [
         ("same(doc) & causal", (5, 3)),
         ("~same(doc) ^ cols(:layer * 3t)", (16, 16)),
-    ],
-    "heads": [
         ("last(head * 5t + 9t) | cols(0:3t)", (5, 3)),
         ("(same(a) & same(b) | same(a) - last(9t)) & last(head * 5t + 9t)", (16, 16)),
     ],
