@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bslang.abi_structs import CONSTANT, DESCRIPTOR, STRUCTS, Argument, Group, group
@@ -359,10 +359,9 @@ class Abi:
 
     def digest(self) -> str:
         """60 bits in hexadecimal."""
-        kernels = [(name, asdict(kernel)) for name, kernel in self.kernels.items()]
-        structs = [(name, [asdict(x) for x in fields]) for name, fields in self.structs.items()]
-        everything = (kernels, list(self.columns.items()), self.classes, structs)
-        return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:15]
+        parts = (self.kernels.items(), self.columns.items(), self.classes, self.structs.items())
+        text = json.dumps([*map(list, parts)], default=vars)
+        return hashlib.sha256(text.encode()).hexdigest()[:15]
 
 
 ABI = Abi(KERNELS, COLUMNS, CLASSES, STRUCTS)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from bslang._version import LANGUAGE
 from bslang.budget import OverBudget, limited
+from bslang.codegen.targets import TARGETS, target_names
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
 from bslang.ir.order import Order
@@ -288,8 +289,6 @@ def emit(
 
 def targets() -> tuple[str, ...]:
     """Every target, in order: those of a layout that is compiled for no particular one."""
-    from bslang.codegen.emit import TARGETS
-
     return TARGETS
 
 
@@ -298,8 +297,6 @@ def emission(resolved: Resolved, targets: Iterable[str] | None = None) -> str:
 
     Raises TargetError for an unknown target.
     """
-    from bslang.codegen.emit import target_names
-
     what = (resolved.name, digest(resolved), target_names(targets), code_stamp())
     content = hashlib.sha256(repr(what).encode())
     for matrix in resolved.tables.values():

@@ -16,13 +16,9 @@ from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from bslang import cache, compiler
-from bslang.analysis import decoding
-from bslang.analysis.properties import Answer
 from bslang.errors import BslangError, shortened
 from bslang.exchange.exports import Exports
 from bslang.generated import SUMS, are_whole, import_file, sums
@@ -32,7 +28,7 @@ from bslang.ir.pattern import Intersection
 from bslang.patterns.labels import Same
 from bslang.patterns.table import Matrix
 from bslang.permute import Permutes
-from bslang.picture import layout as pictures
+from bslang.reports.decoding import Decodes, Rows
 from bslang.reports.methods import Reports
 from bslang.resolve.program import Program, Resolved
 from bslang.resolve.verify import verify as verify_text
@@ -46,6 +42,7 @@ from bslang.syntax.source import Source
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from bslang.analysis.properties import Answer
     from bslang.call import Options
 
 
@@ -65,7 +62,7 @@ class Meaning:
 
 
 @dataclass(eq=False, repr=False)
-class Layout(Reports, Exports, Permutes, CallableLayout):
+class Layout(Reports, Decodes, Exports, Permutes, CallableLayout):
     """A compiled layout. Call it as `layout(q, k, v)`.
 
     name, spec (canonical bsl text), block (tokens: query, key) and digest identify it: layouts with equal
@@ -80,9 +77,7 @@ class Layout(Reports, Exports, Permutes, CallableLayout):
     )
     _at_heads: dict[int, Layout] = field(init=False, default_factory=dict)
     _answers: Recent[Answer] = field(init=False, default_factory=partial(Recent, 64))
-    _last_rows: Recent[tuple[BlockGraph, decoding.Blocks]] = field(
-        init=False, default_factory=partial(Recent, 64)
-    )
+    _last_rows: Recent[Rows] = field(init=False, default_factory=partial(Recent, 64))
 
     def __post_init__(self) -> None:
         self._meaning = self._meaning or Meaning(self.spec, self.block, self.folder)
@@ -148,74 +143,6 @@ class Layout(Reports, Exports, Permutes, CallableLayout):
         """The tables of some heads at a length; heads with one set share theirs."""
         return compiler.tables(self._resolved, len_q, len_k, align, heads, self.layer)
 
-    # ---- decoding ------------------------------------------------------------------------------
-
-    def prefix_stable(self, length: int, heads: int = 1) -> Answer:
-        """Whether the layout can be decoded with a cache at all lengths up to this one: no row of the first
-        `heads` heads depends on the length, and no key comes after its query. If not, the answer has the
-        reason and a pair of tokens.
-        """
-
-        def answer() -> Answer:
-            if self._order is not None:
-                return Answer(False, because="its tokens have an order, which is of one length")
-            graphs = (self.graph(length, head=head) for head in range(heads if self.by_head else 1))
-            return decoding.prefix_stable(self._resolved.pattern, graphs)
-
-        return self._answers.get((length, heads), answer)
-
-    def _is_prefix_stable(self, length: int, heads: int) -> bool:
-        """Whether `prefix_stable` holds."""
-        return self.prefix_stable(length, heads).holds is True
-
-    def _last_step(self, schedule: Schedule) -> int:
-        last = min(map(decoding.last_step, schedule.graphs))
-        # With labels, what is not seen is kept apart.
-        return schedule.graphs[0].grid.q.stop - 1 if self.labels else last
-
-    def require_prefix_stable(self, length: int, heads: int = 1) -> None:
-        """Raise ValueError if the layout cannot be decoded with a cache: some query sees a later key, or
-        other keys at another length. The message has the reason and a pair of tokens.
-        """
-        answer = self.prefix_stable(length, heads)
-        if not answer.holds:
-            later = answer.pair is not None and answer.pair[1] > answer.pair[0]
-            raise ValueError(
-                f"`{self.spec.replace(chr(10), '; ')}` cannot be decoded with a cache: {answer.because}"
-                + "; intersect it with `causal`" * later
-            )
-
-    def reachable(self, t: int, until: int | None = None, head: int = 0) -> npt.NDArray[np.int64]:
-        """The blocks of a cache that later queries still read: block columns before token t that some query
-        from t on sees, in sequences of up to `until` tokens. All other blocks can leave the cache.
-
-        until: at least t + 1; None means the larger of 131,072 and 2 * t. Returns int64 (blocks,),
-        ascending. Raises TypeError unless the numbers are integers, ValueError if t is out of range or the
-        layout is not prefix-stable.
-        """
-        for name, number in (("t", t), ("until", until), ("head", head)):
-            whole = isinstance(number, int) and not isinstance(number, bool)
-            if not whole and not (name == "until" and number is None):
-                raise TypeError(f"{name} must be an integer, not {number!r}")
-        until = max(131_072, 2 * t) if until is None else until
-        if not 0 <= t < until:
-            raise ValueError(f"t must be from 0 to until - 1 = {until - 1}; got {t}")
-        self.require_prefix_stable(until, head + 1)
-
-        return decoding.reachable(*self._rows_of(until, head), t)
-
-    def _last_visits(self, until: int, head: int) -> npt.NDArray[np.int64]:
-        """int64 (block columns,), the last block row that visits each, -1 for none, in a sequence of `until`
-        tokens."""
-        return self._rows_of(until, head)[1]
-
-    def _rows_of(self, until: int, head: int) -> tuple[BlockGraph, decoding.Blocks]:
-        def rows() -> tuple[BlockGraph, decoding.Blocks]:
-            graph = self.graph(until, head=head)
-            return graph, decoding.last_rows(graph)
-
-        return self._last_rows.get((until, head), rows)
-
     # ---- copies and pictures -------------------------------------------------------------------
 
     def __copy__(self) -> Layout:
@@ -253,6 +180,8 @@ class Layout(Reports, Exports, Permutes, CallableLayout):
 
     def __str__(self) -> str:
         """What it is, its density at a small length, and a picture."""
+        from bslang.picture import layout as pictures
+
         rows, columns = self.block
         layer = f", layer {self.layer}" if self.layer else ""
         layer += f", heads from {self.first_head}" if self.first_head else ""
@@ -261,6 +190,8 @@ class Layout(Reports, Exports, Permutes, CallableLayout):
 
     def _repr_svg_(self) -> str | None:
         """The picture that notebooks show."""
+        from bslang.picture import layout as pictures
+
         graph = partial(self._small, pictures.LARGE)
         return pictures.drawing(self.name, self._resolved.pattern, graph, self.by_head)
 

@@ -56,7 +56,7 @@ MAY_USE = {
         "permute reports resolve runtime schedule syntax",
         "verify": "call dims inputs runtime selections shown",
         "reports": "analysis compiler dims explorer files graph ir lint picture placement resolve runtime "
-        "shown syntax verify",
+        "schedule shown syntax verify",
         "gpu": "abi abi_structs call dims inputs layouts runtime selections",
         "api": "compiler dims exchange files generated gpu layouts resolve runtime syntax verify",
         "configs": "resolve syntax",
@@ -90,7 +90,8 @@ HOMES = {
     for library, homes in {
         "lark": "syntax/parser",
         "numpy": "analysis distributed exchange explorer/drawn explorer/masks graph ir layouts lint nn "
-        "patterns picture placement reports/division reports/ranks runtime schedule select verify",
+        "patterns picture placement reports/decoding reports/division reports/ranks runtime schedule "
+        "select verify",
         "jinja2": "codegen/environment explorer/page",
         "networkx": "analysis gpu/machine/code",
         "scipy": "exchange/sparse",
@@ -353,6 +354,46 @@ bslang.compile("causal", block=32)(q, q, q).sum().backward()
 """)
     assert "bslang.layouts" in found
     assert not found & {"torch._dynamo", "torch._inductor", "sympy"}
+
+
+FIRST = """
+import inspect, sys, torch
+
+inspect.getmodule = None  # it looks at the files of all that is loaded, as torch's register_fake has it do
+import bslang
+
+def refuse(event, arguments):
+    assert event != "subprocess.Popen" or not warm, arguments
+
+warm = len(sys.argv) > 1
+sys.addaudithook(refuse)
+q = torch.randn(1, 2, 96, 16)
+for spec in ("window(3) | global(0, -1) | random(2, seed=7)", "causal", "last(20t) & causal"):
+    bslang.compile(spec, block=32, target="cpu")(q, q, q)
+"""
+NOT_FIRST = {
+    "numpy.ma",  # which np.unique loads where nothing else is asked of it
+    "bslang.analysis.properties",
+    "bslang.codegen.emit",
+    "bslang.codegen.environment",
+    "bslang.picture.svg",
+    "bslang.runtime.packed",
+    "filelock",
+    "jinja2",
+    "xml.sax",
+}
+
+
+def test_a_first_call_with_a_warm_cache_does_only_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long it takes is mostly what it imports; see docs/performance.md."""
+    monkeypatch.setenv("BSLANG_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("BSLANG_VERIFY", "0")
+    assert "bslang.codegen.emit" in loaded(FIRST)
+    found = loaded(f"import sys; sys.argv.append('warm')\n{FIRST}")
+    assert "bslang.runtime.cpu.launch" in found
+    assert not found & NOT_FIRST
 
 
 def test_asking_for_a_name_that_is_not_there() -> None:

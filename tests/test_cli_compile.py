@@ -16,7 +16,7 @@ from test_cli import Run, names, run
 
 from bslang import compiler
 from bslang.codegen import cpu
-from bslang.codegen.emit import TARGETS
+from bslang.codegen.targets import TARGETS
 from bslang.files import write_whole
 from bslang.generated import import_file
 from bslang.resolve.sources import source_of

@@ -17,7 +17,7 @@ from strategies import Case, examples, programs
 
 from bslang import compiler
 from bslang.codegen.cpu import header
-from bslang.codegen.emit import TARGETS
+from bslang.codegen.targets import TARGETS
 from bslang.errors import TargetError
 from bslang.files import HEADER
 from bslang.generated import import_file

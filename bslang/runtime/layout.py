@@ -24,7 +24,6 @@ from bslang.runtime.checks import (
     check_transforms,
     share_batch,
 )
-from bslang.runtime.packed import Offsets, attend
 from bslang.runtime.plan import DevicePlan, is_capturing
 from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from bslang.call import Options
+    from bslang.runtime.packed import Offsets
 
 _COUNTERS = "torch.utils.flop_counter"
 """The module of torch's counters of operations, which takes long to load: only users load it."""
@@ -276,10 +276,11 @@ class CallableLayout(ABC):
             )
         q, k, v = autocast(q, k, v)
         check_tensors(q, k, v)
-        call = attend
         if torch.compiler.is_compiling():
-            from bslang.runtime.untraced import attend_packed as call
-        out, lse = call(self, q, k, v, (of_q, cu_seqlens_k), {"scale": scale, **options})
+            from bslang.runtime.untraced import attend_packed as attend
+        else:
+            from bslang.runtime.packed import attend
+        out, lse = attend(self, q, k, v, (of_q, cu_seqlens_k), {"scale": scale, **options})
         return (out, lse) if return_lse else out
 
     def _target(self, q: torch.Tensor, v: torch.Tensor) -> Target:

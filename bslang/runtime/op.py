@@ -368,12 +368,16 @@ def refuse_vmap(name: str, what: str) -> None:
 
 
 def define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """An operator of a function. torch.library.custom_op would load torch's compiler when it is first
-    called, which takes longer than anything else that a new process does."""
+    """An operator of a function; fake: what it gives for tensors without data.
+
+    torch.library.custom_op would load torch's compiler when it is first called, which takes longer than
+    anything else that a new process does, and register_fake would look at the file of every module that
+    is loaded.
+    """
     qualified = f"bslang::{name}"
     torch.library.define(qualified, torch.library.infer_schema(function, mutates_args=()))
-    torch.library.impl(qualified, "default", function)
-    torch.library.register_fake(qualified, fake)
+    torch.library.impl(qualified, "CompositeExplicitAutograd", function)
+    torch.library.impl(qualified, "Meta", fake)
     return getattr(torch.ops.bslang, name).default
 
 

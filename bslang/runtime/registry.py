@@ -37,7 +37,7 @@ class Key:
     @classmethod
     def parse(cls, text: str) -> Key:
         """The inverse of `str`. Raises ValueError for what is not a key."""
-        found = _KEY.fullmatch(text)
+        found = re.fullmatch(_KEY, text, re.DOTALL)
         if found is None:
             raise ValueError(f"{text!r} is not the key of a layout")
         targets = tuple(found["targets"].split(", "))
@@ -45,10 +45,9 @@ class Key:
         return cls(found["spec"], (int(found[1]), int(found[2])), targets, *numbers)
 
 
-_KEY = re.compile(
+_KEY = (
     r"block (\d+)x(\d+); (?P<spec>.*); (?P<targets>[a-z]+(?:, [a-z]+)*)(?:; layer (?P<layer>\d+))?"
-    r"(?:; heads from (?P<head>\d+))?",
-    re.DOTALL,
+    r"(?:; heads from (?P<head>\d+))?"
 )
 
 

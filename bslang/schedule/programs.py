@@ -108,19 +108,18 @@ def programs(
     down, across = graphs[0].grid.q, graphs[0].grid.k
     width, heads = across.blocks, int(weights.sum())
     every = down.blocks - down.first
-    starts = (np.arange(down.first, down.blocks) if rows is None else rows) * width
+    start = (np.arange(down.first, down.blocks) if rows is None else rows) * width
     work = _Work.of(graphs, weights, width)
     if split:
         if most is None:
             total = work.total if whole is None else _total(whole, weights)
             if alone:
-                total, every = work.heaviest(starts, width), 1
+                total, every = work.heaviest(start, width), 1
             limit = _limit(total, every, heads * -(-SHORTEST // across.block))
         else:
             limit = most * heads
-        starts = np.concatenate((starts, work.cuts(starts, width, max(limit, 1))))
-    # Heads with other sets can have two cuts in one column, with nothing between them.
-    start = np.unique(starts)
+        # Heads with other sets can have two cuts in one column, with nothing between them.
+        start = np.unique(np.concatenate((start, work.cuts(start, width, max(limit, 1)))))
     row = start // width
     stop = np.minimum(np.append(start[1:], down.blocks * width), (row + 1) * width)
     count = np.bincount(row, minlength=down.blocks)

@@ -59,7 +59,7 @@ class Edge:
     @classmethod
     def read(cls, text: str) -> Edge:
         """The edge with this text, whatever its names. Raises ValueError for what is none."""
-        found = _EDGE.fullmatch(text)
+        found = re.fullmatch(_EDGE, text, re.ASCII)
         if found is None:
             raise ValueError(f"not an end of a strip: {text!r}")
         name, every, by, sign, offset, number = found.groups()
@@ -71,9 +71,7 @@ class Edge:
         return cls(shift, int(by or 1), int(every or 1))
 
 
-_EDGE = re.compile(
-    r"(rows?|columns?)(?: // (\d+))?(?: \* (\d+))?(?: ([+-]) (\d+))?|(-?\d+)", re.ASCII
-)
+_EDGE = r"(rows?|columns?)(?: // (\d+))?(?: \* (\d+))?(?: ([+-]) (\d+))?|(-?\d+)"
 
 
 @dataclass(frozen=True)

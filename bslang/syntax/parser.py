@@ -156,16 +156,16 @@ def _tables(grammar: str) -> bytes:
 
 
 def _parser(tables: bytes) -> Lark:
-    made = _with_numbers(json.loads(tables))
+    made = json.loads(tables, object_hook=_with_numbers)
     made["data"]["options"] |= {"transformer": _Builder(), "_plugins": {"LexerThread": _Lexing}}
     return Lark.load(made)
 
 
-def _with_numbers(value: Any) -> Any:
-    """JSON in which keys are numbers again where they look like some, as Lark wrote them."""
-    if isinstance(value, dict):
-        return {int(k) if k.isdecimal() else k: _with_numbers(v) for k, v in value.items()}
-    return [*map(_with_numbers, value)] if isinstance(value, list) else value
+def _with_numbers(value: dict[str, Any]) -> dict[str, Any] | dict[int, Any]:
+    """An object of JSON whose keys are numbers again where they all look like some, as Lark wrote them."""
+    if all(map(str.isdecimal, value)):
+        return {int(key): each for key, each in value.items()}
+    return value
 
 
 def terminals() -> dict[str, str]:

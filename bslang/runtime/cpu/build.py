@@ -211,7 +211,7 @@ _PROCESSOR |= {"CPU implementer", "CPU variant", "CPU part", "CPU revision", "Fe
 @cache
 def _processor() -> str:
     """This processor and its features, for -march=native."""
-    about = [platform.machine(), platform.processor()]
+    about = [platform.machine()]
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -219,8 +219,8 @@ def _processor() -> str:
                     break
                 if line.partition(":")[0].strip() in _PROCESSOR:
                     about.append(line.strip())
-    except OSError:  # another system than Linux
-        pass
+    except OSError:  # another system than Linux, where asking takes another process
+        about.append(platform.processor())
     return "\n".join(about)
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from bslang import abi, abi_structs
+from bslang import abi_structs
 from bslang.call import NUMBERS, Call
 from bslang.errors import BuildError, TargetError
 from bslang.files import HEADER, inlined, source_digest, text_of
 from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
+from bslang.runtime.interface import ABI
 from bslang.runtime.plan import DevicePlan, DeviceTable
 from bslang.runtime.target import Outputs, SomeGradients
 from bslang.selections import Selected
@@ -73,7 +74,7 @@ def _struct(name: str, **nested: type[ctypes.Structure]) -> type[ctypes.Structur
 _Pages, _Tensor, _Table, _Selection = map(_struct, ("Pages", "Tensor", "Table", "Selection"))
 _Arguments = _struct("Arguments", Tensor=_Tensor, Table=_Table)
 
-_ABI = int(abi.digest(), 16)
+_ABI = int(ABI, 16)
 
 _BLOCK = re.compile(r"^#define BSLANG_BLOCK_.*\n", re.MULTILINE)
 _BEGIN, _END = "#ifndef BSLANG_H\n", "#endif  // BSLANG_H\n"
