@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class Call:
 
     @property
     def pattern(self) -> Pattern:
-        return compiler.resolve(Source("<call>", self.spec), block=self.block).pattern
+        return _pattern(self.spec, self.block)
 
     def layout(self, target: str) -> bslang.Layout:
         return bslang.compile(self.spec, block=self.block, target=target).at_layer(self.layer)
@@ -170,6 +171,11 @@ class Call:
         assert isinstance(out, torch.Tensor)
         for x in (out, *torch.autograd.grad(out, (q, k, v), given.grad_out)):
             assert x[:, :, :end].isfinite().all() and x[:, :, end:].isnan().all()
+
+
+@cache
+def _pattern(spec: str, block: tuple[int, int]) -> Pattern:
+    return compiler.resolve(Source("<call>", spec), block=block).pattern
 
 
 def few(spec: str) -> list[Call]:

@@ -27,6 +27,7 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 
 from bslang.errors import BuildError
+from bslang.runtime import capacity
 from bslang.runtime.cpu import build
 
 # Nothing is timed: a slow machine is no failure, and neither are some programs that mean nothing on
@@ -55,6 +56,10 @@ os.environ["BSLANG_VERIFY"] = "1"
 # `make test-arm` and `make test-x86`: before anything asks for the compiler.
 if processors.CHOSEN in os.environ:
     processors.install(pytest.MonkeyPatch(), os.environ[processors.CHOSEN])
+
+# Tables that serve short calls are of 64 tokens at least, rather than of 512: whether no row depends on
+# the length is asked of every length up to there.
+capacity.LEAST = 64
 
 # Tests run one process a core; threads of their own would only wait for one another.
 torch.set_num_threads(1)

@@ -34,7 +34,10 @@ def prepare() -> None:
     from triton.runtime import interpreter
     from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorHandle
 
+    from bslang.runtime import capacity
+
     torch.set_num_threads(1)
+    capacity.LEAST = 64  # as in conftest.py
     np.seterr(divide="ignore", over="ignore")  # the logarithm of 0 in a query without keys
     dot, truncate = InterpreterBuilder.create_dot, InterpreterBuilder.create_fp_trunc
     patch_tensor, patch_lang = interpreter._patch_lang_tensor, interpreter._patch_lang
