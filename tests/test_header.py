@@ -42,6 +42,12 @@ void each(int64_t count, const float* x, float* to) {
     for (int64_t i = 0; i < count; i += width) store(to + i, function(load(x + i)));
 }
 
+template <class Number>
+void round_to(bool beside, vec first, vec second, float* to) {
+    if constexpr (Number::per_cell > 1)
+        store(to, beside ? Number::paired(first, second) : Number::in_turn(first, second));
+}
+
 inline vec power(vec x) { return exp2(x, all(least_exponent)); }
 inline vec rough_power(vec x) { return exp2<false>(x, all(least_exponent)); }
 
@@ -82,9 +88,7 @@ void pairs(const uint16_t* first, const uint16_t* second, int64_t dim, float* to
     pair_rows(first, second, dim, to);
 }
 void rounded(bool beside, const float* first, const float* second, float* to) {
-    if constexpr (Brain::per_cell > 1)
-        store(to, beside ? Brain::paired(load(first), load(second))
-                         : Brain::in_turn(load(first), load(second)));
+    round_to<Brain>(beside, load(first), load(second), to);
 }
 void powers(int64_t count, const float* x, float* to) { each<power>(count, x, to); }
 void rough_powers(int64_t count, const float* x, float* to) { each<rough_power>(count, x, to); }
@@ -428,6 +432,19 @@ def test_every_number_and_what_lies_between_two_narrows(
     nan = torch.isnan(expected).numpy()
     assert nan.any() and (torch.isnan(as_torch(found, dtype)).numpy() == nan).all()
     assert (found == expected.view(torch.int16).numpy().view(np.uint16))[~nan].all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_few_numbers_convert(library: ctypes.CDLL, dtype: torch.dtype) -> None:
+    """Whole vectors of a buffer are read and written, and of a tensor no more than is asked for."""
+    for count in range(1, 2 * library.lanes() + 2):
+        bits = np.ascontiguousarray(ALL[0x3C01 : 0x3C01 + count])
+        found = np.zeros(count + library.lanes(), np.float32)
+        call(library.widened, DTYPES[dtype], count, bits, found)
+        assert (found[:count] == as_torch(bits, dtype).float().numpy()).all()
+        back = np.full(count + library.lanes(), 99, np.uint16)
+        call(library.narrowed, DTYPES[dtype], count, found, back)
+        assert (back[:count] == bits).all() and (back[count:] == 99).all()
 
 
 # ---- transposes ------------------------------------------------------------------------------

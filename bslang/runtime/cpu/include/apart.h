@@ -9,7 +9,6 @@
 #define BSLANG_APART_H
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "arguments.h"
@@ -94,7 +93,7 @@ void product_apart(int64_t m, int64_t n, int64_t depth, View a, View pairs, Rows
         for (int64_t d = 0; d < n; ++d) {
             float cell = b.at(row)[d];
             for (int64_t which = 0; which < Number::per_cell; ++which) {
-                if (std::isfinite(Number::number(cell, which))) continue;
+                if (__builtin_isfinite(Number::number(cell, which))) continue;
                 cell = Number::with(cell, which, 0.0f);
                 all_finite = false;
             }
@@ -109,7 +108,7 @@ void product_apart(int64_t m, int64_t n, int64_t depth, View a, View pairs, Rows
             const float weight = number(a.data[i * a.row + row * a.col], k);
             for (int64_t d = 0; d < n; ++d) {
                 const float x = number(b.at(row)[d], k);
-                if (!std::isfinite(x)) c[i * ldc + d] += weight * x;
+                if (!__builtin_isfinite(x)) c[i * ldc + d] += weight * x;
             }
         }
 }

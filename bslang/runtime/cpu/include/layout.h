@@ -4,7 +4,6 @@
 #define BSLANG_LAYOUT_H
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -139,7 +138,7 @@ struct LayoutBase {
 
     // The square root of x >= 0, rounded down. A double cannot tell neighbours among large squares.
     static int64_t isqrt(int64_t x) {
-        int64_t root = static_cast<int64_t>(std::sqrt(static_cast<double>(x)));
+        int64_t root = static_cast<int64_t>(__builtin_sqrt(static_cast<double>(x)));
         root -= root * root > x;
         return root + ((root + 1) * (root + 1) <= x);
     }

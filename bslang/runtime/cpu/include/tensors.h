@@ -68,37 +68,81 @@ inline uint16_t to_bfloat16(float x) {
     return static_cast<uint16_t>(x != x ? 0x7fc0 : nearest);
 }
 
-inline float from_float16(uint16_t x) {
-    const uint32_t sign = static_cast<uint32_t>(x & 0x8000) << 16;
-    const uint32_t magnitude = static_cast<uint32_t>(x & 0x7fff) << 13;
-    const uint32_t number = bits_of(float_of(magnitude) * 0x1p112f);  // the biases differ by 112
-    const uint32_t special = magnitude | 0x7f800000;                  // infinity or NaN
-    return float_of((magnitude < 0x0f800000 ? number : special) | sign);
+typedef uint16_t halves __attribute__((vector_size(width * sizeof(uint16_t)), may_alias, aligned(2)));
+
+// fp16 by the processor's instructions, or else by arithmetic. Assembly as in numbers.h.
+#if defined(__F16C__)
+inline vec from_float16(const uint16_t* from) {
+    vec to;
+    __asm__("vcvtph2ps %1, %0" : "=v"(to) : "m"(*reinterpret_cast<const halves*>(from)));
+    return to;
 }
 
-inline uint16_t to_float16(float x) {
-    const uint32_t sign = bits_of(x) >> 16 & 0x8000, bits = bits_of(x) & 0x7fffffff;
-    const uint32_t normal = (bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13;  // ties to even
-    const uint32_t subnormal = bits_of(float_of(bits) + 0.5f) - bits_of(0.5f);
-    const uint32_t special = bits > 0x7f800000 ? 0x7e00 : 0x7c00;  // NaN, or too large
-    const uint32_t finite = bits < 0x38800000 ? subnormal : normal;
-    return static_cast<uint16_t>(sign | (bits >= 0x47800000 ? special : finite));
+inline halves to_float16(vec x) {
+    halves to;
+    __asm__("vcvtps2ph $0, %1, %0" : "=v"(to) : "v"(x));  // 0: to the nearest, ties to even
+    return to;
+}
+#elif defined(__aarch64__)
+inline vec from_float16(const uint16_t* from) {
+    vec to;
+    __asm__("fcvtl %0.4s, %1.4h" : "=w"(to) : "w"(*reinterpret_cast<const halves*>(from)));
+    return to;
 }
 
-// Reads `count` elements that begin `offset` elements into a tensor.
+inline halves to_float16(vec x) {
+    halves to;
+    __asm__("fcvtn %0.4h, %1.4s" : "=w"(to) : "w"(x));
+    return to;
+}
+#else
+typedef uint32_t bits_vec __attribute__((vector_size(width * sizeof(float))));
+
+inline vec from_float16(const uint16_t* from) {
+    const bits_vec x = __builtin_convertvector(*reinterpret_cast<const halves*>(from), bits_vec);
+    const bits_vec sign = (x & 0x8000) << 16, magnitude = (x & 0x7fff) << 13;
+    const vec number = reinterpret_cast<vec>(magnitude) * 0x1p112f;  // the biases differ by 112
+    const bits_vec special = magnitude | 0x7f800000;                 // infinity or NaN
+    const bits_vec finite = reinterpret_cast<bits_vec>(number);
+    return reinterpret_cast<vec>((magnitude < 0x0f800000 ? finite : special) | sign);
+}
+
+inline halves to_float16(vec x) {
+    const bits_vec all_bits = reinterpret_cast<bits_vec>(x);
+    const bits_vec sign = all_bits >> 16 & 0x8000, bits = all_bits & 0x7fffffff;
+    const bits_vec normal = (bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13;  // ties to even
+    const bits_vec subnormal =
+        reinterpret_cast<bits_vec>(reinterpret_cast<vec>(bits) + 0.5f) - bits_of(0.5f);
+    const bits_vec none{};
+    const bits_vec special = bits > 0x7f800000 ? none + 0x7e00 : none + 0x7c00;  // NaN, or too large
+    const bits_vec finite = bits < 0x38800000 ? subnormal : normal;
+    return __builtin_convertvector(sign | (bits >= 0x47800000 ? special : finite), halves);
+}
+#endif
+
+// Reads `count` elements that begin `offset` elements into a tensor; `to` has room for whole vectors.
 inline void widen(int64_t dtype, const void* data, int64_t offset, int64_t count, float* to) {
     if (dtype == float32) {
         std::memcpy(to, static_cast<const float*>(data) + offset, count * sizeof(float));
         return;
     }
     const uint16_t* from = static_cast<const uint16_t*>(data) + offset;
-    if (dtype == bfloat16)
+    if (dtype == bfloat16) {
         for (int64_t i = 0; i < count; ++i) to[i] = from_bfloat16(from[i]);
-    else
-        for (int64_t i = 0; i < count; ++i) to[i] = from_float16(from[i]);
+        return;
+    }
+    uint16_t rest[width] = {};
+    for (int64_t i = 0; i < count; i += width) {
+        const uint16_t* x = from + i;
+        if (i + width > count) {
+            std::memcpy(rest, x, (count - i) * sizeof(uint16_t));
+            x = rest;
+        }
+        store(to + i, from_float16(x));
+    }
 }
 
-// Writes `count` elements, times a factor.
+// Writes `count` elements, times a factor. `from` is read as whole vectors.
 inline void narrow(int64_t dtype, void* data, int64_t offset, int64_t count, const float* from,
                    float factor) {
     if (dtype == float32) {
@@ -107,10 +151,17 @@ inline void narrow(int64_t dtype, void* data, int64_t offset, int64_t count, con
         return;
     }
     uint16_t* to = static_cast<uint16_t*>(data) + offset;
-    if (dtype == bfloat16)
+    if (dtype == bfloat16) {
         for (int64_t i = 0; i < count; ++i) to[i] = to_bfloat16(from[i] * factor);
-    else
-        for (int64_t i = 0; i < count; ++i) to[i] = to_float16(from[i] * factor);
+        return;
+    }
+    for (int64_t i = 0; i < count; i += width) {
+        const halves made = to_float16(load(from + i) * factor);
+        if (i + width <= count)
+            *reinterpret_cast<halves*>(to + i) = made;
+        else
+            std::memcpy(to + i, &made, (count - i) * sizeof(uint16_t));
+    }
 }
 
 // Rows of a head in cells (see numbers.h): where they lie in a tensor, or in a buffer.

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 #include "arguments.h"
@@ -297,24 +296,32 @@ double time_of(const std::vector<int64_t>& work, int64_t first, int64_t last, in
 // whichever takes the least time.
 [[maybe_unused, gnu::cold]] Order order_of(const Call& args, int64_t pairs) {
     const int64_t threads = args.threads;
-    std::vector<int64_t> work(pairs), order(pairs), sorted(pairs);
-    std::iota(order.begin(), order.end(), 0);
+    std::vector<int64_t> order(pairs), work(pairs);
+    for (int64_t i = 0; i < pairs; ++i) order[i] = i;
     if (args.apart) return {order, 0};
-    for (int64_t i = 0; i < pairs; ++i) work[i] = work_of_pair(args, i);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return work[a] > work[b]; });
-    for (int64_t i = 0; i < pairs; ++i) sorted[i] = work[order[i]];
-    int64_t left = std::accumulate(work.begin(), work.end(), int64_t{0}), heavy = 0;
-    while (heavy < pairs && sorted[heavy] * threads > left) left -= sorted[heavy++];
+    int64_t left = 0, heavy = 0;
+    for (int64_t i = 0; i < pairs; ++i) {  // by insertion: most often all have the same work
+        const int64_t own = work_of_pair(args, i);
+        left += own;
+        int64_t at = i;
+        for (; at > 0 && work[at - 1] < own; --at) {
+            work[at] = work[at - 1];
+            order[at] = order[at - 1];
+        }
+        work[at] = own;
+        order[at] = i;
+    }
+    while (heavy < pairs && work[heavy] * threads > left) left -= work[heavy++];
     int64_t begin = 0, end = pairs;
     double least = std::numeric_limits<double>::infinity();
     for (int64_t first = 0; first <= std::min(heavy + 2, pairs); ++first)
         for (const int64_t last : {pairs, pairs - (pairs - first) % threads}) {
-            const double time = time_of(sorted, first, last, threads);
+            const double time = time_of(work, first, last, threads);
             if (time < least) least = time, begin = first, end = last;
         }
-    std::rotate(order.begin(), order.begin() + begin, order.begin() + end);
-    return {order, end - begin};
+    std::vector<int64_t> taken = order;  // [begin, end) before [0, begin)
+    for (int64_t i = 0; i < end; ++i) taken[i] = order[(begin + i) % end];
+    return {taken, end - begin};
 }
 
 }  // namespace
