@@ -19,6 +19,7 @@
 //     walk.h       tiles of a table, and the runs that each meets
 //     threads.h    the number of the thread
 //     forward.h    an online softmax over steps of keys
+//     gradients.h  what the backward pass holds
 //     backward.h   dQ, dK, dV
 //
 // GCC and Clang build it: it uses their vector extensions. Everything but the arguments is in an
