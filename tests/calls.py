@@ -46,7 +46,7 @@ PREDICATES = [
 """Masks with arithmetic of their own."""
 
 FAR = "{q, k : q * (k + len_k) % 7 < 3 & 0 <= q - k < 100}"
-"""A mask whose numbers pass 32 bits at the end of 70,000 tokens."""
+"""A mask whose numbers pass 32 bits at the end of 47,000 tokens."""
 
 LABELLED = [
     "same(doc)",

@@ -114,8 +114,13 @@ def _quick_builds(_folder_of_the_run: Path) -> None:
     pytest.MonkeyPatch().setenv("CXX", str(script))
 
 
+LONGEST = ("test_benchmarks.py", "test_sanitizers.py", "test_inspect.py", "test_add_primitive.py")
+"""Files with a test of over ten seconds. They come first: one of them at the end leaves a core idle."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`make test-arm` and `make test-x86` run tests of kernels."""
+    """The longest first; `make test-arm` and `make test-x86` run tests of kernels."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if processors.CHOSEN in os.environ:
         left_out = [item for item in items if not processors.selects(item)]
         config.hook.pytest_deselected(items=left_out)

@@ -91,6 +91,7 @@ def prepare() -> None:
     builder = interpreter.interpreter_builder
     builder.options = replace(builder.options, sanitize_overflow=False)
     gc.freeze()  # as in conftest.py
+    gc.set_threshold(20_000)
     GridExecutor.__call__ = launched
     _quicken()
 
