@@ -127,7 +127,8 @@ class Cache:
 
     @property
     def about(self) -> str:
-        return f"{self.heads} query heads on {self.kv_heads} key heads of {self.dim}, {self.dtype}"
+        keys = f"{self.kv_heads} key head{'s' if self.kv_heads > 1 else ''}"
+        return f"{self.heads} query heads on {keys} of {self.dim}, {self.dtype}"
 
     @property
     def bytes(self) -> int:
@@ -136,7 +137,9 @@ class Cache:
 
 
 CACHES = tuple(
-    Cache(*shape, dtype) for shape in ((8, 8, 64), (8, 2, 128)) for dtype in ("float32", "bfloat16")
+    Cache(*shape, dtype)
+    for shape in ((8, 8, 64), (8, 2, 128), (8, 1, 128))
+    for dtype in ("float32", "bfloat16")
 )
 
 

@@ -76,10 +76,11 @@ void multiply_pairs(bool add, int64_t m, int64_t n, int64_t depth, const float* 
     (add ? product<Brain, true> : product<Brain, false>)(m, n, depth, {a, row, col}, b, ldb, c, ldc,
                                                          0.5f, {});
 }
-void dots(int64_t m, int64_t n, int64_t depth, const float* a, int64_t row, const float* b,
-          int64_t ldb, float* c, int64_t ldc) {
-    dot_product<Single>(m, n, depth, {a, row, 1}, b, ldb, c, ldc, 1.0f);
+void dots(int64_t size, int64_t count, int64_t depth, const float* keys, int64_t row, const float* q,
+          int64_t ldq, float* s) {
+    few_scores<Single>(size, count, depth, {keys, row, 1}, q, ldq, s, 1.0f, {});
 }
+int64_t step() { return step_k; }
 void multiply_widened(int64_t m, int64_t n, int64_t depth, const float* a, int64_t row, int64_t col,
                       const uint16_t* b, int64_t ldb, float* c, int64_t ldc) {
     product<Widened, true>(m, n, depth, {a, row, col}, b, ldb, c, ldc);
@@ -115,7 +116,7 @@ def built(*flags: str) -> ctypes.CDLL:
         patch.setenv("CXX", COMPILER)
         patch.setattr(build, "FLAGS", (*build.FLAGS, *flags))
         found = load(build.build(text), source_digest(text))
-    for name in ("lanes", "panel", "tile", "per_cell"):
+    for name in ("lanes", "panel", "tile", "per_cell", "step"):
         getattr(found, name).restype = ctypes.c_int64
     found.of_tiles.restype = ctypes.c_bool
     return found
@@ -184,28 +185,28 @@ def test_an_element_of_a_product_is_the_same_sum_wherever_it_is(library: ctypes.
         assert multiplied(library, a[i : i + 1], b[:, j : j + 1], alone, False) == whole[i, j]
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_products_of_few_rows(library: ctypes.CDLL, n: int) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_scores_of_few_queries(library: ctypes.CDLL, size: int) -> None:
     """Exact, of nothing but the rows, and each sum the same whichever rows are beside it."""
     random = np.random.default_rng(4)
-    width = library.lanes()
-    for m, depth in product((1, width - 1, width, 2 * width + 3), (1, width, 2 * width + 5)):
-        ldb = -(-depth // width) * width
-        a = np.full((m, depth + 1), np.nan, np.float32)
-        a[:, :depth] = random.integers(-8, 9, (m, depth))
-        b = np.zeros((n, ldb), np.float32)
-        b[:, :depth] = random.integers(-8, 9, (n, depth))
-        found = np.full((m + 1, n + 1), np.float32(99))
-        call(library.dots, m, n, depth, a, depth + 1, b, ldb, found, n + 1)
-        assert (found[:m, :n] == a[:, :depth] @ b[:, :depth].T).all(), (m, depth)
-        assert (found[m] == 99).all() and (found[:, n] == 99).all()
-    a, b = (random.standard_normal((x, 37)).astype(np.float32) for x in (2 * width, n))
-    b = np.pad(b, ((0, 0), (0, -37 % width)))
-    whole, alone = np.empty((2 * width, n), np.float32), np.empty((1, 1), np.float32)
-    call(library.dots, 2 * width, n, 37, a, 37, b, b.shape[1], whole, n)
-    for i, j in product(range(2 * width), range(n)):
-        call(library.dots, 1, 1, 37, a[i], 37, b[j], b.shape[1], alone, 1)
-        assert alone == whole[i, j]
+    width, step, rows = library.lanes(), library.step(), -(-size // 4) * 4
+    for count, depth in product((1, width - 1, width, 2 * width + 3), (1, width, 2 * width + 5)):
+        keys = np.full((count, depth + 1), np.nan, np.float32)
+        keys[:, :depth] = random.integers(-8, 9, (count, depth))
+        q = np.zeros((rows, -(-depth // width) * width), np.float32)
+        q[:size, :depth] = random.integers(-8, 9, (size, depth))
+        found = np.full((rows, step), np.float32(99))
+        call(library.dots, size, count, depth, keys, depth + 1, q, q.shape[1], found)
+        assert (found[:size, :count] == q[:size, :depth] @ keys[:, :depth].T).all(), (count, depth)
+        assert (found[:, count:] == 99).all()
+    keys = random.standard_normal((2 * width, 37)).astype(np.float32)
+    q = np.zeros((rows, 37 + -37 % width), np.float32)
+    q[:size, :37] = random.standard_normal((size, 37))
+    whole, alone = np.empty((rows, step), np.float32), np.empty((4, step), np.float32)
+    call(library.dots, size, 2 * width, 37, keys, 37, q, q.shape[1], whole)
+    for i, j in product(range(size), range(2 * width)):
+        call(library.dots, 1, 1, 37, keys[j], 37, q[i], q.shape[1], alone)
+        assert alone[0, 0] == whole[i, j]
 
 
 def test_products_with_bf16_that_widens(library: ctypes.CDLL) -> None:

@@ -36,6 +36,8 @@ _PASSES = tuple(
 )
 """The passes, in the order of `bslang_passes`."""
 
+_FEW_QUERIES = 8
+"""So many at most share the keys of one head among threads; see `few_queries` in few.h."""
 
 _WARNED: set[str] = set()
 """Why the target could not run, as this process has been warned: of each reason once, not once a layout."""
@@ -254,7 +256,10 @@ class CpuTarget:
         if call.lengths is not None:  # a row may have fewer keys than queries
             out, lse = out.zero_(), lse.fill_(-torch.inf)
         tensors = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
-        if q.shape[0] * k.shape[1] >= torch.get_num_threads():  # else threads would have no work
+        group, pairs = q.shape[1] // k.shape[1], q.shape[0] * k.shape[1]
+        if (
+            group <= _FEW_QUERIES or pairs >= torch.get_num_threads()
+        ):  # else threads would have no work
             q, plan, call = side_by_side(q, k, plan, call)
             if q is not tensors["q"]:
                 tensors |= {"q": q, "out": out.view(*q.shape[:3], v.shape[3])}

@@ -18,6 +18,8 @@
 //     apart.h      keeps NaN and infinity to the pairs that belong
 //     walk.h       tiles of a table, and the runs that each meets
 //     threads.h    the number of the thread
+//     softmax.h    what an online softmax holds, and the steps of keys that it meets
+//     few.h        the forward pass of few queries
 //     forward.h    an online softmax over steps of keys
 //     gradients.h  what the backward pass holds
 //     backward.h   dQ, dK, dV

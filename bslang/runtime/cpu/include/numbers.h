@@ -154,13 +154,14 @@ struct View {
     View from_row(int64_t i) const { return {data + i * row, row, col}; }
 };
 
-// Memory that is read next, to be fetched while a product is computed.
+// Memory that is read next, to be fetched while a product is computed: into the second cache, to which far more
+// lines can be on their way than to the first one.
 struct Ahead {
     const float* data;
     int64_t stride, rows, columns;
     void fetch(int64_t row, int64_t count) const {
         for (int64_t i = row, end = std::min(row + count, rows); i < end; ++i)
-            for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(data + i * stride + j);
+            for (int64_t j = 0; j < columns; j += line) __builtin_prefetch(data + i * stride + j, 0, 2);
     }
 };
 

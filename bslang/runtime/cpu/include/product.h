@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 
@@ -145,68 +144,6 @@ __attribute__((noinline)) void product(int64_t m, int64_t n, int64_t depth, View
         product_panel<Number, add, vectors>(m, depth, a, b + j, ldb, c + j, ldc, factor, ahead);
     for (; j < n; j += width, ahead = {})
         product_panel<Number, add, 1>(m, depth, a, b + j, ldb, c + j, ldc, factor, ahead);
-}
-
-// Sums of pairs of lanes of two vectors: each holds width / size groups of `size` lanes, one for each of
-// so many rows. The sum has groups of half the size, those of a before those of b.
-template <int64_t size, size_t... lane>
-inline vec halved(vec a, vec b, std::index_sequence<lane...>) {
-    constexpr auto from = [](int64_t to) {  // of a and b in turn
-        const int64_t group = to / (size / 2), within = to % (size / 2);
-        return static_cast<int>(group * size + within);
-    };
-    constexpr int half = static_cast<int>(size / 2);
-    return __builtin_shufflevector(a, b, from(lane)...) +
-           __builtin_shufflevector(a, b, (from(lane) + half)...);
-}
-
-// Lane i becomes the sum of the lanes of x[i].
-template <int64_t size = width>
-inline vec totals(vec* x) {
-    if constexpr (size == 1) {
-        return x[0];
-    } else {
-#pragma GCC unroll 16
-        for (int64_t i = 0; i < size / 2; ++i)
-            x[i] = halved<size>(x[2 * i], x[2 * i + 1], std::make_index_sequence<width>());
-        return totals<size / 2>(x);
-    }
-}
-
-// The sum of products of two rows, in parts: a vector of sums over every width-th cell. b is padded with
-// zeros to whole vectors; what lies behind a may be no memory.
-template <class Number>
-inline vec dot(int64_t depth, const float* a, const float* b) {
-    const int64_t whole = depth / width * width;
-    vec sum{};
-    for (int64_t k = 0; k < whole; k += width)
-        sum = Number::multiply_add(sum, load(a + k), load(b + k));
-    if (whole < depth) {
-        float rest[width] = {};
-        std::memcpy(rest, a + whole, (depth - whole) * sizeof(float));
-        sum = Number::multiply_add(sum, load(rest), load(b + whole));
-    }
-    return sum;
-}
-
-// C = A B^T as `product`, for a B^T of few rows, which would leave most lanes of a vector empty: (n, depth)
-// cells, padded with zeros to whole vectors. The rows of A lie side by side: a.col is 1. They are read one
-// after the other, as memory is fetched ahead.
-template <class Number>
-__attribute__((noinline)) void dot_product(int64_t m, int64_t n, int64_t depth, View a,
-                                           const float* b, int64_t ldb, float* c, int64_t ldc,
-                                           float factor) {
-    for (int64_t first = 0; first < m; first += width, c += width * ldc) {
-        const int64_t count = std::min(width, m - first);
-        for (int64_t j = 0; j < n; ++j) {
-            vec sums[width] = {};
-            for (int64_t i = 0; i < count; ++i)
-                sums[i] = dot<Number>(depth, a.from_row(first + i).data, b + j * ldb);
-            float found[width];
-            store(found, totals(sums) * (Number::per_cell > 1 ? factor : 1.0f));
-            for (int64_t i = 0; i < count; ++i) c[i * ldc + j] = found[i];
-        }
-    }
 }
 
 }  // namespace

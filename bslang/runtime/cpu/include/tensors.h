@@ -215,6 +215,15 @@ inline Rows lying(const Tensor& tensor, Head head, int64_t start) {
     return {data + head.offset(tensor, start) / Number::per_cell, tensor.row / Number::per_cell};
 }
 
+// Those of `count` rows that lie in one piece with the first.
+inline Ahead ahead_of(const Tensor& tensor, Head head, int64_t start, int64_t count) {
+    if (!is_there(tensor, head, start)) return {};
+    const int64_t size = size_of(tensor.dtype), of_cell = static_cast<int64_t>(sizeof(float)) / size;
+    const char* data = static_cast<const char*>(tensor.data) + head.offset(tensor, start) * size;
+    return {reinterpret_cast<const float*>(data), tensor.row / of_cell,
+            piece(tensor, start, count), tensor.dim / of_cell};
+}
+
 // Elements of a row, padded with zeros to whole cells and to `stride` of them.
 template <class Number>
 inline void read_row(const Tensor& tensor, int64_t from, float* to, int64_t stride) {
