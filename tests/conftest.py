@@ -81,14 +81,17 @@ STANDARD = (
 """The standard headers that generated C++ includes; reading them takes a third of a quick build."""
 
 COMPILER = """#!/usr/bin/env bash
-if [[ "$*" == "{flags} "* ]]; then
+if [[ "$*" == "{flags} "* && $# == {words} ]]; then
     test -e {header}.gch ||
         {{ {compiler} {quick} {header} -o {header}.$$ && mv {header}.$$ {header}.gch; }}
     set -- -include {header} "$@"
 fi
 exec {compiler} "${{@/#-O2/-Og}}"
 """
-"""A compiler that reads those once in a run, for our builds; torch's have such a header of their own."""
+"""A compiler that reads those once in a run, for our builds; torch's have such a header of their own.
+
+With more flags it reads them again: Clang refuses a header that was compiled without them.
+"""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -106,7 +109,8 @@ def _quick_builds(_folder_of_the_run: Path) -> None:
     header.write_text("".join(f"#include <{name}>\n" for name in STANDARD.split()), "utf-8")
     flags = shlex.join(build.FLAGS)
     quick = flags.replace("-O2", "-Og")
-    text = COMPILER.format(compiler=compiler, flags=flags, quick=quick, header=header)
+    words = len(build.FLAGS) + 3  # the source, -o and the library
+    text = COMPILER.format(compiler=compiler, flags=flags, words=words, quick=quick, header=header)
     made.write_text(text, "utf-8")
     made.chmod(0o755)
     with suppress(FileExistsError):

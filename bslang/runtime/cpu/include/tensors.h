@@ -346,13 +346,14 @@ void transpose(Rows from, int64_t count, int64_t depth, float factor, float* to,
     for (int64_t d = 0; d < depth; d += 4) {
         for (int64_t i = 0; i < whole; i += 4)
             transpose_4x4<Number>(from.at(i) + d, from.stride, factor, to + d * lanes + i, lanes);
-        for (int64_t e = d; e < d + 4; ++e) {
-            for (int64_t i = whole; i < count; ++i) {
+        for (int64_t i = whole; i < count; ++i)
+            for (int64_t e = d; e < d + 4; ++e) {
                 const float x = from.at(i)[e];
                 to[e * lanes + i] = Number::per_cell == 1 ? x * factor : x;
             }
+        if (count == lanes) continue;
+        for (int64_t e = d; e < d + 4; ++e)
             std::fill(to + e * lanes + count, to + (e + 1) * lanes, 0.0f);
-        }
     }
 }
 

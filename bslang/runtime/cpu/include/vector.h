@@ -71,7 +71,7 @@ inline vec exp2(vec x, vec least) {
     return p * reinterpret_cast<vec>(reinterpret_cast<ivec>(shifted) << 23);
 }
 
-// tanh(x), to 3e-7 of it, and to 2e-7 where it is small; NaN stays NaN. It is the quotient
+// tanh(x), to 3.5e-7 of it, and to 2e-7 where it is small; NaN stays NaN. It is the quotient
 // x P(x^2) / Q(x^2) of least relative error up to 9, from where on tanh is 1.
 inline vec tanh(vec x) {
     x = x > all(9.0f) ? all(9.0f) : x;
