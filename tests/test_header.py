@@ -81,6 +81,11 @@ void dots(int64_t size, int64_t count, int64_t depth, const float* keys, int64_t
     few_scores<Single>(size, count, depth, {keys, row, 1}, q, ldq, s, 1.0f, {});
 }
 int64_t step() { return step_k; }
+void sides(int64_t programs, const double* work, int64_t heads, int64_t threads, int64_t* to) {
+    const std::vector<int64_t> found =
+        sides_of(std::vector<double>(work, work + programs), 128, 128, heads, threads);
+    std::copy(found.begin(), found.end(), to);
+}
 void multiply_widened(int64_t m, int64_t n, int64_t depth, const float* a, int64_t row, int64_t col,
                       const uint16_t* b, int64_t ldb, float* c, int64_t ldc) {
     product<Widened, true>(m, n, depth, {a, row, col}, b, ldb, c, ldc);
@@ -225,6 +230,27 @@ def test_products_with_bf16_that_widens(library: ctypes.CDLL) -> None:
         found = np.zeros((m, n), np.float32)
         call(library.multiply_widened, m, n, 9, a, 9, 1, b, n, found, n)
         assert (found == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("work", "heads", "threads", "sides"),
+    [
+        ([1], 4, 2, [128]),  # a tile of each head, two for each thread
+        ([1], 1, 2, [64]),
+        ([1], 1, 3, [16]),  # four tiles of 32 would leave two threads idle for half of the time
+        ([1, 2], 2, 2, [128, 128]),
+        ([4, 1, 1, 1, 1], 1, 2, [128] * 5),
+        ([8, 1, 1, 1, 1], 1, 2, [64] * 5),
+        ([40] + [1] * 100, 1, 16, [16] + [128] * 100),
+        ([100], 1, 99, [16]),  # a cache line of queries at least
+    ],
+)
+def test_tiles_are_narrow_where_threads_would_wait(
+    library: ctypes.CDLL, work: list[float], heads: int, threads: int, sides: list[int]
+) -> None:
+    found = np.zeros(len(work), np.int64)
+    call(library.sides, len(work), np.array(work, np.float64), heads, threads, found)
+    assert found.tolist() == sides
 
 
 # ---- pairs of bf16 ---------------------------------------------------------------------------

@@ -106,8 +106,12 @@ def check(target: str, name: str, dtype: torch.dtype = torch.float32) -> None:
     given = case.call.inputs(dtype, case.dim)
     mask = case.mask()
     chosen = poisonings(given)
-    if target == "triton":  # which is interpreted: one of v in the last sequence, half of all in the first
-        both = replace(given, **{name: x.clone() for name, x in vars(chosen["half of all"]).items()})
+    if (
+        target == "triton"
+    ):  # which is interpreted: one of v in the last sequence, half of all in the first
+        both = replace(
+            given, **{name: x.clone() for name, x in vars(chosen["half of all"]).items()}
+        )
         both.v[-1] = chosen["one of v"].v[-1]
         chosen = {"half of all, one of v": both}
     cleans: dict[bytes, Attended] = {}

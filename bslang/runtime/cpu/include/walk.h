@@ -166,27 +166,55 @@ inline double work_of(const Call& args, const Table& table, int64_t program) {
     return static_cast<double>(blocks) / static_cast<double>(heads);
 }
 
-// Tiles of all programs that may hold some positions, in order: the heaviest first. Where a block is so
-// heavy that threads would wait for one of its tiles, `heads` heads being shared among them, its tiles
-// are narrower. Each position has sums of its own, so that results do not depend on the tile that it is
-// in.
+// When the last of some threads is done with pieces of work, each taken by the thread that is idle first.
+template <class Work>
+inline double last_done(const Work* begin, const Work* end, int64_t threads) {
+    std::vector<Work> busy(threads);
+    for (; begin < end; ++begin) *std::min_element(busy.begin(), busy.end()) += *begin;
+    return static_cast<double>(*std::max_element(busy.begin(), busy.end()));
+}
+
+// Sides of the tiles of programs of some work, at most `largest`: narrower where threads would wait for one of
+// the heavy tiles while there is no other work. Narrow tiles leave parts of a product's registers empty.
+[[maybe_unused, gnu::cold]]
+std::vector<int64_t> sides_of(const std::vector<double>& work, int64_t block, int64_t largest,
+                              int64_t heads, int64_t threads) {
+    double all = 0;  // a thread's share
+    for (const double each : work)
+        all += each * static_cast<double>(heads * block) / static_cast<double>(threads);
+    std::vector<int64_t> sides(work.size(), largest);
+    const auto of_tile = [&](size_t i) { return work[i] * static_cast<double>(sides[i]); };
+    for (bool narrowed = true; narrowed;) {
+        std::vector<double> heavy;  // few: each is an eighth of a share at least
+        for (size_t i = 0; i < work.size(); ++i)
+            if (of_tile(i) > all / 8)
+                heavy.insert(heavy.end(), heads * ((block + sides[i] - 1) / sides[i]), of_tile(i));
+        narrowed = false;
+        if (last_done(heavy.data(), heavy.data() + heavy.size(), threads) <= 1.1 * all) break;
+        for (size_t i = 0; i < work.size(); ++i) {
+            if (sides[i] <= line || of_tile(i) <= all / 8) continue;
+            sides[i] = padded(sides[i] / 2);
+            narrowed = true;
+        }
+    }
+    return sides;
+}
+
+// Tiles of all programs that may hold some positions, in order: the heaviest first. `heads` heads are shared
+// among threads. Each position has sums of its own, so that results do not depend on the tile that it is in.
 [[maybe_unused, gnu::cold]]
 std::vector<Tile> tiles_of(const Call& args, const Table& table, Range positions, int64_t block,
                            int64_t largest, int64_t heads) {
     const Range programs = programs_of(table, block, positions);
     std::vector<double> work(programs.size());
-    double total = 0;
     for (int64_t i = 0; i < programs.size(); ++i)
-        total += work[i] = work_of(args, table, programs.start + i);
-    const double fair = total * static_cast<double>(heads * block) / (8.0 * args.threads);
+        work[i] = work_of(args, table, programs.start + i);
+    const std::vector<int64_t> sides = sides_of(work, block, largest, heads, args.threads);
     std::vector<Tile> tiles;
-    for (int64_t i = 0; i < programs.size(); ++i) {
-        int64_t size = largest;
-        while (size > line && work[i] * static_cast<double>(size) > fair) size = padded(size / 2);
+    for (int64_t i = 0; i < programs.size(); ++i)
         for (int64_t tile = 0; tile < block; tile += largest)
-            for (int64_t at = tile, end = std::min(tile + largest, block); at < end; at += size)
-                tiles.push_back({programs.start + i, at, std::min(size, end - at)});
-    }
+            for (int64_t at = tile, end = std::min(tile + largest, block); at < end; at += sides[i])
+                tiles.push_back({programs.start + i, at, std::min(sides[i], end - at)});
     return tiles;
 }
 
@@ -281,13 +309,10 @@ struct Order {
 // all threads together are with the others. Those cost 7 products for 5, and more transposing.
 [[maybe_unused, gnu::cold]]
 double time_of(const std::vector<int64_t>& work, int64_t first, int64_t last, int64_t threads) {
-    std::vector<int64_t> busy(threads);
-    for (int64_t i = first; i < last; ++i)
-        *std::min_element(busy.begin(), busy.end()) += work[i];
     int64_t shared = 0;
     for (int64_t i = 0; i < static_cast<int64_t>(work.size()); ++i)
         if (i < first || i >= last) shared += work[i];
-    const double alone = static_cast<double>(*std::max_element(busy.begin(), busy.end()));
+    const double alone = last_done(work.data() + first, work.data() + last, threads);
     return alone + 1.5 * static_cast<double>(shared) / static_cast<double>(threads);
 }
 
