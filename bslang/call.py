@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from bslang.inputs import Inputs
@@ -197,6 +198,9 @@ class Call:
                 f"a layout's call got an unexpected option {unknown[0]!r}{_advice(unknown[0])}"
             )
         check_scale(scale)
+        scale = float(q.shape[-1] ** -0.5 if scale is None else scale)
+        if not options and not inputs:  # as most calls
+            return cls(scale)
         align = options.get("align", "end")
         if align not in ("end", "start"):
             raise ValueError(f'align must be "end" or "start", not {align!r}')
@@ -213,7 +217,7 @@ class Call:
         if inputs.labels and lengths is not None:
             positions = last_positions(lengths, q.shape[2])
         return cls(
-            float(q.shape[-1] ** -0.5 if scale is None else scale),
+            scale,
             check_softcap(options.get("softcap")),
             align,
             take_labels(options.get("labels"), inputs.labels, q, k, align, positions),
@@ -275,6 +279,7 @@ class Call:
             return self.keys
         return k.shape[2] if self.k_pages is None else self.k_pages.shape[2] * k.shape[2]
 
+    @cached_property
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """Those of the call."""
         return tuple(self._given().values())

@@ -217,7 +217,7 @@ def test_older_kernels_are_refused() -> None:
 
 
 def test_kernels_of_another_abi_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bslang.runtime.cpu.launch._ABI", int(SWAPPED.digest(), 16))
+    monkeypatch.setattr("bslang.runtime.cpu.arguments._ABI", int(SWAPPED.digest(), 16))
     resolved = compiler.resolve(Source("layout.bsl", "all"), block=64)
     files = compiler.emit(resolved, ["cpu"])
     from bslang.files import HEADER, inlined

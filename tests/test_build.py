@@ -21,7 +21,7 @@ from bslang.codegen.cpu import header
 from bslang.errors import BuildError
 from bslang.files import source_digest
 from bslang.runtime.cpu import build
-from bslang.runtime.cpu import launch as cpu
+from bslang.runtime.cpu.arguments import _Arguments
 from bslang.runtime.cpu.library import sealed
 
 try:
@@ -260,13 +260,13 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_both_sides_of_the_interface_lay_arguments_out_alike() -> None:
-    names = [name for name, _ in cpu._Arguments._fields_]
+    names = [name for name, _ in _Arguments._fields_]
     offsets = ", ".join(f"__builtin_offsetof(bslang::Arguments, {name})" for name in names)
     body = f"const int64_t x[] = {{{offsets}}}; return x[i];"
     text = f'extern "C" int64_t offset(int64_t i) {{ {body} }}\n'
     library = ctypes.CDLL(str(build.build(header() + text)))
     for i, name in enumerate(names):
-        assert library.offset(ctypes.c_int64(i)) == getattr(cpu._Arguments, name).offset, name
+        assert library.offset(ctypes.c_int64(i)) == getattr(_Arguments, name).offset, name
 
 
 def test_layouts_of_one_block_share_their_passes(

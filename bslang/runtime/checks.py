@@ -57,34 +57,35 @@ def check_tensors(
             raise TypeError(
                 f"{name} must be one of {', '.join(map(str, DTYPES))}; it is {tensor.dtype}"
             )
-        if tensor.dtype != q.dtype:
-            raise TypeError(
-                f"q, k and v must share one dtype; q is {q.dtype}, {name} {tensor.dtype}"
-            )
-        if tensor.device != q.device:
+    dtype, device = q.dtype, q.device  # asked for once, as shapes below: small calls feel it
+    for name, tensor in (("k", k), ("v", v)):
+        if tensor.dtype != dtype:
+            raise TypeError(f"q, k and v must share one dtype; q is {dtype}, {name} {tensor.dtype}")
+        if tensor.device != device:
             raise ValueError(
-                f"q, k and v must be on one device; q is on {q.device}, {name} on {tensor.device}"
+                f"q, k and v must be on one device; q is on {device}, {name} on {tensor.device}"
             )
-    if k.shape[:3] != v.shape[:3]:
+    of_q, of_k, of_v = q.shape, k.shape, v.shape
+    if of_k[:3] != of_v[:3]:
         what = "batch size, number of heads and length"
         what = "number of pages, heads and page size" if paged else what
         raise ValueError(
             f"k and v must have one {what}; their shapes are {_shape(k)} and {_shape(v)}"
         )
-    if not paged and q.shape[0] != k.shape[0] and k.shape[0] != 1:
+    if not paged and of_q[0] != of_k[0] and of_k[0] != 1:
         raise ValueError(
-            f"q has batch size {q.shape[0]}, k and v have {k.shape[0]}; theirs is that of q, or 1"
+            f"q has batch size {of_q[0]}, k and v have {of_k[0]}; theirs is that of q, or 1"
         )
-    if q.shape[3] != k.shape[3]:
+    if of_q[3] != of_k[3]:
         raise ValueError(
-            f"q has head dimension {q.shape[3]}, k has {k.shape[3]}: only v may have another one"
+            f"q has head dimension {of_q[3]}, k has {of_k[3]}: only v may have another one"
         )
-    for name, tensor in (("q and k", q), ("v", v)):
-        if tensor.shape[3] == 0:
-            raise ValueError(f"the head dimension of {name} must be at least 1, not 0")
-    if k.shape[1] == 0 or q.shape[1] % k.shape[1]:
+    if of_q[3] == 0 or of_v[3] == 0:
+        name = "v" if of_q[3] else "q and k"
+        raise ValueError(f"the head dimension of {name} must be at least 1, not 0")
+    if of_k[1] == 0 or of_q[1] % of_k[1]:
         raise ValueError(
-            f"the {q.shape[1]} query heads must be a multiple of the key heads, {k.shape[1]}"
+            f"the {of_q[1]} query heads must be a multiple of the key heads, {of_k[1]}"
         )
 
 
@@ -101,10 +102,9 @@ def share_batch(
 def check_transforms(*tensors: torch.Tensor) -> None:
     """Raise RuntimeError where torch would differentiate a call in a way that the operator does not know."""
     check_tangents(*tensors)
-    # Traced code is stopped by torch, and cannot ask.
-    if not torch.compiler.is_compiling() and any(
-        torch._C._functorch.is_gradtrackingtensor(x) for x in tensors
-    ):
+    if torch.compiler.is_compiling():  # traced code is stopped by torch, and cannot ask
+        return
+    if any(map(torch._C._functorch.is_gradtrackingtensor, tensors)):
         raise RuntimeError(_NO_TRANSFORMS)
 
 

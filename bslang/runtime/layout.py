@@ -201,7 +201,7 @@ class CallableLayout(ABC):
             return op.attention(q, k, v, key, *call.pack())  # type: ignore[no-any-return]
         layout = self if first_head is None else self.at_heads(first_head)
         target = layout._target(q, v)  # the operator would say so, from further away
-        if not op.is_watched(q, k, v, *call.tensors()):
+        if not op.is_watched(q, k, v, *call.tensors):
             return op.attend_recorded(layout, target, q, k, v, call)
         if _COUNTERS in sys.modules:
             from bslang.runtime.flops import tell_counters
@@ -285,19 +285,20 @@ class CallableLayout(ABC):
 
     def _target(self, q: torch.Tensor, v: torch.Tensor) -> Target:
         """The first of the layout's targets that runs tensors like q and v. Raises TargetError for none."""
-        reasons, largest = [], max(q.shape[3], v.shape[3])
+        reasons, dtype, device = [], q.dtype, q.device
         for name, target in self.targets.items():
-            if q.dtype not in target.dtypes:
+            if dtype not in target.dtypes:
                 reason = f"takes {', '.join(map(str, target.dtypes))}"
-            elif target.largest_dim is not None and largest > target.largest_dim:
-                reason = f"takes head dimensions up to {target.largest_dim}, not {_dims(q, v)}"
             else:
-                reason = target.missing(q.device)
+                reason = target.missing(device)
+            most = target.largest_dim
+            if not reason and most is not None and max(q.shape[3], v.shape[3]) > most:
+                reason = f"takes head dimensions up to {most}, not {_dims(q, v)}"
             if not reason:
                 return target
             reasons.append(f"{name} {reason}")
         raise TargetError(
-            f"no target of `{self.name}` runs {q.dtype} tensors on {q.device}: {'; '.join(reasons)}. "
+            f"no target of `{self.name}` runs {dtype} tensors on {device}: {'; '.join(reasons)}. "
             "The torch target runs on every device: compile with target='torch' among them"
         )
 

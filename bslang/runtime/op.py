@@ -153,8 +153,9 @@ def attend_recorded(
     call: Call,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same as `attend`, with gradients where torch records them."""
-    tensors = call.tensors()
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *tensors)):
+    tensors = call.tensors
+    needed = q.requires_grad or k.requires_grad or v.requires_grad
+    if (needed or any(x.requires_grad for x in tensors)) and torch.is_grad_enabled():
         found: tuple[torch.Tensor, torch.Tensor] = _Attend.apply(  # type: ignore[no-untyped-call]
             layout, target, call, q, k, v, *tensors
         )
@@ -193,7 +194,7 @@ class _Attend(torch.autograd.Function):
             dq, dk, dv, _, of_tensors, *_ = _backward(ctx, grad_out, grad_lse)
         else:
             dq, dk, dv = gradients(ctx.layout, ctx.target, *given, call)
-            of_tensors = _of_tensors(call, call.tensors(), *given)
+            of_tensors = _of_tensors(call, call.tensors, *given)
         return None, None, None, dq, dk, dv, *of_tensors
 
 
@@ -368,12 +369,9 @@ def refuse_vmap(name: str, what: str) -> None:
 
 
 def define(name: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """An operator of a function; fake: what it gives for tensors without data.
-
-    torch.library.custom_op would load torch's compiler when it is first called, which takes longer than
-    anything else that a new process does, and register_fake would look at the file of every module that
-    is loaded.
-    """
+    """An operator of a function; fake: what it gives for tensors without data. torch.library.custom_op would
+    load torch's compiler when it is first called, which takes longer than anything else that a new process
+    does; register_fake would look at the file of every module that is loaded."""
     qualified = f"bslang::{name}"
     torch.library.define(qualified, torch.library.infer_schema(function, mutates_args=()))
     torch.library.impl(qualified, "CompositeExplicitAutograd", function)

@@ -160,8 +160,10 @@ class DevicePlan:
         return self._table("cols")
 
     def _table(self, side: str) -> DeviceTable:
-        if side not in self.made:
-            table = getattr(self.schedule, side)
-            self.made[side] = DeviceTable.of(table, self.parameters.device)
-        found: DeviceTable = self.made[side]
+        found: DeviceTable | None = self.made.get(side)
+        if (
+            found is None
+        ):  # of several threads, the first one's: what kernels are told of has to live on
+            made = DeviceTable.of(getattr(self.schedule, side), self.parameters.device)
+            found = self.made.setdefault(side, made)
         return found

@@ -26,7 +26,7 @@ class Recent(Generic[T]):
 
     def get(self, key: Hashable, make: Callable[[], T], *, hold: bool = False) -> T:
         """The value of a key, made where it is not kept; hold: keep it from now on, however many follow."""
-        if key in self._held:  # never dropped
+        if self._held and key in self._held:  # never dropped
             return self._held[key]
         found = self._get(key, make)
         if hold:

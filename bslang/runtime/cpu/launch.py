@@ -12,21 +12,16 @@ from typing import Any
 
 import torch
 
-from bslang import abi_structs
-from bslang.call import NUMBERS, Call
+from bslang.call import Call
 from bslang.errors import BuildError, TargetError
 from bslang.files import HEADER, inlined, source_digest, text_of
+from bslang.runtime.cpu.arguments import DTYPES, arguments_of
 from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
-from bslang.runtime.interface import ABI
-from bslang.runtime.plan import DevicePlan, DeviceTable
+from bslang.runtime.plan import DevicePlan
 from bslang.runtime.target import Outputs, SomeGradients
-from bslang.selections import Selected
 from bslang.sinks import by_query
-
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-"""In the order of the C++ enumeration `Dtype`."""
 
 _OUT_OF_MEMORY, _OTHER_VERSION, _FIRST_MISSING = 1, 2, 3
 """What the functions return beside 0, as the C++ enumeration `Status` has it."""
@@ -63,82 +58,8 @@ def _thread_count() -> int:
     return count
 
 
-def _struct(name: str, **nested: type[ctypes.Structure]) -> type[ctypes.Structure]:
-    """A struct of `bslang.abi_structs` for ctypes; nested: those of which it has fields."""
-    types = {"int64_t": ctypes.c_int64, "double": ctypes.c_double, **nested}
-    fields = [
-        (field.name, ctypes.c_void_p if field.type.endswith("*") else types[field.type])
-        for field in abi_structs.STRUCTS[name]
-    ]
-    return type(name, (ctypes.Structure,), {"_fields_": fields})
-
-
-_Pages, _Tensor, _Table, _Selection = map(_struct, ("Pages", "Tensor", "Table", "Selection"))
-_Arguments = _struct("Arguments", Tensor=_Tensor, Table=_Table)
-
-_ABI = int(ABI, 16)
-
 _BLOCK = re.compile(r"^#define BSLANG_BLOCK_.*\n", re.MULTILINE)
 _BEGIN, _END = "#ifndef BSLANG_H\n", "#endif  // BSLANG_H\n"
-
-_OF_KEYS = ("k", "v", "dk", "dv")
-"""The tensors of keys; the others are of queries, but for sinks."""
-
-_LABELS = ("q_labels", "k_labels", "q_ranges", "k_ranges")
-"""As `DevicePlan.labels` has them."""
-
-
-def _pointer(tensor: torch.Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _pages(pages: torch.Tensor | None, tensor: torch.Tensor) -> ctypes.Structure | None:
-    """Those of a side; tensor: one of it."""
-    if pages is None:
-        return None
-    batch, head, block = pages.stride()
-    assert block == 1 or pages.shape[2] == 1, "the pages of a head lie side by side"
-    head = head if pages.shape[1] > 1 else 0
-    return _Pages(pages.data_ptr(), tensor.shape[2], batch, head)
-
-
-def _table(table: DeviceTable, plan: DevicePlan) -> ctypes.Structure:
-    order = None if plan.in_order else table.order.data_ptr()
-    return _Table(order, table.pointer.data_ptr(), table.runs.data_ptr(), table.order.numel())
-
-
-def _of_plan(plan: DevicePlan, rows: bool, cols: bool) -> ctypes.Structure:
-    """The arguments that follow from the tables of a plan, those of rows and of columns where they are
-    read; made once. Others are 0."""
-    name = f"cpu {rows} {cols}"
-    if name not in plan.made:
-        plan.made[name] = _Arguments(
-            abi=_ABI,
-            by_row=_table(plan.rows, plan) if rows else _Table(),
-            by_col=_table(plan.cols, plan) if cols else _Table(),
-            parameters=_pointer(plan.parameters),
-            head_graph=_pointer(plan.head_graph),
-            q_order=_pointer(plan.order),
-            k_order=_pointer(plan.order),
-        )
-    found: ctypes.Structure = plan.made[name]
-    return found
-
-
-def _selection(of: Selected, by_col: torch.Tensor) -> ctypes.Structure:
-    batch, groups, lines, bytes = of.bits.shape
-    return _Selection(
-        bits=of.bits.data_ptr(),
-        by_row=of.states.data_ptr(),
-        by_col=by_col.data_ptr(),
-        rows=of.rows,
-        cols=of.cols,
-        batch=int(batch > 1),
-        groups=groups,
-        first=of.first,
-        lines=lines,
-        bytes=bytes,
-    )
 
 
 def _read(file: Path) -> str:
@@ -171,7 +92,7 @@ class CpuTarget:
     """
 
     name = "cpu"
-    dtypes = _DTYPES
+    dtypes = tuple(DTYPES)
     largest_dim: int | None = None
     by_place = True
     apart = True  # whether passes are libraries of their own, which all layouts of a block share
@@ -251,15 +172,15 @@ class CpuTarget:
                 tensors["sinks"] = by_query(call.sinks, plan.len_q)[None]
             self._start(self._library.bslang_forward, plan, call, **tensors)
             return into
-        out = torch.empty((*q.shape[:3], v.shape[3]), dtype=q.dtype, device=q.device)
-        lse = torch.empty(q.shape[:3], dtype=torch.float32, device=q.device)
+        batch, heads, len_q, _ = q.shape
+        out = q.new_empty((batch, heads, len_q, v.shape[3]))
+        lse = q.new_empty((batch, heads, len_q), dtype=torch.float32)
         if call.lengths is not None:  # a row may have fewer keys than queries
             out, lse = out.zero_(), lse.fill_(-torch.inf)
         tensors = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
-        group, pairs = q.shape[1] // k.shape[1], q.shape[0] * k.shape[1]
-        if (
-            group <= _FEW_QUERIES or pairs >= torch.get_num_threads()
-        ):  # else threads would have no work
+        group, pairs = heads // k.shape[1], batch * k.shape[1]
+        # Where they have fewer heads together, threads would have no work.
+        if len_q == 1 and (group <= _FEW_QUERIES or pairs >= torch.get_num_threads()):
             q, plan, call = side_by_side(q, k, plan, call)
             if q is not tensors["q"]:
                 tensors |= {"q": q, "out": out.view(*q.shape[:3], v.shape[3])}
@@ -305,51 +226,12 @@ class CpuTarget:
 
     def _start(self, function: Any, plan: DevicePlan, call: Call, **tensors: torch.Tensor) -> None:
         q, k = tensors["q"], tensors["k"]
-        # Names, so that they live while kernels read them.
-        labels = plan.labels(call)
-        columns = [each.states.transpose(-1, -2).contiguous() for each in call.selected]
-        selections = (_Selection * len(columns))(*map(_selection, call.selected, columns))
-        places = None if call.lengths is None else plan.places(call.lengths)
-        forward, cols = "grad_out" not in tensors, "dk" in tensors
-        rows = forward or "dq" in tensors
-        arguments = _Arguments.from_buffer_copy(_of_plan(plan, rows, cols))
-        arguments.threads = _thread_count()
-        arguments.apart = not forward and (not (rows and cols) or plan.schedule.whole is not None)
-        arguments.batch, arguments.heads, arguments.key_heads = (
-            call.batch(q),
-            q.shape[1],
-            k.shape[1],
-        )
-        arguments.len_q, arguments.len_k, arguments.q_start = plan.len_q, plan.len_k, plan.q_start
-        arguments.q_first, arguments.q_step = plan.steps
-        arguments.places = _pointer(places)
-        if labels is not None:
-            for name, label in zip(_LABELS, labels, strict=True):
-                setattr(arguments, name, label.data_ptr())
-            arguments.label_heads = labels[0].shape[2]
-            arguments.q_blocks, arguments.k_blocks = (x.shape[3] for x in labels[2:])
-        if columns:
-            arguments.selections = ctypes.addressof(selections)
-            arguments.q_blocks, arguments.k_blocks = call.selected[0].states.shape[2:]
-        for name in NUMBERS:
-            setattr(arguments, name, getattr(call, name))
-        held = []  # copies, which kernels read or write
-        of_q, of_k = (_pages(*side) for side in ((call.q_pages, q), (call.k_pages, k)))
-        for name, tensor in tensors.items():
-            # Rows are read as they lie; only a last dimension that is not dense is copied first.
-            if tensor.dim() == 4 and tensor.stride(3) != 1 and tensor.shape[3] > 1:
-                tensor = tensor.contiguous()
-                held.append(tensor)
-            dim = tensor.shape[3] if tensor.dim() == 4 else 1
-            pages = None if name == "sinks" else of_k if name in _OF_KEYS else of_q
-            where = None if pages is None else ctypes.addressof(pages)
-            dtype = _DTYPES.index(tensor.dtype)
-            made = _Tensor(tensor.data_ptr(), where, *tensor.stride()[:3], dim, dtype)
-            setattr(arguments, name, made)
+        arguments, held = arguments_of(plan, call, _thread_count(), tensors)
         status = function(ctypes.byref(arguments))
         if status >= _FIRST_MISSING:
             self._add_pass(status - _FIRST_MISSING)
             status = function(ctypes.byref(arguments))
+        del held  # not before: kernels have read and written it
         if status == _OUT_OF_MEMORY:
             raise MemoryError(
                 f"the cpu target lacks memory for {tuple(q.shape)} queries, {tuple(k.shape)} keys"
