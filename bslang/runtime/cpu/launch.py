@@ -27,12 +27,14 @@ _OUT_OF_MEMORY, _OTHER_VERSION, _FIRST_MISSING = 1, 2, 3
 """What the functions return beside 0, as the C++ enumeration `Status` has it."""
 
 _PASSES = tuple(
-    f"{name}_pass<{number}>" for number in ("Single", "Brain") for name in ("forward", "backward")
+    f"{name}_pass<{number}>"
+    for number in ("Single", "Brain")
+    for name in ("forward", "few", "backward")
 )
 """The passes, in the order of `bslang_passes`."""
 
 _FEW_QUERIES = 8
-"""So many at most share the keys of one head among threads; see `few_queries` in few.h."""
+"""So many at most share the keys of one head among threads; see `few_queries` in bslang.h."""
 
 _WARNED: set[str] = set()
 """Why the target could not run, as this process has been warned: of each reason once, not once a layout."""

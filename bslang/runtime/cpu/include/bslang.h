@@ -47,6 +47,7 @@
 
 #ifndef BSLANG_PASSES_APART
 #include "backward.h"
+#include "few.h"
 #include "forward.h"
 #endif
 
@@ -61,6 +62,16 @@ inline bool of_pairs(const Arguments& args) {
     return brain(args.q) && brain(args.k) && brain(args.v) && gradients;
 }
 
+// Whether a call has so few queries that it takes as long as keys and values take to be read. Of a call and
+// not of a tile, so that no tiling changes a bit.
+inline bool few_queries(const Arguments& args) { return args.len_q <= 8; }
+
+// The pass that a call takes, by its number: forward, that of few queries, and backward, of floats; then the
+// same of pairs.
+inline int64_t pass_of(const Arguments& args, bool back) {
+    return 3 * of_pairs(args) + (back ? 2 : few_queries(args));
+}
+
 }  // namespace
 
 // The command in a generated file builds all of it. bslang itself builds passes once for all layouts
@@ -70,18 +81,19 @@ typedef int32_t Pass(const void* facts, const Arguments* args);
 
 #ifdef BSLANG_PASSES_APART
 
-// Forward and backward of floats, then of pairs; null until a call has asked for it.
-extern "C" Pass* bslang_passes[4];
-Pass* bslang_passes[4] = {};
+// By number; null until a call has asked for it.
+extern "C" Pass* bslang_passes[6];
+Pass* bslang_passes[6] = {};
 
 namespace {
 
 template <class Layout>
 int32_t run(bool back, const Arguments* args) {
     if (args->abi != abi) return other_version;
-    const int32_t number = 2 * of_pairs(*args) + back;
+    const int64_t number = pass_of(*args, back);
     Pass* pass = bslang_passes[number];
-    return pass == nullptr ? first_missing + number : pass(&facts<Layout>, args);
+    return pass == nullptr ? first_missing + static_cast<int32_t>(number)
+                           : pass(&facts<Layout>, args);
 }
 
 template <class Layout>
@@ -109,16 +121,24 @@ inline int32_t run(void (*pass)(const Call&), const Facts& layout, const Argumen
     return done;
 }
 
+inline int32_t run(bool back, const Facts& layout, const Arguments* args) {
+    constexpr void (*passes[])(const Call&) = {
+        forward_pass<Single>, few_pass<Single>, backward_pass<Single>,
+        forward_pass<Brain>,  few_pass<Brain>,  backward_pass<Brain>,
+    };
+    return run(passes[pass_of(*args, back)], layout, args);
+}
+
 // Reads q, k, v; writes out, lse.
 template <class Layout>
 int32_t forward(const Arguments* args) {
-    return run(of_pairs(*args) ? forward_pass<Brain> : forward_pass<Single>, facts<Layout>, args);
+    return run(false, facts<Layout>, args);
 }
 
 // Reads q, k, v, out, lse, grad_out, grad_lse; writes dq, dk, dv.
 template <class Layout>
 int32_t backward(const Arguments* args) {
-    return run(of_pairs(*args) ? backward_pass<Brain> : backward_pass<Single>, facts<Layout>, args);
+    return run(true, facts<Layout>, args);
 }
 
 }  // namespace

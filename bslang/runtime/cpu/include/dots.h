@@ -41,8 +41,18 @@ inline vec totals(vec* x) {
     }
 }
 
+// Keeps a vector in a register: GCC would read it anew for each of its uses.
+inline vec kept(vec x) {
+#if defined(__x86_64__)
+    __asm__("" : "+v"(x));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(x));
+#endif
+    return x;
+}
+
 // A vector of cells of which only some are there; zeros in the place of others.
-inline vec load_some(const float* from, int64_t count) {
+[[gnu::noinline]] vec load_some(const float* from, int64_t count) {
     float some[width] = {};
     std::memcpy(some, from, count * sizeof(float));
     return load(some);
@@ -55,32 +65,24 @@ __attribute__((always_inline)) inline vec dots(int64_t count, int64_t depth, Vie
                                                const float* b, int64_t ldb) {
     constexpr int64_t n = width / m;
     const int64_t whole = depth / width * width;
-    vec sums[width] = {}, key[n] = {};
-    const auto add = [&](int64_t d) __attribute__((always_inline)) {
+    const float* rows[n];  // of a last few keys, the last one in the place of those that are not there
+    for (int64_t j = 0; j < n; ++j) rows[j] = keys.from_row(std::min(j, count - 1)).data;
+    vec sums[width] = {};
+    const auto add = [&](int64_t d, auto read) __attribute__((always_inline)) {
+        vec key[n];
+#pragma GCC unroll 16
+        for (int64_t j = 0; j < n; ++j) key[j] = kept(read(rows[j] + d));
 #pragma GCC unroll 16
         for (int64_t i = 0; i < m; ++i) {
-            const vec query = load(b + i * ldb + d);
+            const vec query = kept(load(b + i * ldb + d));
 #pragma GCC unroll 16
             for (int64_t j = 0; j < n; ++j)
                 sums[i * n + j] = Number::multiply_add(sums[i * n + j], query, key[j]);
         }
     };
-    const auto add_all = [&](auto row) __attribute__((always_inline)) {
-        for (int64_t d = 0; d < whole; d += width) {
-#pragma GCC unroll 16
-            for (int64_t j = 0; j < n; ++j) key[j] = load(row(j) + d);
-            add(d);
-        }
-        if (whole == depth) return;
-#pragma GCC unroll 16
-        for (int64_t j = 0; j < n; ++j) key[j] = load_some(row(j) + whole, depth - whole);
-        add(whole);
-    };
-    // Of a last few keys, the last one in the place of those that are not there.
-    if (count >= n)
-        add_all([&](int64_t j) { return keys.data + j * keys.row; });
-    else
-        add_all([&](int64_t j) { return keys.data + std::min(j, count - 1) * keys.row; });
+    for (int64_t d = 0; d < whole; d += width) add(d, load);
+    if (whole < depth)
+        add(whole, [&](const float* from) { return load_some(from, depth - whole); });
     return totals(sums);
 }
 

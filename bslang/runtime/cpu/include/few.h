@@ -31,9 +31,6 @@ namespace {
 // for each query would leave most lanes empty, so scores have a row for each query and a lane for each
 // key. Keys and values are read row after row, and each is asked for while the one before is computed with.
 
-// Whether a call has so few queries. Of a call and not of a tile, so that no tiling changes a bit.
-inline bool few_queries(const Arguments& args) { return args.len_q <= 8; }
-
 // Scores of `m` queries and `count` keys, (m, step_k), times a factor where `product` would.
 template <class Number, int64_t m>
 inline void scores_of(int64_t count, int64_t depth, View keys, const float* q, int64_t ldq,

@@ -10,7 +10,6 @@
 
 #include "apart.h"
 #include "arguments.h"
-#include "few.h"
 #include "layout.h"
 #include "numbers.h"
 #include "product.h"
@@ -162,7 +161,6 @@ void forward_tile(const Call& args, const Softmax& own, Head head, const Tile& t
 
 template <class Number>
 void forward_pass(const Call& args) {
-    if (few_queries(args)) return few_pass<Number>(args);
     const int64_t heads = args.batch * args.heads;
     use_large_pages(args.out, heads * args.len_q);
     // Sequences that stand at places of their own have tiles of their own.
