@@ -25,7 +25,8 @@ UNSAFE_OPTIONS = {("shell", True), ("allow_pickle", True), ("weights_only", Fals
 
 ONLY_IN = {
     "subprocess": {"runtime/cpu/build.py", "gpu/inspect.py"},  # the C++ compiler, and disassemblers
-    "ctypes": {"runtime/cpu/launch.py", "runtime/cpu/library.py"},  # what that compiler built
+    # What that compiler built.
+    "ctypes": {f"runtime/cpu/{name}.py" for name in ("arguments", "launch", "library")},
     "importlib.util": {"generated.py"},  # generated modules
 }
 """What runs other code has a home."""

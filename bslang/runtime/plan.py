@@ -161,9 +161,8 @@ class DevicePlan:
 
     def _table(self, side: str) -> DeviceTable:
         found: DeviceTable | None = self.made.get(side)
-        if (
-            found is None
-        ):  # of several threads, the first one's: what kernels are told of has to live on
+        if found is None:
+            # Of several threads, the first one's: a table whose addresses kernels have must not be replaced.
             made = DeviceTable.of(getattr(self.schedule, side), self.parameters.device)
             found = self.made.setdefault(side, made)
         return found
