@@ -41,7 +41,8 @@ CHOSEN = "BSLANG_TEST_MARCH"
 
 TESTS: dict[str, tuple[str, ...]] = {
     "test_cpu": (),
-    "test_header": ("product", "powers", "tangents", "number", "transposes"),
+    "test_header": ("product", "few_queries", "powers", "tangents", "number", "transposes"),
+    "test_few": (),
     "test_numerics": ("number", "score", "keys", "lengths"),
     "test_rows": ("results", "sinks", "options", "random"),
     "test_selections": ("results", "sinks", "several_lengths"),

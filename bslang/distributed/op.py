@@ -90,7 +90,7 @@ def _attention_fake(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     out = q.new_empty((*q.shape[:3], v.shape[3]))
     lse = q.new_empty(q.shape[:3], dtype=lse_dtype(q.dtype))
-    # Tensors that are made here are not real, and must not stay in a plan.
+    # A plan of the device `meta`: none of its tensors has data, and no other call may find them.
     plan = plan_of(found(sharding), LAYOUTS.find(layout), q, k, v, parts_dtype(q, reduce))
     if not (plan.keeps if keep is None else keep):
         return out, lse, q.new_empty((0,)), q.new_empty((0,))

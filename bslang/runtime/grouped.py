@@ -17,16 +17,16 @@ from bslang.runtime.plan import DevicePlan
 
 
 def side_by_side(
-    q: torch.Tensor, k: torch.Tensor, plan: DevicePlan, call: Call
+    q: torch.Tensor, k: torch.Tensor, plan: DevicePlan, call: Call, size: int | None = None
 ) -> tuple[torch.Tensor, DevicePlan, Call]:
     """The one query of each head as the queries of its key head, where the heads have one layout.
 
-    q (batch, heads, 1, dim) becomes (batch, key heads, heads of each, dim), all at one position, in a block
-    row from its beginning. Other calls are returned as they are. The kernel's results are those of the
-    call, in another shape.
+    q (batch, heads, 1, dim) becomes (batch, heads / size, size, dim), all at one position, in a block row
+    from its beginning. size: how many heads of a key head, a divisor of them; None for all. Other calls are
+    returned as they are. The kernel's results are those of the call, in another shape.
     """
     batch, heads, len_q, dim = q.shape
-    group = heads // k.shape[1]
+    group = size or heads // k.shape[1]
     if len_q != 1 or not 1 < group <= plan.block_q or plan.head_graph is not None:
         return q, plan, call
     apart = [value.shape[1] for value in call.selections]
@@ -38,9 +38,9 @@ def side_by_side(
         of_q = call.labels.q.repeat_interleave(group, dim=-1)
         call = replace(call, labels=Labels(of_q, call.labels.k))
     if call.sinks is not None:
-        call = replace(call, sinks=call.sinks.view(k.shape[1], group))
+        call = replace(call, sinks=call.sinks.view(-1, group))
     together = replace(plan, len_q=group, q_start=start, position=plan.q_start)
-    return q.view(batch, k.shape[1], group, dim), together, call
+    return q.view(batch, heads // group, group, dim), together, call
 
 
 def members(call: Call, plan: DevicePlan, heads: int, key_heads: int) -> int:

@@ -34,7 +34,7 @@ _PASSES = tuple(
 """The passes, in the order of `bslang_passes`."""
 
 _FEW_QUERIES = 8
-"""So many at most share the keys of one head among threads; see `few_queries` in bslang.h."""
+"""Threads share the keys of a head that has so many queries at most: `few_queries` in bslang.h."""
 
 _WARNED: set[str] = set()
 """Why the target could not run, as this process has been warned: of each reason once, not once a layout."""
@@ -62,6 +62,16 @@ def _thread_count() -> int:
 
 _BLOCK = re.compile(r"^#define BSLANG_BLOCK_.*\n", re.MULTILINE)
 _BEGIN, _END = "#ifndef BSLANG_H\n", "#endif  // BSLANG_H\n"
+
+
+def _together(group: int) -> int:
+    """How many heads of a key head are the queries of one tile: so many that threads share its keys, unless
+    that leaves few together, and keys are read many times. Whatever the number of threads: no bit depends
+    on it."""
+    if group <= _FEW_QUERIES:
+        return group
+    size = max(n for n in range(1, _FEW_QUERIES + 1) if group % n == 0)
+    return size if 2 * size >= _FEW_QUERIES else group
 
 
 def _read(file: Path) -> str:
@@ -180,10 +190,8 @@ class CpuTarget:
         if call.lengths is not None:  # a row may have fewer keys than queries
             out, lse = out.zero_(), lse.fill_(-torch.inf)
         tensors = {"q": q, "k": k, "v": v, "out": out, "lse": lse}
-        group, pairs = heads // k.shape[1], batch * k.shape[1]
-        # Where they have fewer heads together, threads would have no work.
-        if len_q == 1 and (group <= _FEW_QUERIES or pairs >= torch.get_num_threads()):
-            q, plan, call = side_by_side(q, k, plan, call)
+        if len_q == 1:
+            q, plan, call = side_by_side(q, k, plan, call, _together(heads // k.shape[1]))
             if q is not tensors["q"]:
                 tensors |= {"q": q, "out": out.view(*q.shape[:3], v.shape[3])}
                 tensors["lse"] = lse.view(q.shape[:3])

@@ -11,6 +11,7 @@
 //     numbers.h    what products multiply: floats, or pairs of bf16
 //     tiles.h      products of bf16 by AMX
 //     product.h    the one matrix product
+//     dots.h       products of a few rows with many
 //     layout.h     what a layout says, and the tiles that follow from it
 //     masks.h      the masks of a layout, and the table of what passes ask of it
 //     tensors.h    buffers, dtypes, and rows of a head as numbers of a product

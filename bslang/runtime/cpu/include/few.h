@@ -20,7 +20,6 @@
 #include "softmax.h"
 #include "tensors.h"
 #include "threads.h"
-#include "tiles.h"
 #include "vector.h"
 #include "walk.h"
 
@@ -168,7 +167,8 @@ struct FewTile {
 };
 
 [[maybe_unused, gnu::cold]] std::vector<FewTile> few_tiles(const Call& args) {
-    const bool alike = !args.layout.by_head && !args.layout.awaits_call;  // what heads see
+    // Whether all heads see the same: labels may be one for all of them, as padding is.
+    const bool alike = !args.layout.by_head && args.label_heads <= 1 && args.selections == nullptr;
     std::vector<FewTile> tiles;
     int64_t next = 0;
     for (int64_t batch = 0; batch < args.batch; ++batch) {
@@ -238,7 +238,6 @@ void few_pass(const Call& args) {
     };
 #pragma omp parallel num_threads(args.threads)
     {
-        [[maybe_unused]] const Multiplying<Single> multiplying;
         Softmax own(buffer.at(this_thread() * of_thread), args);
 #pragma omp for schedule(dynamic)
         for (int64_t number = 0; number < stretches; ++number) {

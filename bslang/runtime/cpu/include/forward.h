@@ -4,7 +4,6 @@
 #define BSLANG_FORWARD_H
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <vector>
 

@@ -3,11 +3,8 @@
 #ifndef BSLANG_PRODUCT_H
 #define BSLANG_PRODUCT_H
 
-#include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <type_traits>
-#include <utility>
 
 #include "numbers.h"
 #include "tiles.h"
@@ -128,7 +125,7 @@ inline void product_panel(int64_t m, int64_t depth, View a, const typename Numbe
 // there is never read.
 // An element of A B is one chain of multiply-adds in the order of `depth`, wherever it is computed;
 // the chain is short, and added to C whole, since rounding errors grow with the length of a sum. (Tiles add
-// chains of 32 numbers.) The thread is Multiplying.
+// chains of 32 numbers.) A thread that multiplies pairs is Multiplying.
 template <class Number, bool add>
 __attribute__((noinline)) void product(int64_t m, int64_t n, int64_t depth, View a,
                                        const typename Number::right* b, int64_t ldb, float* c,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
@@ -324,18 +325,19 @@ double time_of(const std::vector<int64_t>& work, int64_t first, int64_t last, in
     std::vector<int64_t> order(pairs), work(pairs);
     for (int64_t i = 0; i < pairs; ++i) order[i] = i;
     if (args.apart) return {order, 0};
+    struct Weighed {
+        int64_t work, pair;
+    };
     int64_t left = 0, heavy = 0;
-    for (int64_t i = 0; i < pairs; ++i) {  // by insertion: most often all have the same work
-        const int64_t own = work_of_pair(args, i);
-        left += own;
-        int64_t at = i;
-        for (; at > 0 && work[at - 1] < own; --at) {
-            work[at] = work[at - 1];
-            order[at] = order[at - 1];
-        }
-        work[at] = own;
-        order[at] = i;
-    }
+    std::vector<Weighed> weighed(pairs);
+    for (int64_t i = 0; i < pairs; ++i) left += (weighed[i] = {work_of_pair(args, i), i}).work;
+    const auto heavier = [](const void* a, const void* b) {
+        const Weighed &x = *static_cast<const Weighed*>(a), &y = *static_cast<const Weighed*>(b);
+        return x.work != y.work ? (x.work < y.work ? 1 : -1) : (x.pair < y.pair ? -1 : 1);
+    };
+    // Not std::sort, whose templates every build would pay for.
+    if (pairs > 1) std::qsort(weighed.data(), pairs, sizeof(Weighed), heavier);
+    for (int64_t i = 0; i < pairs; ++i) order[i] = weighed[i].pair, work[i] = weighed[i].work;
     while (heavy < pairs && work[heavy] * threads > left) left -= work[heavy++];
     int64_t begin = 0, end = pairs;
     double least = std::numeric_limits<double>::infinity();
