@@ -68,8 +68,6 @@ def _together(group: int) -> int:
     """How many heads of a key head are the queries of one tile: so many that threads share its keys, unless
     that leaves few together, and keys are read many times. Whatever the number of threads: no bit depends
     on it."""
-    if group <= _FEW_QUERIES:
-        return group
     size = max(n for n in range(1, _FEW_QUERIES + 1) if group % n == 0)
     return size if 2 * size >= _FEW_QUERIES else group
 
