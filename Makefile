@@ -12,7 +12,7 @@ TEXTS ?= 1000000
 
 .PHONY: demo demo-distributed examples test test-floors test-light lint format docs site accuracy identical compile-all fuzz
 .PHONY: fuzz-ranks coverage mutation bench bench-quick bench-gpu bench-static bench-lowering bench-balance bench-ranks clean
-.PHONY: bench-gpu-first bench-gpu-first-prepare test-arm test-x86
+.PHONY: bench-gpu-first bench-gpu-first-prepare test-arm test-x86 test-clang
 
 demo: $(READY) ## Compile examples/bigbird.bsl and train a small language model with it
 	$(BIN)/python examples/train_lm.py
@@ -36,6 +36,9 @@ test-arm: $(READY) ## Tests of the cpu target's kernels for 64-bit Arm, old and 
 
 test-x86: $(READY) ## The same tests for each level of x86-64 that this processor has, and for a model of AMX
 	$(BIN)/python tests/processors.py --march x86-64 --march x86-64-v2 --march x86-64-v3 --march x86-64-v4 --march amx -n 2
+
+test-clang: $(READY) ## The same tests, built by Clang for this processor
+	CXX=clang++ $(BIN)/python tests/processors.py --march native -n 2
 
 test-light: ## That commands work without torch, in an environment that has none, within a minute
 	test -x .venv-light/bin/python || $(PYTHON) -m venv .venv-light

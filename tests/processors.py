@@ -1,4 +1,4 @@
-"""`make test-arm` and `make test-x86`: the tests of the cpu target's kernels, built for other processors.
+"""`make test-arm`, `test-x86` and `test-clang`: tests of the cpu target's kernels, for other processors or by Clang.
 
 Those of another kind than this machine's are emulated (tests/emulated.py). tests/conftest.py calls
 `install` where CHOSEN says so.
@@ -29,6 +29,9 @@ X86 = {  # with a feature by which Linux says that a processor is one of these
     "x86-64-v3": "avx2",
     "x86-64-v4": "avx512bw",
 }
+
+NATIVE = "native"
+"""This processor, with all that it has: for another compiler, which CXX names."""
 
 AMX = "amx"
 """This processor, with products of bf16 in the tiles that bslang/runtime/cpu/include/tiles.h models."""
@@ -61,6 +64,8 @@ def lacks(march: str) -> str:
     """What this machine has not got for a processor, and what to do; "" where it can run it."""
     if march in ARM:
         return emulated.missing()
+    if march == NATIVE:
+        return ""
     about = Path("/proc/cpuinfo")
     feature = "avx512_bf16" if march == AMX else X86[march]
     if not about.is_file() or feature not in about.read_text().split():
@@ -91,7 +96,7 @@ def selects(item: pytest.Item) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog="Other options are pytest's.")
-    parser.add_argument("--march", action="append", default=[], choices=[*ARM, *X86, AMX])
+    parser.add_argument("--march", action="append", default=[], choices=[*ARM, *X86, AMX, NATIVE])
     chosen, options = parser.parse_known_args()
     folder = Path(__file__).parent
     tests = [str(folder / f"{name}.py") for name in TESTS]
