@@ -1,4 +1,4 @@
-"""`make test-arm`, `test-x86` and `test-clang`: tests of the cpu target's kernels, for other processors or by Clang.
+"""Tests of kernels for CPUs, for other processors (`make test-arm`, `test-x86`) or by Clang (`test-clang`).
 
 Those of another kind than this machine's are emulated (tests/emulated.py). tests/conftest.py calls
 `install` where CHOSEN says so.

@@ -118,10 +118,7 @@ __attribute__((noinline)) void few_step(const Call& args, const Softmax& own, He
         float* s = own.s + i * step_k;
         std::fill(s + step.count, s + lanes, -infinity);
         weigh_row(own, i, s, lanes);
-        if (own.alpha[i] == 1.0f) continue;  // most steps bring no new maximum
-        float* row = own.acc + i * stride;
-        for (int64_t d = 0; d < columns; d += width)
-            store(row + d, load(row + d) * own.alpha[i]);
+        own.rescale(i, stride, columns);
     }
     const bool apart = isolates(args) && careful && partial(step.kind);
     if (apart)
@@ -244,8 +241,7 @@ void few_pass(const Call& args) {
             const FewTile& tile = tiles[of_stretch[number]];
             static_cast<Sums&>(own) = sums_of(number);
             attend_few<Number>(args, own, tile, number - tile.first, false);
-            if (isolates(args) &&
-                has_nan({own.acc, stride}, tile.range.size(), padded(args.v.dim, width)))
+            if (needs_care(args, own, tile.range.size()))
                 attend_few<Number>(args, own, tile, number - tile.first, true);
         }
 #pragma omp for

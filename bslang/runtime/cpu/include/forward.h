@@ -107,12 +107,7 @@ __attribute__((noinline)) void forward_step(const Call& args, const Softmax& own
                own.lanes);
     if (may_be_unseen(args, step.kind) && !any_seen(own.s, step.count, size, own.lanes)) return;
     weigh<Number>(own, lanes, step.count);
-    for (int64_t i = 0; i < size; ++i) {
-        if (own.alpha[i] == 1.0f) continue;  // most steps bring no new maximum
-        float* row = own.acc + i * stride;
-        for (int64_t d = 0; d < columns; d += width)
-            store(row + d, load(row + d) * own.alpha[i]);
-    }
+    for (int64_t i = 0; i < size; ++i) own.rescale(i, stride, columns);
     const View p{own.s, 1, own.lanes}, pairs{own.pairs, 1, own.lanes};
     // In one piece: where a sum is cut decides its bits.
     const Rows v = read_depth<Number>(args.v, key_head, step.at, step.count, own.v);
@@ -147,13 +142,12 @@ void attend(const Call& args, const Softmax& own, Head head, int64_t program, Ra
 template <class Number>
 [[gnu::noinline]]
 void forward_tile(const Call& args, const Softmax& own, Head head, const Tile& tile) {
-    const int64_t dim = args.v.dim, stride = padded(dim);
     const Range range =
         common(range_of(args.by_row, block_q, tile), all_queries(args, head.batch));
     const int64_t size = range.size();
     if (size == 0) return;
     attend<Number>(args, own, head, tile.program, range, false);
-    if (isolates(args) && has_nan({own.acc, stride}, size, padded(dim, width)))
+    if (needs_care(args, own, size))
         attend<Number>(args, own, head, tile.program, range, true);
     finish(args, own, head, range);
 }

@@ -56,12 +56,9 @@ struct Widened : Single {
     using right = uint16_t;
     static vec read(const uint16_t* b) {
 #if defined(__AVX512F__)
-        typedef uint16_t halves[width];
         ivec to;  // GCC 12 has five instructions for this one
         __asm__("vpmovzxwd %1, %0" : "=v"(to) : "m"(*reinterpret_cast<const halves*>(b)));
 #else
-        typedef uint16_t halves
-            __attribute__((vector_size(width * sizeof(uint16_t)), may_alias, aligned(2)));
         const ivec to = __builtin_convertvector(*reinterpret_cast<const halves*>(b), ivec);
 #endif
         return reinterpret_cast<vec>(to << 16);
@@ -72,7 +69,7 @@ struct Widened : Single {
 // rounded: one after the other, or each beside its like.
 struct Pairs {
     static constexpr int64_t per_cell = 2;
-    typedef int16_t halves __attribute__((vector_size(width * sizeof(float))));
+    typedef int16_t numbers __attribute__((vector_size(width * sizeof(float))));
 
     using right = float;
     static vec read(const float* b) { return load(b); }
@@ -109,7 +106,7 @@ struct Brain : Pairs {
         return to;
     }
     static vec paired(vec first, vec second) {
-        const halves x = reinterpret_cast<halves>(in_turn(first, second));
+        const numbers x = reinterpret_cast<numbers>(in_turn(first, second));
         return reinterpret_cast<vec>(__builtin_shufflevector(
             x, x, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11,
             27, 12, 28, 13, 29, 14, 30, 15, 31));
@@ -139,7 +136,7 @@ struct Brain : Pairs {
         return to;
     }
     static vec paired(vec first, vec second) {
-        const halves x = reinterpret_cast<halves>(in_turn(first, second));
+        const numbers x = reinterpret_cast<numbers>(in_turn(first, second));
         return reinterpret_cast<vec>(__builtin_shufflevector(x, x, 0, 4, 1, 5, 2, 6, 3, 7));
     }
 };

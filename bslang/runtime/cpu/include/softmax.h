@@ -59,6 +59,13 @@ struct Softmax : Sums {
           pairs(v + step_k * padded(args.v.dim)),
           room(pairs + step_k * lanes) {}
 
+    // Multiplies the sums of a query by alpha: most steps bring no new maximum.
+    void rescale(int64_t i, int64_t stride, int64_t columns) const {
+        if (alpha[i] == 1.0f) return;
+        float* row = acc + i * stride;
+        for (int64_t d = 0; d < columns; d += width) store(row + d, load(row + d) * alpha[i]);
+    }
+
     float* q;      // (dim, lanes) in cells; floats times score_factor
     float* s;      // (step_k, lanes) scores, then weights, in cells of keys
     float* alpha;  // (lanes) what this step multiplies the sums so far by
@@ -66,6 +73,12 @@ struct Softmax : Sums {
     float* pairs;  // (step_k, lanes) which belong, for a careful pass
     float* room;   // (step_k, value dim) for it
 };
+
+// Whether sums have met a NaN, which a careful pass keeps from queries that do not attend to it.
+inline bool needs_care(const Call& args, const Sums& sums, int64_t size) {
+    const int64_t dim = args.v.dim;
+    return isolates(args) && has_nan({sums.acc, padded(dim)}, size, padded(dim, width));
+}
 
 // Keys that a tile of queries meets at a time, all in blocks of one class.
 struct Step {

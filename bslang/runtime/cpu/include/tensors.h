@@ -68,8 +68,6 @@ inline uint16_t to_bfloat16(float x) {
     return static_cast<uint16_t>(x != x ? 0x7fc0 : nearest);
 }
 
-typedef uint16_t halves __attribute__((vector_size(width * sizeof(uint16_t)), may_alias, aligned(2)));
-
 // fp16 by the processor's instructions, or else by arithmetic. Assembly as in numbers.h.
 #if defined(__F16C__)
 inline vec from_float16(const uint16_t* from) {

@@ -25,6 +25,7 @@ constexpr int64_t width = 4, rows = 4, vectors = 2;
 // Unaligned: rows of a tensor are read and written where they lie.
 typedef float vec __attribute__((vector_size(width * sizeof(float)), may_alias, aligned(4)));
 typedef int32_t ivec __attribute__((vector_size(width * sizeof(float)), may_alias, aligned(4)));
+typedef uint16_t halves __attribute__((vector_size(width * sizeof(uint16_t)), may_alias, aligned(2)));
 
 // Every buffer begins on a cache line and every row of it is a multiple of one: a multiple of
 // `width` whatever the processor, so that no loop over vectors needs a remainder.
