@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from bslang._version import LANGUAGE
 from bslang.budget import OverBudget, limited
-from bslang.codegen.targets import TARGETS, target_names
+from bslang.codegen.targets import target_names
 from bslang.errors import PatternError
 from bslang.ir.grid import Grid
 from bslang.ir.order import Order
@@ -287,9 +287,12 @@ def emit(
     return files | {matrix.name: matrix.file() for matrix in matrices.values()}
 
 
-def targets() -> tuple[str, ...]:
-    """Every target, in order: those of a layout that is compiled for no particular one."""
-    return TARGETS
+def targets(wanted: Iterable[str] | None = None) -> tuple[str, ...]:
+    """Targets by name, in order; every one for None, as of a layout that is compiled for no particular one.
+
+    Raises TargetError for an unknown one.
+    """
+    return target_names(wanted)
 
 
 def emission(resolved: Resolved, targets: Iterable[str] | None = None) -> str:

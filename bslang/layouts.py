@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from bslang.resolve.verify import verify as verify_text
 from bslang.runtime.layout import CallableLayout
 from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key
+from bslang.runtime.target import Target
 from bslang.schedule.schedule import Schedule
 from bslang.syntax.reader import read
 from bslang.syntax.source import Source
@@ -206,15 +207,44 @@ _IMPORTING = RLock()
 
 def layout_of(resolved: Resolved, targets: tuple[str, ...] | None = None, layer: int = 0) -> Layout:
     """The layout of a pattern, for a layer. Raises BslangError where the cache folder cannot be written."""
-    key = compiler.emission(resolved, targets)
+    names = compiler.targets(targets)
+    key = compiler.emission(resolved, names)
     with _IMPORTING:  # threads that ask for one layout get one
         layout = _KNOWN.get(key)
-        if layout is None:
+        if layout is None and len(names) == 1:
             # Out of its module, which its kernels refer to: nothing keeps a layout but those who use it.
-            layout = vars(_imported(key, resolved, targets)).pop("LAYOUT")
+            layout = vars(_imported(key, resolved, names)).pop("LAYOUT")
             layout._meaning.resolved = resolved  # so that its text is not read again
-            _KNOWN[key] = layout
+        elif layout is None:
+            first = "cpu" if "cpu" in names else names[-1]  # what is imported soonest
+            layout = replace(layout_of(resolved, (first,)), targets=_Targets(resolved, names))
+        _KNOWN[key] = layout
     return layout.at_layer(layer) if layer else layout
+
+
+class _Targets(Mapping[str, Target]):
+    """The targets of a layout by name, each in a module of its own, imported when it is first asked for.
+
+    Kernels for GPUs take longer to import than all the rest, and many machines have none.
+    """
+
+    def __init__(self, resolved: Resolved, names: tuple[str, ...]) -> None:
+        self._resolved, self._names = resolved, names
+        self._made: dict[str, Target] = {}
+
+    def __getitem__(self, name: str) -> Target:
+        if name not in self._names:
+            raise KeyError(name)
+        with _IMPORTING:
+            if name not in self._made:
+                self._made[name] = layout_of(self._resolved, (name,)).targets[name]
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def module(resolved: Resolved, targets: tuple[str, ...] | None = None) -> ModuleType:

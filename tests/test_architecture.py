@@ -345,6 +345,14 @@ def test_importing_bslang_loads_nothing_heavy() -> None:
     assert not found & {*HEAVY, "numpy", "lark", "typer"}
 
 
+def test_a_call_on_the_cpu_loads_no_kernels_for_gpus() -> None:
+    """Triton takes longer to import than all else of a first call."""
+    program = "q = torch.zeros(1, 1, 8, 8); bslang.compile('causal')(q, q, q)"
+    found = loaded(f"import bslang, torch; {program}")
+    assert "bslang.runtime.cpu.launch" in found
+    assert not found & {"triton", "bslang.runtime.triton", "bslang.runtime.triton.launch"}
+
+
 def test_a_first_call_loads_no_tracer() -> None:
     """torch's compiler takes a second to import; decorators such as `torch.compiler.disable` do it."""
     found = loaded("""

@@ -27,7 +27,7 @@ from bslang.runtime.checks import (
 from bslang.runtime.plan import DevicePlan, is_capturing
 from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key
-from bslang.runtime.target import Target
+from bslang.runtime.target import Target, elsewhere
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -286,7 +286,11 @@ class CallableLayout(ABC):
     def _target(self, q: torch.Tensor, v: torch.Tensor) -> Target:
         """The first of the layout's targets that runs tensors like q and v. Raises TargetError for none."""
         reasons, dtype, device = [], q.dtype, q.device
-        for name, target in self.targets.items():
+        for name in self.targets:
+            if len(self.targets) > 1 and (reason := elsewhere(name, device)):
+                reasons.append(f"{name} {reason}")
+                continue
+            target = self.targets[name]
             if dtype not in target.dtypes:
                 reason = f"takes {', '.join(map(str, target.dtypes))}"
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Protocol, TypeAlias
 
 import torch
@@ -24,6 +25,23 @@ def all_of(grads: SomeGradients) -> Gradients:
     dq, dk, dv = grads
     assert dq is not None and dk is not None and dv is not None
     return dq, dk, dv
+
+
+def elsewhere(name: str, device: torch.device) -> str:
+    """Why no kernels of a target run tensors on a device, as `Target.missing`; "" where some may.
+
+    So that kernels for GPUs, which take long to import, are not imported for tensors on the CPU.
+    """
+    if name == "cpu" and device.type != "cpu":
+        return "runs tensors on the CPU only"
+    if name == "triton" and device.type == "cpu" and not _interpreted():
+        return "needs a GPU"
+    return ""
+
+
+def _interpreted() -> bool:
+    """Whether Triton's kernels run on the CPU, as Triton itself decides it."""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
 class Target(Protocol):
