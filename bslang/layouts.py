@@ -233,11 +233,12 @@ class _Targets(Mapping[str, Target]):
         self._made: dict[str, Target] = {}
 
     def __getitem__(self, name: str) -> Target:
-        if name not in self._names:
-            raise KeyError(name)
-        with _IMPORTING:
-            if name not in self._made:
-                self._made[name] = layout_of(self._resolved, (name,)).targets[name]
+        if name not in self._made:
+            if name not in self._names:
+                raise KeyError(name)
+            with _IMPORTING:
+                if name not in self._made:
+                    self._made[name] = layout_of(self._resolved, (name,)).targets[name]
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:

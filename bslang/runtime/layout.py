@@ -286,8 +286,9 @@ class CallableLayout(ABC):
     def _target(self, q: torch.Tensor, v: torch.Tensor) -> Target:
         """The first of the layout's targets that runs tensors like q and v. Raises TargetError for none."""
         reasons, dtype, device = [], q.dtype, q.device
+        several = len(self.targets) > 1
         for name in self.targets:
-            if len(self.targets) > 1 and (reason := elsewhere(name, device)):
+            if several and (reason := elsewhere(name, device)):
                 reasons.append(f"{name} {reason}")
                 continue
             target = self.targets[name]

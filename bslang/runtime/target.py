@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Protocol, TypeAlias
 
 import torch
@@ -39,8 +40,9 @@ def elsewhere(name: str, device: torch.device) -> str:
     return ""
 
 
+@cache
 def _interpreted() -> bool:
-    """Whether Triton's kernels run on the CPU, as Triton itself decides it."""
+    """Whether Triton's kernels run on the CPU, as Triton itself decides it when it is imported."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
