@@ -144,10 +144,12 @@ def _start(contestant: str, warm: int) -> Start:
 
 
 def _run(*arguments: str, **env: str) -> str:
+    inherited = dict(os.environ)
+    inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # users have Python keep what it has compiled
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.probe", *arguments],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())} | env,
+        env=inherited | {"OMP_NUM_THREADS": str(torch.get_num_threads())} | env,
         stdout=subprocess.PIPE,
         text=True,
         check=True,

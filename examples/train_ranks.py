@@ -116,4 +116,5 @@ if rank == 0:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"train_ranks_{ranks}.json").write_text(json.dumps(figures), encoding="utf-8")
 dist.barrier()  # no rank leaves while another still hears from it
+del mesh  # it holds the group, whose threads would outlive Python: gloo's end the process with an error then
 dist.destroy_process_group()

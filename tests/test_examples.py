@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -74,6 +76,25 @@ def test_example(
     assert re.search(r"\(.+\)", axes.get_ylabel()), "a unit"
     if name == "recall":
         check_recall(defined)
+
+
+RANK = """
+import pathlib, runpy, sys
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+left = {file.read_text().strip() for file in pathlib.Path("/proc/self/task").glob("*/comm")}
+assert not {name for name in left if "gloo" in name}, left
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are named in /proc")
+def test_a_rank_leaves_no_thread_of_its_group(tmp_path: Path) -> None:
+    """One that lets go of a tensor when Python has ended would end the process with an error."""
+    options = ["--steps", "1", "--context", "64", "--dim", "16", "--heads", "1", "--layers", "1"]
+    program = [str(EXAMPLES / "train_ranks.py"), *options, "--output", str(tmp_path)]
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    env = os.environ | alone | {"PYTHONPATH": str(EXAMPLES)}
+    subprocess.run([sys.executable, "-c", RANK, *program], env=env, check=True)
 
 
 def check_recall(defined: dict[str, Any]) -> None:
