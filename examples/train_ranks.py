@@ -2,8 +2,7 @@
 
     torchrun --nproc-per-node 4 examples/train_ranks.py     # gloo on CPUs, NCCL on GPUs
 
-With one process it is ordinary training: the layout itself on the whole sequence. context_parallel.py runs
-both.
+With one process it is ordinary training, of the layout and the whole sequence. context_parallel.py runs both.
 """
 
 from __future__ import annotations
