@@ -11,6 +11,7 @@ from typing import Any, ParamSpec
 import torch
 
 from bslang.layouts import Layout
+from bslang.runtime.op import define
 from bslang.runtime.registry import Key
 from bslang.select.cells import Cells
 from bslang.select.choice import lists_of, part_of
@@ -119,7 +120,4 @@ def _least(a: int, b: int) -> int:
     return torch.sym_min(a, b)  # type: ignore[no-any-return, no-untyped-call]  # min would be a guard
 
 
-# As in bslang.runtime.op: torch.library.custom_op would load torch's compiler.
-torch.library.define("bslang::choose", torch.library.infer_schema(_choose, mutates_args=()))
-torch.library.impl("bslang::choose", "default", _choose)
-torch.library.register_fake("bslang::choose", _choose_fake)
+define("choose", _choose, _choose_fake)
