@@ -76,7 +76,7 @@ coverage: $(READY)-quality ## Lines and branches of bslang/ that the tests run, 
 mutation: $(READY)-quality ## The share of changes to graph/, ir/ and schedule/ that tests notice, of a sample, about an hour
 	$(BIN)/python tests/mutation.py
 
-bench: $(READY)-bench ## The CPU target beside its peers, half an hour; writes benchmarks/results, docs/performance.md and what `bslang stats` knows of times
+bench: $(READY)-bench ## The CPU target beside its peers, 30 to 40 minutes; writes benchmarks/results, docs/performance.md and what `bslang stats` knows of times
 	$(BIN)/python -m benchmarks.cpu --output benchmarks/results --docs
 
 bench-quick: $(READY)-bench ## The same on fewer workloads, some minutes; writes nothing
