@@ -1,7 +1,7 @@
 """From patterns to layouts that are called: the one place that knows both the compiler and the runtime.
 
-A pattern becomes a generated module, written to the cache folder and imported from there; its layout asks the
-compiler for the tables of each length. A layout that nobody uses any more leaves nothing behind.
+A pattern becomes a generated module for each target, written to the cache folder and imported from there; its
+layout asks the compiler for the tables of each length. A layout that nobody uses leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -216,8 +216,10 @@ def layout_of(resolved: Resolved, targets: tuple[str, ...] | None = None, layer:
             layout = vars(_imported(key, resolved, names)).pop("LAYOUT")
             layout._meaning.resolved = resolved  # so that its text is not read again
         elif layout is None:
-            first = "cpu" if "cpu" in names else names[-1]  # what is imported soonest
-            layout = replace(layout_of(resolved, (first,)), targets=_Targets(resolved, names))
+            first = layout_of(
+                resolved, ("cpu" if "cpu" in names else names[-1],)
+            )  # soonest imported
+            layout = replace(first, targets=_Targets(resolved, names, first.targets))
         _KNOWN[key] = layout
     return layout.at_layer(layer) if layer else layout
 
@@ -228,9 +230,11 @@ class _Targets(Mapping[str, Target]):
     Kernels for GPUs take longer to import than all the rest, and many machines have none.
     """
 
-    def __init__(self, resolved: Resolved, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, resolved: Resolved, names: tuple[str, ...], made: Mapping[str, Target]
+    ) -> None:
         self._resolved, self._names = resolved, names
-        self._made: dict[str, Target] = {}
+        self._made = dict(made)
 
     def __getitem__(self, name: str) -> Target:
         if name not in self._made:

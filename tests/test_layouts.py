@@ -57,6 +57,25 @@ def test_hundreds_of_layouts_leave_nothing_behind() -> None:
     assert not {file for file in set(linecache.cache) - lines if "layout.py" in file}
 
 
+def test_a_target_is_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody holds the layout of the target alone."""
+    imported: list[str] = []
+    import_file = layouts.import_file
+    monkeypatch.setattr(
+        layouts, "import_file", lambda *given: imported.append(given[1]) or import_file(*given)
+    )
+    layout = bslang.compile("last(3)", block=8, target=("triton", "torch"))
+    for _ in range(2):
+        gc.collect()
+        layout(Q, Q, Q)
+        layout.at_layer(1)(Q, Q, Q)
+    assert len(imported) == 1
+    assert layout.targets["triton"] is layout.at_layer(1).targets["triton"]
+    assert len(imported) == 2
+    with pytest.raises(KeyError):
+        layout.targets["cpu"]
+
+
 def test_layouts_of_other_targets_leave_nothing_behind() -> None:
     """Kernels of Triton know their module, and a module its layout: a circle, which is collected."""
     made = bslang.compile("last(3)", block=16)
