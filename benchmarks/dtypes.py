@@ -1,8 +1,8 @@
 """bf16 and fp16 beside fp32, in the same rounds.
 
-    python -m benchmarks.dtypes [--layouts NAME ...] [--lengths N ...] [--dims D ...] [--rounds N] [--docs]
+    python -m benchmarks.dtypes [--layouts NAME ...] [--lengths N ...] [--dims D ...] [--rounds N]
 
-Prints a Markdown table, that of docs/performance.md with --docs; fp32 and bf16 only, in three minutes.
+Prints a Markdown table, of fp32 and bf16 only, in three minutes.
 `make bench` measures more lengths, and fp16.
 """
 
@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import torch
 
@@ -30,7 +29,7 @@ from benchmarks.contest import (
     result,
 )
 from benchmarks.machine import MM, MM_SIZE, Yardstick, bf16_instructions, matrix_product, processor
-from benchmarks.markdown import include, spread, table
+from benchmarks.markdown import spread, table
 from benchmarks.peers import SDPA
 from benchmarks.timing import alternate
 from benchmarks.workloads import (
@@ -41,8 +40,6 @@ from benchmarks.workloads import (
     Pattern,
     Workload,
 )
-
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 
 PATTERNS = (BIGBIRD, WINDOW, CAUSAL)
 DIMS = (64, 128)
@@ -151,7 +148,6 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", type=int, metavar="N")
     parser.add_argument("--dims", nargs="+", type=int, default=DIMS, metavar="D")
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
-    parser.add_argument("--docs", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
     lengths, causal = (
         (options.lengths, LONGEST_CAUSAL) if options.lengths else (SHORT, SHORT_CAUSAL)
@@ -160,13 +156,10 @@ def main() -> None:
     load, mm = os.getloadavg()[0], products()
     rows = run(works, SHORT_DTYPES, mm, options.rounds)
     said = bf16_instructions() or "no instructions for bf16"
-    text = (
+    print(
         f"{processor()}, {said}, {torch.get_num_threads()} threads, load {load:.1f} at the start; "
         f"torch {torch.__version__}, {options.rounds} rounds.\n\n{as_markdown(rows)}"
     )
-    print(text)
-    if options.docs:
-        PAGE.write_text(include(text, PAGE.read_text(encoding="utf-8"), "bf16"), encoding="utf-8")
 
 
 if __name__ == "__main__":

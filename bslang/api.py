@@ -243,7 +243,7 @@ def verify(
     """
     from bslang.verify.verify import verify
 
-    names = _layout(resolved, None if targets is None else tuple(targets)).targets
+    names = compiler.targets(targets)
     layouts = {name: _layout(resolved, (name,), layer) for name in names}
     return verify(
         layouts,

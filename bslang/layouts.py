@@ -1,7 +1,8 @@
 """From patterns to layouts that are called: the one place that knows both the compiler and the runtime.
 
-A pattern becomes a generated module for each target, written to the cache folder and imported from there; its
-layout asks the compiler for the tables of each length. A layout that nobody uses leaves nothing behind.
+A pattern becomes a generated module, and where calls need kernels for GPUs another one, written to the cache
+folder and imported from there; its layout asks the compiler for the tables of each length. One that nobody
+uses leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Layout(Reports, Decodes, Exports, Permutes, CallableLayout):
         return replace(self, layer=layer, _base=self._base or self)
 
     def _for_target(self, name: str) -> Layout:
-        return layout_of(self._resolved, (name,), self.layer).at_heads(self.first_head)
+        return replace(self, targets={name: self.targets[name]}, _base=self._base or self)
 
     @cached_property
     def _with_padding(self) -> Layout:
@@ -211,24 +212,26 @@ def layout_of(resolved: Resolved, targets: tuple[str, ...] | None = None, layer:
     key = compiler.emission(resolved, names)
     with _IMPORTING:  # threads that ask for one layout get one
         layout = _KNOWN.get(key)
-        if layout is None and len(names) == 1:
-            # Out of its module, which its kernels refer to: nothing keeps a layout but those who use it.
-            layout = vars(_imported(key, resolved, names)).pop("LAYOUT")
-            layout._meaning.resolved = resolved  # so that its text is not read again
-        elif layout is None:
-            first = layout_of(
-                resolved, ("cpu" if "cpu" in names else names[-1],)
-            )  # soonest imported
-            layout = replace(first, targets=_Targets(resolved, names, first.targets))
-        _KNOWN[key] = layout
+        if layout is None:
+            others = tuple(name for name in names if name != _LATE)
+            if others in ((), names):
+                # Out of its module, which its kernels refer to: nothing keeps a layout but those who use it.
+                layout = vars(_imported(key, resolved, names)).pop("LAYOUT")
+                layout._meaning.resolved = resolved  # so that its text is not read again
+            else:
+                layout = layout_of(resolved, others)
+                layout = replace(layout, targets=_Targets(resolved, names, layout.targets))
+            _KNOWN[key] = layout
     return layout.at_layer(layer) if layer else layout
 
 
-class _Targets(Mapping[str, Target]):
-    """The targets of a layout by name, each in a module of its own, imported when it is first asked for.
+_LATE = "triton"
+"""The target that is imported when it is first asked for: it takes longer than all else of a first call, and
+many machines have no GPU."""
 
-    Kernels for GPUs take longer to import than all the rest, and many machines have none.
-    """
+
+class _Targets(Mapping[str, Target]):
+    """The targets of a layout by name: those of its module, and _LATE from a module of its own."""
 
     def __init__(
         self, resolved: Resolved, names: tuple[str, ...], made: Mapping[str, Target]
@@ -237,13 +240,14 @@ class _Targets(Mapping[str, Target]):
         self._made = dict(made)
 
     def __getitem__(self, name: str) -> Target:
-        if name not in self._made:
-            if name not in self._names:
-                raise KeyError(name)
+        if name == _LATE and name not in self._made:
             with _IMPORTING:
                 if name not in self._made:
                     self._made[name] = layout_of(self._resolved, (name,)).targets[name]
         return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

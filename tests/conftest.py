@@ -53,7 +53,7 @@ settings.load_profile("bslang")
 # Every stage is verified, in the processes that tests start as well.
 os.environ["BSLANG_VERIFY"] = "1"
 
-# `make test-arm` and `make test-x86`: before anything asks for the compiler.
+# tests/processors.py: before anything asks for the compiler.
 if processors.CHOSEN in os.environ:
     processors.install(pytest.MonkeyPatch(), os.environ[processors.CHOSEN])
 
@@ -121,7 +121,7 @@ LONGEST = ("test_benchmarks.py", "test_sanitizers.py", "test_inspect.py", "test_
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longest first; `make test-arm` and `make test-x86` run tests of kernels."""
+    """The longest first; tests/processors.py runs tests of kernels."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
     if processors.CHOSEN in os.environ:
         left_out = [item for item in items if not processors.selects(item)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import emulated
 import pytest
 
+from bslang.errors import BuildError
 from bslang.runtime.cpu import build
 
 ARM = {
@@ -65,6 +66,10 @@ def lacks(march: str) -> str:
     if march in ARM:
         return emulated.missing()
     if march == NATIVE:
+        try:
+            build.find_compiler()
+        except BuildError as error:
+            return str(error)
         return ""
     about = Path("/proc/cpuinfo")
     feature = "avx512_bf16" if march == AMX else X86[march]

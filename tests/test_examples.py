@@ -79,10 +79,13 @@ def test_example(
 
 
 RANK = """
-import pathlib, runpy, sys
+import contextlib, pathlib, runpy, sys
 sys.argv.pop(0)
 runpy.run_path(sys.argv[0], run_name="__main__")
-left = {file.read_text().strip() for file in pathlib.Path("/proc/self/task").glob("*/comm")}
+left = set()
+for file in pathlib.Path("/proc/self/task").glob("*/comm"):
+    with contextlib.suppress(OSError):  # a thread that has just ended
+        left.add(file.read_text().strip())
 assert not {name for name in left if "gloo" in name}, left
 """
 
@@ -94,7 +97,7 @@ def test_a_rank_leaves_no_thread_of_its_group(tmp_path: Path) -> None:
     program = [str(EXAMPLES / "train_ranks.py"), *options, "--output", str(tmp_path)]
     alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     env = os.environ | alone | {"PYTHONPATH": str(EXAMPLES)}
-    subprocess.run([sys.executable, "-c", RANK, *program], env=env, check=True)
+    subprocess.run([sys.executable, "-c", RANK, *program], env=env, check=True, timeout=300)
 
 
 def check_recall(defined: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ def test_scale_is_that_of_the_given_dimension() -> None:
 
 def test_what_triton_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
     both = bslang.compile(SPEC, block=16, target=("triton", "torch"))
-    monkeypatch.setattr("bslang.runtime.layout.elsewhere", lambda name, device: "")
+    monkeypatch.setattr("bslang.runtime.layout.wrong_device", lambda name, device: "")
     alone = bslang.compile(SPEC, block=16, target="triton")
     for made in (both, alone):
         monkeypatch.setattr(made.targets["triton"], "missing", lambda device: "")

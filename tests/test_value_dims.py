@@ -209,7 +209,7 @@ def test_operations_are_counted_by_dimension() -> None:
 
 def test_what_triton_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
     both = bslang.compile(SPEC, block=16, target=("triton", "torch"))
-    monkeypatch.setattr("bslang.runtime.layout.elsewhere", lambda name, device: "")
+    monkeypatch.setattr("bslang.runtime.layout.wrong_device", lambda name, device: "")
     monkeypatch.setattr(both.targets["triton"], "missing", lambda device: "")
     q, v = torch.zeros(1, 1, 9, 192), torch.zeros(1, 1, 9, 128)
     assert both._target(q, v).name == both._target(v, q).name == "triton"

@@ -27,7 +27,7 @@ from bslang.runtime.checks import (
 from bslang.runtime.plan import DevicePlan, is_capturing
 from bslang.runtime.recent import Recent
 from bslang.runtime.registry import LAYOUTS, Key
-from bslang.runtime.target import Target, elsewhere
+from bslang.runtime.target import Target, wrong_device
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -165,8 +165,9 @@ class CallableLayout(ABC):
         sees no key has out 0, lse -inf and gradient 0.
 
         Raises TypeError or ValueError for invalid tensors or options, SpecError if the layout is undefined
-        at this length, TargetError if no target runs on the device. Under torch.autocast, tensors are cast
-        as for torch's own attention.
+        at this length, TargetError if no target runs on the device, BslangError if kernels for a GPU have to
+        be generated and the cache folder cannot be written. Under torch.autocast, tensors are cast as for
+        torch's own attention.
         """
         first_head = options.pop("first_head", None)
         if self.has_order:
@@ -286,9 +287,9 @@ class CallableLayout(ABC):
     def _target(self, q: torch.Tensor, v: torch.Tensor) -> Target:
         """The first of the layout's targets that runs tensors like q and v. Raises TargetError for none."""
         reasons, dtype, device = [], q.dtype, q.device
-        several = len(self.targets) > 1
+        several = len(self.targets) > 1  # alone, one says more itself: that Triton is not installed
         for name in self.targets:
-            if several and (reason := elsewhere(name, device)):
+            if several and (reason := wrong_device(name, device)):
                 reasons.append(f"{name} {reason}")
                 continue
             target = self.targets[name]

@@ -28,21 +28,22 @@ def all_of(grads: SomeGradients) -> Gradients:
     return dq, dk, dv
 
 
-def elsewhere(name: str, device: torch.device) -> str:
-    """Why no kernels of a target run tensors on a device, as `Target.missing`; "" where some may.
+def wrong_device(name: str, device: torch.device) -> str:
+    """Why a target cannot run tensors on a device, as far as its name tells; "" where it may.
 
-    So that kernels for GPUs, which take long to import, are not imported for tensors on the CPU.
+    So that kernels for GPUs, which take long to import, are not imported for tensors elsewhere.
     """
     if name == "cpu" and device.type != "cpu":
         return "runs tensors on the CPU only"
-    if name == "triton" and device.type == "cpu" and not _interpreted():
+    if name == "triton" and device.type != "cuda" and not _interpreted():
         return "needs a GPU"
     return ""
 
 
 @cache
 def _interpreted() -> bool:
-    """Whether Triton's kernels run on the CPU, as Triton itself decides it when it is imported."""
+    """Whether Triton's kernels run on the CPU: read at the first call of a process, and not again, as Triton
+    reads it when it is imported."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 

@@ -20,7 +20,7 @@ from bslang.runtime.cpu.build import build
 from bslang.runtime.cpu.library import load
 from bslang.runtime.grouped import side_by_side
 from bslang.runtime.plan import DevicePlan
-from bslang.runtime.target import Outputs, SomeGradients, elsewhere
+from bslang.runtime.target import Outputs, SomeGradients, wrong_device
 from bslang.sinks import by_query
 
 _OUT_OF_MEMORY, _OTHER_VERSION, _FIRST_MISSING = 1, 2, 3
@@ -153,7 +153,7 @@ class CpuTarget:
 
     def missing(self, device: torch.device) -> str:
         """As `Target.missing`. Warns where its kernels are missing: a slower target may take over."""
-        if reason := elsewhere(self.name, device):
+        if reason := wrong_device(self.name, device):
             return reason
         if torch.compiler.is_compiling():  # the operators ask again when they run
             return ""

@@ -59,7 +59,7 @@ struct Softmax : Sums {
           pairs(v + step_k * padded(args.v.dim)),
           room(pairs + step_k * lanes) {}
 
-    // Multiplies the sums of a query by alpha: most steps bring no new maximum.
+    // Multiplies the output of a query so far by alpha, which is 1 where a step brings no new maximum.
     void rescale(int64_t i, int64_t stride, int64_t columns) const {
         if (alpha[i] == 1.0f) return;
         float* row = acc + i * stride;
