@@ -119,7 +119,7 @@ class Layout(Reports, Decodes, Exports, Permutes, CallableLayout):
         return replace(self, layer=layer, _base=self._base or self)
 
     def _for_target(self, name: str) -> Layout:
-        return replace(self, targets={name: self.targets[name]}, _base=self._base or self)
+        return layout_of(self._resolved, (name,), self.layer).at_heads(self.first_head)
 
     @cached_property
     def _with_padding(self) -> Layout:

@@ -73,8 +73,7 @@ def test_a_target_is_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(imported) == 1
     assert layout.targets["triton"] is layout.at_layer(1).targets["triton"]
     assert len(imported) == 2
-    assert layout.verify(8, target="torch", dtype="fp32").failures == ()
-    assert len(imported) == 2 and "cpu" not in layout.targets
+    assert "torch" in layout.targets and "cpu" not in layout.targets
     with pytest.raises(KeyError):
         layout.targets["cpu"]
 
@@ -82,16 +81,15 @@ def test_a_target_is_imported_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_torch_takes_over_where_the_cache_can_no_longer_be_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    x = Q.double()  # which the cpu target does not take
+    expected = bslang.compile("last(5)", block=8, target="torch")(x, x, x)
     layout = bslang.compile("last(5)", block=8)
 
     def full(*given: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("bslang.cache.write", full)
-    x = Q.double()
-    assert torch.equal(
-        layout(x, x, x), bslang.compile("last(5)", block=8)._for_target("torch")(x, x, x)
-    )
+    assert torch.equal(layout(x, x, x), expected)
 
 
 def test_layouts_of_other_targets_leave_nothing_behind() -> None:
