@@ -109,7 +109,7 @@ def test_labels(interpreting: Executor, spec: str, target: str) -> None:
 
 
 def test_how_many_heads_share_a_tile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the number of threads: up to eight, so that threads share the keys of a head."""
+    """The same for any number of threads: at most eight, so that threads share the keys of a head."""
     seen = []
     cpu = bslang.compile("causal", target="cpu").targets["cpu"]
     monkeypatch.setattr(

@@ -21,9 +21,10 @@ def side_by_side(
 ) -> tuple[torch.Tensor, DevicePlan, Call]:
     """The one query of each head as the queries of its key head, where the heads have one layout.
 
-    q (batch, heads, 1, dim) becomes (batch, heads / size, size, dim), all at one position, in a block row
-    from its beginning. size: how many heads of a key head, a divisor of them; None for all. Other calls are
-    returned as they are. The kernel's results are those of the call, in another shape.
+    q (batch, heads, 1, dim) becomes (batch, heads / size, size, dim). The queries of a head then stand at
+    the same position, and fill the first rows of a block row. size: how many heads of a key head are put
+    together, a divisor of their number; None for all. Other calls are returned as they are. The kernel's
+    results are those of the call, in another shape.
     """
     batch, heads, len_q, dim = q.shape
     group = size or heads // k.shape[1]

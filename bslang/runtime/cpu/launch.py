@@ -34,7 +34,7 @@ _PASSES = tuple(
 """The passes, in the order of `bslang_passes`."""
 
 _FEW_QUERIES = 8
-"""Threads share the keys of a head that has so many queries at most: `few_queries` in bslang.h."""
+"""The most queries for which threads share the keys of one head: `few_queries` in bslang.h."""
 
 _WARNED: set[str] = set()
 """Why the target could not run, as this process has been warned: of each reason once, not once a layout."""
@@ -65,9 +65,9 @@ _BEGIN, _END = "#ifndef BSLANG_H\n", "#endif  // BSLANG_H\n"
 
 
 def _together(group: int) -> int:
-    """How many heads of a key head are the queries of one tile: so many that threads share its keys, unless
-    that leaves few together, and keys are read many times. Whatever the number of threads: no bit depends
-    on it."""
+    """How many heads of a key head are the queries of one tile: few enough that threads share its keys,
+    unless that would split the heads into many small tiles, each of which reads the keys again. It does
+    not depend on the number of threads, so that results do not either."""
     size = max(n for n in range(1, _FEW_QUERIES + 1) if group % n == 0)
     return size if 2 * size >= _FEW_QUERIES else group
 
